@@ -1,0 +1,1 @@
+"""The merchant's side: the only code that sees shoppers."""

@@ -1,0 +1,1 @@
+"""BERT, pooling, whitening and LoRA: the only door to transformers and peft."""

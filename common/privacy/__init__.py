@@ -1,0 +1,1 @@
+"""Differential privacy: plan, clipping, noise, accounting and the ledger."""

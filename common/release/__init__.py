@@ -1,0 +1,1 @@
+"""The signed global release: manifest, signing, verifying."""
