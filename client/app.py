@@ -1,0 +1,110 @@
+"""The merchant's Flower app: messages in, protected numbers out.
+
+Nothing heavy is imported here, and no data is touched: each handler reads a checked request, hands
+it to the node's work and encodes the answer. What the run needs later (basis, settings, plan) is
+kept in Flower's context, because a deployed node starts a new process for each message.
+"""
+
+import functools
+import json
+import logging
+from collections.abc import Callable
+
+from flwr.app import ConfigRecord, Context, Message
+from flwr.clientapp import ClientApp
+
+from client.node import OpenNode, check_placement, open_node
+from common import wire
+from common.errors import FederationError
+from common.privacy.plan import PrivacyPlan
+
+app = ClientApp()
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Message, Context], Message]
+_STATE = "fedtail"
+
+
+def guarded(handler: Handler) -> Handler:
+    """Turn any exception of `handler` into a reply that carries a code and a field name.
+
+    Flower sends the text of an exception that it catches itself, and that text may quote a row.
+    The local log gets the class and the code, no text either: Flower may upload logs.
+    """
+
+    @functools.wraps(handler)
+    def answer(message: Message, context: Context) -> Message:
+        try:
+            return handler(message, context)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its text must not leave
+            reply = wire.error_reply(error)
+            kind = type(error).__name__
+            logger.error("%s refused: %s (%s)", handler.__name__, kind, reply.reason)  # noqa: TRY400 - a traceback quotes data
+            return Message(reply, reply_to=message)
+
+    return answer
+
+
+@app.query("prepare")
+@guarded
+def prepare(message: Message, context: Context) -> Message:
+    """Keep the run's basis, settings and plan; encode the catalogue; tell the public facts."""
+    request = wire.decode_prepare(message.content)
+    settings, node = open_node(context)
+    check_placement(PrivacyPlan.from_json(request.plan), settings)
+    prepared = node.prepare(request.basis, request.settings)
+    context.state[_STATE] = ConfigRecord(
+        {
+            "basis": request.basis,
+            "settings": json.dumps(dict(request.settings)),
+            "plan": request.plan,
+        }
+    )
+    return Message(wire.encode_prepared(prepared), reply_to=message)
+
+
+@app.query("popularity")
+@guarded
+def popularity(message: Message, context: Context) -> Message:
+    """Charge and release the noised histogram of purchases by item."""
+    node, prepared, plan = _prepared_node(context)
+    wire.decode_popularity_request(message.content, plan.digest)
+    counts = node.work.popularity(plan, context.run_id, 0)
+    if counts.shape != (prepared.items,):
+        raise FederationError("The histogram is not one number an item.", field="popularity")
+    return Message(wire.encode_popularity(counts, plan.digest), reply_to=message)
+
+
+@app.train()
+@guarded
+def train(message: Message, context: Context) -> Message:
+    """Charge a round, take the private steps and return the protected update."""
+    node, prepared, plan = _prepared_node(context)
+    request = wire.decode_train(message.content, prepared.items, plan.digest)
+    update = node.work.train(
+        request.adapter, request.popularity, plan, context.run_id, request.round_number
+    )
+    reply = wire.encode_update(update, node.work.public_metrics())
+    # What leaves is what the server will check; a wrong round or size is found here first.
+    wire.decode_update(reply, request.adapter.size, request.round_number, plan.digest)
+    return Message(reply, reply_to=message)
+
+
+def _prepared_node(context: Context) -> tuple[OpenNode, wire.Prepared, PrivacyPlan]:
+    """Return the node as the run's preparation left it, prepared again in a new process.
+
+    Raises:
+        FederationError: if this node has not been prepared in this run, or lost its state.
+    """
+    held = context.state.get(_STATE)
+    if not isinstance(held, ConfigRecord):
+        raise FederationError("The node is not prepared for this run.", field="prepare")
+    basis, settings_text, plan_text = held["basis"], held["settings"], held["plan"]
+    if not (
+        isinstance(basis, bytes) and isinstance(settings_text, str) and isinstance(plan_text, str)
+    ):
+        raise FederationError("The node's state is not its own.", field="prepare")
+    plan = PrivacyPlan.from_json(plan_text)
+    settings, node = open_node(context)
+    check_placement(plan, settings)
+    return node, node.prepare(basis, json.loads(settings_text)), plan

@@ -1,0 +1,99 @@
+"""What the coordinator computes from the nodes' protected numbers. Pure: arrays in, arrays out.
+
+Everything here is post-processing of what the nodes have noised (with placement `central`, of
+what this module's caller has), so it costs no privacy. Sums run in float64 in the order of the
+merchants' names, so a result does not depend on who answered first.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import FederationError
+
+FloatVector = NDArray[np.float64]
+
+
+def sum_updates(updates: Mapping[str, NDArray[np.float32]]) -> FloatVector:
+    """Return the sum [d] of the updates by merchant, in float64 and in order of names.
+
+    Raises:
+        FederationError: if there is no update, or two differ in length.
+    """
+    if not updates:
+        raise FederationError("There is no update to aggregate.", field="updates")
+    names = sorted(updates)
+    total = np.zeros(updates[names[0]].shape, dtype=np.float64)
+    for name in names:
+        if updates[name].shape != total.shape:
+            raise FederationError("Two updates differ in length.", field="updates")
+        total += updates[name]
+    return total
+
+
+def mean_update(updates: Mapping[str, NDArray[np.float32]]) -> FloatVector:
+    """Return the uniform mean [d] of the updates by merchant.
+
+    Every merchant weighs the same: a weight by number of shoppers would tell that number.
+
+    Raises:
+        FederationError: if there is no update, or two differ in length.
+    """
+    return sum_updates(updates) / len(updates)
+
+
+@dataclass(frozen=True, eq=False)
+class Popularity:
+    """How probable each distinct item text is among all merchants' purchases.
+
+    Attributes:
+        text_keys: uint64 [texts], sorted.
+        probability: float64 [texts], positive, with sum 1.
+    """
+
+    text_keys: NDArray[np.uint64]
+    probability: FloatVector
+
+    def at(self, text_keys: NDArray[np.uint64]) -> NDArray[np.float32]:
+        """Return float32 [items]: the probability of each of a node's texts, with sum 1.
+
+        A text that no merchant has counted gets the smallest probability there is.
+        """
+        place = np.searchsorted(self.text_keys, text_keys).clip(max=len(self.text_keys) - 1)
+        known = self.text_keys[place] == text_keys
+        values: FloatVector = np.where(known, self.probability[place], self.probability.min())
+        return np.asarray(values / values.sum(), dtype=np.float32)
+
+
+def pool_popularity(
+    counts: Mapping[str, tuple[NDArray[np.uint64], NDArray[np.float32]]], noise_std: float
+) -> Popularity:
+    """Return the pooled popularity from each merchant's (text keys, noised counts).
+
+    Counts of equal texts are summed over merchants. Where the noise exceeds the count the sum may
+    be negative and says nothing; it is cut at 0, and one standard deviation of the sum's noise (at
+    least one purchase) is added to all, so that the logarithm of a rare item's probability does
+    not follow the noise.
+
+    Args:
+        counts: By merchant, uint64 [items] and float32 [items].
+        noise_std: The public standard deviation of the noise in each merchant's counts.
+
+    Raises:
+        FederationError: if no merchant sent counts.
+    """
+    if not counts:
+        raise FederationError("No merchant sent a popularity histogram.", field="popularity")
+    keys = np.unique(np.concatenate([counts[name][0] for name in sorted(counts)]))
+    total = np.zeros(len(keys), dtype=np.float64)
+    holders = np.zeros(len(keys), dtype=np.float64)  # how many noised counts are in each sum
+    for name in sorted(counts):
+        place = np.searchsorted(keys, counts[name][0])
+        np.add.at(total, place, counts[name][1].astype(np.float64))
+        np.add.at(holders, place, 1.0)
+    spread = noise_std * math.sqrt(float(holders.mean()))
+    smoothed = np.maximum(total, 0.0) + max(spread, 1.0)
+    return Popularity(keys, smoothed / smoothed.sum())

@@ -1,0 +1,27 @@
+"""The coordinator's Flower app: settings in, a finished run's checkpoint and adapter out."""
+
+import logging
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from common.files import write_atomic
+from server.strategy import FedtailStrategy
+
+app = ServerApp()
+logger = logging.getLogger(__name__)
+
+ADAPTER_FILE = "adapter.safetensors"
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Open the run that `run_config` describes, run what is left of it, and write the adapter."""
+    from server.coordination import open_run  # noqa: PLC0415 - torch loads here, not before
+
+    setup = open_run(context.run_config)
+    strategy = FedtailStrategy(setup, on_round=lambda record: logger.info("%s", record))
+    strategy.start(grid)
+    if setup.folder is not None:
+        write_atomic(setup.folder / ADAPTER_FILE, strategy.state.adapter.to_bytes())
+    logger.info("Adapter digest: %s", strategy.state.adapter.digest)

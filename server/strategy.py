@@ -1,0 +1,364 @@
+"""One run on the coordinator: prepare the nodes, pool popularity, then rounds of training.
+
+The coordinator sees public facts and noised numbers. Every merchant weighs the same in a round's
+mean; every wait is bounded; a checkpoint follows each round.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+from numpy.typing import NDArray
+
+from common import wire
+from common.adapter import AdapterState
+from common.errors import FederationError, QuorumError
+from common.privacy.plan import PrivacyPlan
+from server.aggregation import Popularity, mean_update, pool_popularity
+from server.checkpoint import (
+    Checkpoint,
+    RoundRecord,
+    read_matching,
+    settings_digest,
+    write_checkpoint,
+)
+from server.cohort import Answers, Cohort, Exchange, Quorum
+from server.optimiser import Optimiser, OptimiserState, Schedule, learning_rate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class RunSetup:
+    """All a run needs to start, or to go on after a stop.
+
+    Attributes:
+        adapter: The adapter before the first round.
+        basis: A safetensors file of frozen public tensors, sent to each node once.
+        plan: The privacy plan; it also says how many rounds there are.
+        settings: The run's flat settings, sent to each node once.
+        optimiser: The coordinator's step.
+        learning_rate: The size of the first step.
+        schedule: How the size changes over the plan's rounds.
+        quorum: How many nodes are needed.
+        round_timeout: Seconds a node has for one round.
+        prepare_timeout: Seconds a node has to encode its catalogue.
+        folder: Where checkpoints go; None keeps none.
+    """
+
+    adapter: AdapterState
+    basis: bytes
+    plan: PrivacyPlan
+    settings: Mapping[str, wire.Scalar]
+    optimiser: Optimiser
+    learning_rate: float
+    schedule: Schedule = "constant"
+    quorum: Quorum = field(default_factory=Quorum)
+    round_timeout: float = 600.0
+    prepare_timeout: float = 3600.0
+    folder: Path | None = None
+
+
+class FedtailStrategy(Strategy):
+    """Flower strategy with uniform public weights, a quorum, timeouts and checkpoints.
+
+    Attributes:
+        state: The run after its last finished round.
+        metrics: The allowed metrics each merchant sent last, by merchant.
+    """
+
+    def __init__(
+        self,
+        setup: RunSetup,
+        *,
+        on_round: Callable[[RoundRecord], None] | None = None,
+        epsilon: Callable[[int], float] | None = None,
+    ) -> None:
+        """Make a strategy for one run.
+
+        Args:
+            setup: The run.
+            on_round: Called after each round's checkpoint is on disk.
+            epsilon: Gives a merchant's epsilon after so many rounds, for the records.
+        """
+        self.setup = setup
+        self.state = self._restore()
+        self.metrics: dict[str, dict[str, float]] = {}
+        self._on_round = on_round
+        self._epsilon = epsilon
+        self._cohort = Cohort(
+            wire.PrepareRequest(setup.basis, setup.settings, setup.plan.to_json()),
+            setup.prepare_timeout,
+        )
+        self._present: dict[int, wire.Prepared] = {}
+        self._timeout = setup.round_timeout
+
+    @property
+    def history(self) -> tuple[RoundRecord, ...]:
+        """The records of all rounds so far, those before a stop included."""
+        return self.state.history
+
+    def start(  # noqa: PLR0917 - Flower's own signature
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord | None = None,  # noqa: ARG002 - Flower's own signature
+        num_rounds: int | None = None,
+        timeout: float | None = None,
+        train_config: ConfigRecord | None = None,  # noqa: ARG002 - Flower's own signature
+        evaluate_config: ConfigRecord | None = None,  # noqa: ARG002 - Flower's own signature
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Run the rounds that are left and return the final adapter.
+
+        Args:
+            grid: The way to the nodes.
+            initial_arrays: Not used: the adapter comes from the setup or the checkpoint.
+            num_rounds: Stop after this round; all of the plan's rounds where it is None.
+            timeout: Seconds for one round; the setup's where it is None.
+            train_config: Not used: settings are sent once, when a node is prepared.
+            evaluate_config: Not used: no metric of shoppers is asked for.
+            evaluate_fn: Called with the adapter after each round, on public data.
+
+        Raises:
+            QuorumError: if too few nodes are there or answer; the last checkpoint stays.
+            KeyboardInterrupt: as pressed; the last checkpoint stays.
+        """
+        self._timeout = self.setup.round_timeout if timeout is None else timeout
+        last = self.setup.plan.rounds if num_rounds is None else num_rounds
+        if last > self.setup.plan.rounds:
+            raise FederationError(
+                f"{last} rounds were asked for; the privacy plan has {self.setup.plan.rounds}.",
+                field="rounds",
+            )
+        self.summary()
+        exchange = Exchange(grid)
+        result = Result()
+        try:
+            for number in range(self.state.round_number + 1, last + 1):
+                record = self._round(exchange, number)
+                if self._on_round is not None:
+                    self._on_round(record)
+                if evaluate_fn is not None:
+                    shown = evaluate_fn(number, wire.adapter_record(self.state.adapter))
+                    if shown is not None:
+                        result.evaluate_metrics_serverapp[number] = shown
+        except KeyboardInterrupt:
+            logger.warning("Stopped after round %d of %d.", self.state.round_number, last)
+            raise
+        result.arrays = wire.adapter_record(self.state.adapter)
+        for record in self.history:
+            result.train_metrics_clientapp[record.round_number] = MetricRecord(
+                {"update_norm": record.update_norm, "participants": record.participants}
+            )
+        return result
+
+    # ------------------------------------------------------------ one round
+    def _round(self, exchange: Exchange, number: int) -> RoundRecord:
+        """Run one round; only when it is whole does `self.state` change, and then the disk."""
+        began = time.monotonic()
+        self._present = self._cohort.assemble(exchange, self.setup.quorum)
+        if self.state.popularity is None and self.setup.plan.takes_histogram:
+            self._keep(replace(self.state, popularity=self._ask_popularity(exchange)))
+        arrays = wire.adapter_record(self.state.adapter)
+        answers = exchange.ask(
+            self.configure_train(number, arrays, ConfigRecord(), exchange.grid), self._timeout
+        )
+        self._note_errors(answers, f"Round {number}")
+        step = self._step(number, answers.replies.values())
+        self._check_quorum(step.participants, answers.asked, "train")
+        down, up = exchange.take_bytes()
+        record = RoundRecord(
+            round_number=number,
+            seconds=time.monotonic() - began,
+            bytes_down=down,
+            bytes_up=up,
+            participants=step.participants,
+            failures=answers.asked - step.participants,
+            learning_rate=step.rate,
+            update_norm=step.update_norm,
+            epsilon=None if self._epsilon is None else self._epsilon(number),
+        )
+        self._keep(
+            replace(
+                self.state,
+                round_number=number,
+                adapter=step.adapter,
+                optimiser=step.optimiser,
+                history=(*self.history, record),
+            )
+        )
+        return record
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return one message for each node that is present, in order of merchants' names."""
+        del config, grid  # everything is in the setup, and the nodes were chosen before
+        adapter = wire.read_adapter(arrays)
+        for node, prepared in self._present.items():
+            popularity = self.state.popularity
+            request = wire.TrainRequest(
+                adapter=adapter,
+                popularity=None if popularity is None else popularity.at(prepared.text_keys),
+                round_number=server_round,
+                plan_digest=self.setup.plan.digest,
+            )
+            yield self._message(node, wire.TRAIN, wire.encode_train(request), server_round)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Return the adapter after a step on the replies' mean, and what may be shown of it."""
+        step = self._step(server_round, replies)
+        if not step.participants:
+            return None, None
+        metrics = {"update_norm": step.update_norm, "participants": step.participants}
+        return wire.adapter_record(step.adapter), MetricRecord(dict(metrics))
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return no message: a metric over shoppers would have to be paid for."""
+        del server_round, arrays, config, grid
+        return ()
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Return None: nothing was asked for."""
+        del server_round, replies
+        return None
+
+    def summary(self) -> None:
+        """Log what is about to run."""
+        plan = self.setup.plan
+        logger.info(
+            "%d numbers, %d rounds, %d done; noise %s; plan %s",
+            self.setup.adapter.size,
+            plan.rounds,
+            self.state.round_number,
+            plan.placement,
+            plan.digest[:12],
+        )
+
+    # --------------------------------------------------------------- pieces
+    def _step(self, number: int, replies: Iterable[Message]) -> "_Step":
+        """Return what a step on the usable replies gives; a reply that does not check is left."""
+        adapter, plan = self.state.adapter, self.setup.plan
+        updates: dict[str, NDArray[np.float32]] = {}
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            merchant = self._present[node].merchant
+            try:
+                update, metrics = wire.decode_update(
+                    reply.content, adapter.size, number, plan.digest
+                )
+            except FederationError as error:
+                logger.warning("Round %d: node %d sent %s", number, node, error.public())
+                continue
+            updates[merchant] = update.vector
+            self.metrics[merchant] = metrics
+        rate = learning_rate(self.setup.schedule, self.setup.learning_rate, number, plan.rounds)
+        if not updates:
+            return _Step(adapter, self.state.optimiser, rate, 0.0, 0)
+        gradient = mean_update(updates)
+        optimiser, vector = self.setup.optimiser.step(
+            self.state.optimiser, adapter.flatten().astype(np.float64), gradient, rate
+        )
+        norm = float(np.linalg.norm(gradient))
+        return _Step(adapter.with_vector(vector), optimiser, rate, norm, len(updates))
+
+    def _ask_popularity(self, exchange: Exchange) -> Popularity:
+        """Return the pooled popularity of the merchants that are present.
+
+        Raises:
+            QuorumError: if too few sent a usable histogram.
+        """
+        plan = self.setup.plan
+        content = wire.encode_popularity_request(plan.digest)
+        answers = exchange.ask(
+            [self._message(node, wire.POPULARITY, content, 0) for node in self._present],
+            self._timeout,
+        )
+        self._note_errors(answers, "Popularity")
+        counts: dict[str, tuple[NDArray[np.uint64], NDArray[np.float32]]] = {}
+        for node, reply in answers.replies.items():
+            prepared = self._present[node]
+            try:
+                noised = wire.decode_popularity(reply.content, prepared.items, plan.digest)
+            except FederationError as error:
+                logger.warning("Popularity: node %d sent %s", node, error.public())
+                continue
+            counts[prepared.merchant] = (prepared.text_keys, noised)
+        self._check_quorum(len(counts), answers.asked, "popularity")
+        return pool_popularity(counts, plan.noise_std("popularity"))
+
+    def _check_quorum(self, answered: int, asked: int, phase: str) -> None:
+        """Refuse to go on with too few answers, or with too little noise.
+
+        Raises:
+            QuorumError: see `Quorum.check`; or, with `central` noise, if a merchant is missing:
+                each adds a share of the noise, so their sum would have less than the plan says.
+        """
+        self.setup.quorum.check(answered, asked, phase)
+        plan = self.setup.plan
+        if plan.placement == "central" and answered != plan.merchants:
+            raise QuorumError(
+                f"{phase}: {answered} of the plan's {plan.merchants} merchants answered; central "
+                "noise needs all.",
+                field=phase,
+            )
+
+    def _note_errors(self, answers: Answers, phase: str) -> None:
+        """Log nodes' codes, and prepare those again that have lost the run's state."""
+        for node, reason in sorted(answers.errors.items()):
+            logger.warning("%s: node %d failed: %s", phase, node, reason)
+            if reason == "federation:prepare":
+                self._cohort.forget(node)
+
+    def _message(self, node: int, kind: str, content: RecordDict, number: int) -> Message:
+        return Message(content, node, kind, ttl=self._timeout, group_id=str(number))
+
+    def _restore(self) -> Checkpoint:
+        """Return the checkpoint to go on from, or the state before the first round.
+
+        Raises:
+            InputError: as `server.checkpoint.read_matching`.
+        """
+        setup = self.setup
+        settings = settings_digest(setup.settings, setup.basis)
+        found = None
+        if setup.folder is not None:
+            found = read_matching(setup.folder, setup.plan.digest, settings)
+        return found or Checkpoint(
+            round_number=0,
+            adapter=setup.adapter,
+            optimiser=OptimiserState.empty(setup.adapter.size),
+            popularity=None,
+            history=(),
+            plan_digest=setup.plan.digest,
+            settings_digest=settings,
+        )
+
+    def _keep(self, state: Checkpoint) -> None:
+        """Write `state` to disk, then make it the current one."""
+        if self.setup.folder is not None:
+            write_checkpoint(self.setup.folder, state)
+        self.state = state
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """What one aggregation gives: the next adapter and optimiser, and what may be shown."""
+
+    adapter: AdapterState
+    optimiser: OptimiserState
+    rate: float
+    update_norm: float
+    participants: int

@@ -1,0 +1,138 @@
+"""A node's work without a model: numbers that depend only on the merchant's name and the round.
+
+It stands in for `client.work`; Flower's own classes around it are the real ones.
+"""
+
+import hashlib
+import sys
+import types
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord
+
+from common import wire
+from common.adapter import AdapterState, AdapterUpdate
+from common.errors import FedtailError
+from common.privacy.plan import PrivacyPlan
+from common.wire import Prepared
+from server.cohort import Quorum
+from server.optimiser import AdamScalar
+from server.strategy import RunSetup
+
+SIZE = 12
+LOCAL = PrivacyPlan(
+    sample_rate=0.5,
+    steps=6,
+    noise_multiplier=1.0,
+    max_grad_norm=1.0,
+    declared_shoppers=100,
+    delta=1e-3,
+    placement="local",
+    popularity_noise_multiplier=2.0,
+)
+
+
+def seeded(*parts):
+    """A generator that depends on `parts` alone."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+class FakeWork:
+    """What `client.work.open_node` would return; `calls` tells what it was asked."""
+
+    def __init__(self, settings):
+        self.merchant = settings.merchant
+        self.calls = []
+        self.metrics = {"epsilon": 1.0}
+        self.raises = None
+
+    def _called(self, name, *arguments):
+        self.calls.append((name, *arguments))
+        if self.raises is not None:
+            raise self.raises
+
+    @property
+    def keys(self):
+        own = seeded("keys", self.merchant).integers(1, 2**63, 3, dtype=np.uint64)
+        return np.concatenate([np.array([5, 7, 11], dtype=np.uint64), own])
+
+    def prepare(self, basis, settings):
+        self._called("prepare", basis, dict(settings))
+        return Prepared(self.merchant, "catalogue", self.keys)
+
+    def popularity(self, plan, run_id, round_number):
+        self._called("popularity", plan.digest, run_id, round_number)
+        noise = seeded("popularity", self.merchant).normal(0, plan.noise_std("popularity"), 6)
+        return (np.arange(6) + noise).astype(np.float32)
+
+    def train(self, adapter, popularity, plan, run_id, round_number):
+        self._called("train", popularity, run_id, round_number)
+        target = seeded("target", self.merchant).normal(size=adapter.size)
+        noise = seeded("noise", self.merchant, round_number).normal(size=adapter.size) * 0.1
+        vector = (adapter.flatten() - target + noise).astype(np.float32)
+        return AdapterUpdate(vector, round_number, plan.digest)
+
+    def public_metrics(self):
+        return self.metrics
+
+
+class FakeShops(types.ModuleType):
+    """The module that is put in the place of `client.work`; keeps each merchant's latest work."""
+
+    def __init__(self):
+        super().__init__("client.work")
+        self.works = {}
+        self.make = FakeWork
+
+    def open_node(self, settings):
+        self.works[settings.merchant] = self.make(settings)
+        return self.works[settings.merchant]
+
+
+@pytest.fixture
+def shops(monkeypatch):
+    """Fake nodes instead of `client.work`, and no node open from another test."""
+    from client import node
+
+    fake = FakeShops()
+    monkeypatch.setitem(sys.modules, "client.work", fake)
+    node.close_nodes()
+    yield fake
+    node.close_nodes()
+
+
+@pytest.fixture
+def federation(tmp_path):
+    """A folder with three merchants."""
+    for name in ("ash", "birch", "cedar"):
+        (tmp_path / "federation" / name).mkdir(parents=True)
+    return tmp_path / "federation"
+
+
+def make_setup(**changes):
+    """A run of six rounds over three nodes, small enough to take milliseconds."""
+    values = {
+        "adapter": AdapterState({"b": np.zeros((3, 4), dtype=np.float32)}),
+        "basis": b"public tensors",
+        "plan": LOCAL,
+        "settings": {"objective": "softmax", "seed": 3},
+        "optimiser": AdamScalar(),
+        "learning_rate": 0.1,
+        "schedule": "cosine",
+        "quorum": Quorum(minimum=3, fraction=1.0, wait_seconds=0.0),
+    }
+    return RunSetup(**values | changes)
+
+
+class TooRareError(FedtailError):
+    """An error of ours whose field holds data, as a careless programmer might write it."""
+
+    code = "input"
+
+
+def arrays_of(result):
+    """The numbers in a result's final arrays."""
+    assert isinstance(result.arrays, ArrayRecord)
+    return wire.read_adapter(result.arrays).flatten()
