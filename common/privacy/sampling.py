@@ -1,0 +1,29 @@
+"""Which shoppers take part in a step: independent coin flips, as the accountants assume."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.privacy.noise import NoiseSource
+from common.privacy.plan import PrivacyPlan
+
+
+def poisson_sample(plan: PrivacyPlan, shoppers: int, source: NoiseSource) -> NDArray[np.bool_]:
+    """Flip one coin per shopper.
+
+    Args:
+        plan: Its `sample_rate` q is the chance, whatever the number of shoppers.
+        shoppers: n, how many the data has.
+        source: Where the coins come from. Amplification by sampling holds only while nobody
+            outside learns who was taken, so the stream must be as secret as the noise.
+
+    Returns:
+        bool [n], true for those who take part; all may be false, and that is a step like any.
+
+    Formal guarantee:
+        Each shopper takes part with probability floor(2^64 q) / 2^64 <= q, independently of all
+        others: adding a shopper changes nothing about the rest's chances.
+    """
+    if plan.sample_rate == 1:
+        return np.ones(shoppers, dtype=bool)
+    threshold = np.uint64(int(plan.sample_rate * 2.0**64))
+    return source.words(shoppers) < threshold
