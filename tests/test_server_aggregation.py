@@ -1,0 +1,92 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from common.errors import FederationError
+from server.aggregation import mean_update, pool_popularity, sum_updates
+
+FINITE = st.floats(-1e4, 1e4, width=32)
+
+
+@given(st.lists(arrays(np.float32, 3, elements=FINITE), min_size=1, max_size=5))
+def test_the_mean_is_uniform(vectors):
+    updates = {f"m{place}": vector for place, vector in enumerate(vectors)}
+    expected = np.mean(np.array(vectors, dtype=np.float64), axis=0)
+    np.testing.assert_allclose(mean_update(updates), expected, rtol=1e-12, atol=1e-9)
+
+
+@given(arrays(np.float32, (4, 3), elements=st.floats(-(2.0**99), 2.0**99, width=32)))
+def test_the_sum_has_the_same_bits_in_any_order_of_arrival(vectors):
+    sums = {
+        sum_updates({f"m{place}": vectors[place] for place in order}).tobytes()
+        for order in itertools.permutations(range(4))
+    }
+    assert len(sums) == 1
+
+
+def test_the_sum_keeps_what_float32_would_lose():
+    updates = {"a": np.array([1e8], np.float32), "b": np.array([1], np.float32)}
+    assert sum_updates(updates | {"c": np.array([-1e8], np.float32)})[0] == 1.0
+
+
+def test_nothing_or_unequal_lengths_cannot_be_summed():
+    with pytest.raises(FederationError):
+        sum_updates({})
+    with pytest.raises(FederationError):
+        sum_updates({"a": np.zeros(2, np.float32), "b": np.zeros(3, np.float32)})
+
+
+def keyed(*pairs):
+    return (
+        np.array([key for key, _ in pairs], dtype=np.uint64),
+        np.array([count for _, count in pairs], dtype=np.float32),
+    )
+
+
+def test_equal_texts_are_summed_over_merchants_and_within_one():
+    pooled = pool_popularity(
+        {"a": keyed((9, 10), (2**63, 4)), "b": keyed((9, 20), (3, -8), (3, 5))}, noise_std=0.0
+    )
+    assert pooled.text_keys.tolist() == [3, 9, 2**63]
+    np.testing.assert_allclose(pooled.probability, np.array([1, 31, 5]) / 37)
+
+
+def test_a_node_gets_its_own_items_in_its_own_order():
+    pooled = pool_popularity({"a": keyed((1, 9), (2, 19), (3, 39))}, noise_std=0.0)
+    got = pooled.at(np.array([3, 77, 1, 3, 2**64 - 1], dtype=np.uint64))
+    expected = np.array([40, 10, 10, 40, 10])  # an unknown text counts as the rarest one
+    np.testing.assert_allclose(got, expected / expected.sum(), rtol=1e-6)
+    assert got.dtype == np.float32
+
+
+@given(arrays(np.float32, 6, elements=st.floats(-1000, 1000, width=32)), st.floats(0, 1000))
+def test_probabilities_are_positive_and_sum_to_one(counts, noise_std):
+    keys = np.arange(6, dtype=np.uint64)
+    pooled = pool_popularity({"a": (keys, counts)}, noise_std)
+    assert (pooled.probability > 0).all()
+    assert pooled.probability.sum() == pytest.approx(1)
+
+
+def test_with_noise_the_pooled_popularity_is_nearer_the_truth_than_the_raw_one():
+    rng = np.random.default_rng(5)
+    truth = 2000 / np.arange(1, 501)
+    keys = np.arange(500, dtype=np.uint64)
+    counts = {
+        name: (keys, (truth / 4 + rng.normal(0, 8, 500)).astype(np.float32)) for name in "abcd"
+    }
+    pooled = pool_popularity(counts, 8.0)
+    raw = np.maximum(sum(counts[name][1] for name in "abcd"), 1e-3)
+
+    def log_error(values):
+        return np.abs(np.log(values / values.sum()) - np.log(truth / truth.sum())).mean()
+
+    assert log_error(pooled.probability) < 0.6 * log_error(raw)
+
+
+def test_no_histogram_at_all_is_an_error():
+    with pytest.raises(FederationError):
+        pool_popularity({}, 1.0)
