@@ -1,0 +1,181 @@
+"""What an import did to each row: the quality report, which counts and never quotes.
+
+It holds counts alone, no shopper's id and no row, so that a merchant can show it to somebody else.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from io import StringIO
+
+import polars as pl
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+
+from common.errors import InputError
+
+
+@dataclass(frozen=True)
+class TableQuality:
+    """Rows of one table: read = kept + all dropped + all merged.
+
+    Attributes:
+        table: Its section in the mapping: items, events, labels or reviews.
+        rows_read: Rows in the files.
+        rows_kept: Rows that are left.
+        dropped: Rows lost, by rule.
+        merged: Rows joined to another that says the same, by rule. Nothing is lost by them.
+        changed: Rows altered and kept, by rule.
+    """
+
+    table: str
+    rows_read: int
+    rows_kept: int
+    dropped: Mapping[str, int]
+    merged: Mapping[str, int]
+    changed: Mapping[str, int]
+
+    @property
+    def dropped_share(self) -> float:
+        """Dropped rows over rows read."""
+        return sum(self.dropped.values()) / max(self.rows_read, 1)
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """The counts of one import. `print` and `rich` show it as a table.
+
+    Attributes:
+        name: The data set's name.
+        tables: One entry for each table read.
+        shoppers: Shoppers with an interaction.
+        items: Items in the catalogue.
+        unsold_items: Of these, items with no interaction.
+        interactions: Rows of shopper, basket and item.
+        pairs: Distinct pairs of shopper and item.
+        max_dropped_share: The share of dropped rows past which the import would have failed.
+    """
+
+    name: str
+    tables: tuple[TableQuality, ...]
+    shoppers: int
+    items: int
+    unsold_items: int
+    interactions: int
+    pairs: int
+    max_dropped_share: float
+
+    def to_json(self) -> bytes:
+        """Return the report as JSON, one object."""
+        tables = [{**asdict(one), "dropped_share": one.dropped_share} for one in self.tables]
+        return json.dumps({**asdict(self), "tables": tables}, indent=2, ensure_ascii=False).encode()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield (
+            f"{self.name}: {self.shoppers:,} shoppers, {self.items:,} items "
+            f"({self.unsold_items:,} never sold), {self.interactions:,} interactions, "
+            f"{self.pairs:,} distinct shopper-item pairs"
+        )
+        table = Table(title="What happened to each row")
+        for heading in ("table", "rule", "rows", "share"):
+            numeric = heading in ("rows", "share")
+            table.add_column(heading, justify="right" if numeric else "left")
+        for one in self.tables:
+            _add_rows(table, one)
+            table.add_section()
+        yield table
+        yield f"An import fails when more than {self.max_dropped_share:.0%} of a table is dropped."
+
+    def __str__(self) -> str:
+        screen = Console(file=StringIO(), width=100, color_system=None)
+        with screen.capture() as shown:
+            screen.print(self, markup=False, highlight=False)
+        return shown.get()
+
+
+def _add_rows(table: Table, quality: TableQuality) -> None:
+    def add(name: str, rule: str, rows: int) -> None:
+        table.add_row(name, rule, f"{rows:,}", f"{rows / max(quality.rows_read, 1):.2%}")
+
+    add(quality.table, "rows read", quality.rows_read)
+    kinds = {"dropped": quality.dropped, "merged": quality.merged, "changed": quality.changed}
+    for kind, counts in kinds.items():
+        for rule, rows in counts.items():
+            if rows:
+                add("", f"{kind}: {rule}", rows)
+    idle = sum(1 for counts in kinds.values() for rows in counts.values() if not rows)
+    table.add_row("", f"rules that found nothing: {idle}", "", "")
+    add("", "rows kept", quality.rows_kept)
+
+
+@dataclass
+class Tally:
+    """Counts what the rules do to one table while it is cleaned."""
+
+    table: str
+    rows_read: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    merged: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, rule: str, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+        """Count the rows that `rule` dropped, and return `after`."""
+        self.dropped[rule] = self.dropped.get(rule, 0) + before.height - after.height
+        return after
+
+    def merge(self, rule: str, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+        """Count the rows that `rule` merged into others, and return `after`."""
+        self.merged[rule] = self.merged.get(rule, 0) + before.height - after.height
+        return after
+
+    def change(self, rule: str, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+        """Count the rows in which `rule` changed a cell, and return `after`."""
+        shared = [name for name in before.columns if name in after.columns]
+        differs = [
+            ~before[name].eq_missing(after[name])
+            for name in shared
+            if not before[name].equals(after[name], null_equal=True)
+        ]
+        rows = pl.DataFrame([one.alias(f"{i}") for i, one in enumerate(differs)])
+        count = int(rows.select(pl.any_horizontal(pl.all()).sum()).item()) if differs else 0
+        self.changed[rule] = self.changed.get(rule, 0) + count
+        return after
+
+    def finish(self, rows_kept: int) -> TableQuality:
+        """Close the count.
+
+        Raises:
+            RuntimeError: if a row is unaccounted for, which would be a fault in cleaning itself.
+        """
+        gone = sum(self.dropped.values()) + sum(self.merged.values())
+        if self.rows_read != rows_kept + gone:
+            raise RuntimeError(
+                f"{self.table}: {self.rows_read} rows read, {rows_kept} kept and {gone} counted "
+                "as gone do not add up."
+            )
+        return TableQuality(
+            self.table, self.rows_read, rows_kept, self.dropped, self.merged, self.changed
+        )
+
+
+def require_clean(quality: TableQuality, max_dropped_share: float) -> None:
+    """Refuse a table of which too much was dropped, or nothing is left.
+
+    Raises:
+        InputError: naming the table, the share, the bound and the rules that dropped most.
+    """
+    worst = sorted(quality.dropped.items(), key=lambda rule: -rule[1])
+    listed = ", ".join(f"{rule} {rows:,}" for rule, rows in worst if rows) or "no rule"
+    if not quality.rows_kept:
+        raise InputError(
+            f"{quality.table}: none of the {quality.rows_read:,} rows is left. Rows dropped by "
+            f"rule: {listed}. Correct the file or its mapping.",
+            field=quality.table,
+        )
+    if quality.dropped_share > max_dropped_share:
+        raise InputError(
+            f"{quality.table}: {quality.dropped_share:.1%} of {quality.rows_read:,} rows were "
+            f"dropped, more than max_dropped_share {max_dropped_share:.1%}. By rule: {listed}. "
+            "Correct the file or its mapping, or raise the share if these rows should go.",
+            field="max_dropped_share",
+        )
