@@ -1,0 +1,291 @@
+"""What a release says about itself: one canonical JSON document, the only thing that is signed.
+
+The manifest names every other file of the release with its size and SHA-256, so a signature over
+the manifest's bytes covers all of them. Unknown, missing and mistyped fields are errors.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+
+from common.errors import ReleaseError
+from common.files import sha256_hex
+
+FORMAT: Final = "fedtail-release"
+FORMAT_VERSION: Final = 1
+
+MANIFEST_FILE: Final = "manifest.json"
+SIGNATURE_FILE: Final = "manifest.sig"
+ADAPTER_FILE: Final = "adapter/adapter_model.safetensors"
+ADAPTER_CONFIG_FILE: Final = "adapter/adapter_config.json"
+BASIS_FILE: Final = "basis.safetensors"
+STATEMENT_FILE: Final = "STATEMENT.md"
+REQUIRED_FILES: Final = (ADAPTER_FILE, ADAPTER_CONFIG_FILE, BASIS_FILE, STATEMENT_FILE)
+
+MAX_MANIFEST_BYTES: Final = 1 << 20
+MAX_FILE_BYTES: Final = 256 << 20
+MAX_FILES: Final = 32
+
+_NAME_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+_T = TypeVar("_T")
+
+
+def _thawed(frozen: Mapping[str, object]) -> dict[str, object]:
+    return {
+        name: _thawed(value) if isinstance(value, MappingProxyType) else value
+        for name, value in frozen.items()
+    }
+
+
+FrozenMap = Annotated[Mapping[str, _T], AfterValidator(MappingProxyType), PlainSerializer(_thawed)]
+Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
+Version = Annotated[str, Field(pattern=r"\A[0-9]{1,9}(\.[0-9]{1,9}){0,3}\z")]
+Placement = Literal["none", "local", "distributed", "central"]
+
+
+def _utc(text: str) -> str:
+    if datetime.fromisoformat(text).utcoffset() != timedelta(0):
+        raise ValueError("the time must carry UTC, such as 2026-11-24T10:30:00+00:00")
+    return text
+
+
+UtcTime = Annotated[str, AfterValidator(_utc)]
+
+
+class Record(BaseModel):
+    """Base of the manifest's parts: unknown keys and non-finite numbers are errors, all frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FileRecord(Record):
+    """One file of the release: its size in bytes and the SHA-256 of its bytes."""
+
+    size: int = Field(ge=0, le=MAX_FILE_BYTES)
+    sha256: Sha256
+
+
+class BaseModelRecord(Record):
+    """The language model the adapter belongs to, and the SHA-256 of its weights."""
+
+    name: str = Field(min_length=1)
+    weights_sha256: Sha256
+
+
+class AdapterRecord(Record):
+    """What was trained.
+
+    Attributes:
+        method: How LoRA was trained, such as `ffa` (A frozen, B trained) or `lora`.
+        placement: The adapted modules, such as `encoder.layer.5.output.dense`.
+        rank: LoRA's r.
+        alpha: LoRA's scale numerator.
+        trained_numbers: How many numbers were trained and sent (d).
+        digest: `AdapterState.digest` of the trained tensors, as the server's journal has it.
+        settings: Whatever else ranking needs to know: pooling decay, temperature, lengths.
+    """
+
+    method: str = Field(min_length=1)
+    placement: tuple[str, ...] = Field(min_length=1)
+    rank: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+    trained_numbers: int = Field(ge=1)
+    digest: Sha256
+    settings: FrozenMap[JsonValue] = MappingProxyType({})
+
+
+class Accountants(Record):
+    """The same history counted by several accountants; null where one was not asked."""
+
+    pld: float | None = Field(default=None, ge=0, description="dp_accounting, loss distribution")
+    prv: float | None = Field(default=None, ge=0, description="Opacus, PRV")
+    rdp: float | None = Field(default=None, ge=0, description="Renyi; the ledger gates on it")
+
+
+class MerchantPrivacy(Record):
+    """What one merchant's shoppers were charged; null epsilon and delta mean no guarantee."""
+
+    epsilon: float | None = Field(ge=0, description="Epsilon over all rounds; null: no guarantee")
+    delta: float | None = Field(gt=0, lt=1, description="Delta; null: no guarantee")
+    accountants: Accountants = Field(
+        default_factory=Accountants, description="Epsilon at this delta by each accountant"
+    )
+    noise_multiplier: float = Field(ge=0, description="Noise sigma, in units of max_grad_norm")
+    sample_rate: float = Field(ge=0, le=1, description="Chance of a shopper to be in a step (q)")
+    steps: int = Field(ge=0, description="Noised steps over all rounds (T)")
+    max_grad_norm: float = Field(gt=0, description="Bound on one shopper's gradient norm (C)")
+
+
+class PrivacyRecord(Record):
+    """The plan that was run and what it cost each merchant's shoppers.
+
+    Attributes:
+        unit: Whom the guarantee is about, such as `one shopper at one merchant, add/remove`.
+        placement: Where the noise was added; `none` means there is no guarantee.
+        plan: The privacy plan's own fields.
+        merchants: By merchant name.
+    """
+
+    unit: str = Field(min_length=1)
+    placement: Placement
+    plan: FrozenMap[JsonValue]
+    merchants: FrozenMap[MerchantPrivacy]
+
+    @model_validator(mode="after")
+    def _claims_match_placement(self) -> Self:
+        check_claims(self.placement, self.merchants)
+        return self
+
+
+def check_claims(placement: Placement, merchants: Mapping[str, MerchantPrivacy]) -> None:
+    """Refuse an epsilon without noise, and noise without an epsilon.
+
+    Raises:
+        ValueError: so that pydantic reports it as the field's error.
+    """
+    for name, merchant in merchants.items():
+        claimed = merchant.epsilon is not None and merchant.delta is not None
+        if placement == "none" and (merchant.epsilon is not None or merchant.delta is not None):
+            raise ValueError(f"merchant {name!r} claims epsilon or delta, but no noise was added")
+        if placement != "none" and not claimed:
+            raise ValueError(f"merchant {name!r} lacks epsilon or delta, though noise was added")
+
+
+class MetricsRecord(Record):
+    """Metrics that may be published: measured on public data or in a simulation.
+
+    Attributes:
+        measured_on: A merchant's own shoppers are neither, so they have no word here.
+        data: The data set's name and split.
+        values: By model, then by metric; null where a metric is not defined.
+    """
+
+    measured_on: Literal["public", "simulated"]
+    data: str = Field(min_length=1)
+    values: FrozenMap[FrozenMap[float | None]]
+
+
+class Claims(Record):
+    """All that the operator says about a release, before the files are counted.
+
+    Attributes:
+        version: One to four numbers with dots, such as `2026.11.24`; compared number by number.
+        created: UTC, ISO 8601.
+        catalogues: SHA-256 of each catalogue the release was trained with, by name.
+        code_version: The fedtail version, and the commit where known.
+        parent: The digest of the release this one was trained from.
+    """
+
+    version: Version
+    created: UtcTime
+    base_model: BaseModelRecord
+    catalogues: FrozenMap[Sha256]
+    adapter: AdapterRecord
+    privacy: PrivacyRecord
+    metrics: MetricsRecord
+    code_version: str = Field(min_length=1)
+    parent: Sha256 | None = None
+
+
+class Manifest(Claims):
+    """The claims with the files they are about, and the id of the key that signs them."""
+
+    format: Literal["fedtail-release"] = FORMAT
+    format_version: Literal[1] = FORMAT_VERSION
+    signing_key: Sha256
+    files: FrozenMap[FileRecord]
+
+    @model_validator(mode="after")
+    def _files_are_named_safely(self) -> Self:
+        check_file_names(self.files)
+        return self
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON: keys sorted, no spaces, ASCII, finite numbers."""
+        return json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False
+        ).encode("ascii")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical bytes: the release's own name, and a child's `parent`."""
+        return sha256_hex(self.to_bytes())
+
+
+def check_file_names(names: Mapping[str, object]) -> None:
+    """Hold every file name to plain relative paths inside the folder.
+
+    Raises:
+        ValueError: if a required name is missing, there are too many, or a name could point
+            outside the folder, hide, or meet another on a file system that ignores case.
+    """
+    missing = [name for name in REQUIRED_FILES if name not in names]
+    if missing:
+        raise ValueError(f"the required file {missing[0]} is not listed")
+    if len(names) > MAX_FILES:
+        raise ValueError(f"{len(names)} files are listed; at most {MAX_FILES} are allowed")
+    seen = {MANIFEST_FILE, SIGNATURE_FILE}
+    for name in names:
+        parts = name.split("/")
+        if len(parts) > 3 or not all(_NAME_PART.fullmatch(part) for part in parts):
+            raise ValueError(
+                f"the file name {name!r} is not a plain relative path of letters, digits, "
+                "dots, hyphens and underscores, at most three deep"
+            )
+        if name.lower() in seen:
+            raise ValueError(f"the file name {name!r} is reserved or listed twice")
+        seen.add(name.lower())
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """Read a manifest strictly; call it on bytes whose signature has been verified.
+
+    Raises:
+        ReleaseError: if the bytes are not canonical JSON of exactly the fields of `Manifest`, or
+            are of another format version.
+    """
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        raise _bad("is not JSON; download the release again") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise _bad(f"has no field format = {FORMAT!r}, so it is not a fedtail release")
+    if document.get("format_version") != FORMAT_VERSION:
+        raise _bad(
+            f"has format_version {document.get('format_version')!r}; this fedtail reads "
+            f"{FORMAT_VERSION}. Install the fedtail that the operator names for it"
+        )
+    try:
+        manifest = Manifest.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        raise _bad(f"is not valid: {first_problem(error)}. Ask the operator to sign it anew") from (
+            error
+        )
+    if manifest.to_bytes() != content:
+        raise _bad("is not in canonical form (a key twice, spaces or another order)")
+    return manifest
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return where and what the first of pydantic's findings is, without the value itself."""
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "the document"
+    return f"{where}: {problem['msg']}"
+
+
+def _bad(what: str) -> ReleaseError:
+    return ReleaseError(f"{MANIFEST_FILE} {what}.", field=MANIFEST_FILE)
