@@ -1,4 +1,4 @@
-"""One entry of a ledger: what it says, how it is hashed and how it is checked. No file is touched."""
+"""One entry of a ledger: what it says, how it is hashed and checked. No file is touched here."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -1,0 +1,181 @@
+"""Charge the merchant's ledger for a round, or refuse: the only way to a Charge.
+
+The budget is over everything the ledger holds: every round, run and federation that used this
+merchant's shoppers, also those that failed or came too late.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.interactions import Interactions
+from client.policy import Policy
+from common.catalogue import Catalogue
+from common.errors import BudgetError
+from common.privacy.accounting import (
+    AccountantReport,
+    Events,
+    account,
+    budget_share,
+    epsilon_rdp,
+    merge,
+)
+from common.privacy.entry import Entry
+from common.privacy.ledger import Charge, Ledger, load_key
+from common.privacy.plan import EventKind, PrivacyPlan
+
+
+def open_ledger(
+    path: Path, merchant: str, interactions: Interactions, catalogue: Catalogue
+) -> Ledger:
+    """Open the ledger of a merchant's data, or start one.
+
+    Raises:
+        LedgerError: as `Ledger.open`.
+    """
+    return Ledger.open(path, merchant, fingerprint(interactions, catalogue, path))
+
+
+def renew_ledger(
+    path: Path, merchant: str, interactions: Interactions, catalogue: Catalogue
+) -> Ledger:
+    """Open the ledger for data that changed since; what was spent stays spent.
+
+    Raises:
+        LedgerError: as `Ledger.rebind`.
+    """
+    return Ledger.rebind(path, merchant, fingerprint(interactions, catalogue, path))
+
+
+def fingerprint(interactions: Interactions, catalogue: Catalogue, ledger_path: Path) -> str:
+    """Return 64 hex digits that name this data set, whatever the order of its rows and items.
+
+    It covers shopper, item, time and value of each row. It is keyed with the node's secret, so
+    that somebody who sees it cannot try out data sets against it.
+
+    Raises:
+        LedgerError: if the node's key cannot be read or made.
+    """
+    private = load_key(ledger_path, create=not ledger_path.exists()).private_bytes_raw()
+    secret = hashlib.sha256(b"fedtail fingerprint" + private).digest()
+    shoppers = _keyed(secret, b"shopper", interactions.shopper_ids)
+    items = _keyed(secret, b"item", (item.item_id for item in catalogue.items))
+    rows = np.empty(len(interactions), dtype="S16, S16, >i8, >f4")
+    rows["f0"] = shoppers[interactions.shopper]
+    rows["f1"] = items[interactions.item]
+    rows["f2"] = interactions.time
+    rows["f3"] = interactions.value
+    ordered = np.sort(rows.view(f"V{rows.itemsize}").astype(f"S{rows.itemsize}"))
+    return hmac.new(secret, ordered.tobytes(), hashlib.sha256).hexdigest()
+
+
+def _keyed(secret: bytes, use: bytes, names: Iterable[str]) -> NDArray[np.bytes_]:
+    digests = [hmac.digest(secret, use + name.encode(), "sha256")[:16] for name in names]
+    return np.array(digests, dtype="S16")
+
+
+def charge_round(  # noqa: PLR0917 - each is of another type or named as in an Entry
+    ledger: Ledger,
+    plan: PrivacyPlan,
+    policy: Policy,
+    run_id: str,
+    round_number: int,
+    kind: EventKind,
+    *,
+    seeded_noise: bool = False,
+) -> Charge:
+    """Put one round's cost on the ledger and return the charge that pays for it.
+
+    A repeated call for the same round is charged again: the ledger cannot know whether the first
+    one's noise was drawn. Whoever receives messages drops duplicates before.
+
+    Args:
+        ledger: The merchant's.
+        plan: The run's.
+        policy: The merchant's.
+        run_id: The run.
+        round_number: From 1; 0 for the histogram before the first round.
+        kind: `train` or `popularity`.
+        seeded_noise: Whether the run draws noise from a fixed seed (tests); goes on record.
+
+    Raises:
+        PolicyError: if the plan is below the policy.
+        BudgetError: if the policy's ceiling does not cover the round; says what is left.
+        LedgerError: if the ledger cannot be written or trusted.
+        Nothing is charged in any of these cases.
+
+    Formal guarantee:
+        All releases ever made under this ledger's charges together are
+        (policy.max_epsilon, policy.delta)-DP for one shopper added or removed, adaptively chosen
+        or not (see `budget_share`), for as long as the ceiling and delta stay the same.
+    """
+    policy.check(plan, seeded_noise=seeded_noise)
+
+    def admit(entries: tuple[Entry, ...]) -> None:
+        spent = spent_events(entries)
+        after = budget_share((*spent, plan.event(kind)), policy.delta, policy.max_epsilon)
+        if after > 1:
+            raise BudgetError(_refusal(spent, plan, policy, kind), field="max_epsilon")
+
+    return ledger.append(
+        plan,
+        run_id=run_id,
+        round_number=round_number,
+        kind=kind,
+        admit=admit,
+        seeded_noise=seeded_noise,
+    )
+
+
+def spent_events(entries: tuple[Entry, ...]) -> Events:
+    """Return what the accountants compose for a ledger's entries, merged."""
+    return merge(entry.event for entry in entries if entry.event is not None)
+
+
+def spent(ledger: Ledger, delta: float) -> AccountantReport:
+    """Return what everything on the ledger has cost at `delta`, by all three accountants.
+
+    Raises:
+        PrivacyError: if the accountants disagree.
+        LedgerError: if the ledger cannot be read or trusted.
+    """
+    return account(spent_events(ledger.entries()), delta)
+
+
+def rounds_left(ledger: Ledger, plan: PrivacyPlan, policy: Policy) -> int:
+    """Return how many training rounds of `plan` the ceiling still covers, at most all of them.
+
+    Raises:
+        LedgerError: if the ledger cannot be read or trusted.
+    """
+    return _rounds_left(spent_events(ledger.entries()), plan, policy)
+
+
+def _rounds_left(events: Events, plan: PrivacyPlan, policy: Policy) -> int:
+    one = plan.event("train")
+
+    def fits(rounds: int) -> bool:
+        together = (*events, *([one] * rounds))
+        return budget_share(together, policy.delta, policy.max_epsilon) <= 1
+
+    low, high = 0, plan.rounds + 1  # low rounds fit (or low is 0), high do not or are too many
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _refusal(events: Events, plan: PrivacyPlan, policy: Policy, kind: EventKind) -> str:
+    ceiling = f"epsilon {policy.max_epsilon:.4g} at delta {policy.delta:.3g}"
+    taken = budget_share(events, policy.delta, policy.max_epsilon)
+    needed = budget_share((plan.event(kind),), policy.delta, policy.max_epsilon)
+    return (
+        f"The budget of {ceiling} does not cover this {kind} charge: {taken:.1%} of it is spent "
+        f"(epsilon {epsilon_rdp(events, policy.delta):.3f} so far), {max(1 - taken, 0):.1%} is "
+        f"left and {needed:.1%} is needed. {_rounds_left(events, plan, policy)} training round(s) "
+        "of this plan would still fit."
+    )

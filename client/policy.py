@@ -1,0 +1,140 @@
+"""The merchant's own floor: what no run may go below, whatever its plan says.
+
+The policy is a file of the merchant's, outside the app that the operator ships, and it is checked
+on the node before anything is charged.
+"""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import PolicyError, SettingsError
+from common.privacy.accounting import ceiling_for, epsilon_pld
+from common.privacy.plan import PLACEMENTS, PrivacyPlan
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a merchant allows.
+
+    Attributes:
+        max_epsilon: Ceiling over everything ever charged to the ledger: all rounds, runs,
+            restarts and federations, gated by a Rényi filter (`budget_share`). The filter is 10 to
+            15% above a plan's own PLD epsilon: a run planned at 4 needs a ceiling of about 4.6,
+            and two such runs about 6.5.
+        max_run_epsilon: Ceiling of one plan's PLD epsilon at `delta`.
+        delta: The delta of both; a plan with a larger one is refused.
+        min_noise_multiplier: The least sigma of a training step.
+        placements: Noise placements allowed. `central` and `none` trust whoever sums or sees the
+            updates and belong in simulations.
+        allow_seeded_noise: Whether noise from a fixed seed is allowed, which protects nobody.
+
+    Raises:
+        SettingsError: if a value is of the wrong kind or out of bounds.
+    """
+
+    max_epsilon: float = 8.0
+    max_run_epsilon: float = 8.0
+    delta: float = 1e-5
+    min_noise_multiplier: float = 0.3
+    placements: tuple[str, ...] = ("local",)
+    allow_seeded_noise: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_epsilon", "max_run_epsilon", "delta", "min_noise_multiplier"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise SettingsError(
+                    f"The policy's {name} must be a number, not {type(value).__name__}.",
+                    field=name,
+                )
+            if not value >= 0:
+                raise SettingsError(f"The policy's {name} must be at least 0.", field=name)
+        if not 0 < self.delta < 1:
+            raise SettingsError("The policy's delta must lie between 0 and 1.", field="delta")
+        if not isinstance(self.allow_seeded_noise, bool):
+            raise SettingsError(
+                "The policy's allow_seeded_noise must be true or false.",
+                field="allow_seeded_noise",
+            )
+        if not isinstance(self.placements, tuple) or not set(self.placements) <= set(PLACEMENTS):
+            raise SettingsError(
+                f"The policy's placements must be a list out of {', '.join(PLACEMENTS)}.",
+                field="placements",
+            )
+
+    @classmethod
+    def from_toml(cls, path: Path) -> "Policy":
+        """Read a policy file; what it leaves out has its default.
+
+        Raises:
+            SettingsError: if it cannot be read, has an unknown name, or a value is out of bounds.
+        """
+        try:
+            values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"The policy {path} cannot be read: {error}.", field="policy"
+            ) from error
+        known = {one.name for one in dataclasses.fields(cls)}
+        unknown = sorted(values.keys() - known)
+        if unknown:
+            # A misspelt ceiling must not silently become the default.
+            raise SettingsError(
+                f"The policy {path} has an unknown setting {unknown[0]!r}; known are "
+                f"{', '.join(sorted(known))}.",
+                field="policy",
+            )
+        if isinstance(values.get("placements"), list):
+            values["placements"] = tuple(values["placements"])
+        return cls(**values)
+
+    @classmethod
+    def for_simulation(cls, plan: PrivacyPlan, *, seeded_noise: bool = False) -> "Policy":
+        """Return the policy that lets exactly one run of `plan` through on a fresh ledger."""
+        return cls(
+            max_epsilon=ceiling_for(plan.events(), plan.delta),
+            max_run_epsilon=epsilon_pld(plan.events(), plan.delta),
+            delta=plan.delta,
+            min_noise_multiplier=plan.noise_multiplier,
+            placements=(plan.placement,),
+            allow_seeded_noise=seeded_noise,
+        )
+
+    def check(self, plan: PrivacyPlan, *, seeded_noise: bool = False) -> None:
+        """Refuse a plan that asks for less privacy than the policy.
+
+        Raises:
+            PolicyError: naming what is too weak and its bound.
+        """
+        if plan.placement not in self.placements:
+            raise PolicyError(
+                f"The plan's placement is {plan.placement}; the policy allows "
+                f"{', '.join(self.placements) or 'none at all'}.",
+                field="placement",
+            )
+        if seeded_noise and not self.allow_seeded_noise:
+            raise PolicyError(
+                "The run asks for noise from a fixed seed; the policy does not allow it.",
+                field="seeded_noise",
+            )
+        if plan.noise_multiplier < self.min_noise_multiplier:
+            raise PolicyError(
+                f"The plan's noise_multiplier is {plan.noise_multiplier:.4g}; the policy's "
+                f"minimum is {self.min_noise_multiplier:.4g}.",
+                field="noise_multiplier",
+            )
+        if plan.delta > self.delta:
+            raise PolicyError(
+                f"The plan's delta is {plan.delta:.3g}; the policy's is {self.delta:.3g}.",
+                field="delta",
+            )
+        epsilon = epsilon_pld(plan.events(), self.delta)
+        if epsilon > self.max_run_epsilon:
+            raise PolicyError(
+                f"The plan costs epsilon {epsilon:.4f} at delta {self.delta:.3g}; the policy "
+                f"allows {self.max_run_epsilon:.4f} for one run.",
+                field="epsilon",
+            )
