@@ -24,6 +24,7 @@ from common.files import PRIVATE_MODE, PUBLIC_MODE, sha256_hex, write_atomic
 
 POINTER = "dataset.json"
 _FORMAT = 1
+_POINTER_KEYS = {"format", "name", "timed", "split_rule", "merchant_names", "files"}
 _TABLES = ("catalogue", "interactions", "shoppers")
 _ITEM_COLUMNS = ("item_id", "title", "text", "category", "merchant")
 
@@ -186,12 +187,13 @@ def _read_pointer(path: Path) -> dict[str, Any]:
     try:
         pointer = json.loads(path.read_bytes())
     except ValueError:
+        pointer = None
+    if not isinstance(pointer, dict) or pointer.keys() != _POINTER_KEYS:
+        raise InputError(f"{path.name}: not a data set; import the shop again.", field="dataset")
+    if pointer["format"] != _FORMAT:
         raise InputError(
-            f"{path.name}: not JSON; import the shop again.", field="dataset"
-        ) from None
-    if not isinstance(pointer, dict) or pointer.get("format") != _FORMAT:
-        raise InputError(
-            f"{path.name}: not a data set of format {_FORMAT}; import the shop again.",
+            f"{path.name}: format {pointer['format']!r}; this version reads {_FORMAT}. Import the "
+            "shop again.",
             field="format",
         )
     return pointer

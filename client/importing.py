@@ -13,13 +13,13 @@ import polars as pl
 from client import cleaning, joining
 from client.assembly import assemble, summarise
 from client.columns import event_columns, item_columns, label_columns, review_columns
-from client.dataset import MerchantData, save_merchant_data
+from client.dataset import MerchantData, dataset_digest, save_merchant_data
 from client.detecting import detect_mapping
 from client.mapping import CleanRules, Mapping, load_mapping, microseconds
 from client.quality import QualityReport, TableQuality, Tally, require_clean
 from client.sources import ShopSource
 from common.errors import InputError
-from common.files import write_atomic
+from common.files import PRIVATE_MODE, write_atomic
 
 MAX_DROPPED_SHARE = 0.35  # the raw Online Retail file loses 28% of its rows, and rightly
 QUALITY_FILE = "quality.json"
@@ -50,7 +50,9 @@ def import_shop(
         name=name,
     )
     save_merchant_data(data, out)
-    write_atomic(out / QUALITY_FILE, report.to_json())
+    # Written last: after a crash between the two, its digest shows that it is not of this set.
+    quality = report.to_json(dataset_digest(out))
+    write_atomic(out / QUALITY_FILE, quality, mode=PRIVATE_MODE)
     return data, report
 
 

@@ -342,8 +342,9 @@ def parse_mapping(text: str, origin: str) -> Mapping:
     try:
         return Mapping.model_validate(tables)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise SettingsError(f"{origin}: {_explain(first)}.", field="mapping") from None
+        # A misspelt key is also a missing one: name the misspelling.
+        worst = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+        raise SettingsError(f"{origin}: {_explain(worst)}.", field="mapping") from None
 
 
 def _explain(detail: ErrorDetails) -> str:

@@ -1,6 +1,6 @@
 """What an import did to each row: the quality report, which counts and never quotes.
 
-It holds counts alone, no shopper's id and no row, so that a merchant can show it to somebody else.
+It names no shopper and holds no row. Its counts are exact, though, and so it stays at the node.
 """
 
 import json
@@ -11,6 +11,7 @@ from io import StringIO
 import polars as pl
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
+from rich.text import Text
 
 from common.errors import InputError
 
@@ -65,13 +66,14 @@ class QualityReport:
     pairs: int
     max_dropped_share: float
 
-    def to_json(self) -> bytes:
-        """Return the report as JSON, one object."""
+    def to_json(self, dataset_sha256: str) -> bytes:
+        """Return the report as one JSON object that names the data set it belongs to."""
         tables = [{**asdict(one), "dropped_share": one.dropped_share} for one in self.tables]
-        return json.dumps({**asdict(self), "tables": tables}, indent=2, ensure_ascii=False).encode()
+        report = {**asdict(self), "tables": tables, "dataset_sha256": dataset_sha256}
+        return json.dumps(report, indent=2, ensure_ascii=False).encode()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield (
+        yield Text(
             f"{self.name}: {self.shoppers:,} shoppers, {self.items:,} items "
             f"({self.unsold_items:,} never sold), {self.interactions:,} interactions, "
             f"{self.pairs:,} distinct shopper-item pairs"

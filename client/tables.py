@@ -30,6 +30,7 @@ _FORMATS = {
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), "json_lines"),
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
 }
+_ENOUGH_FOR_NAMES = 1 << 20  # bytes of a text file in which its column names must stand
 _ONE_BYTE = "\x1f"  # Unicode's unit separator stands in for a separator of several characters
 _OTHER_KINDS = {  # first bytes of files that newcomers give by mistake
     b"PK\x03\x04": "a spreadsheet or zip file; save it as CSV (UTF-8) or unpack it",
@@ -135,7 +136,8 @@ def column_names(path: Path, style: Style) -> list[str]:
     Raises:
         InputError: as `read_files`.
     """
-    content = _read_bytes(path, style)
+    whole = style.kind == "parquet" or _is_wide(style.encoding)
+    content = _read_bytes(path, style, -1 if whole else _ENOUGH_FOR_NAMES)
     if style.kind == "parquet":
         return list(_parquet_schema(path, content))
     text = _as_utf8(path, content, style.encoding)
@@ -171,32 +173,38 @@ def _read_file(path: Path, style: Style, columns: Sequence[str]) -> pl.DataFrame
     return _read_csv(path, text, style, columns)
 
 
-def _read_bytes(path: Path, style: Style) -> bytes:
+def _read_bytes(path: Path, style: Style, limit: int = -1) -> bytes:
+    """Return a file's bytes, unpacked; of a text file at most `limit`, up to a line's end."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            gzipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            content = (gzip.GzipFile(fileobj=file) if gzipped else file).read(limit)
     except IsADirectoryError:
         raise InputError(f"{path.name}: is a folder; a file is expected.", field="file") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"{path.name}: the gzip data is cut short or damaged ({error}); copy the file again.",
+            field="file",
+        ) from None
     except OSError as error:
         raise InputError(f"{path.name}: cannot be read: {error.strerror}.", field="file") from None
-    gzipped = content.startswith(b"\x1f\x8b")
     if path.name.lower().endswith(".gz") and content and not gzipped:
         raise InputError(f"{path.name}: ends with .gz but is not gzip; rename it.", field="file")
-    if gzipped:
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise InputError(
-                f"{path.name}: the gzip data is cut short or damaged ({error}); copy the file "
-                "again.",
-                field="file",
-            ) from None
     if not content.strip():
         raise InputError(f"{path.name}: is empty; a table is expected.", field="file")
-    if style.kind != "parquet" and style.encoding.lower().replace("_", "-") != "utf-16":
+    if style.kind != "parquet" and not _is_wide(style.encoding):
         for start, what in _OTHER_KINDS.items():
             if content.startswith(start):
                 raise InputError(f"{path.name}: looks like {what}.", field="file")
+    if len(content) == limit:
+        content = content[: content.rfind(b"\n") + 1] or content
     return content
+
+
+def _is_wide(encoding: str) -> bool:
+    """Tell whether characters take two or four bytes each, so that a newline is not one byte."""
+    return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
 
 
 def _as_utf8(path: Path, content: bytes, encoding: str) -> bytes:
