@@ -54,24 +54,29 @@ def test_scores_in_chunks_and_finished_lists_give_one_card():
 
 
 def test_one_case_by_hand():
-    # Items 0..9, the two most sold are the head, 8 and 9 never sold; k = 3.
+    # Items 0 and 1 are the head, 8 and 9 never sold, 4 to 9 lie outside 80% of the volume.
     counts = np.array([50, 40, 9, 8, 7, 6, 5, 4, 0, 0])
     scores = np.array([[9, 1, 8, 2, 3, 0, 4, 5, 7, 6]], dtype=np.float32)
-    seen = csr_matrix(np.eye(1, 10, 2))  # item 2 is out, so the list is 0, 8, 9
-    relevant = csr_matrix(np.array([[0, 1, 0, 0, 0, 0, 0, 0, 1, 0]], dtype=np.float32))
-    card = evaluate_scores(scores.__getitem__, seen, relevant, popularity_buckets(counts), k=3)
-    means = card.means()
-    assert means["ndcg@3"] == pytest.approx((1 / math.log2(3)) / (1 + 1 / math.log2(3)))
-    assert means["recall@3"] == 1 / 2
-    assert means["precision@3"] == pytest.approx(1 / 3)
-    assert means["f1@3"] == pytest.approx(2 / 5)
-    assert means["auc"] == pytest.approx((6 + 1) / 14)  # 8 beats 6 of 7 others, 1 beats item 5
-    assert means["tail_recall@3"] == means["cold_recall@3"] == 1
-    assert means["head_recall@3"] == 0
-    assert means["tail_by_volume_recall@3"] == 1
-    assert means["coverage@3"] == pytest.approx(3 / 10)
-    assert means["gini@3"] == pytest.approx(0.7)
-    assert means["aplt@3"] == pytest.approx(2 / 3)
+    seen = csr_matrix(np.eye(1, 10, 2))  # item 2 is out, so the list is 0, 8, 9, 7, 6
+    relevant = csr_matrix(np.array([[0, 1, 0, 1, 0, 1, 0, 0, 1, 0]], dtype=np.float32))
+    card = evaluate_scores(scores.__getitem__, seen, relevant, popularity_buckets(counts), k=5)
+    found = 1 / math.log2(3)  # item 8, in the second place
+    assert card.means() == pytest.approx(
+        {
+            "ndcg@5": found / (1 + found + 1 / 2 + 1 / math.log2(5)),
+            "recall@5": 1 / 4,
+            "precision@5": 1 / 5,
+            "f1@5": 2 / 9,
+            "auc": 4 / 20,  # 8 beats 4 of the 5 others; 1, 3 and 5 beat none
+            "tail_recall@5": 1 / 3,
+            "head_recall@5": 0,
+            "cold_recall@5": 1,
+            "tail_by_volume_recall@5": 1 / 2,
+            "coverage@5": 1 / 2,
+            "gini@5": 1 / 2,
+            "aplt@5": 4 / 5,
+        }
+    )
 
 
 def test_f1_is_zero_when_nothing_is_found_and_undefined_without_anything_to_find():
