@@ -1,0 +1,104 @@
+"""What a run prints in the terminal when it is done: who ranked how well, and what it cost."""
+
+from collections.abc import Mapping
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from simulations.results import LOWER_IS_BETTER, MODELS, Interval, Metric, Results
+
+SHOWN: tuple[Metric, ...] = (
+    "ndcg@10",
+    "tail_recall@10",
+    "head_recall@10",
+    "cold_recall@10",
+    "coverage@10",
+)
+_HEADINGS: Mapping[Metric, str] = {"ndcg@10": "overall\nNDCG@10", "coverage@10": "coverage\n@10"}
+_ACCOUNTANTS = ("pld", "prv", "rdp")
+
+
+def comparison_table(results: Results) -> Table:
+    """Return models × overall, tail, head, cold and coverage, intervals below, best in bold."""
+    nature = "synthetic" if results.dataset.synthetic else "real"
+    table = Table(
+        title=f"{results.dataset.name} ({nature} data, {results.dataset.cases:,} test cases)",
+        caption=f"Below a value: its {results.intervals.confidence:.0%} interval. Bold: best.",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("model")
+    for metric in SHOWN:
+        bucket = metric.removesuffix("_recall@10")
+        table.add_column(
+            _HEADINGS.get(metric, f"{bucket}\nrecall@10"), justify="right", no_wrap=True
+        )
+    best = {metric: best_models(results, metric) for metric in SHOWN}
+    for model in ordered_models(results):
+        intervals = results.intervals.metrics.get(model, {})
+        cells = [
+            _cell(results.metrics[model][metric], intervals.get(metric), bold=model in best[metric])
+            for metric in SHOWN
+        ]
+        table.add_row(Text(label_of(model)), *cells)
+    return table
+
+
+def privacy_table(results: Results) -> Table:
+    """Return what each merchant's shoppers were charged, and how each accountant counts it."""
+    table = Table(
+        title=f"Privacy: {results.privacy.unit}; noise {results.privacy.placement}",
+        caption="pld and prv should agree; rdp is the looser bound that the ledger gates on.",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("merchant")
+    for heading in ("ε", "δ", *_ACCOUNTANTS, "σ", "q", "steps"):
+        table.add_column(heading, justify="right")
+    for name, one in results.privacy.merchants.items():
+        counted = [getattr(one.accountants, accountant) for accountant in _ACCOUNTANTS]
+        table.add_row(
+            Text(name),
+            Text("none" if one.epsilon is None else f"{one.epsilon:.2f}", style="bold"),
+            "none" if one.delta is None else f"{one.delta:.1e}",
+            *("" if value is None else f"{value:.2f}" for value in counted),
+            f"{one.noise_multiplier:.2f}",
+            f"{one.sample_rate:g}",
+            str(one.steps),
+        )
+    return table
+
+
+def ordered_models(results: Results) -> list[str]:
+    """Return the models in the order of `MODELS`, then the others as they were written."""
+    known = [model for model in MODELS if model in results.metrics]
+    return known + [model for model in results.metrics if model not in MODELS]
+
+
+def label_of(model: str) -> str:
+    """Return a model's name as a person reads it."""
+    return MODELS.get(model, model.replace("_", " ").capitalize())
+
+
+def best_models(results: Results, metric: Metric) -> set[str]:
+    """Return the models whose value is best; several if they tie, none if it says nothing.
+
+    Coverage, Gini and APLT tell how a list is spread, not whether it is right, but each has a
+    better end all the same.
+    """
+    values = {
+        model: value for model, row in results.metrics.items() if (value := row[metric]) is not None
+    }
+    if len(values) < 2:
+        return set()
+    best = (min if metric in LOWER_IS_BETTER else max)(values.values())
+    return {model for model, value in values.items() if value == best}
+
+
+def _cell(value: float | None, interval: Interval | None, *, bold: bool) -> Text:
+    if value is None:
+        return Text("undefined", style="dim")
+    cell = Text().append(f"{value:.4f}", style="bold" if bold else "")
+    if interval is not None and interval.low is not None and interval.high is not None:
+        ends = (f"{end:.4f}".replace("0.", ".", 1) for end in (interval.low, interval.high))
+        cell.append(f"\n{'–'.join(ends)}", style="dim")
+    return cell
