@@ -15,7 +15,7 @@ SHOWN: tuple[Metric, ...] = (
     "cold_recall@10",
     "coverage@10",
 )
-_HEADINGS: Mapping[Metric, str] = {"ndcg@10": "overall\nNDCG@10", "coverage@10": "coverage\n@10"}
+_HEADINGS: Mapping[Metric, str] = {"ndcg@10": "overall\nNDCG@10", "coverage@10": "cover-\nage@10"}
 _ACCOUNTANTS = ("pld", "prv", "rdp")
 
 
@@ -26,8 +26,10 @@ def comparison_table(results: Results) -> Table:
         title=f"{results.dataset.name} ({nature} data, {results.dataset.cases:,} test cases)",
         caption=f"Below a value: its {results.intervals.confidence:.0%} interval. Bold: best.",
         box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
     )
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     for metric in SHOWN:
         bucket = metric.removesuffix("_recall@10")
         table.add_column(
@@ -48,8 +50,10 @@ def privacy_table(results: Results) -> Table:
     """Return what each merchant's shoppers were charged, and how each accountant counts it."""
     table = Table(
         title=f"Privacy: {results.privacy.unit}; noise {results.privacy.placement}",
-        caption="pld and prv should agree; rdp is the looser bound that the ledger gates on.",
+        caption="pld and prv should agree; the ledger gates on rdp, the looser bound.",
         box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
     )
     table.add_column("merchant")
     for heading in ("ε", "δ", *_ACCOUNTANTS, "σ", "q", "steps"):
