@@ -176,13 +176,12 @@ def item_columns(raw: pl.DataFrame, table: ItemsTable) -> pl.DataFrame:
     parts = pl.DataFrame(
         [text_column(raw, name).alias(f"{i}") for i, name in enumerate(table.text)] or [title]
     )
+    joined = pl.concat_str(pl.all(), separator=" ", ignore_nulls=True)
     return pl.DataFrame(
         {
             "item_id": text_column(raw, table.item_id),
             "title": title,
-            "text": parts.select(
-                pl.concat_str(pl.all(), separator=" ", ignore_nulls=True)
-            ).to_series(),
+            "text": parts.select(joined.replace("", None)).to_series(),
             "category": text_column(raw, table.category, joiner=" > ") if table.category else blank,
             "merchant": text_column(raw, table.merchant) if table.merchant else blank,
         }
@@ -191,6 +190,8 @@ def item_columns(raw: pl.DataFrame, table: ItemsTable) -> pl.DataFrame:
 
 def event_columns(raw: pl.DataFrame, table: EventsTable) -> pl.DataFrame:
     """Return shopper_id, item_id, time (or position), and of the rest what the mapping names.
+
+    A value that is the quantity's own column is left out: it is to be the quantity once cleaned.
 
     Raises:
         InputError: as `text_column`, `number_column` and `time_column`.
@@ -207,6 +208,8 @@ def event_columns(raw: pl.DataFrame, table: EventsTable) -> pl.DataFrame:
         columns["time"] = time_column(raw, table.time, table.time_format, table.time_unit)
     elif table.position is not None:
         columns["time"] = number_column(raw, table.position, whole=True).cast(pl.Int64)
+    if table.value == table.quantity:
+        del numbers["value"]
     for name, column in numbers.items():
         if column is not None:
             columns[name] = number_column(raw, column, decimal_comma=table.decimal_comma)

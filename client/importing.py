@@ -104,8 +104,9 @@ class _Bounds:
 
     rules: CleanRules
     item_ids: pl.Series
-    timed: bool
     latest: int
+    timed: bool
+    value_is_quantity: bool
 
 
 def _clean_tables(
@@ -136,8 +137,15 @@ def _clean_tables(
         qualities.append(tally.finish(reviews.height))
         items = joining.add_reviews(items, reviews, mapping.clean.max_text_length)
     tally = Tally("events", raw_events.height)
-    bounds = _Bounds(mapping.clean, item_ids, mapping.events.time is not None, latest)
-    events = _clean_events(event_columns(raw_events, mapping.events), labels, bounds, tally)
+    table = mapping.events
+    bounds = _Bounds(
+        mapping.clean,
+        item_ids,
+        latest,
+        timed=table.time is not None,
+        value_is_quantity=table.value is not None and table.value == table.quantity,
+    )
+    events = _clean_events(event_columns(raw_events, table), labels, bounds, tally)
     qualities.insert(1, tally.finish(events.height))
     require_clean(qualities[1], max_dropped_share)
     return items, events, qualities
@@ -183,7 +191,11 @@ def _clean_events(
         "unknown_items", events, cleaning.drop_unknown_items(events, bounds.item_ids)
     )
     events = _clean_quantities(events, bounds.rules, tally)
+    if bounds.value_is_quantity:
+        events = events.with_columns(pl.col("quantity").alias("value"))
     if labels is not None and "value" in labels.columns:
+        if "value" not in events.columns:
+            events = events.with_columns(pl.lit(1.0).alias("value"))
         events = tally.change("labelled_values", events, joining.label_events(events, labels))
     if "value" in events.columns:
         events = tally.drop("missing_value", events, cleaning.drop_unreadable(events, "value"))

@@ -30,10 +30,8 @@ def label_items(items: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
 
 
 def label_events(events: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    """Return events with the labels' values over their own; with neither, the value is 1."""
+    """Return events with the labels' values over their own."""
     keys = [name for name in ("item_id", "shopper_id") if name in labels.columns]
-    if "value" not in events.columns:
-        events = events.with_columns(pl.lit(1.0).alias("value"))
     joined = events.join(
         labels.select(*keys, label="value"), on=keys, how="left", maintain_order="left"
     )
