@@ -69,8 +69,8 @@ def fingerprint(interactions: Interactions, catalogue: Catalogue, ledger_path: P
     rows["f1"] = items[interactions.item]
     rows["f2"] = interactions.time
     rows["f3"] = interactions.value
-    ordered = np.sort(rows.view(f"V{rows.itemsize}").astype(f"S{rows.itemsize}"))
-    return hmac.new(secret, ordered.tobytes(), hashlib.sha256).hexdigest()
+    order = np.lexsort((rows["f3"], rows["f2"], rows["f1"], rows["f0"]))
+    return hmac.new(secret, rows[order].tobytes(), hashlib.sha256).hexdigest()
 
 
 def _keyed(secret: bytes, use: bytes, names: Iterable[str]) -> NDArray[np.bytes_]:

@@ -59,7 +59,9 @@ class Policy:
                 "The policy's allow_seeded_noise must be true or false.",
                 field="allow_seeded_noise",
             )
-        if not isinstance(self.placements, tuple) or not set(self.placements) <= set(PLACEMENTS):
+        if not isinstance(self.placements, tuple) or any(
+            placement not in PLACEMENTS for placement in self.placements
+        ):
             raise SettingsError(
                 f"The policy's placements must be a list out of {', '.join(PLACEMENTS)}.",
                 field="placements",

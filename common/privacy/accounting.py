@@ -17,6 +17,8 @@ from dp_accounting import dp_event
 from dp_accounting.pld import privacy_loss_distribution as pld
 from dp_accounting.rdp import RdpAccountant, rdp_privacy_accountant
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import log_ndtr, ndtr
 
 from common.errors import PrivacyError, SettingsError
 
@@ -201,26 +203,29 @@ def sigma_for_epsilon(
     if not 0 < epsilon < math.inf:
         raise SettingsError("epsilon must be above 0 and finite.", field="epsilon")
 
-    def fits(sigma: float) -> bool:
-        event = MechanismEvent(sample_rate, sigma, steps)
-        return epsilon_pld((*beside, event), delta) <= epsilon
+    def excess(log_sigma: float) -> float:
+        event = MechanismEvent(sample_rate, math.exp(log_sigma), steps)
+        return epsilon_pld((*beside, event), delta) - epsilon
 
-    high = 1.0
-    while not fits(high):
-        high *= 2
-        if high > 10_000:
+    # Where sampling behaves like a Gaussian of q * sqrt(T) / sigma, which is close when sigma > 1.
+    start = math.log(max(sample_rate * math.sqrt(steps) / gaussian_mu(epsilon, delta), 0.4))
+    low = high = start
+    while excess(high) > 0:
+        low, high = high, high + 0.4
+        if high > math.log(10_000):
             raise SettingsError(
                 f"No noise multiplier up to 10,000 keeps {steps} steps within epsilon "
                 f"{epsilon:g} at delta {delta:g}.",
                 field="epsilon",
             )
-    low = high / 2
-    while low > 0.05 and fits(low):
-        low, high = low / 2, low
-    while high / low > 1.0002:  # bisection keeps `high` on the side that fits
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if fits(middle) else (middle, high)
-    return high
+    while low > math.log(0.05) and excess(low) <= 0:
+        low, high = low - 0.4, low
+    if excess(low) <= 0:
+        return math.exp(low)
+    sigma = math.exp(brentq(excess, low, high, xtol=5e-5))
+    while excess(math.log(sigma)) > 0:  # the root may lie a hair on the wrong side
+        sigma *= 1.00005
+    return float(sigma)
 
 
 def gaussian_mu(epsilon: float, delta: float) -> float:
@@ -240,8 +245,6 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
 
 def gaussian_delta(epsilon: float, mu: float) -> float:
     """Return delta of the Gaussian mechanism at `epsilon` (Balle, Wang 2018, theorem 8)."""
-    from scipy.special import log_ndtr, ndtr  # noqa: PLC0415 - scipy.special is slow to import
-
     second = math.exp(epsilon + float(log_ndtr(-mu / 2 - epsilon / mu)))
     return float(ndtr(mu / 2 - epsilon / mu)) - second
 

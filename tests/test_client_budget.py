@@ -1,0 +1,194 @@
+"""Charging rounds: never past the ceiling, over rounds, runs and data sets alike."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from client.budget import (
+    charge_round,
+    fingerprint,
+    open_ledger,
+    renew_ledger,
+    rounds_left,
+    spent,
+    spent_events,
+)
+from client.interactions import Interactions
+from client.policy import Policy
+from common.catalogue import Catalogue, Item
+from common.errors import BudgetError, LedgerError, PolicyError
+from common.privacy.accounting import epsilon_pld, epsilon_rdp
+from common.privacy.ledger import Ledger
+from common.privacy.plan import PrivacyPlan
+
+PLAN = PrivacyPlan(
+    sample_rate=1.0,
+    steps=40,
+    noise_multiplier=6.0,
+    max_grad_norm=1.0,
+    declared_shoppers=100,
+    delta=1e-5,
+    placement="local",
+    popularity_noise_multiplier=20.0,
+)
+POLICY = Policy(max_epsilon=3.0, max_run_epsilon=100.0)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ledger.db"
+
+
+def fill(ledger, policy=POLICY, plan=PLAN, run="run"):
+    """Charge rounds until the budget refuses; return how many it let through."""
+    for number in range(1, 1000):
+        try:
+            charge_round(ledger, plan, policy, run, number, "train")
+        except BudgetError:
+            return number - 1
+    raise AssertionError("The budget never ended.")
+
+
+def test_the_ceiling_holds_and_little_is_wasted(path):
+    ledger = Ledger.open(path, "shop", "data")
+    promised = rounds_left(ledger, PLAN, POLICY)
+    charge_round(ledger, PLAN, POLICY, "run", 0, "popularity")
+    passed = fill(ledger)
+    assert 0 < passed <= promised
+    events = spent_events(ledger.entries())
+    assert epsilon_pld(events, 1e-5) <= epsilon_rdp(events, 1e-5) <= 3.0
+    assert epsilon_pld(events, 1e-5) > 3.0 / 1.25
+    assert rounds_left(ledger, PLAN, POLICY) == 0
+
+
+def test_the_budget_spans_runs_restarts_and_renewed_data(path):
+    whole = fill(Ledger.open(path.with_name("other.db"), "shop", "data"))
+    ledger = Ledger.open(path, "shop", "data")
+    for number in range(1, 6):
+        charge_round(ledger, PLAN, POLICY, "first run", number, "train")
+    renewed = Ledger.rebind(path, "shop", "other data")
+    assert fill(renewed, run="second run") == whole - 5
+
+
+def test_a_refusal_says_what_is_left_and_charges_nothing(path):
+    ledger = Ledger.open(path, "shop", "data")
+    fill(ledger)
+    before = ledger.head
+    strong = dataclasses.replace(PLAN, noise_multiplier=2.0)
+    with pytest.raises(BudgetError) as caught:
+        charge_round(ledger, strong, POLICY, "run", 99, "train")
+    assert caught.value.field == "max_epsilon"
+    for part in ("epsilon 3 at delta 1e-05", "is left", "is needed", "0 training round(s)"):
+        assert part in str(caught.value)
+    assert ledger.head == before
+
+
+def test_a_cheaper_plan_still_fits_what_is_left(path):
+    ledger = Ledger.open(path, "shop", "data")
+    fill(ledger)
+    gentle = dataclasses.replace(PLAN, noise_multiplier=600.0)
+    assert rounds_left(ledger, gentle, POLICY) > 0
+    charge_round(ledger, gentle, POLICY, "run", 99, "train")
+
+
+def test_a_retry_is_charged_again(path):
+    ledger = Ledger.open(path, "shop", "data")
+    for _ in range(2):
+        charge_round(ledger, PLAN, POLICY, "run", 7, "train")
+    assert [entry.round_number for entry in ledger.entries()] == [7, 7]
+
+
+def test_the_policy_is_asked_first(path):
+    ledger = Ledger.open(path, "shop", "data")
+    with pytest.raises(PolicyError):
+        charge_round(ledger, PLAN, Policy(min_noise_multiplier=7.0), "run", 1, "train")
+    with pytest.raises(PolicyError):
+        charge_round(ledger, PLAN, POLICY, "run", 1, "train", seeded_noise=True)
+    assert ledger.entries() == ()
+
+
+def test_seeded_noise_goes_on_record(path):
+    ledger = Ledger.open(path, "shop", "data")
+    policy = dataclasses.replace(POLICY, allow_seeded_noise=True)
+    charge_round(ledger, PLAN, policy, "run", 1, "train", seeded_noise=True)
+    assert ledger.entries()[0].seeded_noise
+
+
+def test_a_simulations_policy_covers_exactly_one_run(path):
+    policy = Policy.for_simulation(PLAN)
+    ledger = Ledger.open(path, "shop", "data")
+    charge_round(ledger, PLAN, policy, "run", 0, "popularity")
+    for number in range(1, PLAN.rounds + 1):
+        charge_round(ledger, PLAN, policy, "run", number, "train")
+    with pytest.raises(BudgetError):
+        charge_round(ledger, PLAN, policy, "run", PLAN.rounds + 1, "train")
+
+
+def test_what_is_spent_is_what_the_plan_says(path):
+    ledger = Ledger.open(path, "shop", "data")
+    assert spent(ledger, 1e-5).pld == 0
+    charge_round(ledger, PLAN, POLICY, "run", 0, "popularity")
+    for number in range(1, 4):
+        charge_round(ledger, PLAN, POLICY, "run", number, "train")
+    assert spent(ledger, 1e-5).pld == epsilon_pld(PLAN.events(3), 1e-5)
+
+
+CATALOGUE = Catalogue(tuple(Item(f"i{n}", f"title {n}", f"text {n}") for n in range(5)))
+
+
+def purchases(rows, names=("ann", "bob", "cem")):
+    shopper, item, when = (np.array(column) for column in zip(*rows, strict=True))
+    return Interactions(
+        shopper_ids=names,
+        item_count=5,
+        shopper=shopper.astype(np.int32),
+        item=item.astype(np.int32),
+        time=when.astype(np.int64),
+        basket=np.zeros(len(rows), dtype=np.int32),
+        value=np.ones(len(rows), dtype=np.float32),
+        timed=True,
+    )
+
+
+ROWS = [(0, 1, 10), (0, 2, 20), (1, 1, 15), (2, 4, 5), (2, 4, 5)]
+
+
+def test_a_fingerprint_ignores_order_of_rows_shoppers_and_items(path):
+    expected = fingerprint(purchases(ROWS), CATALOGUE, path)
+    assert fingerprint(purchases(ROWS[::-1]), CATALOGUE, path) == expected
+    renumbered = [({0: 2, 1: 0, 2: 1}[who], item, when) for who, item, when in ROWS]
+    assert fingerprint(purchases(renumbered, ("bob", "cem", "ann")), CATALOGUE, path) == expected
+    backwards = CATALOGUE.take([4, 3, 2, 1, 0])
+    turned = [(who, 4 - item, when) for who, item, when in ROWS]
+    assert fingerprint(purchases(turned), backwards, path) == expected
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ROWS[:-1],
+        [*ROWS, (1, 1, 15)],
+        [(0, 1, 11), *ROWS[1:]],
+        [(0, 0, 10), *ROWS[1:]],
+        [(1, 1, 10), *ROWS[1:]],
+    ],
+)
+def test_a_fingerprint_sees_every_change_of_a_row(path, rows):
+    original = fingerprint(purchases(ROWS), CATALOGUE, path)
+    assert fingerprint(purchases(rows), CATALOGUE, path) != original
+
+
+def test_a_fingerprint_is_keyed_by_the_node(path, tmp_path):
+    elsewhere = fingerprint(purchases(ROWS), CATALOGUE, tmp_path / "other.db")
+    assert fingerprint(purchases(ROWS), CATALOGUE, path) != elsewhere
+
+
+def test_a_ledger_opens_for_its_data_and_is_renewed_for_more(path):
+    ledger = open_ledger(path, "shop", purchases(ROWS), CATALOGUE)
+    charge_round(ledger, PLAN, POLICY, "run", 1, "train")
+    assert len(open_ledger(path, "shop", purchases(ROWS[::-1]), CATALOGUE).entries()) == 1
+    more = purchases([*ROWS, (1, 3, 30)])
+    with pytest.raises(LedgerError):
+        open_ledger(path, "shop", more, CATALOGUE)
+    assert len(renew_ledger(path, "shop", more, CATALOGUE).entries()) == 2

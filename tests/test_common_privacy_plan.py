@@ -1,0 +1,204 @@
+"""The plan: bounds, digest, and that sampler, clip, noise and cost agree."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import SettingsError
+from common.privacy.accounting import MechanismEvent, epsilon_pld
+from common.privacy.plan import PrivacyPlan, solve_plan
+
+PLAN = PrivacyPlan(
+    sample_rate=0.25,
+    steps=50,
+    noise_multiplier=2.16,
+    max_grad_norm=0.5,
+    declared_shoppers=4000,
+    delta=1e-5,
+    placement="local",
+    popularity_noise_multiplier=5.0,
+)
+
+
+def test_everything_derived_comes_from_the_plan():
+    assert PLAN.divisor == 1000.0
+    assert PLAN.rounds == 50
+    assert PLAN.noise_std("train") == 2.16 * 0.5
+    assert PLAN.noise_std("popularity") == 5.0
+    assert PLAN.events() == (MechanismEvent(1.0, 5.0, 1), MechanismEvent(0.25, 2.16, 50))
+    assert PLAN.events(3)[1].count == 3
+
+
+def test_rounds_add_up_to_the_plan():
+    plan = dataclasses.replace(PLAN, steps_per_round=5)
+    assert plan.rounds * plan.event("train").count == plan.events()[1].count == 50
+    assert plan.events(4)[1].count == 20
+
+
+def test_without_a_histogram_there_is_no_such_event():
+    plan = dataclasses.replace(PLAN, popularity_noise_multiplier=0.0)
+    assert plan.events() == (MechanismEvent(0.25, 2.16, 50),)
+    with pytest.raises(SettingsError) as caught:
+        plan.event("popularity")
+    assert caught.value.field == "popularity_noise_multiplier"
+
+
+def test_central_noise_adds_up_over_merchants():
+    plan = dataclasses.replace(PLAN, placement="central", merchants=8)
+    variance = 8 * plan.noise_std("train") ** 2
+    assert variance == pytest.approx((2.16 * 0.5) ** 2)
+    assert plan.events() == PLAN.events()
+
+
+def test_json_round_trip_keeps_every_value_and_the_digest():
+    again = PrivacyPlan.from_json(PLAN.to_json())
+    assert again == PLAN
+    assert again.digest == PLAN.digest
+
+
+@given(st.sampled_from([one.name for one in dataclasses.fields(PrivacyPlan)]))
+def test_every_field_changes_the_digest(name):
+    changed = {
+        "placement": "central",
+        "sample_rate": 0.5,
+        "delta": 2e-5,
+        "steps_per_round": 2,
+        "merchants": 2,
+    }
+    value = changed.get(name, getattr(PLAN, name) * 2)
+    assert dataclasses.replace(PLAN, **{name: value}).digest != PLAN.digest
+
+
+def test_a_whole_number_is_the_same_plan_as_its_float():
+    ones = [dataclasses.replace(PLAN, max_grad_norm=value) for value in (1, 1.0)]
+    assert ones[0].digest == ones[1].digest
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("sample_rate", 0.0),
+        ("sample_rate", 1.01),
+        ("sample_rate", math.nan),
+        ("sample_rate", "0.25"),
+        ("sample_rate", True),
+        ("steps", 0),
+        ("steps", 1.5),
+        ("steps", True),
+        ("noise_multiplier", 0.0),
+        ("noise_multiplier", -1.0),
+        ("noise_multiplier", math.inf),
+        ("max_grad_norm", 0.0),
+        ("max_grad_norm", math.inf),
+        ("declared_shoppers", 0),
+        ("declared_shoppers", None),
+        ("delta", 0.0),
+        ("delta", 1.0),
+        ("placement", "nowhere"),
+        ("popularity_noise_multiplier", -0.1),
+        ("merchants", 0),
+        ("steps_per_round", 0),
+        ("steps_per_round", 3),
+        ("steps_per_round", 51),
+    ],
+)
+def test_out_of_bounds_names_the_field(field, value):
+    with pytest.raises(SettingsError) as caught:
+        dataclasses.replace(PLAN, **{field: value})
+    assert caught.value.field == field
+    assert field in str(caught.value)
+
+
+def test_placement_none_refuses_noise_and_adds_none():
+    with pytest.raises(SettingsError):
+        dataclasses.replace(PLAN, placement="none")
+    plan = dataclasses.replace(
+        PLAN, placement="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0
+    )
+    assert plan.noise_std("train") == plan.noise_std("popularity") == 0.0
+    assert plan.takes_histogram
+    assert math.isinf(epsilon_pld(plan.events(), 1e-5))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "{}", "null"])
+def test_text_that_is_no_plan_is_refused(text):
+    with pytest.raises(SettingsError):
+        PrivacyPlan.from_json(text)
+
+
+def test_missing_and_unknown_fields_are_refused():
+    fields = json.loads(PLAN.to_json())
+    with pytest.raises(SettingsError) as caught:
+        PrivacyPlan.from_json(json.dumps({k: v for k, v in fields.items() if k != "delta"}))
+    assert caught.value.field == "delta"
+    with pytest.raises(SettingsError):
+        PrivacyPlan.from_json(json.dumps({**fields, "extra": 1}))
+
+
+@pytest.mark.parametrize(("epsilon", "share"), [(4.0, 0.05), (1.0, 0.0), (8.0, 0.3)])
+def test_a_solved_plan_fits_closely_and_never_exceeds(epsilon, share):
+    plan = solve_plan(
+        epsilon=epsilon,
+        delta=1e-5,
+        sample_rate=0.25,
+        steps=20,
+        max_grad_norm=1.0,
+        declared_shoppers=1000,
+        popularity_share=share,
+    )
+    spent = epsilon_pld(plan.events(), 1e-5)
+    assert epsilon * 0.998 <= spent <= epsilon
+    assert plan.takes_histogram == (share > 0)
+
+
+def test_a_larger_share_gives_the_histogram_less_noise():
+    plans = [
+        solve_plan(
+            epsilon=4,
+            delta=1e-5,
+            sample_rate=1.0,  # full batch
+            steps=10,
+            max_grad_norm=1.0,
+            declared_shoppers=1000,
+            popularity_share=share,
+        )
+        for share in (0.05, 0.5)
+    ]
+    assert plans[0].popularity_noise_multiplier > plans[1].popularity_noise_multiplier
+    assert plans[0].noise_multiplier < plans[1].noise_multiplier
+    # With full batches all is Gaussian, so the share of mu squared can be read off exactly.
+    for plan, share in zip(plans, (0.05, 0.5), strict=True):
+        histogram = plan.popularity_noise_multiplier**-2
+        steps = 10 * plan.noise_multiplier**-2
+        assert histogram / (histogram + steps) == pytest.approx(share, rel=0.01)
+
+
+def test_infinite_epsilon_is_the_yardstick_without_noise():
+    plan = solve_plan(
+        epsilon=math.inf,
+        delta=1e-5,
+        sample_rate=0.25,
+        steps=20,
+        max_grad_norm=1.0,
+        declared_shoppers=1000,
+    )
+    assert plan.placement == "none"
+    assert plan.noise_multiplier == 0
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, math.nan])
+def test_an_impossible_epsilon_is_refused(epsilon):
+    with pytest.raises(SettingsError) as caught:
+        solve_plan(
+            epsilon=epsilon,
+            delta=1e-5,
+            sample_rate=0.25,
+            steps=20,
+            max_grad_norm=1.0,
+            declared_shoppers=1000,
+        )
+    assert caught.value.field == "epsilon"
