@@ -9,7 +9,7 @@ from common.files import write_atomic
 from server.strategy import FedtailStrategy
 
 app = ServerApp()
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("flwr.fedtail")  # a child of Flower's logger: shown where Flower's is
 
 ADAPTER_FILE = "adapter.safetensors"
 

@@ -6,6 +6,7 @@ It stands in for `client.work`; Flower's own classes around it are the real ones
 import hashlib
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from flwr.app import ArrayRecord
 
 from common import wire
 from common.adapter import AdapterState, AdapterUpdate
-from common.errors import FedtailError
 from common.privacy.plan import PrivacyPlan
 from common.wire import Prepared
 from server.cohort import Quorum
@@ -126,10 +126,10 @@ def make_setup(**changes):
     return RunSetup(**values | changes)
 
 
-class TooRareError(FedtailError):
-    """An error of ours whose field holds data, as a careless programmer might write it."""
-
-    code = "input"
+def short_setup(folder):
+    """Two rounds that wait for all three nodes, for engines that take seconds a message."""
+    plan = replace(LOCAL, steps=2)
+    return make_setup(plan=plan, folder=folder, quorum=Quorum(3, 1.0, wait_seconds=120.0))
 
 
 def arrays_of(result):
