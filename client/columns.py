@@ -37,7 +37,8 @@ def text_column(frame: pl.DataFrame, column: str, *, joiner: str = " ") -> pl.Se
         return values.cast(pl.String)
     if isinstance(values.dtype, pl.List) and values.dtype.inner == pl.String:
         return values.list.join(joiner)
-    if values.dtype.is_float() and values.drop_nulls().is_finite().all():
+    if values.dtype.is_float():
+        values = values.fill_nan(None)
         whole = values.cast(pl.Int64, strict=False)
         if (whole == values).all():
             return whole.cast(pl.String)

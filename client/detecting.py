@@ -43,8 +43,12 @@ _COMMON = {
 }
 
 
-def detect_mapping(source: Path) -> Mapping:
+def detect_mapping(source: Path, *, encoding: str | None = None) -> Mapping:
     """Return the mapping that fits the folder, or the one file, at `source`.
+
+    Args:
+        source: The shop's folder or file.
+        encoding: The files' encoding, over what a mapping says.
 
     Raises:
         InputError: if none fits, naming the files and columns seen.
@@ -54,11 +58,11 @@ def detect_mapping(source: Path) -> Mapping:
     if (source / MAPPING_FILE).is_file():
         return load_mapping(source / MAPPING_FILE)
     ready = [load_mapping(name) for name in mapping_names()]
-    fits = [(_columns_found(source, mapping), mapping) for mapping in ready]
+    fits = [(_columns_found(source, mapping, encoding), mapping) for mapping in ready]
     best = max(found for found, _ in fits)
     if best:
         return next(mapping for found, mapping in fits if found == best)
-    seen = _look_around(source)
+    seen = _look_around(source, encoding or "utf-8")
     guess = _from_common_names(source, seen)
     if guess is not None:
         return guess
@@ -71,7 +75,7 @@ def detect_mapping(source: Path) -> Mapping:
     )
 
 
-def _columns_found(source: Path, mapping: Mapping) -> int:
+def _columns_found(source: Path, mapping: Mapping, encoding: str | None) -> int:
     """Return how many columns of `mapping` are in its files, or 0 if any is not."""
     found = 0
     items, events = mapping.items_place, mapping.events.place
@@ -79,7 +83,7 @@ def _columns_found(source: Path, mapping: Mapping) -> int:
     if source.is_file() and items != events:
         return 0
     for place, columns in wanted:
-        names = _names_at(source, place, mapping.encoding)
+        names = _names_at(source, place, encoding or mapping.encoding)
         if not set(columns) <= set(names):
             return 0
         found += len(columns)
@@ -94,23 +98,23 @@ def _names_at(source: Path, place: TableSource, encoding: str) -> list[str]:
         return []  # not this mapping's kind of file; the next mapping may read it
 
 
-def _look_around(source: Path) -> dict[Path, tuple[str, list[str]]]:
+def _look_around(source: Path, encoding: str) -> dict[Path, tuple[str, list[str]]]:
     """Return the separator and column names of each table file."""
     files = [source] if source.is_file() else sorted(source.iterdir())
     tables = [path for path in files if _ending(path) in _TABLE_ENDINGS and path.is_file()]
-    return {path: _sniff(path) for path in tables[:_MOST_FILES]}
+    return {path: _sniff(path, encoding) for path in tables[:_MOST_FILES]}
 
 
-def _sniff(path: Path) -> tuple[str, list[str]]:
+def _sniff(path: Path, encoding: str) -> tuple[str, list[str]]:
     """Return the separator that gives the most columns, and these."""
-    style = style_of(path, TableSource(), "utf-8")
+    style = style_of(path, TableSource(), encoding)
     if style.kind != "csv":
         return "", column_names(path, style)
     best: tuple[str, list[str]] = (",", [])
     problem: InputError | None = None
     for separator in _SEPARATORS:
         try:
-            names = column_names(path, Style("csv", separator, '"', (), "utf-8"))
+            names = column_names(path, Style("csv", separator, '"', (), encoding))
         except InputError as error:
             problem = error
             continue

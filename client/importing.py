@@ -39,8 +39,12 @@ def import_shop(
     """Read a shop as `read_shop` does, and save the data set and `quality.json` in `out`.
 
     Raises:
-        InputError: as `read_shop`; `out` is then as it was before.
+        InputError: as `read_shop`, or if `out` is the shop's own folder; `out` is then as it was.
     """
+    if source is not None and out.resolve() == source.resolve():
+        raise InputError(
+            f"{out.name}: is the shop's own folder; import into another one.", field="out"
+        )
     data, report = read_shop(
         source,
         mapping,
@@ -87,7 +91,7 @@ def read_shop(
             raise InputError(
                 "A database needs a mapping; give one by name or file.", field="mapping"
             )
-        mapping = detect_mapping(source)
+        mapping = detect_mapping(source, encoding=encoding)
     elif not isinstance(mapping, Mapping):
         mapping = load_mapping(mapping)
     shop = ShopSource(source, database_url, encoding)

@@ -650,6 +650,22 @@ def test_a_wrong_source_is_refused(tmp_path, source, mapping, expected):
         read_shop(tmp_path / source if source else None, mapping)
 
 
+def test_a_shop_is_not_imported_into_its_own_folder(tmp_path):
+    with pytest.raises(InputError, match="own folder"):
+        import_shop(_shop(tmp_path), _mapping(), tmp_path)
+
+
+def test_ids_that_pandas_made_floats_are_whole_again(tmp_path):
+    _shop(tmp_path)
+    frame = pl.read_csv(EVENTS.encode()).with_columns(
+        customer=pl.Series([17850.0, 17850.0, float("nan"), 7.0])
+    )
+    frame.write_parquet(tmp_path / "e.parquet")
+    data, report = read_shop(tmp_path, _mapping(change=[('"events.csv"', '"e.parquet"')]))
+    assert data.interactions.shopper_ids == ("17850", "7")
+    assert report.tables[1].dropped["missing_ids"] == 1
+
+
 # --------------------------------------------------------------------------------- the report
 
 

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 from pathlib import Path
 
 import polars as pl
@@ -7,7 +8,14 @@ import pytest
 
 from client.detecting import detect_mapping
 from client.importing import read_shop
-from client.mapping import load_mapping, mapping_names, microseconds, parse_mapping
+from client.mapping import (
+    _SECTIONS,
+    Mapping,
+    load_mapping,
+    mapping_names,
+    microseconds,
+    parse_mapping,
+)
 from client.splitting import SplitRule
 from common.errors import InputError, SettingsError
 
@@ -353,6 +361,31 @@ def test_one_file_and_chinese_names_are_guessed(tmp_path):
     mapping = detect_mapping(path)
     assert mapping.items.title == "商品名称"
     assert read_shop(path)[0].catalogue.items[0].title == "绿茶"
+
+
+def test_a_known_layout_in_another_encoding_is_recognised_when_it_is_named(tmp_path):
+    _online_retail(tmp_path)
+    path = tmp_path / "2010-12-01.csv"
+    path.write_text(path.read_text().replace("lantern?", "£ lantern"), encoding="latin-1")
+    with pytest.raises(InputError, match='encoding = "gb18030" or "latin-1"'):
+        read_shop(tmp_path)
+    data, _ = read_shop(tmp_path, encoding="latin-1", max_dropped_share=1.0)
+    assert len(data.interactions) == 3
+
+
+def test_the_reference_describes_every_key_and_every_ready_made_mapping():
+    text = (Path(__file__).parents[1] / "docs" / "ref-mapping.md").read_text("utf-8")
+    keys = {key for section in [Mapping, *_SECTIONS.values()] for key in section.model_fields}
+    assert not {key for key in keys if f"`{key}`" not in text and f"`[{key}]`" not in text}
+    assert not {name for name in mapping_names() if f"`{name}`" not in text}
+
+
+def test_the_how_to_s_mapping_is_valid():
+    text = (Path(__file__).parents[1] / "docs" / "how-to-import-your-shop.md").read_text("utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        parse_mapping(block, "how-to.toml")
 
 
 def test_a_mapping_in_the_folder_itself_comes_first(tmp_path):
