@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from client.quality import ROWS
+
 EARLIEST_TIME = 788_918_400_000_000  # 1995-01-01 UTC: no web shop is older
 OUTLIER_SCORE = 3.5  # modified z-score past which a quantity is an outlier
 OUTLIER_RATIO = 10.0  # no quantity below this many medians is one, however alike the others are
@@ -135,18 +137,25 @@ def drop_missing_text(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.drop_nulls("text")
 
 
+def weigh_repeated_rows(frame: pl.DataFrame) -> pl.DataFrame:
+    """Write equal rows once, with how many they are in `rows`, so that each is cleaned once.
+
+    Where events carry the item's title, an item comes once for each purchase.
+    """
+    return frame.group_by(pl.all()).agg(pl.len().alias(ROWS))
+
+
 def merge_same_item(frame: pl.DataFrame) -> pl.DataFrame:
     """Keep one row per item id, sorted by it: the row with the id's commonest title and text.
 
-    Ties go to the lower title, then text, so that the order of the file says nothing.
+    `rows` says how often a row came. Ties go to the lower title, then text, so that the order of
+    the file says nothing.
     """
     wording = ["item_id", "title", "text", "category", "merchant"]
-    counted = frame.group_by(wording).agg(pl.len().alias("rows"))
-    counted = counted.with_columns(
-        pl.col("rows").sum().over("item_id", "title").alias("title_rows")
-    )
-    order = ["item_id", "title_rows", "title", "rows", "text", "category", "merchant"]
-    down = [name in ("title_rows", "rows") for name in order]
+    counted = frame.group_by(wording).agg(pl.col(ROWS).sum())
+    counted = counted.with_columns(pl.col(ROWS).sum().over("item_id", "title").alias("title_rows"))
+    order = ["item_id", "title_rows", "title", ROWS, "text", "category", "merchant"]
+    down = [name in ("title_rows", ROWS) for name in order]
     ranked = counted.sort(order, descending=down, nulls_last=True)
     return ranked.unique("item_id", keep="first", maintain_order=True).select(wording)
 
@@ -234,4 +243,4 @@ def number_baskets(frame: pl.DataFrame) -> pl.DataFrame:
 def merge_basket_rows(frame: pl.DataFrame) -> pl.DataFrame:
     """Keep one row per shopper, basket and item: the last, sorted by shopper, time and item."""
     one = frame.unique(["shopper_id", "basket", "item_id"], keep="last", maintain_order=True)
-    return one.sort("shopper_id", "time", "item_id", maintain_order=True)
+    return one.sort("shopper_id", "time", "item_id", "basket")

@@ -158,6 +158,7 @@ def _clean_tables(
 def _clean_items(items: pl.DataFrame, rules: CleanRules, tally: Tally) -> pl.DataFrame:
     filled = cleaning.drop_blank_rows(items, items.columns)
     items = tally.drop("blank_rows", items, filled)
+    items = cleaning.weigh_repeated_rows(items)
     items = tally.change("tidy_ids", items, cleaning.tidy_ids(items, ["item_id"]))
     items = tally.drop("missing_ids", items, cleaning.drop_missing_ids(items, ["item_id"]))
     if rules.product_code is not None:

@@ -15,6 +15,8 @@ from rich.text import Text
 
 from common.errors import InputError
 
+ROWS = "__rows__"  # the column that says how many equal rows a row stands for
+
 
 @dataclass(frozen=True)
 class TableQuality:
@@ -112,7 +114,10 @@ def _add_rows(table: Table, quality: TableQuality) -> None:
 
 @dataclass
 class Tally:
-    """Counts what the rules do to one table while it is cleaned."""
+    """Counts what the rules do to one table while it is cleaned.
+
+    A frame with a column `ROWS` stands for as many rows as that column adds up to.
+    """
 
     table: str
     rows_read: int
@@ -122,12 +127,12 @@ class Tally:
 
     def drop(self, rule: str, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
         """Count the rows that `rule` dropped, and return `after`."""
-        self.dropped[rule] = self.dropped.get(rule, 0) + before.height - after.height
+        self.dropped[rule] = self.dropped.get(rule, 0) + _rows(before) - _rows(after)
         return after
 
     def merge(self, rule: str, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
         """Count the rows that `rule` merged into others, and return `after`."""
-        self.merged[rule] = self.merged.get(rule, 0) + before.height - after.height
+        self.merged[rule] = self.merged.get(rule, 0) + _rows(before) - _rows(after)
         return after
 
     def change(self, rule: str, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
@@ -138,8 +143,11 @@ class Tally:
             for name in shared
             if not before[name].equals(after[name], null_equal=True)
         ]
-        rows = pl.DataFrame([one.alias(f"{i}") for i, one in enumerate(differs)])
-        count = int(rows.select(pl.any_horizontal(pl.all()).sum()).item()) if differs else 0
+        if not differs:
+            self.changed.setdefault(rule, 0)
+            return after
+        changed = pl.DataFrame([one.alias(f"{i}") for i, one in enumerate(differs)])
+        count = _rows(after.filter(changed.select(pl.any_horizontal(pl.all())).to_series()))
         self.changed[rule] = self.changed.get(rule, 0) + count
         return after
 
@@ -158,6 +166,10 @@ class Tally:
         return TableQuality(
             self.table, self.rows_read, rows_kept, self.dropped, self.merged, self.changed
         )
+
+
+def _rows(frame: pl.DataFrame) -> int:
+    return int(frame[ROWS].sum()) if ROWS in frame.columns else frame.height
 
 
 def require_clean(quality: TableQuality, max_dropped_share: float) -> None:

@@ -124,7 +124,7 @@ def test_of_one_items_rows_the_commonest_title_stays_and_their_order_says_nothin
             schema=["item_id", "title", "text", "category", "merchant"],
             orient="row",
         )
-        return cleaning.merge_same_item(frame)
+        return cleaning.merge_same_item(cleaning.weigh_repeated_rows(frame))
 
     result = merged(rows)
     assert result.equals(merged(rows[::-1]))
@@ -228,6 +228,14 @@ def test_merging_leaves_one_sorted_row_per_shopper_basket_and_item(rows):
     assert order == sorted(order)
 
 
+def test_of_one_items_rows_in_a_basket_the_last_ones_value_stays():
+    frame = pl.DataFrame(
+        {"shopper_id": ["a"] * 3, "basket": [0] * 3, "item_id": ["x", "y", "x"],
+         "time": [1] * 3, "value": [5.0, 4.0, 2.0]}
+    )  # fmt: skip
+    assert cleaning.merge_basket_rows(frame)["value"].to_list() == [2.0, 4.0]
+
+
 def test_events_of_items_outside_the_catalogue_go():
     frame = pl.DataFrame({"item_id": ["a", "b", "c"]})
     assert cleaning.drop_unknown_items(frame, pl.Series(["c", "a"])).height == 2
@@ -287,6 +295,18 @@ def test_a_row_that_vanishes_uncounted_is_a_fault():
     with pytest.raises(RuntimeError, match="do not add up"):
         tally.finish(1)
     assert tally.finish(2).dropped_share == pytest.approx(1 / 3)
+
+
+@given(st.lists(st.sampled_from(["tea", " tea", "", "a&amp;b"]), min_size=1))
+def test_weighed_rows_are_counted_as_the_rows_they_stand_for(texts):
+    frame = pl.DataFrame({"text": texts})
+    tallies = []
+    for start in (frame, cleaning.weigh_repeated_rows(frame)):
+        tally = Tally("items", len(texts))
+        clean = joining.clean_text(start, ["text"], 60, tally)
+        tally.drop("missing_text", clean, cleaning.drop_missing_text(clean))
+        tallies.append(tally)
+    assert tallies[0] == tallies[1]
 
 
 def test_too_much_dirt_is_refused_at_the_bound_and_not_below():

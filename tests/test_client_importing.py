@@ -705,3 +705,31 @@ def test_real_shops_have_the_published_counts(folder, shoppers, items, unsold, p
     order = np.lexsort((rows.item, rows.time, rows.shopper))
     assert np.array_equal(order, np.arange(len(rows)))
     assert data.name == folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not on this machine")
+def test_the_raw_online_retail_layout_gives_the_same_purchases(tmp_path):
+    folder = DATA / "online_retail"
+    titles = pl.read_csv(folder / "items.csv", infer_schema=False).select("item_id", "title")
+    raw = pl.read_csv(folder / "interactions.csv.gz", infer_schema=False).join(titles, on="item_id")
+    raw = raw.rename(
+        {"user_id": "CustomerID", "item_id": "StockCode", "title": "Description",
+         "timestamp": "InvoiceDate", "quantity": "Quantity", "unit_price": "UnitPrice",
+         "order_id": "InvoiceNo", "country": "Country"}
+    ).with_columns(pl.col("CustomerID") + ".0")  # fmt: skip
+    tenth = raw.gather_every(10)
+    dirt = [
+        tenth.with_columns(InvoiceNo="C" + pl.col("InvoiceNo"), Quantity="-" + pl.col("Quantity")),
+        tenth.with_columns(pl.lit(None, dtype=pl.String).alias("CustomerID")),
+        tenth.with_columns(pl.lit("POST").alias("StockCode")),
+        tenth.with_columns(
+            pl.lit("0.0").alias("UnitPrice"), pl.lit("damaged").alias("Description")
+        ),
+    ]
+    dirt = [frame.select(raw.columns) for frame in dirt]
+    pl.concat([raw, *dirt]).sample(fraction=1, shuffle=True, seed=1).write_csv(tmp_path / "raw.csv")
+    data, report = read_shop(tmp_path / "raw.csv")
+    expected, _ = read_shop(folder)
+    _same(data, expected)
+    assert report.tables[1].dropped["cancelled_orders"] == tenth.unique().height
