@@ -23,7 +23,7 @@ class Policy:
         max_epsilon: Ceiling over everything ever charged to the ledger: all rounds, runs,
             restarts and federations, gated by a Rényi filter (`budget_share`). The filter is 10 to
             15% above a plan's own PLD epsilon: a run planned at 4 needs a ceiling of about 4.6,
-            and two such runs about 6.5.
+            two such runs about 6.5, three 8.1.
         max_run_epsilon: Ceiling of one plan's PLD epsilon at `delta`.
         delta: The delta of both; a plan with a larger one is refused.
         min_noise_multiplier: The least sigma of a training step.

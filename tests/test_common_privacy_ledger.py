@@ -179,6 +179,38 @@ def test_a_forged_entry_with_a_right_hash_is_refused(path, ledger):
     assert caught.value.field == "signature"
 
 
+def test_an_entry_from_a_fork_of_the_ledger_is_refused(path, ledger):
+    """Both entries are signed by the node; only the chain tells that one is out of place."""
+    for number in range(1, 3):
+        pay(ledger, number)
+    elsewhere = path.with_name("fork.db")
+    key_path(elsewhere).write_bytes(key_path(path).read_bytes())
+    key_path(elsewhere).chmod(0o600)
+    fork = Ledger.open(elsewhere, "shop", "data")
+    for number in range(5, 8):
+        pay(fork, number)
+    with contextlib.closing(sqlite3.connect(elsewhere)) as connection:
+        row = connection.execute(
+            "SELECT body, hash, signature FROM entries WHERE number = 2"
+        ).fetchone()
+    tamper(path, ("UPDATE entries SET body = ?, hash = ?, signature = ? WHERE number = 2", row))
+    with pytest.raises(LedgerError) as caught:
+        reopen(path)
+    assert caught.value.field == "prior"
+
+
+def test_a_file_replaced_under_an_open_ledger_is_refused(path, ledger):
+    pay(ledger, 1)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        old = connection.serialize()
+    pay(ledger, 2)
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink()
+    path.write_bytes(old)
+    with pytest.raises(LedgerError):
+        pay(ledger, 3)
+
+
 def test_a_tail_cut_off_under_an_open_ledger_is_refused(path, ledger):
     pay(ledger, 1)
     pay(ledger, 2)

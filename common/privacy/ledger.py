@@ -10,6 +10,7 @@ import contextlib
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,14 @@ class Ledger:
         self._key = key
         self._signer = key.public_key().public_bytes_raw().hex()
         self._checked: tuple[Entry, ...] = ()
+        # An idle connection: when the last one closes, SQLite empties the WAL and deletes it,
+        # which would cost each entry seven disk syncs instead of one or two.
+        try:
+            idle = sqlite3.connect(path, check_same_thread=False)
+            idle.execute("SELECT COUNT(*) FROM entries").fetchone()
+        except sqlite3.Error as error:
+            raise LedgerError(f"The ledger {path} failed: {error}.", field="ledger") from error
+        weakref.finalize(self, idle.close)
 
     @classmethod
     def open(cls, path: Path, merchant: str, dataset_fingerprint: str) -> "Ledger":
