@@ -23,6 +23,7 @@ from simulations.results import (
     METRICS,
     MODELS,
     Metric,
+    PopularityCurve,
     load_results,
     popularity_curve,
     write_results,
@@ -187,6 +188,15 @@ def test_the_popularity_curve_is_the_sorted_counts_at_its_ranks(counts, points):
         assert curve.head_share == pytest.approx(sum(ordered[: head.sum()]) / counts.sum())
     else:
         assert curve.head_share is None
+
+
+@pytest.mark.parametrize(
+    ("ranks", "counts"), [((2, 1), (3, 3)), ((1, 1), (3, 3)), ((1, 2), (3, 4)), ((1, 2), (3,))]
+)
+def test_what_is_no_curve_is_refused(ranks, counts):
+    numbers = {"head_items": 1, "cold_items": 0, "head_share": 0.5}
+    with pytest.raises(ValidationError, match=r"must ascend|must descend"):
+        PopularityCurve(ranks=ranks, counts=counts, **numbers)
 
 
 def test_the_schema_page_is_the_one_in_the_docs():
