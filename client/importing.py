@@ -15,7 +15,14 @@ from client.assembly import assemble, summarise
 from client.columns import event_columns, item_columns, label_columns, review_columns
 from client.dataset import MerchantData, dataset_digest, save_merchant_data
 from client.detecting import detect_mapping
-from client.mapping import CleanRules, Mapping, load_mapping, microseconds
+from client.mapping import (
+    CleanRules,
+    LabelsTable,
+    Mapping,
+    ReviewsTable,
+    load_mapping,
+    microseconds,
+)
 from client.quality import QualityReport, TableQuality, Tally, require_clean
 from client.sources import ShopSource
 from common.errors import InputError
@@ -86,6 +93,11 @@ def read_shop(
         InputError: if a file, row, column, mapping or database is not as expected, too much is
             dropped, or nothing is left. The message names the place and what to do.
     """
+    if not 0 <= max_dropped_share <= 1:
+        raise InputError(
+            f"max_dropped_share is {max_dropped_share}; it must be from 0 to 1.",
+            field="max_dropped_share",
+        )
     if mapping is None:
         if source is None:
             raise InputError(
@@ -97,7 +109,8 @@ def read_shop(
     shop = ShopSource(source, database_url, encoding)
     latest = microseconds(now or datetime.now(UTC) + _CLOCK_SLACK)
     items, events, qualities = _clean_tables(shop, mapping, latest, max_dropped_share)
-    given = name or (source.name.split(".")[0] if source is not None else "") or mapping.name
+    folder = source.resolve().name.split(".")[0] if source is not None else ""
+    given = name or folder or mapping.name
     data = assemble(given, items, events, mapping)
     return data, summarise(data, tuple(qualities), max_dropped_share)
 
@@ -125,20 +138,14 @@ def _clean_tables(
     item_ids = items["item_id"]
     labels = None
     if mapping.labels is not None:
-        raw = shop.table(mapping, "labels", mapping.labels.place, mapping.labels.columns())
-        tally = Tally("labels", raw.height)
-        labels = joining.clean_labels(label_columns(raw, mapping.labels), item_ids, tally)
-        qualities.append(tally.finish(labels.height))
-        require_clean(qualities[-1], max_dropped_share)
+        labels, quality = _read_labels(shop, mapping, mapping.labels, item_ids)
+        require_clean(quality, max_dropped_share)
+        qualities.append(quality)
         if "category" in labels.columns:
             items = joining.label_items(items, labels)
     if mapping.reviews is not None:
-        raw = shop.table(mapping, "reviews", mapping.reviews.place, mapping.reviews.columns())
-        tally = Tally("reviews", raw.height)
-        reviews = joining.clean_reviews(
-            review_columns(raw, mapping.reviews), item_ids, mapping.reviews, tally
-        )
-        qualities.append(tally.finish(reviews.height))
+        reviews, quality = _read_reviews(shop, mapping, mapping.reviews, item_ids)
+        qualities.append(quality)
         items = joining.add_reviews(items, reviews, mapping.clean.max_text_length)
     tally = Tally("events", raw_events.height)
     table = mapping.events
@@ -153,6 +160,24 @@ def _clean_tables(
     qualities.insert(1, tally.finish(events.height))
     require_clean(qualities[1], max_dropped_share)
     return items, events, qualities
+
+
+def _read_labels(
+    shop: ShopSource, mapping: Mapping, table: LabelsTable, item_ids: pl.Series
+) -> tuple[pl.DataFrame, TableQuality]:
+    raw = shop.table(mapping, "labels", table.place, table.columns())
+    tally = Tally("labels", raw.height)
+    labels = joining.clean_labels(label_columns(raw, table), item_ids, tally)
+    return labels, tally.finish(labels.height)
+
+
+def _read_reviews(
+    shop: ShopSource, mapping: Mapping, table: ReviewsTable, item_ids: pl.Series
+) -> tuple[pl.DataFrame, TableQuality]:
+    raw = shop.table(mapping, "reviews", table.place, table.columns())
+    tally = Tally("reviews", raw.height)
+    reviews = joining.clean_reviews(review_columns(raw, table), item_ids, table, tally)
+    return reviews, tally.finish(reviews.height)
 
 
 def _clean_items(items: pl.DataFrame, rules: CleanRules, tally: Tally) -> pl.DataFrame:

@@ -12,6 +12,9 @@ def clean_labels(labels: pl.DataFrame, item_ids: pl.Series, tally: Tally) -> pl.
     keys = [name for name in ("item_id", "shopper_id") if name in labels.columns]
     labels = tally.change("tidy_ids", labels, cleaning.tidy_ids(labels, keys))
     labels = tally.drop("missing_ids", labels, cleaning.drop_missing_ids(labels, keys))
+    if "category" in labels.columns:
+        composed = cleaning.normalise_unicode(labels, ["category"])
+        labels = tally.change("white_space", labels, cleaning.fold_spaces(composed, ["category"]))
     known = cleaning.drop_unknown_items(labels, item_ids)
     labels = tally.drop("unknown_items", labels, known)
     last = labels.unique(keys, keep="last", maintain_order=True)
@@ -58,9 +61,10 @@ def clean_reviews(
     )
     chosen = ranked.group_by("item_id", maintain_order=True).head(rules.per_item)
     chosen = tally.drop("past_per_item", reviews, chosen)
-    return chosen.group_by("item_id", maintain_order=True).agg(
+    joined = chosen.group_by("item_id", maintain_order=True).agg(
         pl.col("text").str.join(" ").alias("review")
     )
+    return tally.merge("same_item", chosen, joined)
 
 
 def add_reviews(items: pl.DataFrame, reviews: pl.DataFrame, max_length: int) -> pl.DataFrame:

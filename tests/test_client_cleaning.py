@@ -276,7 +276,9 @@ def test_reviews_are_cut_chosen_by_length_and_joined_whatever_their_order():
     tally = Tally("reviews", reviews.height)
     clean = joining.clean_reviews(reviews, pl.Series(["a"]), rules, tally)
     assert clean.rows() == [("a", "y" * 20 + " long enough")]
-    assert tally.dropped["past_per_item"] == 2
+    quality = tally.finish(clean.height)
+    assert quality.dropped["past_per_item"] == 2
+    assert quality.merged == {"same_review": 1, "same_item": 1}
     backwards = joining.clean_reviews(
         reviews.reverse(), pl.Series(["a"]), rules, Tally("reviews", reviews.height)
     )

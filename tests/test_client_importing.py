@@ -352,6 +352,7 @@ def test_labels_and_public_reviews_are_joined(tmp_path):
     (tmp_path / "labels.csv").write_text("sku,kind\nt1,tea\nt2,tea\n")
     (tmp_path / "reviews.jsonl").write_text(
         '{"sku": "t1", "said": "Fresh &amp; mild"}\n{"sku": "c1", "said": ""}\n'
+        '{"sku": "t1", "said": "Nice"}\n{"sku": "zz", "said": "Unknown"}\n'
     )
     add = (
         '[labels]\nfile = "labels.csv"\nitem_id = "sku"\ncategory = "kind"\n'
@@ -360,7 +361,10 @@ def test_labels_and_public_reviews_are_joined(tmp_path):
     )
     data, report = read_shop(tmp_path, _mapping(add=add))
     assert [item.category for item in data.catalogue.items] == ["", "tea", "tea"]
-    assert [item.text for item in data.catalogue.items][:2] == ["Tea cup", "Green tea Fresh & mild"]
+    assert [item.text for item in data.catalogue.items][:2] == [
+        "Tea cup",
+        "Green tea Fresh & mild Nice",
+    ]
     assert [item.title for item in data.catalogue.items][1] == "Green tea"
     assert [table.table for table in report.tables] == ["items", "events", "labels", "reviews"]
 
@@ -641,6 +645,7 @@ def test_a_password_in_an_address_is_never_repeated(tmp_path):
         (None, _mapping(), "comes from files; give the folder"),
         (None, None, "A database needs a mapping"),
         ("shop", _mapping(change=[('"events.csv"', '"/events.csv"')]), "relative to the shop's"),
+        ("shop", "klingon", "klingon: no such mapping"),
     ],
 )
 def test_a_wrong_source_is_refused(tmp_path, source, mapping, expected):
@@ -648,6 +653,11 @@ def test_a_wrong_source_is_refused(tmp_path, source, mapping, expected):
     _shop(tmp_path / "shop")
     with pytest.raises(InputError, match=expected):
         read_shop(tmp_path / source if source else None, mapping)
+
+
+def test_a_share_that_is_none_is_refused(tmp_path):
+    with pytest.raises(InputError, match="from 0 to 1"):
+        read_shop(_shop(tmp_path), _mapping(), max_dropped_share=35)
 
 
 def test_a_shop_is_not_imported_into_its_own_folder(tmp_path):
