@@ -31,13 +31,15 @@ class NodeSettings:
     Attributes:
         merchant: Its name in the federation.
         data: The folder with its catalogue and events.
-        state: The folder for what the node writes: caches and the privacy ledger.
+        state: The folder for what the node writes, the privacy ledger first of all.
+        cache: The folder for encodings of public text; simulated merchants share one.
         simulated: Whether one person runs the whole federation on this machine.
     """
 
     merchant: str
     data: Path
     state: Path
+    cache: Path
     simulated: bool
 
 
@@ -82,7 +84,7 @@ def node_settings(
         data = _folder(node_config["data"], "data")
         merchant = str(node_config.get("merchant", data.name))
         state = Path(str(node_config.get("state", data / "node")))
-        return NodeSettings(merchant, data, state, simulated=False)
+        return NodeSettings(merchant, data, state, state / "cache", simulated=False)
     if "partition-id" not in node_config:
         raise SettingsError(
             "The node's configuration has no `data`; start the SuperNode with "
@@ -103,7 +105,8 @@ def _simulated(node_config: Mapping[str, Scalar], run_config: Mapping[str, Scala
             field="federation",
         )
     data = shops[place]
-    return NodeSettings(data.name, data, data / "node", simulated=True)
+    cache = Path(str(run_config.get("cache") or federation / ".cache"))
+    return NodeSettings(data.name, data, data / "node", cache, simulated=True)
 
 
 def merchant_folders(federation: Path) -> list[Path]:

@@ -72,8 +72,15 @@ class Checkpoint:
 
 
 def settings_digest(settings: Mapping[str, bool | float | str], basis: bytes) -> str:
-    """Return the SHA-256 of a run's flat settings and frozen public tensors."""
-    text = json.dumps(dict(settings), sort_keys=True, allow_nan=False)
+    """Return the SHA-256 of a run's flat settings and frozen public tensors.
+
+    600 and 600.0 are one setting: a TOML file may write either.
+    """
+    plain = {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in settings.items()
+    }
+    text = json.dumps(plain, sort_keys=True)
     return sha256_hex(f"{sha256_hex(basis)} {text}".encode())
 
 
@@ -98,7 +105,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "history": [asdict(record) for record in checkpoint.history],
     }
     pointer = folder / POINTER
-    write_atomic(pointer, json.dumps(facts, indent=2, allow_nan=False).encode())
+    write_atomic(pointer, json.dumps(facts, indent=2).encode())
     for old in folder.glob("checkpoint-*.safetensors"):
         if old.name != name:
             old.unlink()

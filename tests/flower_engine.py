@@ -17,7 +17,7 @@ FAKE_WORK = "from common.fake_node import FakeWork as open_node\n"
 FAKE_COORDINATION = """from pathlib import Path
 from common.fake_node import short_setup
 def open_run(run_config):
-    return short_setup(Path(run_config["out"]))
+    return short_setup(Path(run_config["folder"]))
 """
 
 

@@ -18,11 +18,11 @@ def partition(place, count=3):
 def test_a_deployed_node_lies_where_its_merchant_says(federation, tmp_path):
     shop = federation / "ash"
     assert node_settings({"data": str(shop)}, {}) == NodeSettings(
-        "ash", shop, shop / "node", simulated=False
+        "ash", shop, shop / "node", shop / "node" / "cache", simulated=False
     )
     configured = {"data": str(shop), "merchant": "Ash & Co", "state": str(tmp_path / "s")}
     assert node_settings(configured, {}) == NodeSettings(
-        "Ash & Co", shop, tmp_path / "s", simulated=False
+        "Ash & Co", shop, tmp_path / "s", tmp_path / "s" / "cache", simulated=False
     )
 
 
@@ -40,6 +40,9 @@ def test_simulated_nodes_are_the_visible_folders_in_order(federation):
     settings = [node_settings(partition(place), run_config) for place in range(3)]
     assert [one.merchant for one in settings] == ["ash", "birch", "cedar"]
     assert all(one.simulated and one.data == federation / one.merchant for one in settings)
+    assert {one.cache for one in settings} == {federation / ".cache"}
+    elsewhere = node_settings(partition(0), run_config | {"cache": str(federation / "c")})
+    assert elsewhere.cache == federation / "c"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_only_a_simulation_may_send_unprotected_updates(federation, placement):
         else dict.fromkeys(("noise_multiplier", "popularity_noise_multiplier"), 0.0)
     )
     plan = replace(LOCAL, placement=placement, **noise)
-    simulated = NodeSettings("ash", federation, federation, simulated=True)
+    simulated = NodeSettings("ash", federation, federation, federation, simulated=True)
     check_placement(plan, simulated)
     with pytest.raises(PolicyError) as caught:
         check_placement(plan, replace(simulated, simulated=False))

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import tomllib
 import types
 import zipfile
 from pathlib import Path
@@ -13,21 +14,23 @@ from flwr.app import Context, RecordDict
 from flwr.cli.build import build_fab_from_disk
 
 from client.app import app as client_app
+from common.settings import RunSettings
 from server.app import ADAPTER_FILE, app
 from server.checkpoint import read_checkpoint
 from simulations.grid import InProcessGrid
 
 __all__ = ["federation", "shops"]  # fixtures
 ROOT = Path(__file__).parents[1]
+SCALARS = (bool, int, float)
 
 
 @pytest.fixture
 def reference(shops, federation, tmp_path, monkeypatch):
     """The adapter file of the same run in this process, through the same ServerApp."""
     coordination = types.ModuleType("server.coordination")
-    coordination.open_run = lambda run_config: short_setup(Path(run_config["out"]))
+    coordination.open_run = lambda run_config: short_setup(Path(run_config["folder"]))
     monkeypatch.setitem(sys.modules, "server.coordination", coordination)
-    run_config = {"federation": str(federation), "out": str(tmp_path / "here")}
+    run_config = {"federation": str(federation), "folder": str(tmp_path / "here")}
     app(
         InProcessGrid(client_app, 3, run_config),
         Context(1, 1, {}, RecordDict(), run_config),
@@ -79,6 +82,16 @@ def test_every_module_of_the_bundle_may_be_named_by_flower():
             assert not path.name.endswith("_test.py")
 
 
+def test_flower_may_override_every_setting_of_a_run_and_has_its_defaults():
+    app_config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
+    settings = {name: app_config["config"][name] for name in RunSettings().to_flat()}
+    places = app_config["config"].keys() - settings
+    assert places == {"federation", "catalogue", "folder", "cache", "merchants"}
+    assert RunSettings.from_flat(settings) == RunSettings()
+    for name, field in RunSettings.model_fields.items():
+        assert type(settings[name]) is (field.annotation if field.annotation in SCALARS else str)
+
+
 @pytest.mark.slow
 def test_flowers_simulation_gives_the_same_adapter(reference, federation, tmp_path):
     app_folder = app_with_fake_nodes(tmp_path)
@@ -86,7 +99,7 @@ def test_flowers_simulation_gives_the_same_adapter(reference, federation, tmp_pa
         row = engine.run(
             app_folder,
             *("--federation-config", "num-supernodes=3 client-resources-num-cpus=1"),
-            *("--run-config", f'federation="{federation}" out="{tmp_path / "there"}"'),
+            *("--run-config", f'federation="{federation}" folder="{tmp_path / "there"}"'),
         )
         assert row["status"] == "finished:completed", engine.log()
     assert (tmp_path / "there" / ADAPTER_FILE).read_bytes() == reference
@@ -98,6 +111,6 @@ def test_deployed_nodes_give_the_same_adapter(reference, federation, tmp_path):
     with Engine(tmp_path / "home", simulation=False) as engine:
         for folder in sorted(federation.iterdir()):
             engine.add_node(folder)
-        row = engine.run(app_folder, "--run-config", f'out="{tmp_path / "there"}"')
+        row = engine.run(app_folder, "--run-config", f'folder="{tmp_path / "there"}"')
         assert row["status"] == "finished:completed", engine.log()
     assert (tmp_path / "there" / ADAPTER_FILE).read_bytes() == reference

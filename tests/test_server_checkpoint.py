@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,12 @@ def test_what_is_read_is_what_was_written(tmp_path, number, seed, popularity):
         np.testing.assert_array_equal(read.popularity.text_keys, written.popularity.text_keys)
         np.testing.assert_array_equal(read.popularity.probability, written.popularity.probability)
     assert len(list(tmp_path.iterdir())) == 2  # the one before is gone
+
+
+def test_a_run_without_privacy_can_be_kept(tmp_path):
+    record = replace(RECORD, epsilon=float("inf"))
+    write_checkpoint(tmp_path, replace(checkpoint_of(), history=(record,)))
+    assert read_checkpoint(tmp_path).history == (record,)
 
 
 def test_an_empty_folder_has_no_checkpoint(tmp_path):
@@ -127,5 +134,8 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
 def test_the_settings_digest_sees_every_setting_and_the_basis():
     digest = settings_digest({"a": 1, "b": "x"}, b"basis")
     assert digest == settings_digest({"b": "x", "a": 1}, b"basis")
+    assert digest == settings_digest({"a": 1.0, "b": "x"}, b"basis")
+    assert settings_digest({"a": True}, b"") != settings_digest({"a": 1}, b"")
+    assert len(settings_digest({"epsilon": float("inf")}, b"")) == 64
     for settings_, basis in (({"a": 2, "b": "x"}, b"basis"), ({"a": 1, "b": "x"}, b"basIs")):
         assert settings_digest(settings_, basis) != digest

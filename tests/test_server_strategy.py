@@ -107,6 +107,23 @@ def test_ctrl_c_in_a_round_leaves_the_checkpoint_before_it(shops, federation, tm
     assert resumed.state.adapter.digest == run(federation, make_setup()).state.adapter.digest
 
 
+def test_a_stop_in_the_first_round_does_not_pay_for_popularity_again(shops, federation, tmp_path):
+    class Interrupted(FakeWork):
+        def train(self, *arguments):
+            raise KeyboardInterrupt
+
+    setup = make_setup(folder=tmp_path / "run")
+    shops.make = Interrupted
+    with pytest.raises(KeyboardInterrupt):
+        run(federation, setup)
+    close_nodes()
+    shops.make = FakeWork
+    resumed = run(federation, setup)
+    assert len(resumed.history) == 6
+    for work in shops.works.values():
+        assert "popularity" not in [call[0] for call in work.calls]
+
+
 def test_a_checkpoint_of_another_plan_or_settings_is_refused(shops, federation, tmp_path):
     setup = make_setup(folder=tmp_path / "run")
     run(federation, setup, rounds=1)
