@@ -1,0 +1,192 @@
+"""One private round at a merchant: sample, per-shopper gradients, clip, sum, noise.
+
+The only door to Opacus. Its hooks give one gradient for each row the tower reads; a row is one
+item of one shopper's history, encoded within that shopper's own example, and the rows' gradients
+are summed by shopper before anything is clipped.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from opacus import GradSampleModule
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from client.examples import ExampleBatch, ShopperExamples
+from client.objectives import Candidates, shopper_losses
+from common.adapter import AdapterState
+from common.encoder.tower import ItemTokens, Tower
+from common.errors import FederationError
+from common.privacy.clipping import ClippedSum, clip_and_sum
+from common.privacy.ledger import Charge
+from common.privacy.noise import NoiseSource, protect
+from common.privacy.plan import PrivacyPlan
+from common.privacy.sampling import poisson_sample
+from common.settings import RunSettings
+
+MICROBATCH_ROWS = 512  # history rows differentiated at once: a bound on memory, not on privacy
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Merchant:
+    """What a merchant trains on.
+
+    Attributes:
+        examples: Its shoppers.
+        tokens: Its catalogue as the tower reads it.
+        vectors: float32 [items, d], frozen candidate vectors of the catalogue.
+        log_popularity: float32 [items], zeros for uniform.
+    """
+
+    examples: ShopperExamples
+    tokens: ItemTokens
+    vectors: Tensor
+    log_popularity: Tensor
+
+
+class PrivateTrainer:
+    """Private rounds on one merchant's shoppers, with one Opacus hook set for its life."""
+
+    def __init__(self, tower: Tower, merchant: Merchant, settings: RunSettings) -> None:
+        """Hook the tower's trained parameters.
+
+        Args:
+            tower: Trained in place; `load_adapter` before each round.
+            merchant: Whose shoppers.
+            settings: The run's.
+        """
+        self._tower, self._merchant, self._settings = tower, merchant, settings
+        tower.train()  # Opacus records only in this mode; the models have no dropout
+        self._hooked = GradSampleModule(tower, batch_first=True, loss_reduction="sum")
+        self._parameters = [parameter for _, parameter in tower.trained()]
+
+        self.check_only_adapter_trains()
+
+    def set_popularity(self, popularity: NDArray[np.float32] | None) -> None:
+        """Use these item probabilities [items] in the loss; None is uniform."""
+        items = len(self._merchant.vectors)
+        self._merchant.log_popularity = (
+            torch.zeros(items) if popularity is None else torch.from_numpy(np.log(popularity))
+        )
+
+    def private_round(
+        self,
+        adapter: AdapterState,
+        charge: Charge,
+        noise: NoiseSource,
+        rng: np.random.Generator,
+    ) -> NDArray[np.float32]:
+        """Take the charge's private steps from `adapter` and return the update [d].
+
+        With one step a round the update is the noised clipped sum over the plan's divisor. With
+        more, the node steps on each of them itself, and the update is their sum: where the node
+        went, in units of a gradient.
+
+        Args:
+            adapter: The global adapter.
+            charge: Pays for the round, entry on disk.
+            noise: Also flips the sampling coins.
+            rng: Cuts examples and draws negatives: neither needs to be secret.
+
+        Raises:
+            PrivacyError: as `protect`.
+            FederationError: if the tower's trained parameters are not the adapter's.
+
+        Formal guarantee:
+            Each step is one Poisson-subsampled Gaussian mechanism at the charge's event: the rows
+            of a shopper fold into one gradient of norm at most C, and nothing else that leaves
+            this function depends on the shoppers.
+        """
+        moved = np.zeros(adapter.size)
+        vector = adapter.flatten().astype(np.float64)
+        for _ in range(charge.plan.steps_per_round):
+            self._tower.load_adapter(adapter.with_vector(vector.astype(np.float32)))
+            clipped = self.clipped_sum(self._sampled(charge.plan, noise), charge.plan, rng)
+            gradient = protect(clipped, charge, noise).averaged()
+            moved += gradient
+            vector -= self._settings.local_learning_rate * gradient
+        return moved.astype(np.float32)
+
+    def _sampled(self, plan: PrivacyPlan, noise: NoiseSource) -> NDArray[np.int64]:
+        return np.flatnonzero(poisson_sample(plan, len(self._merchant.examples), noise))
+
+    def clipped_sum(
+        self, shoppers: NDArray[np.integer], plan: PrivacyPlan, rng: np.random.Generator
+    ) -> ClippedSum:
+        """Return the sum of the clipped gradients of `shoppers` at the tower's adapter.
+
+        Formal guarantee:
+            Removing one shopper changes the sum by at most C: see `clip_and_sum`, whose rows are
+            `shopper_gradients`, one a shopper.
+        """
+        size = sum(parameter.numel() for parameter in self._parameters)
+        total = clip_and_sum(np.zeros((0, size)), plan.max_grad_norm)
+        negatives = self._negatives(rng)
+        # Each shopper has its own stream: its example is the same whoever else was sampled.
+        seed = int(rng.integers(2**63))
+        for part in self._parts(shoppers):
+            batch = self._merchant.examples.draw(part, seed)
+            total += clip_and_sum(self.shopper_gradients(batch, negatives), plan.max_grad_norm)
+        if total.dropped:
+            logger.warning("A step dropped gradients that were not finite.")  # how many is private
+        return total
+
+    def _parts(self, shoppers: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
+        """Split shoppers so that each part has about MICROBATCH_ROWS history rows."""
+        rows = np.cumsum(self._merchant.examples.history_bound(shoppers))
+        part = (rows - 1) // MICROBATCH_ROWS
+        for number in np.unique(part):
+            yield shoppers[part == number]
+
+    def _negatives(self, rng: np.random.Generator) -> Tensor:
+        items = len(self._merchant.vectors)
+        if items <= self._settings.negatives:
+            return torch.arange(items)
+        return torch.from_numpy(rng.choice(items, self._settings.negatives, replace=False))
+
+    def shopper_gradients(self, batch: ExampleBatch, negatives: Tensor) -> Tensor:
+        """Return each shopper's gradient of its own loss: float32 [b, d], in the adapter's order.
+
+        A shopper without a history or a target has the gradient zero and is a row like any other.
+        """
+        size = sum(parameter.numel() for parameter in self._parameters)
+        if not len(batch.target_item):
+            return torch.zeros(batch.shoppers, size)
+        folded = torch.from_numpy(batch.history_shopper)
+        hidden, summed, mask = self._merchant.tokens.rows(batch.history_item)
+        # Opacus hooks the way back through a module's input; torch warns where that needs none.
+        rows = self._hooked(hidden.requires_grad_(), summed, mask)
+        taste = pool_rows(rows, batch)
+        candidates = Candidates(self._merchant.vectors, self._merchant.log_popularity, negatives)
+        shopper_losses(taste, batch, candidates, self._settings).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        gradients = []
+        for parameter in self._parameters:
+            by_row = parameter.grad_sample.flatten(start_dim=1)  # type: ignore[attr-defined]  # set by Opacus
+            folds = torch.zeros(batch.shoppers, by_row.shape[1])
+            gradients.append(folds.index_add_(0, folded, by_row))
+        self._hooked.zero_grad(set_to_none=True)
+        return torch.cat(gradients, dim=1)
+
+    def check_only_adapter_trains(self) -> None:
+        """Refuse a tower in which anything but the adapter would move, or nothing would.
+
+        Raises:
+            FederationError: naming no more than the field.
+        """
+        names = {name for name, one in self._tower.named_parameters() if one.requires_grad}
+        if not names or any(".lora_" not in name for name in names):
+            raise FederationError("The trained parameters are not LoRA's alone.", field="adapter")
+
+
+def pool_rows(rows: Tensor, batch: ExampleBatch) -> Tensor:
+    """Return u of each shopper: unit vectors [b, d] from unit vectors of history rows [h, d]."""
+    weight = torch.from_numpy(batch.history_weight)[:, None]
+    summed = torch.zeros(batch.shoppers, rows.shape[1])
+    return normalize(
+        summed.index_add(0, torch.from_numpy(batch.history_shopper), rows * weight), dim=1
+    )

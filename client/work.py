@@ -1,0 +1,161 @@
+"""What a node does with its shop's data: encode, count, train. Every use is charged first."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, diags
+
+from client.budget import charge_round, open_ledger
+from client.dataset import load_merchant_data
+from client.examples import ShopperExamples
+from client.interactions import Interactions
+from client.node import NodeSettings
+from client.policy import Policy
+from client.training import Merchant, PrivateTrainer
+from common.adapter import AdapterState, AdapterUpdate
+from common.encoder.basis import PublicBasis
+from common.encoder.encoding import candidate_tensor, encode_catalogue
+from common.errors import FederationError
+from common.files import sha256_hex
+from common.privacy.clipping import ClippedSum, clip_and_sum
+from common.privacy.ledger import Charge
+from common.privacy.noise import NoiseSource, protect
+from common.privacy.plan import EventKind, PrivacyPlan
+from common.settings import RunSettings
+from common.wire import Prepared, Scalar
+
+LEDGER_FILE = "ledger.sqlite"
+POLICY_FILE = "policy.toml"
+
+
+class MerchantWork:
+    """One merchant's part in a run; implements `client.node.NodeWork`."""
+
+    def __init__(self, node: NodeSettings) -> None:
+        """Read the shop's data and policy and open its ledger.
+
+        Raises:
+            InputError: if there is no data set, or it is altered.
+            SettingsError: if the policy file has an unknown name or a value out of bounds.
+            LedgerError: if the ledger cannot be trusted.
+        """
+        self._node = node
+        self._data = load_merchant_data(node.data)
+        policy = node.data / POLICY_FILE
+        self._policy = Policy.from_toml(policy) if policy.exists() else Policy()
+        self._ledger = open_ledger(
+            node.state / LEDGER_FILE, node.merchant, self._data.interactions, self._data.catalogue
+        )
+        self._settings: RunSettings | None = None
+        self._trainer: PrivateTrainer | None = None
+
+    def prepare(self, basis: bytes, settings: Mapping[str, Scalar]) -> Prepared:
+        """Encode the catalogue, or find it encoded on disk, and return the public facts.
+
+        Raises:
+            SettingsError: if a setting is unknown or out of bounds.
+            InputError: if the basis does not fit the base model.
+        """
+        self._settings = RunSettings.from_flat(settings)
+        encoded = encode_catalogue(
+            self._data.catalogue, PublicBasis.from_bytes(basis), self._settings, self._node.cache
+        )
+        merchant = Merchant(
+            examples=ShopperExamples(self._data.interactions, self._settings),
+            tokens=encoded.tokens,
+            vectors=candidate_tensor(encoded),
+            log_popularity=torch.zeros(len(self._data.catalogue)),
+        )
+        self._trainer = PrivateTrainer(encoded.tower, merchant, self._settings)
+        return Prepared(
+            self._node.merchant, self._data.catalogue.digest, self._data.catalogue.text_keys
+        )
+
+    def popularity(self, plan: PrivacyPlan, run_id: int, round_number: int) -> NDArray[np.float32]:
+        """Charge the plan's histogram and return the noised counts, float32 [items].
+
+        Raises:
+            BudgetError, PolicyError, LedgerError: nothing is charged or counted then.
+        """
+        charge = self._charge(plan, run_id, round_number, "popularity")
+        counted = protect(
+            purchases_histogram(self._data.interactions, plan),
+            charge,
+            self._noise(run_id, round_number, "popularity"),
+        )
+        return counted.vector.astype(np.float32)
+
+    def train(
+        self,
+        adapter: AdapterState,
+        popularity: NDArray[np.float32] | None,
+        plan: PrivacyPlan,
+        run_id: int,
+        round_number: int,
+    ) -> AdapterUpdate:
+        """Charge a round and return the protected update.
+
+        Raises:
+            BudgetError, PolicyError, LedgerError: nothing is charged or trained then.
+            FederationError: if the node is not prepared.
+        """
+        if self._trainer is None or self._settings is None:
+            raise FederationError("The node is not prepared for this run.", field="prepare")
+        charge = self._charge(plan, run_id, round_number, "train")
+        self._trainer.set_popularity(popularity)
+        stream = int(sha256_hex(self._node.merchant.encode())[:12], 16)
+        vector = self._trainer.private_round(
+            adapter,
+            charge,
+            self._noise(run_id, round_number, "train"),
+            np.random.default_rng((self._settings.seed, round_number, stream)),
+        )
+        return AdapterUpdate(vector, round_number, plan.digest)
+
+    def public_metrics(self) -> Mapping[str, float]:
+        """Return no metric: what the server needs it computes from the plan."""
+        return {}
+
+    def _charge(
+        self, plan: PrivacyPlan, run_id: int, round_number: int, kind: EventKind
+    ) -> Charge:
+        seeded = self._settings is not None and self._settings.seeded_noise
+        return charge_round(
+            self._ledger,
+            plan,
+            self._policy,
+            str(run_id),
+            round_number,
+            kind,
+            seeded_noise=seeded,
+        )
+
+    def _noise(self, run_id: int, round_number: int, kind: EventKind) -> NoiseSource:
+        """Return a fresh stream: secure, or repeating where the run is declared a test."""
+        if self._settings is not None and self._settings.seeded_noise:
+            seed = self._settings.seed
+            return NoiseSource.for_tests(seed, self._node.merchant, round_number, kind)
+        return NoiseSource.secure()
+
+
+def purchases_histogram(interactions: Interactions, plan: PrivacyPlan) -> ClippedSum:
+    """Return how much each item is bought: a shopper with n items adds 1/sqrt(n) to each.
+
+    Formal guarantee:
+        A shopper's row has L2 norm at most 1, `plan.clip_norm("popularity")`.
+    """
+    bought = interactions.matrix()
+    items = np.maximum(np.diff(bought.indptr), 1)
+    rows = csr_matrix(diags(1 / np.sqrt(items)) @ bought)
+    return clip_and_sum(rows, plan.clip_norm("popularity"))
+
+
+def open_node(node: NodeSettings) -> MerchantWork:
+    """Open the shop in `node.data`.
+
+    Raises:
+        FedtailError: as `MerchantWork`.
+    """
+    return MerchantWork(node)

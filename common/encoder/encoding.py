@@ -1,0 +1,105 @@
+"""From a catalogue to what training and ranking need of it, computed once and kept on disk."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from common.catalogue import Catalogue
+from common.encoder.base_model import BaseModel, load_base_model
+from common.encoder.basis import PublicBasis, fit_basis
+from common.encoder.tower import ItemTokens, Tower
+from common.encoder.trunk import Progress, encode_trunk
+from common.files import sha256_hex, write_atomic
+from common.settings import RunSettings
+
+cached_base_model = functools.lru_cache(maxsize=2)(load_base_model)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedCatalogue:
+    """A catalogue under one base model, basis and placement.
+
+    Attributes:
+        tower: f, with the adapter that was loaded last.
+        tokens: The items as the tower reads them.
+        vectors: float32 [items, d], the frozen candidate vectors; no adapter changes them.
+    """
+
+    tower: Tower
+    tokens: ItemTokens
+    vectors: NDArray[np.float32]
+
+
+def fit_public_basis(
+    catalogue: Catalogue, settings: RunSettings, cache: Path, progress: Progress | None = None
+) -> PublicBasis:
+    """Fit the run's basis on a public catalogue.
+
+    Raises:
+        SettingsError: if the base model cannot be loaded or lacks an adapted layer.
+    """
+    model = cached_base_model(settings.base_model)
+    first = settings.placement.first_layer(model.depth)
+    trunk = encode_trunk(
+        model,
+        catalogue,
+        layer=first,
+        max_tokens=settings.max_tokens,
+        cache=cache,
+        progress=progress,
+    )
+    return fit_basis(model, trunk, settings.placement, whitening_power=settings.whitening_power)
+
+
+def encode_catalogue(
+    catalogue: Catalogue, basis: PublicBasis, settings: RunSettings, cache: Path
+) -> EncodedCatalogue:
+    """Encode a catalogue, or read it from `cache`.
+
+    Raises:
+        SettingsError: if the base model cannot be loaded or lacks an adapted layer.
+        InputError: if the basis does not fit model and placement.
+    """
+    model = cached_base_model(settings.base_model)
+    tower = Tower(model, basis, settings.placement)
+    path = cache / f"items-{_key(model, catalogue, basis, settings)}.safetensors"
+    stored = _read(path)
+    if stored is not None:
+        tokens = ItemTokens(stored["offsets"], stored["hidden"], stored.get("summed"))
+        return EncodedCatalogue(tower, tokens, stored["vectors"])
+    trunk = encode_trunk(
+        model,
+        catalogue,
+        layer=settings.placement.first_layer(model.depth),
+        max_tokens=settings.max_tokens,
+        cache=cache,
+    )
+    tokens = ItemTokens.from_trunk(tower, trunk)
+    vectors = tokens.vectors(tower)  # the tower's B is zero here: the frozen encoder
+    write_atomic(path, save({**tokens.arrays(), "vectors": vectors}))
+    return EncodedCatalogue(tower, tokens, vectors)
+
+
+def candidate_tensor(encoded: EncodedCatalogue) -> torch.Tensor:
+    """Return the candidate vectors as a tensor [items, d] that shares their memory."""
+    return torch.from_numpy(encoded.vectors)
+
+
+def _key(
+    model: BaseModel, catalogue: Catalogue, basis: PublicBasis, settings: RunSettings
+) -> str:
+    parts = (model.digest, catalogue.digest, basis.digest, settings.max_tokens, settings.placement)
+    return sha256_hex(repr(parts).encode())[:32]
+
+
+def _read(path: Path) -> dict[str, NDArray[np.generic]] | None:
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError):
+        return None  # a broken cache is made anew

@@ -1,0 +1,212 @@
+"""The shopper's side of the model: BERT's adapted upper layers, token mean and projection.
+
+    hidden states of the trunk -> upper layers with LoRA -> mean of tokens -> (. - mean) @ whitening
+
+Where only the last layer's second product is adapted and A is frozen, everything before B is
+frozen too: A @ z (r numbers a token) and the sum that LayerNorm would see without the adapter are
+computed once, and a training step is B, LayerNorm, token mean and projection.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from common.adapter import AdapterState
+from common.encoder.base_model import BaseModel
+from common.encoder.basis import PublicBasis, mean_of_tokens
+from common.encoder.placement import PROJECTION, Placement, state_name
+from common.encoder.trunk import BATCH, Trunk, pad, token_mask
+from common.errors import InputError
+
+
+class Tower(nn.Module):
+    """f: an item's text, as the trunk left it, to a unit vector [d].
+
+    Its trained parameters are LoRA's only: B in the `ffa` variant, A and B in `plain`. With B at
+    zero, as `initial_adapter` gives it, f is the frozen encoder.
+    """
+
+    def __init__(self, model: BaseModel, basis: PublicBasis, placement: Placement) -> None:
+        """Build the tower from copies of the upper layers; `model` itself is left as it is."""
+        super().__init__()
+        self.placement = placement
+        self.first_layer = placement.first_layer(model.depth)
+        upper = {
+            str(index): copy.deepcopy(model.layers[index])
+            for index in range(self.first_layer, model.depth)
+        }
+        self.bert = nn.Module()
+        self.bert.encoder = nn.Module()
+        self.bert.encoder.layer = nn.ModuleDict(upper)
+        self.projection = nn.Linear(model.width, model.width)
+        with torch.no_grad():
+            self.projection.weight.copy_(torch.from_numpy(basis.whitening.T))
+            self.projection.bias.copy_(torch.from_numpy(-(basis.mean @ basis.whitening)))
+        self.requires_grad_(requires_grad=False)
+        self._inject(model.depth, basis)
+
+    def _inject(self, depth: int, basis: PublicBasis) -> None:
+        names, rank = self.placement.module_names(depth), self.placement.rank
+        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=names, lora_dropout=0.0)
+        inject_adapter_in_model(config, self)
+        for name in names:
+            module = self.get_submodule(name)
+            directions = torch.from_numpy(basis.directions[name])
+            if module.lora_A["default"].weight.shape != directions.shape:
+                raise InputError(
+                    f"The basis has {tuple(directions.shape)} directions for {name}; the placement "
+                    f"needs {tuple(module.lora_A['default'].weight.shape)}.",
+                    field="basis",
+                )
+            with torch.no_grad():
+                module.lora_A["default"].weight.copy_(directions)
+                module.lora_B["default"].weight.zero_()
+            module.lora_A["default"].requires_grad_(self.placement.variant == "plain")
+
+    # ------------------------------------------------------------- the adapter
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the trained parameters with the names they travel under, in order of names."""
+        named = [
+            (state_name(name), parameter)
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad
+        ]
+        yield from sorted(named, key=lambda pair: pair[0])
+
+    def adapter(self) -> AdapterState:
+        """Return the trained parameters."""
+        return AdapterState({name: one.detach().numpy().copy() for name, one in self.trained()})
+
+    def load_adapter(self, adapter: AdapterState) -> None:
+        """Put an adapter's numbers into the tower.
+
+        Raises:
+            InputError: if names or shapes differ from the tower's.
+        """
+        mine = dict(self.trained())
+        theirs = {name: tensor.shape for name, tensor in adapter.tensors.items()}
+        if theirs != {name: tuple(one.shape) for name, one in mine.items()}:
+            raise InputError(
+                "The adapter's tensors are not those of this placement and base model.",
+                field="adapter",
+            )
+        with torch.no_grad():
+            for name, parameter in mine.items():
+                parameter.copy_(torch.from_numpy(adapter.tensors[name]))
+
+    # -------------------------------------------------------------- the function
+    def forward(self, hidden: Tensor, summed: Tensor | None, mask: Tensor) -> Tensor:
+        """Return unit vectors [n, d].
+
+        Args:
+            hidden: float32 [n, t, d] as the trunk left it; or, where `summed` is given,
+                A @ z [n, t, r] of the last layer's second product.
+            summed: float32 [n, t, d], what LayerNorm sees when B is zero, or None.
+            mask: int64 [n, t], 1 where a token is.
+        """
+        if summed is not None:
+            output = self._last_output()
+            scale = output.dense.scaling["default"]
+            hidden = output.LayerNorm(summed + scale * output.dense.lora_B["default"](hidden))
+        else:
+            added = (1.0 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
+            for layer in self.bert.encoder.layer.values():
+                hidden = layer(hidden, added)
+        return normalize(self.projection(mean_of_tokens(hidden, mask)), dim=1)
+
+    def _last_output(self) -> nn.Module:
+        return list(self.bert.encoder.layer.values())[-1].output
+
+
+class ItemTokens:
+    """A catalogue's items as a tower reads them, all that is frozen already computed."""
+
+    def __init__(
+        self,
+        offsets: NDArray[np.int64],
+        hidden: NDArray[np.float32],
+        summed: NDArray[np.float32] | None,
+    ) -> None:
+        """Hold packed tokens; see `Tower.forward` for what `hidden` and `summed` are.
+
+        Args:
+            offsets: int64 [items + 1], where each item's tokens start.
+            hidden: float32 [tokens, d], or [tokens, r] where `summed` is given.
+            summed: float32 [tokens, d], or None.
+        """
+        self.offsets, self.lengths = offsets, np.diff(offsets)
+        self._hidden, self._summed = hidden, summed
+
+    @classmethod
+    def from_trunk(cls, tower: Tower, trunk: Trunk) -> "ItemTokens":
+        """Compute what no adapter of the tower's placement changes."""
+        if tower.placement.output_only:
+            return cls(trunk.offsets, *_before_b(tower, trunk))
+        return cls(trunk.offsets, trunk.hidden, None)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what `__init__` takes, by name."""
+        arrays: dict[str, NDArray[Any]] = {"offsets": self.offsets, "hidden": self._hidden}
+        return arrays if self._summed is None else {**arrays, "summed": self._summed}
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def rows(self, items: NDArray[np.integer]) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return the tower's arguments for `items`, one row each, also where one repeats."""
+        summed = None if self._summed is None else pad(self._summed, self.offsets, items)
+        return pad(self._hidden, self.offsets, items), summed, token_mask(self.lengths[items])
+
+    def vectors(self, tower: Tower) -> NDArray[np.float32]:
+        """Return f of every item under the tower's present adapter: float32 [items, d]."""
+        order = np.argsort(self.lengths, kind="stable")  # like lengths share a batch
+        out = np.empty((len(self), tower.projection.out_features), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(order), BATCH):
+                items = order[start : start + BATCH]
+                out[items] = tower(*self.rows(items)).numpy()
+        return out
+
+
+def _before_b(tower: Tower, trunk: Trunk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return A @ z [tokens, r] and dense(z) + residual [tokens, d] of the last layer."""
+    layer = list(tower.bert.encoder.layer.values())[-1]
+    dense = layer.output.dense
+    reduced = np.empty((len(trunk.hidden), tower.placement.rank), np.float32)
+    summed = np.empty_like(trunk.hidden)
+    order = np.argsort(trunk.lengths, kind="stable")
+    with torch.inference_mode():
+        for start in range(0, len(order), BATCH):
+            items = order[start : start + BATCH]
+            mask = token_mask(trunk.lengths[items])
+            hidden = pad(trunk.hidden, trunk.offsets, items)
+            added = (1.0 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
+            residual, _ = layer.attention(hidden, added)
+            z = layer.intermediate(residual)
+            inside = mask.bool()
+            places = np.concatenate(
+                [np.arange(trunk.offsets[item], trunk.offsets[item + 1]) for item in items]
+            )
+            reduced[places] = dense.lora_A["default"](z)[inside].numpy()
+            summed[places] = (dense.base_layer(z) + residual)[inside].numpy()
+    return reduced, summed
+
+
+def initial_adapter(tower: Tower) -> AdapterState:
+    """Return the adapter a run starts from: B at zero, so that f is the frozen encoder."""
+    for name, parameter in tower.trained():
+        if "lora_B" in name:
+            nn.init.zeros_(parameter)
+    return tower.adapter()
+
+
+def is_projection(name: str) -> bool:
+    """Whether a state's tensor belongs to the projection and not to BERT."""
+    return name.startswith(PROJECTION)

@@ -1,0 +1,156 @@
+"""What the frozen lower layers make of each item's text, computed once and kept on disk.
+
+A file holds the hidden states of some items; a catalogue that gains an item encodes that item only.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+from torch import Tensor
+
+from common.catalogue import Catalogue
+from common.encoder.base_model import BaseModel
+from common.files import sha256_hex, write_atomic
+
+BATCH = 64
+logger = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Trunk:
+    """Hidden states that enter the first adapted layer, tokens of all items end to end.
+
+    Attributes:
+        hidden: float32 [tokens, d].
+        offsets: int64 [items + 1]; item i has the tokens offsets[i] to offsets[i + 1].
+    """
+
+    hidden: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each item: int64 [items]."""
+        return np.diff(self.offsets)
+
+    def take(self, items: NDArray[np.integer]) -> "Trunk":
+        """Return the trunk of the items at `items`, in that order."""
+        lengths = self.lengths[items]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        tokens = np.repeat(self.offsets[items] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Trunk(self.hidden[tokens], offsets)
+
+
+def join_trunks(parts: Sequence[Trunk]) -> Trunk:
+    """Return one trunk with the items of all parts, in order."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Trunk(np.concatenate([part.hidden for part in parts]), offsets)
+
+
+def pad(rows: NDArray[np.float32], offsets: NDArray[np.int64], items: NDArray[np.integer]) -> Tensor:
+    """Return the tokens of `items` as float32 [items, longest, columns], zeros behind the last."""
+    lengths = np.diff(offsets)[items]
+    longest = int(lengths.max()) if len(items) else 1
+    places = offsets[items][:, None] + np.arange(longest)[None, :]
+    inside = np.arange(longest)[None, :] < lengths[:, None]
+    padded = rows[np.where(inside, places, 0)]
+    padded[~inside] = 0.0
+    return torch.from_numpy(padded)
+
+
+def token_mask(lengths: NDArray[np.int64]) -> Tensor:
+    """Return int64 [items, longest], 1 where a token is."""
+    longest = int(lengths.max()) if len(lengths) else 1
+    return torch.from_numpy((np.arange(longest)[None, :] < lengths[:, None]).astype(np.int64))
+
+
+def encode_trunk(
+    model: BaseModel,
+    catalogue: Catalogue,
+    *,
+    layer: int,
+    max_tokens: int,
+    cache: Path | None,
+    progress: Progress | None = None,
+) -> Trunk:
+    """Return what enters `layer` for each item of the catalogue, from the cache where it is.
+
+    Args:
+        model: The base model.
+        catalogue: The items.
+        layer: Index of the first layer that is not run.
+        max_tokens: Longer texts are cut.
+        cache: Folder of cached parts; None computes everything anew.
+        progress: Told how many items of how many to encode are done.
+    """
+    keys = catalogue.text_keys
+    folder = cache / f"{model.digest[:16]}-layer{layer}-tokens{max_tokens}" if cache else None
+    known_keys, known = _read_parts(folder) if folder else (np.empty(0, np.uint64), [])
+    fresh = np.flatnonzero(~np.isin(keys, known_keys))
+    _, first = np.unique(keys[fresh], return_index=True)
+    fresh = np.sort(fresh[first])  # equal texts are encoded once
+    if len(fresh):
+        part = _run_lower(model, [catalogue.texts[i] for i in fresh], layer, max_tokens, progress)
+        if folder:
+            _write_part(folder, keys[fresh], part)
+        known, known_keys = [*known, part], np.concatenate([known_keys, keys[fresh]])
+    order = np.argsort(known_keys, kind="stable")
+    places = order[np.searchsorted(known_keys, keys, sorter=order)]
+    return join_trunks(known).take(places)
+
+
+def _run_lower(
+    model: BaseModel, texts: list[str], layer: int, max_tokens: int, progress: Progress | None
+) -> Trunk:
+    """Run the layers below `layer`; texts of like length share a batch."""
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    pieces: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
+    layers = model.bert.encoder.layer
+    model.bert.encoder.layer = layers[:layer]
+    try:
+        for start in range(0, len(texts), BATCH):
+            chosen = order[start : start + BATCH]
+            ids, mask = model.tokenise([texts[i] for i in chosen], max_tokens)
+            with torch.inference_mode():
+                hidden = model.bert(input_ids=ids, attention_mask=mask).last_hidden_state.numpy()
+            for row, text, length in zip(hidden, chosen, mask.sum(dim=1).tolist(), strict=True):
+                pieces[text] = row[:length].copy()
+            if progress:
+                progress(min(start + BATCH, len(texts)), len(texts))
+    finally:
+        model.bert.encoder.layer = layers
+    offsets = np.cumsum([0, *(len(piece) for piece in pieces)]).astype(np.int64)
+    return Trunk(np.concatenate(pieces), offsets)
+
+
+def _write_part(folder: Path, keys: NDArray[np.uint64], part: Trunk) -> None:
+    """Write one cache part, named by the items in it, so that two writers agree."""
+    content = save({"keys": keys, "hidden": part.hidden, "offsets": part.offsets})
+    write_atomic(folder / f"{sha256_hex(keys.tobytes())[:32]}.safetensors", content)
+
+
+def _read_parts(folder: Path) -> tuple[NDArray[np.uint64], list[Trunk]]:
+    keys: list[NDArray[np.uint64]] = []
+    parts: list[Trunk] = []
+    for path in sorted(folder.glob("[!.]*.safetensors")):
+        try:
+            part = load_file(path)
+            keys.append(part["keys"])
+            parts.append(Trunk(part["hidden"], part["offsets"]))
+        except (SafetensorError, KeyError, OSError):
+            logger.warning("A file of the item cache is unreadable and is made anew.")
+            os.unlink(path)
+    return (np.concatenate(keys) if keys else np.empty(0, np.uint64)), parts

@@ -1,0 +1,70 @@
+"""From a run's configuration to all that the strategy needs: basis, first adapter, plan, quorum."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from common.catalogue_file import read_catalogue
+from common.encoder.encoding import cached_base_model, fit_public_basis
+from common.encoder.tower import Tower
+from common.errors import SettingsError
+from common.settings import RunSettings
+from common.wire import Scalar
+from server.cohort import Quorum
+from server.optimiser import make_optimiser
+from server.strategy import RunSetup
+
+CATALOGUE_FILE = "public-catalogue.jsonl"
+PLACES = ("federation", "catalogue", "folder", "cache", "merchants")
+
+
+def open_run(
+    run_config: Mapping[str, Scalar], progress: Callable[[int, int], None] | None = None
+) -> RunSetup:
+    """Return the setup of the run that `run_config` describes.
+
+    Args:
+        run_config: The names of `RunSettings`, and beside them the places
+            `federation` (a simulated federation's folder, which holds the public catalogue),
+            `catalogue` (the file, where there is no such folder), `folder` (for checkpoints),
+            `cache` (for encodings), and `merchants`, how many share central noise.
+        progress: Told how many items of how many to encode are done.
+
+    Raises:
+        SettingsError: if a setting is unknown or out of bounds, or no catalogue is named.
+        InputError: if the catalogue cannot be read.
+    """
+    named = {name.replace("-", "_"): value for name, value in run_config.items()}
+    places = {name: str(named.pop(name)) for name in PLACES if named.get(name)}
+    for name in PLACES:
+        named.pop(name, None)
+    settings = RunSettings.from_flat(named)
+    catalogue_path = _catalogue_path(places)
+    cache = Path(places["cache"]) if "cache" in places else catalogue_path.parent / ".cache"
+    basis = fit_public_basis(read_catalogue(catalogue_path), settings, cache, progress)
+    model = cached_base_model(settings.base_model)
+    return RunSetup(
+        adapter=Tower(model, basis, settings.placement).adapter(),
+        basis=basis.to_bytes(),
+        plan=settings.plan(int(places.get("merchants", "1"))),
+        settings=settings.to_flat(),
+        optimiser=make_optimiser(
+            settings.optimiser, momentum=settings.momentum, beta1=settings.momentum
+        ),
+        learning_rate=settings.learning_rate,
+        schedule=settings.schedule,
+        quorum=Quorum(settings.min_merchants, settings.quorum, settings.wait_seconds),
+        round_timeout=settings.round_timeout,
+        folder=Path(places["folder"]) if "folder" in places else None,
+    )
+
+
+def _catalogue_path(places: Mapping[str, str]) -> Path:
+    if "catalogue" in places:
+        return Path(places["catalogue"])
+    if "federation" in places:
+        return Path(places["federation"]) / CATALOGUE_FILE
+    raise SettingsError(
+        "The run names no public catalogue; set `catalogue` to its file, or `federation` to a "
+        "folder that `fedtail simulate` made.",
+        field="catalogue",
+    )

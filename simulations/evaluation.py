@@ -1,0 +1,170 @@
+"""Judge every model of a simulated federation on the same shoppers, items and period.
+
+Only a simulator can do this: it holds the future of all merchants. A node never does.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.collaborative import EaseModel, choose_ease, fit_ease, fit_popularity
+from client.dataset import MerchantData
+from client.histories import Histories, histories
+from client.interactions import Interactions
+from client.ranking import FusedRanker, TextTaste, Validation, fit_decay, fit_gate
+from client.splitting import Cases, Split, evaluation_cases, join, split_interactions
+from common.adapter import AdapterState
+from common.catalogue import Buckets, popularity_buckets
+from common.encoder.encoding import EncodedCatalogue
+from common.scorecard import Scorecard, evaluate_scores
+
+EASE_STRENGTHS = (50.0, 200.0, 800.0)
+
+FloatMatrix = NDArray[np.float32]
+Scores = Callable[[Histories], FloatMatrix]
+
+
+@dataclass(frozen=True, eq=False)
+class Shop:
+    """One simulated merchant with its past and its future.
+
+    Attributes:
+        name: The merchant's.
+        data: Catalogue and all interactions.
+        split: Training, validation and test period.
+    """
+
+    name: str
+    data: MerchantData
+    split: Split
+
+    @classmethod
+    def of(cls, data: MerchantData) -> "Shop":
+        """Split a merchant's data by its rule."""
+        return cls(data.name, data, split_interactions(data.interactions, data.split_rule))
+
+    @cached_property
+    def past(self) -> Interactions:
+        """All that a node may see: training and validation period."""
+        return join(self.split.train, self.split.valid)
+
+    @cached_property
+    def validation_cases(self) -> Cases:
+        """Who bought something new in the validation period."""
+        return evaluation_cases(self.split.train, self.split.valid)
+
+    @cached_property
+    def test_cases(self) -> Cases:
+        """Who bought something new in the test period."""
+        return evaluation_cases(self.past, self.split.test)
+
+    @cached_property
+    def validation(self) -> Validation:
+        """The validation period as the merchant's own fits use it."""
+        cases = self.validation_cases
+        return Validation(histories(self.split.train, cases.shoppers), cases.seen, cases.relevant)
+
+    @cached_property
+    def ease(self) -> tuple[EaseModel, EaseModel]:
+        """EASE fitted before the validation period, and again on all of the past."""
+        choice = choose_ease(self.split.train.matrix(), self.validation_cases, EASE_STRENGTHS)
+        return choice.model, fit_ease(self.past.matrix(), choice.model.l2)
+
+
+def shared_buckets(shops: Sequence[Shop]) -> dict[str, Buckets]:
+    """Return each shop's head, tail and cold items, by sales in the past of all shops together.
+
+    Items of equal text are one item: the tail is the market's, not a small shop's.
+    """
+    keys = np.concatenate([shop.data.catalogue.text_keys for shop in shops])
+    sales = np.concatenate([shop.past.item_counts() for shop in shops])
+    texts, place = np.unique(keys, return_inverse=True)
+    totals = np.zeros(len(texts), np.int64)
+    np.add.at(totals, place, sales)
+    # Order by first sight, so that ties go to the lower item index and not to a hash.
+    first = np.full(len(texts), len(keys))
+    np.minimum.at(first, place, np.arange(len(keys)))
+    order = np.argsort(first, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    ordered = popularity_buckets(totals[order])
+    buckets: dict[str, Buckets] = {}
+    start = 0
+    for shop in shops:
+        mine = rank[place[start : start + len(shop.data.catalogue)]]
+        start += len(shop.data.catalogue)
+        buckets[shop.name] = Buckets(
+            head=ordered.head[mine],
+            tail=ordered.tail[mine],
+            cold=ordered.cold[mine],
+            tail_by_volume=ordered.tail_by_volume[mine],
+        )
+    return buckets
+
+
+@dataclass(frozen=True, eq=False)
+class ShopJudge:
+    """Scores the models of one shop on its test period; all fits use its past only."""
+
+    shop: Shop
+    encoded: EncodedCatalogue
+    buckets: Buckets
+
+    @cached_property
+    def _test_history(self) -> Histories:
+        return histories(self.shop.past, self.shop.test_cases.shoppers)
+
+    def judge(self, scores: Scores) -> Scorecard:
+        """Rank the whole catalogue for each test case by `scores` of its history."""
+        cases, history = self.shop.test_cases, self._test_history
+        return evaluate_scores(
+            lambda rows: scores(history.take(rows)),
+            cases.seen,
+            cases.relevant,
+            self.buckets,
+            item_keys=self.shop.data.catalogue.text_keys,
+        )
+
+    def history_vectors(self, adapter: AdapterState | None) -> FloatMatrix:
+        """Return f of each item under `adapter`; None is the frozen encoder."""
+        if adapter is None:
+            return self.encoded.vectors
+        self.encoded.tower.load_adapter(adapter)
+        return self.encoded.tokens.vectors(self.encoded.tower)
+
+    def text(self, adapter: AdapterState | None) -> TextTaste:
+        """Return the text taste under `adapter`, its decay fitted on validation."""
+        vectors = self.history_vectors(adapter)
+        return fit_decay(vectors, self.encoded.vectors, self.shop.validation)
+
+    def fused(self, text: TextTaste) -> FusedRanker:
+        """Return `text` gated with the shop's EASE: gate from validation, EASE from all the past."""
+        early, full = self.shop.ease
+        gate = fit_gate(text, early, self.shop.split.train.item_counts(), self.shop.validation)
+        return FusedRanker(text, full, gate, self.shop.past.item_counts())
+
+    def baselines(self) -> dict[str, Scorecard]:
+        """Return the scorecards of the four models that need no training together."""
+        popularity = fit_popularity(self.shop.past.matrix())
+        frozen = self.text(None)
+        return {
+            "popularity": self.judge(lambda history: popularity.score(history.bought())),
+            "local_ease": self.judge(lambda history: self.shop.ease[1].score(history.bought())),
+            "frozen_text": self.judge(frozen.score),
+            "gated_frozen": self.judge(self.fused(frozen).score),
+        }
+
+    def validation_scores(self, adapter: AdapterState) -> tuple[NDArray[np.float64], ...]:
+        """Return NDCG@10 and tail recall@10 of the validation cases under `adapter`."""
+        cases = self.shop.validation_cases
+        if not len(cases.shoppers):
+            return np.empty(0), np.empty(0)
+        taste = TextTaste(self.history_vectors(adapter), self.encoded.vectors)
+        history = self.shop.validation.history
+        card = evaluate_scores(
+            lambda rows: taste.score(history.take(rows)), cases.seen, cases.relevant, self.buckets
+        )
+        return card.per_shopper["ndcg@10"], card.per_shopper["tail_recall@10"]
