@@ -6,6 +6,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.files import write_atomic
+from common.privacy.accounting import account
 from server.strategy import FedtailStrategy
 
 app = ServerApp()
@@ -20,7 +21,12 @@ def main(grid: Grid, context: Context) -> None:
     from server.coordination import open_run  # noqa: PLC0415 - torch loads here, not before
 
     setup = open_run(context.run_config)
-    strategy = FedtailStrategy(setup, on_round=lambda record: logger.info("%s", record))
+    plan = setup.plan
+    strategy = FedtailStrategy(
+        setup,
+        on_round=lambda record: logger.info("%s", record),
+        epsilon=lambda rounds: account(plan.events(rounds), plan.delta).pld,
+    )
     strategy.start(grid)
     if setup.folder is not None:
         write_atomic(setup.folder / ADAPTER_FILE, strategy.state.adapter.to_bytes())

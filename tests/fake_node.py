@@ -6,7 +6,6 @@ It stands in for `client.work`; Flower's own classes around it are the real ones
 import hashlib
 import sys
 import types
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,12 +123,6 @@ def make_setup(**changes):
         "quorum": Quorum(minimum=3, fraction=1.0, wait_seconds=0.0),
     }
     return RunSetup(**values | changes)
-
-
-def short_setup(folder):
-    """Two rounds that wait for all three nodes, for engines that take seconds a message."""
-    plan = replace(LOCAL, steps=2)
-    return make_setup(plan=plan, folder=folder, quorum=Quorum(3, 1.0, wait_seconds=120.0))
 
 
 def arrays_of(result):

@@ -13,12 +13,6 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).parents[1]
-FAKE_WORK = "from common.fake_node import FakeWork as open_node\n"
-FAKE_COORDINATION = """from pathlib import Path
-from common.fake_node import short_setup
-def open_run(run_config):
-    return short_setup(Path(run_config["folder"]))
-"""
 
 
 def free_port():
@@ -27,18 +21,20 @@ def free_port():
         return one.getsockname()[1]
 
 
-def app_with_fake_nodes(folder):
-    """The app as it is, with the model behind `client.work` and `server.coordination` replaced."""
+def copy_app(folder):
+    """The app as it stands, in a folder whose name Flower accepts."""
     app = folder / "fedtail"
     for room in ("client", "common", "server"):
         shutil.copytree(ROOT / room, app / room, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "LICENSE", "README.md"):
         if (ROOT / file).exists():
             shutil.copy(ROOT / file, app / file)
-    shutil.copy(ROOT / "tests" / "fake_node.py", app / "common" / "fake_node.py")
-    (app / "client" / "work.py").write_text(FAKE_WORK)
-    (app / "server" / "coordination.py").write_text(FAKE_COORDINATION)
     return app
+
+
+def as_option(config):
+    """A run config as the text that `--run-config` takes."""
+    return " ".join(f"{name}={json.dumps(value)}" for name, value in config.items())
 
 
 class Engine:

@@ -1,6 +1,7 @@
 """The coordinator's app, the bundle it travels in, and the three ways to run it."""
 
 import io
+import re
 import sys
 import tomllib
 import types
@@ -8,15 +9,17 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from fake_node import federation, shops, short_setup
-from flower_engine import Engine, app_with_fake_nodes
+from fake_node import federation, make_setup, shops
+from flower_engine import Engine, as_option, copy_app
 from flwr.app import Context, RecordDict
 from flwr.cli.build import build_fab_from_disk
 
 from client.app import app as client_app
+from client.node import merchant_folders
 from common.settings import RunSettings
 from server.app import ADAPTER_FILE, app
 from server.checkpoint import read_checkpoint
+from server.coordination import CATALOGUE_FILE
 from simulations.grid import InProcessGrid
 
 __all__ = ["federation", "shops"]  # fixtures
@@ -24,24 +27,20 @@ ROOT = Path(__file__).parents[1]
 SCALARS = (bool, int, float)
 
 
-@pytest.fixture
-def reference(shops, federation, tmp_path, monkeypatch):
-    """The adapter file of the same run in this process, through the same ServerApp."""
+def test_the_app_runs_all_rounds_and_writes_the_adapter(shops, federation, tmp_path, monkeypatch):
     coordination = types.ModuleType("server.coordination")
-    coordination.open_run = lambda run_config: short_setup(Path(run_config["folder"]))
+    coordination.open_run = lambda run_config: make_setup(folder=Path(run_config["folder"]))
     monkeypatch.setitem(sys.modules, "server.coordination", coordination)
     run_config = {"federation": str(federation), "folder": str(tmp_path / "here")}
     app(
         InProcessGrid(client_app, 3, run_config),
         Context(1, 1, {}, RecordDict(), run_config),
     )
-    return (tmp_path / "here" / ADAPTER_FILE).read_bytes()
-
-
-def test_the_app_runs_all_rounds_and_writes_the_adapter(reference, tmp_path):
     checkpoint = read_checkpoint(tmp_path / "here")
-    assert checkpoint.round_number == 2
-    assert checkpoint.adapter.to_bytes() == reference
+    assert checkpoint.round_number == 6
+    assert checkpoint.history[-1].epsilon > checkpoint.history[0].epsilon > 0
+    written = (tmp_path / "here" / ADAPTER_FILE).read_bytes()
+    assert checkpoint.adapter.to_bytes() == written
 
 
 # Flower's builder calls an old name of pathspec's.
@@ -92,25 +91,81 @@ def test_flower_may_override_every_setting_of_a_run_and_has_its_defaults():
         assert type(settings[name]) is (field.annotation if field.annotation in SCALARS else str)
 
 
+def test_the_page_names_only_settings_there_are():
+    page = (ROOT / "docs" / "how-to-run-with-flower.md").read_text()
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    named = [
+        name
+        for text in re.findall(r"--run-config[ \\\n]+'([^']*)'", page)
+        for name in re.findall(r"(\w+)=", text)
+    ]
+    assert len(named) >= 8
+    assert set(named) <= config.keys()
+    for name in ("min_merchants", "wait_seconds", "round_timeout", "quorum", "seeded_noise"):
+        assert name in page
+        assert name in config
+
+
+SETTINGS = RunSettings(
+    rounds=2,
+    seeded_noise=True,  # or no two runs could be compared
+    declared_shoppers=50,
+    min_merchants=2,
+    quorum=1.0,
+    wait_seconds=240.0,
+    negatives=64,
+)
+
+
+@pytest.fixture
+def real_federations(tmp_path):
+    """The same two small shops twice, and the adapter that a run in this process gives.
+
+    Twice, because a merchant's ledger pays for one run.
+    """
+    from simulations.evaluation import Shop
+    from simulations.federation import write_federation
+    from simulations.marketplace import MarketplaceSettings, make_marketplace
+    from simulations.partition import partition_merchants
+    from simulations.runner import run_federation
+
+    size = MarketplaceSettings(merchants=2, min_shoppers=40, max_shoppers=60, items=200)
+    data = make_marketplace(size, seed=0).data
+    shops = [Shop.of(one) for one in partition_merchants(data, how="column", merchants=2, seed=0)]
+    for name in ("first", "second"):
+        write_federation(shops, tmp_path / name, SETTINGS.plan(2))
+    run = run_federation(tmp_path / "first", SETTINGS, tmp_path / "here", tmp_path / "cache")
+    return tmp_path / "second", run.adapter
+
+
 @pytest.mark.slow
-def test_flowers_simulation_gives_the_same_adapter(reference, federation, tmp_path):
-    app_folder = app_with_fake_nodes(tmp_path)
+def test_flowers_simulation_gives_the_same_adapter(real_federations, tmp_path):
+    from simulations.runner import run_config
+
+    federation, expected = real_federations
+    config = run_config(federation, SETTINGS, tmp_path / "there", tmp_path / "other-cache")
     with Engine(tmp_path / "home", simulation=True) as engine:
         row = engine.run(
-            app_folder,
-            *("--federation-config", "num-supernodes=3 client-resources-num-cpus=1"),
-            *("--run-config", f'federation="{federation}" folder="{tmp_path / "there"}"'),
+            copy_app(tmp_path),
+            *("--federation-config", "num-supernodes=2 client-resources-num-cpus=1"),
+            *("--run-config", as_option(config)),
         )
         assert row["status"] == "finished:completed", engine.log()
-    assert (tmp_path / "there" / ADAPTER_FILE).read_bytes() == reference
+    assert (tmp_path / "there" / ADAPTER_FILE).read_bytes() == expected.to_bytes()
 
 
 @pytest.mark.slow
-def test_deployed_nodes_give_the_same_adapter(reference, federation, tmp_path):
-    app_folder = app_with_fake_nodes(tmp_path)
+@pytest.mark.timeout(900)
+def test_deployed_nodes_give_the_same_adapter(real_federations, tmp_path):
+    federation, expected = real_federations
+    config = SETTINGS.to_flat() | {
+        "catalogue": str(federation / CATALOGUE_FILE),
+        "folder": str(tmp_path / "there"),
+        "cache": str(tmp_path / "other-cache"),
+    }
     with Engine(tmp_path / "home", simulation=False) as engine:
-        for folder in sorted(federation.iterdir()):
+        for folder in merchant_folders(federation):
             engine.add_node(folder)
-        row = engine.run(app_folder, "--run-config", f'folder="{tmp_path / "there"}"')
+        row = engine.run(copy_app(tmp_path), "--run-config", as_option(config), timeout=600)
         assert row["status"] == "finished:completed", engine.log()
-    assert (tmp_path / "there" / ADAPTER_FILE).read_bytes() == reference
+    assert (tmp_path / "there" / ADAPTER_FILE).read_bytes() == expected.to_bytes()
