@@ -6,6 +6,7 @@ Only a simulator can do this: it holds the future of all merchants. A node never
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,10 @@ from client.ranking import FusedRanker, TextTaste, Validation, fit_decay, fit_ga
 from client.splitting import Cases, Split, evaluation_cases, join, split_interactions
 from common.adapter import AdapterState
 from common.catalogue import Buckets, popularity_buckets
-from common.encoder.encoding import EncodedCatalogue
+from common.encoder.basis import PublicBasis
+from common.encoder.encoding import EncodedCatalogue, encode_catalogue
 from common.scorecard import Scorecard, evaluate_scores
+from common.settings import RunSettings
 
 EASE_STRENGTHS = (50.0, 200.0, 800.0)
 
@@ -105,12 +108,30 @@ def shared_buckets(shops: Sequence[Shop]) -> dict[str, Buckets]:
     return buckets
 
 
+class ItemVectors:
+    """Item vectors under an adapter, computed once for all shops of one catalogue."""
+
+    def __init__(self, encoded: EncodedCatalogue) -> None:
+        self.candidates = encoded.vectors
+        self._encoded = encoded
+        self._last: tuple[str, FloatMatrix] = ("", encoded.vectors)
+
+    def under(self, adapter: AdapterState | None) -> FloatMatrix:
+        """Return f of each item, float32 [items, d]; without an adapter, the frozen encoder's."""
+        if adapter is None:
+            return self.candidates
+        if self._last[0] != adapter.digest:
+            self._encoded.tower.load_adapter(adapter)
+            self._last = (adapter.digest, self._encoded.tokens.vectors(self._encoded.tower))
+        return self._last[1]
+
+
 @dataclass(frozen=True, eq=False)
 class ShopJudge:
     """Scores the models of one shop on its test period; all fits use its past only."""
 
     shop: Shop
-    encoded: EncodedCatalogue
+    vectors: ItemVectors
     buckets: Buckets
 
     @cached_property
@@ -128,17 +149,11 @@ class ShopJudge:
             item_keys=self.shop.data.catalogue.text_keys,
         )
 
-    def history_vectors(self, adapter: AdapterState | None) -> FloatMatrix:
-        """Return f of each item under `adapter`; None is the frozen encoder."""
-        if adapter is None:
-            return self.encoded.vectors
-        self.encoded.tower.load_adapter(adapter)
-        return self.encoded.tokens.vectors(self.encoded.tower)
-
     def text(self, adapter: AdapterState | None) -> TextTaste:
         """Return the text taste under `adapter`, its decay fitted on validation."""
-        vectors = self.history_vectors(adapter)
-        return fit_decay(vectors, self.encoded.vectors, self.shop.validation)
+        return fit_decay(
+            self.vectors.under(adapter), self.vectors.candidates, self.shop.validation
+        )
 
     def fused(self, text: TextTaste) -> FusedRanker:
         """Return `text` gated with the shop's EASE: gate from validation, EASE from all the past."""
@@ -157,14 +172,32 @@ class ShopJudge:
             "gated_frozen": self.judge(self.fused(frozen).score),
         }
 
-    def validation_scores(self, adapter: AdapterState) -> tuple[NDArray[np.float64], ...]:
-        """Return NDCG@10 and tail recall@10 of the validation cases under `adapter`."""
+    def validation_scores(
+        self, adapter: AdapterState
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return NDCG@10 and tail recall@10 of the validation cases, histories not decayed."""
         cases = self.shop.validation_cases
         if not len(cases.shoppers):
             return np.empty(0), np.empty(0)
-        taste = TextTaste(self.history_vectors(adapter), self.encoded.vectors)
+        taste = TextTaste(self.vectors.under(adapter), self.vectors.candidates)
         history = self.shop.validation.history
         card = evaluate_scores(
             lambda rows: taste.score(history.take(rows)), cases.seen, cases.relevant, self.buckets
         )
         return card.per_shopper["ndcg@10"], card.per_shopper["tail_recall@10"]
+
+
+def make_judges(
+    shops: Sequence[Shop], basis: PublicBasis, settings: RunSettings, cache: Path
+) -> list[ShopJudge]:
+    """Return a judge for each shop; shops of one catalogue share its vectors."""
+    vectors: dict[str, ItemVectors] = {}
+    for shop in shops:
+        catalogue = shop.data.catalogue
+        if catalogue.digest not in vectors:
+            encoded = encode_catalogue(catalogue, basis, settings, cache)
+            vectors[catalogue.digest] = ItemVectors(encoded)
+    buckets = shared_buckets(shops)
+    return [
+        ShopJudge(shop, vectors[shop.data.catalogue.digest], buckets[shop.name]) for shop in shops
+    ]

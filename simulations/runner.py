@@ -41,6 +41,7 @@ class Watch:
 
     on_encoded: Callable[[int, int], None] | None = None
     on_round: Callable[[RoundRecord, AdapterState], None] | None = None
+    on_basis: Callable[[PublicBasis], object] | None = None
 
 
 def run_config(federation: Path, settings: RunSettings, folder: Path, cache: Path) -> dict[str, Scalar]:
@@ -73,6 +74,9 @@ def run_federation(
     watch = watch or Watch()
     config = run_config(federation, settings, folder, cache)
     setup = open_run(config, watch.on_encoded)
+    basis = PublicBasis.from_bytes(setup.basis)
+    if watch.on_basis is not None:
+        watch.on_basis(basis)
 
     def on_round(record: RoundRecord) -> None:
         if watch.on_round is not None:
@@ -86,7 +90,6 @@ def run_federation(
         strategy.start(grid)
     finally:
         close_nodes()
-    basis = PublicBasis.from_bytes(setup.basis)
     return FinishedRun(strategy.state.adapter, basis, setup.plan, strategy.history)
 
 

@@ -1,0 +1,89 @@
+"""`fedtail client`: what a merchant runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    help="The merchant's side: bring the shop in, and recommend with a release.",
+    no_args_is_help=True,
+)
+
+
+@app.command("import")
+def import_(
+    out: Annotated[Path, typer.Option(help="Folder for the clean data set.")],
+    source: Annotated[
+        Path | None, typer.Option(help="Folder or file: CSV, TSV, Parquet, JSON Lines, also .gz.")
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FEDTAIL_DATABASE_URL",
+            help="A database instead; a password is safer in the variable than here.",
+        ),
+    ] = None,
+    mapping: Annotated[
+        str | None, typer.Option(help="Ready-made mapping's name, or a TOML file. Else detected.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of text files, such as gb18030.")] = None,
+    max_dropped_share: Annotated[
+        float, typer.Option(help="Fail if more than this share of a table's rows is dropped.")
+    ] = 0.35,
+) -> None:
+    """Read a shop's catalogue and events, clean them, and say what was dropped and why."""
+    from client.importing import import_shop  # noqa: PLC0415 - Polars loads here, not before
+
+    _, report = import_shop(
+        source,
+        mapping,
+        out,
+        database_url=database_url,
+        encoding=encoding,
+        max_dropped_share=max_dropped_share,
+    )
+    Console().print(report)
+
+
+@app.command()
+def recommend(
+    release: Annotated[Path, typer.Option(help="The release's folder.")],
+    key: Annotated[Path, typer.Option(help="The operator's public key, from a way you trust.")],
+    shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+    shopper: Annotated[str | None, typer.Option(help="A shopper's id.")] = None,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(help="An item's id or title; repeat it, the latest purchase last."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="How many items.")] = 10,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for encodings; else within the shop's folder.")
+    ] = None,
+) -> None:
+    """Verify a release, then rank the shop's catalogue for a shopper or a history."""
+    from client.dataset import load_merchant_data  # noqa: PLC0415 - torch loads here, not before
+    from client.recommending import Recommender  # noqa: PLC0415
+    from common.errors import InputError  # noqa: PLC0415
+    from common.release.signing import PublicKey  # noqa: PLC0415
+    from common.release.verifying import verify_release  # noqa: PLC0415
+
+    if (shopper is None) == (not history):
+        raise InputError("Name a --shopper or a --history, and not both.", field="history")
+    verified = verify_release(release, PublicKey.load(key))
+    recommender = Recommender(
+        verified, load_merchant_data(shop), cache or shop / "node" / "cache"
+    )
+    if shopper is not None:
+        found = recommender.for_shopper(shopper, top)
+    else:
+        found = recommender.for_history(history or [], top)
+    table = Table(title=f"Release {verified.manifest.version}, verified")
+    for heading in ("", "item", "title", "score", "shop", "text"):
+        table.add_column(heading, justify="right" if heading in {"score", "shop", "text"} else "left")
+    for place, one in enumerate(found, 1):
+        numbers = (f"{value:.2f}" for value in (one.score, one.from_shop, one.from_text))
+        table.add_row(str(place), one.item.item_id, one.item.title, *numbers)
+    Console().print(table)

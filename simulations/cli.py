@@ -1,0 +1,179 @@
+"""`fedtail simulate`: a whole federation on one machine."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from common.settings import RunSettings
+
+HELP = """
+Simulate a federation of merchants on this machine, from data to signed release and report.
+
+Without --data it runs on a synthetic marketplace: made-up shops whose true preferences are known.
+With --data it imports a real shop's tables (or a folder that `fedtail client import` made) and
+divides them into merchants. Every merchant gets a folder, a privacy ledger and a policy of its
+own; noise, clipping and accounting are those of a deployed node.
+
+A stopped run goes on where it stopped: give the same command again.
+
+    fedtail simulate --out out/demo
+    fedtail simulate --data shop/ --merchants 8 --rounds 40 --epsilon 4 --out out/shop
+    fedtail simulate --data shop/ --out out/shop --set rank=8 --set history_decay=0.8
+"""
+
+
+def simulate(
+    out: Annotated[Path | None, typer.Option(help="Folder for results, report and release.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A real shop: folder or file.")] = None,
+    marketplace: Annotated[
+        bool, typer.Option("--marketplace", help="The synthetic marketplace (the default).")
+    ] = False,
+    mapping: Annotated[
+        str | None, typer.Option(help="Mapping of --data: a ready-made name or a TOML file.")
+    ] = None,
+    merchants: Annotated[int | None, typer.Option(help="How many merchants. [default: 4]")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Rounds of training. [default: 40]")] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Budget of the whole run for one shopper. [default: 4]")
+    ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(help="local, or central and none, which protect nobody. [default: local]"),
+    ] = None,
+    partition: Annotated[
+        str | None,
+        typer.Option(help="column, dirichlet (over categories) or random. [default: column or random]"),
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Dirichlet's concentration.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds the partition and the training.")] = None,
+    seeded_noise: Annotated[
+        bool, typer.Option("--seeded-noise", help="Also seed the noise. Protects nobody: a test.")
+    ] = False,
+    experiment: Annotated[
+        Path | None, typer.Option(help="A TOML file with these options and [settings].")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any run setting as name=value; repeatable.")
+    ] = None,
+    history: Annotated[
+        list[str] | None, typer.Option(help="Item id or title for the example list; repeatable.")
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Leave out solo adapters and yardsticks.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty --out first.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard files to OUT/tensorboard.")
+    ] = False,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="List every run setting and stop.")
+    ] = False,
+) -> None:
+    """Simulate a federation of merchants on this machine."""
+    console = Console()
+    if settings:
+        console.print(settings_table())
+        return
+    from common.errors import InputError  # noqa: PLC0415
+
+    if out is None:
+        raise InputError("--out is missing: the folder for results, report and release.", field="out")
+    if data is not None and marketplace:
+        raise InputError("Give --data or --marketplace, not both.", field="data")
+    asked: dict[str, Any] = {
+        "data": data,
+        "mapping": mapping,
+        "merchants": merchants,
+        "partition": partition,
+        "alpha": alpha,
+        "partition_seed": seed,
+        "history": tuple(history) if history else None,
+    }
+    run: dict[str, Any] = {"rounds": rounds, "epsilon": epsilon, "noise": noise, "seed": seed}
+    run["seeded_noise"] = seeded_noise or None
+    _run(console, out, experiment, asked, {**run, **_named(set_ or [])}, fast, overwrite, tensorboard)
+
+
+def _run(
+    console: Console,
+    out: Path,
+    experiment: Path | None,
+    asked: dict[str, Any],
+    settings: dict[str, Any],
+    fast: bool,
+    overwrite: bool,
+    tensorboard: bool,
+) -> None:
+    from simulations.options import SimulationOptions, experiment_options  # noqa: PLC0415
+    from simulations.simulate import Simulation  # noqa: PLC0415 - torch loads here, not before
+    from simulations.watching import Screen  # noqa: PLC0415
+
+    options = experiment_options(experiment) if experiment else {}
+    given = {name: value for name, value in asked.items() if value is not None}
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    merged = {**options, **given, "settings": {**options.get("settings", {}), **chosen}}
+    if fast:
+        merged |= {"solo": False, "yardsticks": False}
+    simulation = SimulationOptions(
+        out=out, overwrite=overwrite, tensorboard=tensorboard, **merged
+    )
+    if simulation.data is None:
+        console.print("Data: the synthetic marketplace, made up. For a real shop: --data FOLDER")
+    cache = Path(os.environ.get("FEDTAIL_CACHE") or Path.home() / ".cache" / "fedtail")
+    with Screen(console) as screen:
+        results = Simulation(simulation, screen, cache).run()
+    show(console, results, out)
+
+
+def show(console: Console, results: Any, out: Path) -> None:
+    """Print what a run came to."""
+    from simulations.tables import comparison_table, privacy_table  # noqa: PLC0415
+
+    console.print(comparison_table(results))
+    console.print(privacy_table(results))
+    console.print(examples_table(results))
+    if results.dataset.synthetic:
+        console.print("These shops are synthetic. For a real shop: fedtail simulate --data FOLDER")
+    for name in ("report.html", "results.json", "release"):
+        console.print(f"{name:<13} {out / name}", highlight=False)
+
+
+def examples_table(results: Any) -> Table:
+    """Return the example recommendations: a history, and what is recommended for it."""
+    table = Table(title="Example recommendations", box=None, pad_edge=False)
+    table.add_column("bought")
+    table.add_column("recommended (bucket)")
+    for example in results.examples:
+        bought = "\n".join(escape(title) for title in example.history)
+        found = "\n".join(
+            f"{escape(one.title)} [dim]({one.bucket})[/dim]" for one in example.recommendations[:3]
+        )
+        table.add_row(bought, found, end_section=True)
+    return table
+
+
+def settings_table() -> Table:
+    """Return every run setting with its default and meaning."""
+    table = Table(title="Run settings: --set NAME=VALUE, or [settings] in an experiment file")
+    for heading in ("setting", "default", "meaning"):
+        table.add_column(heading)
+    for name, field in RunSettings.model_fields.items():
+        table.add_row(name, str(field.default), field.description or "")
+    return table
+
+
+def _named(pairs: list[str]) -> dict[str, str]:
+    from common.errors import InputError  # noqa: PLC0415
+
+    named: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InputError(f"--set {pair!r} is not NAME=VALUE.", field="set")
+        named[name.strip()] = value.strip()
+    return named

@@ -1,0 +1,88 @@
+"""A few recommendations for a person to look at: made-up shoppers, or histories nobody had."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from client.histories import Histories, histories, typed_history
+from client.ranking import FusedRanker
+from common.catalogue import Buckets, Catalogue
+from simulations.evaluation import ShopJudge
+from simulations.results import Bucket, Example, Recommendation
+
+EXAMPLES = 5
+SHOWN = 5
+HISTORY_SHOWN = 4
+
+
+def example_recommendations(
+    judges: Sequence[ShopJudge],
+    rankers: Sequence[FusedRanker],
+    *,
+    synthetic: bool,
+    typed: Sequence[str] = (),
+) -> list[Example]:
+    """Return examples over the merchants in turn.
+
+    Synthetic shoppers may be shown. Of real data a history is shown only if somebody typed it;
+    without one, each example's history is a single item taken from the catalogue at even steps,
+    which is nobody's.
+    """
+    examples = []
+    for number in range(EXAMPLES):
+        place = number % len(judges)
+        judge, ranker = judges[place], rankers[place]
+        catalogue = judge.shop.data.catalogue
+        if typed:
+            items = [_find(catalogue, name) for name in typed]
+            examples.append(_example(judge, ranker, typed_history(items, len(catalogue)), "typed"))
+            break
+        if synthetic:
+            chosen = judge.shop.test_cases.shoppers[number :: len(judges)][:1]
+            found = histories(judge.shop.past, chosen)
+            examples.append(_example(judge, ranker, found, "synthetic"))
+        else:
+            item = (number * 2 + 1) * len(catalogue) // (2 * EXAMPLES)
+            examples.append(_example(judge, ranker, typed_history([item], len(catalogue)), "typed"))
+    return examples
+
+
+def _find(catalogue: Catalogue, name: str) -> int:
+    """Return the item with that id, or the first whose title is that."""
+    if name in catalogue:
+        return catalogue.index_of(name)
+    for place, item in enumerate(catalogue.items):
+        if item.title.casefold() == name.casefold():
+            return place
+    return catalogue.index_of(name)  # raises, with a message that helps
+
+
+def _example(
+    judge: ShopJudge, ranker: FusedRanker, history: Histories, origin: str
+) -> Example:
+    catalogue = judge.shop.data.catalogue
+    own, told = (part[0] for part in ranker.parts(history))
+    total = own + told
+    total[history.item] = -np.inf
+    best = np.argsort(-total, kind="stable")[:SHOWN]
+    return Example(
+        merchant=judge.shop.name,
+        origin=origin,
+        history=[catalogue.items[item].title for item in history.item[-HISTORY_SHOWN:]],
+        recommendations=[
+            Recommendation(
+                title=catalogue.items[item].title,
+                score=float(total[item]),
+                parts={"shop": float(own[item]), "text": float(told[item])},
+                bucket=bucket_of(judge.buckets, int(item)),
+            )
+            for item in best
+        ],
+    )
+
+
+def bucket_of(buckets: Buckets, item: int) -> Bucket:
+    """Return an item's bucket; a cold one is named cold, though it is tail too."""
+    if buckets.cold[item]:
+        return "cold"
+    return "tail" if buckets.tail[item] else "head"

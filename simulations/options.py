@@ -1,0 +1,101 @@
+"""What `fedtail simulate` was asked to do, and what it declares for the merchants it simulates."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.errors import InputError, SettingsError
+from common.settings import RunSettings, read_toml
+from simulations.partition import PartitionKind
+
+PARTITIONS: tuple[PartitionKind, ...] = ("column", "dirichlet", "random")
+_BRACKETS = (1, 1.5, 2, 3, 5, 7)  # per power of ten
+
+
+@dataclass(frozen=True)
+class SimulationOptions:
+    """One simulation.
+
+    Attributes:
+        out: Folder for all that it writes.
+        data: Folder or file of a real data set; None is the synthetic marketplace.
+        mapping: Name or file of the data's mapping; None detects it.
+        merchants: How many.
+        partition: How shoppers are given to merchants; None takes the column where there is one.
+        alpha: Dirichlet's concentration.
+        partition_seed: Of the deal, apart from the training's seed.
+        yardsticks: Also train without noise and on everybody's data in one place.
+        solo: Also train each merchant alone.
+        overwrite: Empty `out` first.
+        tensorboard: Also write TensorBoard's event files.
+        history: Item titles or ids that a person typed, for the example recommendations.
+        settings: What was set for the run; the rest has defaults or is declared by size.
+    """
+
+    out: Path
+    data: Path | None = None
+    mapping: str | None = None
+    merchants: int = 4
+    partition: PartitionKind | None = None
+    alpha: float = 0.5
+    partition_seed: int = 0
+    yardsticks: bool = True
+    solo: bool = True
+    overwrite: bool = False
+    tensorboard: bool = False
+    history: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.partition is not None and self.partition not in PARTITIONS:
+            raise SettingsError(
+                f"partition must be one of {', '.join(PARTITIONS)}.", field="partition"
+            )
+        if not 1 <= self.merchants <= 1000:
+            raise SettingsError(
+                f"merchants is {self.merchants}; it must be 1 to 1000.", field="merchants"
+            )
+
+
+def experiment_options(path: Path) -> dict[str, Any]:
+    """Return an experiment file's values by option name, its `[settings]` table under `settings`.
+
+    Raises:
+        InputError: if the file cannot be read, or names an option that does not exist.
+    """
+    table = read_toml(path)
+    known = set(SimulationOptions.__dataclass_fields__) - {"out", "overwrite"}
+    for name in table:
+        if name not in known:
+            raise InputError(
+                f"{path.name}: there is no option {name!r}; known are {', '.join(sorted(known))}.",
+                field=name,
+            )
+    if not isinstance(table.get("settings", {}), dict):
+        raise InputError(f"{path.name}: [settings] must be a table.", field="settings")
+    if "data" in table:
+        table["data"] = (path.parent / str(table["data"])).resolve()
+    if "history" in table:
+        table["history"] = tuple(table["history"])
+    return table
+
+
+def declared_settings(asked: dict[str, Any], shoppers: int, merchants: int) -> RunSettings:
+    """Return the run's settings, sizes declared where they were not asked for.
+
+    A merchant declares a bracket, not a count. Here the simulator declares it for all: the mean
+    size rounded down to a bracket. delta is the power of ten below 1 / (10 x all shoppers).
+    """
+    bracket = size_bracket(shoppers / merchants)
+    declared: dict[str, Any] = {
+        "declared_shoppers": bracket,
+        "delta": 10.0 ** -math.ceil(math.log10(10 * max(shoppers, 1000))),
+    }
+    return RunSettings.from_flat({**declared, **asked})
+
+
+def size_bracket(shoppers: float) -> int:
+    """Return the largest of 10, 15, 20, 30, 50, 70, 100, ... that is at most `shoppers`."""
+    power = 10 ** int(math.log10(max(shoppers, 10)))
+    return int(max(step * power for step in _BRACKETS if step * power <= max(shoppers, 10)))

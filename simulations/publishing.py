@@ -1,0 +1,117 @@
+"""Sign what a simulated federation learnt: claims from its ledgers and results, then the folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from common.encoder.encoding import cached_base_model
+from common.encoder.packaging import model_files
+from common.encoder.placement import Placement
+from common.privacy.accounting import AccountantReport
+from common.privacy.plan import PrivacyPlan
+from common.privacy.statement import UNIT, privacy_statement
+from common.release.manifest import (
+    STATEMENT_FILE,
+    Accountants,
+    AdapterRecord,
+    BaseModelRecord,
+    Claims,
+    Manifest,
+    MerchantPrivacy,
+    MetricsRecord,
+    PrivacyRecord,
+)
+from common.release.signing import SigningKey, build_release
+from common.settings import RunSettings
+from simulations.evaluation import Shop
+from simulations.runner import FinishedRun
+
+KEY_FILE = "operator.key"
+PUBLIC_KEY_FILE = "operator.pub"
+PUBLISHED = ("frozen_text", "adapter", "fused")
+
+
+def operator_key(folder: Path) -> SigningKey:
+    """Return the simulated operator's key, made on first use; its public half lies beside it."""
+    path = folder / KEY_FILE
+    key = SigningKey.load(path) if path.exists() else SigningKey.create(path)
+    key.public.save(folder / PUBLIC_KEY_FILE)
+    return key
+
+
+def merchant_privacy(plan: PrivacyPlan, spent: AccountantReport) -> MerchantPrivacy:
+    """Return the record of what one merchant's ledger holds."""
+    promised = plan.placement != "none"
+    accountants = Accountants(pld=spent.pld, prv=spent.prv, rdp=spent.rdp)
+    return MerchantPrivacy(
+        epsilon=spent.pld if promised else None,
+        delta=plan.delta if promised else None,
+        accountants=accountants if promised else Accountants(),
+        noise_multiplier=plan.noise_multiplier,
+        sample_rate=plan.sample_rate,
+        steps=plan.steps,
+        max_grad_norm=plan.max_grad_norm,
+    )
+
+
+def publish(
+    folder: Path,
+    run: FinishedRun,
+    settings: RunSettings,
+    shops: Sequence[Shop],
+    privacy: Mapping[str, MerchantPrivacy],
+    metrics: Mapping[str, Mapping[str, float | None]],
+    data_name: str,
+    code_version: str,
+) -> Manifest:
+    """Write the signed release folder under `folder`, in the place of an older one.
+
+    Raises:
+        ReleaseError: if the parts do not fit each other.
+    """
+    model = cached_base_model(settings.base_model)
+    statement = privacy_statement(run.plan, privacy, len(shops), settings.seeded_noise)
+    files = model_files(run.adapter, run.basis, settings, model)
+    now = datetime.now(UTC)
+    claims = Claims(
+        version=now.strftime("%Y.%m.%d.") + str(now.hour * 3600 + now.minute * 60 + now.second),
+        created=now.isoformat(timespec="seconds"),
+        base_model=BaseModelRecord(name=settings.base_model, weights_sha256=model.digest),
+        catalogues={shop.name: shop.data.catalogue.digest for shop in shops},
+        adapter=adapter_record(run, settings, model.depth),
+        privacy=PrivacyRecord(
+            unit=UNIT, placement=run.plan.placement, plan=asdict(run.plan), merchants=privacy
+        ),
+        metrics=MetricsRecord(
+            measured_on="simulated",
+            data=data_name,
+            values={name: metrics[name] for name in PUBLISHED if name in metrics},
+        ),
+        code_version=code_version,
+    )
+    return build_release(
+        folder / "release",
+        {**files, STATEMENT_FILE: statement.encode()},
+        claims,
+        operator_key(folder),
+        replace=True,
+    )
+
+
+def adapter_record(run: FinishedRun, settings: RunSettings, depth: int) -> AdapterRecord:
+    """Return what the manifest says about the adapter."""
+    placement = settings.placement
+    return AdapterRecord(
+        method=_method(placement),
+        placement=tuple(placement.module_names(depth)),
+        rank=placement.rank,
+        alpha=float(placement.rank),
+        trained_numbers=run.adapter.size,
+        digest=run.adapter.digest,
+        settings=settings.to_flat(),
+    )
+
+
+def _method(placement: Placement) -> str:
+    return "ffa" if placement.aggregates_exactly else "plain (aggregated inexactly)"

@@ -1,0 +1,317 @@
+"""One simulation from data to signed release and report: the job behind `fedtail simulate`."""
+
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from client.dataset import MerchantData
+from client.ranking import FusedRanker
+from common.adapter import AdapterState
+from common.encoder.basis import PublicBasis
+from common.errors import InputError
+from common.release.manifest import Manifest
+from common.scorecard import Scorecard
+from common.settings import RunSettings
+from server.checkpoint import RoundRecord
+from simulations.datasets import load_dataset, summarise_dataset
+from simulations.evaluation import Shop, ShopJudge, make_judges
+from simulations.examples import example_recommendations
+from simulations.federation import spent_by_merchant
+from simulations.options import SimulationOptions, declared_settings
+from simulations.partition import PartitionKind, partition_merchants
+from simulations.publishing import merchant_privacy, publish
+from simulations.report import write_report
+from simulations.results import (
+    Dataset,
+    Privacy,
+    ReleaseReference,
+    Results,
+    Round,
+    Timing,
+    popularity_curve,
+    read_environment,
+    write_results,
+)
+from simulations.runner import FinishedRun, Watch
+from simulations.scoring import intervals, merchant_results, pooled_metrics
+from simulations.training import Trainer
+from simulations.watching import Screen
+
+RESULTS_FILE = "results.json"
+REPORT_FILE = "report.html"
+CURVE_POINTS = 8  # how many rounds are judged on validation
+MARKER = ".fedtail-simulation"
+
+
+class Simulation:
+    """The state of one simulation as it goes from phase to phase."""
+
+    def __init__(self, options: SimulationOptions, screen: Screen, cache: Path) -> None:
+        self.options, self.screen, self.cache = options, screen, cache
+        self.phases: dict[str, float] = {}
+        self.curve: dict[int, tuple[float, float]] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase and show it."""
+        began = time.monotonic()
+        with self.screen.phase(name):
+            yield
+        self.phases[name] = self.phases.get(name, 0.0) + time.monotonic() - began
+
+    # ------------------------------------------------------------------ phases
+    def run(self) -> Results:
+        """Do it all; return what results.json holds."""
+        began = time.monotonic()
+        prepare_out(self.options)
+        with self.phase("data"):
+            data, shops, settings, how = self._shops()
+        trainer = Trainer(self.options.out, self.cache, settings)
+        run = self._federated(trainer, shops)
+        judges = make_judges(shops, run.basis, settings, self.cache)
+        cards, rankers = self._judged(judges, run)
+        for name, adapters in self._others(trainer, shops).items():
+            with self.phase("evaluation"):
+                cards[name] = [
+                    judge.judge(judge.text(adapter).score)
+                    for judge, adapter in zip(judges, adapters, strict=True)
+                ]
+        with self.phase("release and report"):
+            return self._results(data, how, judges, cards, rankers, run, settings, began)
+
+    def _shops(self) -> tuple[MerchantData, list[Shop], RunSettings, PartitionKind]:
+        options = self.options
+        seed = int(options.settings.get("seed", 0))
+        data = load_dataset(
+            options.data,
+            seed=options.partition_seed,
+            mapping=options.mapping,
+            cache=self.cache / "imports",
+        )
+        how = options.partition or ("column" if _has_column(data) else "random")
+        parts = partition_merchants(
+            data,
+            how=how,
+            merchants=options.merchants,
+            seed=options.partition_seed,
+            alpha=options.alpha,
+        )
+        shops = [Shop.of(part) for part in parts]
+        shoppers = sum(shop.past.shopper_count for shop in shops)
+        settings = declared_settings({"seed": seed, **options.settings}, shoppers, len(shops))
+        return data, shops, settings, how
+
+    def _federated(self, trainer: Trainer, shops: Sequence[Shop]) -> FinishedRun:
+        judges: list[ShopJudge] = []
+        every = max(1, trainer.settings.rounds // CURVE_POINTS)
+
+        def on_round(record: RoundRecord, adapter: AdapterState) -> None:
+            self.screen.round(record, trainer.settings)
+            number = record.round_number
+            if judges and (number % every == 0 or number == trainer.settings.rounds):
+                self.curve[number] = validation_means(judges, adapter)
+
+        def on_basis(basis: PublicBasis) -> None:
+            judges.extend(make_judges(shops, basis, trainer.settings, self.cache))
+
+        with self.phase("federation"), self.screen.rounds("federation", trainer.settings):
+            watch = Watch(self.screen.encoded, on_round, on_basis)
+            return trainer.federated(shops, watch)
+
+    def _judged(
+        self, judges: Sequence[ShopJudge], run: FinishedRun
+    ) -> tuple[dict[str, list[Scorecard]], list[FusedRanker]]:
+        cards: dict[str, list[Scorecard]] = {}
+        rankers = []
+        with self.phase("evaluation"):
+            for judge in judges:
+                for model, card in judge.baselines().items():
+                    cards.setdefault(model, []).append(card)
+                text = judge.text(run.adapter)
+                rankers.append(judge.fused(text))
+                cards.setdefault("adapter", []).append(judge.judge(text.score))
+                cards.setdefault("fused", []).append(judge.judge(rankers[-1].score))
+        return cards, rankers
+
+    def _others(self, trainer: Trainer, shops: Sequence[Shop]) -> dict[str, list[AdapterState]]:
+        """Train what the federation is compared with; return each shop's adapter by model."""
+        found: dict[str, list[AdapterState]] = {}
+
+        watch = Watch(on_round=lambda record, _: self.screen.round(record, trainer.settings))
+        if self.options.solo:
+            with self.phase("solo adapters"):
+                found["solo_adapter"] = []
+                for shop in shops:
+                    with self.screen.rounds(f"solo: {shop.name}", trainer.settings):
+                        found["solo_adapter"].append(trainer.solo(shop, watch).adapter)
+        if self.options.yardsticks:
+            with self.phase("yardsticks"):
+                with self.screen.rounds("without noise", trainer.settings):
+                    free = trainer.without_noise(shops, watch).adapter
+                with self.screen.rounds("in one place", trainer.settings):
+                    central = trainer.centrally(shops, watch).adapter
+                found["adapter_no_noise"] = [free] * len(shops)
+                found["adapter_central"] = [central] * len(shops)
+        return found
+
+    # ----------------------------------------------------------------- results
+    def _results(
+        self,
+        data: MerchantData,
+        how: PartitionKind,
+        judges: Sequence[ShopJudge],
+        cards: dict[str, list[Scorecard]],
+        rankers: Sequence[FusedRanker],
+        run: FinishedRun,
+        settings: RunSettings,
+        began: float,
+    ) -> Results:
+        options, shops = self.options, [judge.shop for judge in judges]
+        spent = spent_by_merchant(shops, options.out / "merchants", run.plan.delta)
+        privacy = {name: merchant_privacy(run.plan, one) for name, one in spent.items()}
+        metrics = pooled_metrics(cards)
+        environment = read_environment(commit())
+        manifest = publish(
+            options.out, run, settings, shops, privacy, metrics, data.name, environment.fedtail
+        )
+        synthetic = options.data is None
+        results = Results(
+            name=f"{data.name}, {len(shops)} merchants",
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=" ".join(["fedtail", *sys.argv[1:]]) if sys.argv[1:] else "",
+            dataset=dataset_record(data, shops, how, synthetic=synthetic),
+            metrics=metrics,
+            intervals=intervals(cards, settings.seed),
+            merchants=merchant_results(cards, judges, settings.declared_shoppers),
+            privacy=Privacy(
+                unit=manifest.privacy.unit,
+                placement=run.plan.placement,
+                merchants=privacy,
+                statement=(options.out / "release" / "STATEMENT.md").read_text(encoding="utf-8"),
+            ),
+            rounds=[round_record(one, self.curve) for one in run.history],
+            settings={**settings.to_flat(), "merchants": len(shops), "partition": how},
+            environment=environment,
+            examples=example_recommendations(
+                judges, rankers, synthetic=synthetic, typed=options.history
+            ),
+            timing=Timing(
+                total_seconds=time.monotonic() - began,
+                phases=self.phases,
+                peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            ),
+            release=release_reference(manifest),
+        )
+        write_results(results, options.out / RESULTS_FILE)
+        write_report(results, options.out / REPORT_FILE)
+        return results
+
+
+def prepare_out(options: SimulationOptions) -> None:
+    """Make the output folder, or take one that holds a simulation of ours.
+
+    Raises:
+        InputError: if the folder holds something else; nothing of it is touched.
+    """
+    out = options.out
+    if out.exists() and not (out / MARKER).exists() and any(out.iterdir()):
+        raise InputError(
+            f"--out {out} holds files that are not a simulation's; choose another folder.",
+            field="out",
+        )
+    if options.overwrite and (out / MARKER).exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).touch()
+
+
+def validation_means(judges: Sequence[ShopJudge], adapter: AdapterState) -> tuple[float, float]:
+    """Return NDCG@10 and tail recall@10 over all merchants' validation cases."""
+    scores = [judge.validation_scores(adapter) for judge in judges]
+    ndcg = np.concatenate([one[0] for one in scores])
+    tail = np.concatenate([one[1] for one in scores])
+    return _mean(ndcg), _mean(tail)
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def round_record(record: RoundRecord, curve: dict[int, tuple[float, float]]) -> Round:
+    """Return a round of results.json."""
+    ndcg, tail = curve.get(record.round_number, (None, None))
+    finite = record.epsilon is not None and np.isfinite(record.epsilon)
+    return Round(
+        round=record.round_number,
+        epsilon=record.epsilon if finite else None,
+        update_norm=record.update_norm,
+        bytes_up=record.bytes_up,
+        bytes_down=record.bytes_down,
+        seconds=record.seconds,
+        participants=record.participants,
+        ndcg=ndcg,
+        tail_recall=tail,
+    )
+
+
+def dataset_record(
+    data: MerchantData, shops: Sequence[Shop], how: PartitionKind, *, synthetic: bool
+) -> Dataset:
+    """Return what was learnt from and tested on."""
+    summary = summarise_dataset(data)
+    keys = np.concatenate([shop.data.catalogue.text_keys for shop in shops])
+    sales = np.concatenate([shop.past.item_counts() for shop in shops])
+    texts, place = np.unique(keys, return_inverse=True)
+    return Dataset(
+        name=data.name,
+        synthetic=synthetic,
+        shoppers=summary.shoppers,
+        items=len(texts),
+        interactions=sum(len(shop.past) for shop in shops),
+        cases=sum(len(shop.test_cases.shoppers) for shop in shops),
+        split=split_words(data),
+        partition=how,
+        popularity_curve=popularity_curve(np.bincount(place, weights=sales).astype(np.int64)),
+    )
+
+
+def split_words(data: MerchantData) -> str:
+    """Return how the test was cut off."""
+    rule = data.split_rule
+    if rule.kind == "leave_last_out":
+        return "leave-last-out: each shopper's last item (the data has an order, but no clock)"
+    day = datetime.fromtimestamp(rule.test_from / 1e6, UTC).date().isoformat()
+    return f"global in time: test from {day}"
+
+
+def release_reference(manifest: Manifest) -> ReleaseReference:
+    """Return which release came of it."""
+    return ReleaseReference(
+        version=manifest.version,
+        digest=manifest.digest,
+        signing_key=manifest.signing_key,
+        adapter_digest=manifest.adapter.digest,
+    )
+
+
+def commit() -> str:
+    """Return the checkout's commit, or nothing where this is not a checkout."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    asked = [git, "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603 - fixed arguments
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def _has_column(data: MerchantData) -> bool:
+    return any(item.merchant for item in data.catalogue.items)

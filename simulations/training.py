@@ -1,0 +1,109 @@
+"""All the training runs of a simulation: the federation, and what it is compared with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from client.dataset import MerchantData
+from client.interactions import Interactions
+from common.adapter import AdapterState
+from common.catalogue import Catalogue, Item
+from common.settings import RunSettings
+from server.checkpoint import RoundRecord
+from simulations.evaluation import Shop
+from simulations.federation import write_federation
+from simulations.runner import FinishedRun, Watch, run_federation
+
+OnRound = Callable[[RoundRecord, AdapterState], None]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains on shops, each run in a folder of its own under `folder`.
+
+    A yardstick is a run of its own on a copy of the data, with a ledger of its own: it asks what
+    would be if a merchant had done that instead.
+    """
+
+    folder: Path
+    cache: Path
+    settings: RunSettings
+
+    def federated(self, shops: Sequence[Shop], watch: Watch) -> FinishedRun:
+        """Train all shops together: the run that is released."""
+        return self._run(shops, self.folder / "merchants", self.settings, "federated", watch)
+
+    def without_noise(self, shops: Sequence[Shop], watch: Watch) -> FinishedRun:
+        """Train all shops together without any protection."""
+        settings = self.settings.model_copy(update={"noise": "none"})
+        return self._yardstick(shops, settings, "no-noise", watch)
+
+    def centrally(self, shops: Sequence[Shop], watch: Watch) -> FinishedRun:
+        """Train on everybody's shoppers as if they were one merchant's, at the same epsilon."""
+        together = self.settings.declared_shoppers * len(shops)
+        settings = self.settings.model_copy(update={"declared_shoppers": together})
+        return self._yardstick([one_shop(shops)], settings, "central", watch)
+
+    def solo(self, shop: Shop, watch: Watch) -> FinishedRun:
+        """Train one shop alone, at the same epsilon."""
+        return self._yardstick([shop], self.settings, f"solo-{shop.name}", watch)
+
+    def _yardstick(
+        self, shops: Sequence[Shop], settings: RunSettings, name: str, watch: Watch
+    ) -> FinishedRun:
+        plain = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
+        return self._run(shops, self.folder / "yardsticks" / plain, settings, plain, watch)
+
+    def _run(
+        self, shops: Sequence[Shop], folder: Path, settings: RunSettings, name: str, watch: Watch
+    ) -> FinishedRun:
+        write_federation(shops, folder, settings.plan(len(shops)))
+        checkpoints = self.folder / "checkpoints" / name
+        return run_federation(folder, settings, checkpoints, self.cache, watch)
+
+
+def one_shop(shops: Sequence[Shop]) -> Shop:
+    """Return one shop with everybody's items and shoppers; items of equal text become one."""
+    places: dict[str, int] = {}
+    items: list[Item] = []
+    for shop in shops:
+        for item in shop.data.catalogue.items:
+            if item.text not in places:
+                places[item.text] = len(items)
+                items.append(replace(item, item_id=str(len(items))))
+    parts = []
+    first_shopper = 0
+    for shop in shops:
+        catalogue, rows = shop.data.catalogue, shop.data.interactions
+        place = np.array([places[item.text] for item in catalogue.items], np.int32)
+        parts.append((place[rows.item], rows.shopper + np.int32(first_shopper), rows))
+        first_shopper += rows.shopper_count
+    shopper_ids = tuple(
+        f"{place}:{name}"
+        for place, shop in enumerate(shops)
+        for name in shop.data.interactions.shopper_ids
+    )
+    rows = [part[2] for part in parts]
+    joined = Interactions(
+        shopper_ids=shopper_ids,
+        item_count=len(items),
+        shopper=np.concatenate([part[1] for part in parts]),
+        item=np.concatenate([part[0] for part in parts]),
+        time=np.concatenate([one.time for one in rows]),
+        basket=np.concatenate([one.basket for one in rows]),
+        value=np.concatenate([one.value for one in rows]),
+        timed=rows[0].timed,
+    )
+    order = np.lexsort((joined.item, joined.time, joined.shopper))
+    ordered = replace(
+        joined,
+        shopper=joined.shopper[order],
+        item=joined.item[order],
+        time=joined.time[order],
+        basket=joined.basket[order],
+        value=joined.value[order],
+    )
+    data = MerchantData("everybody", Catalogue(tuple(items)), ordered, shops[0].data.split_rule)
+    return Shop.of(data)

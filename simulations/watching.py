@@ -1,0 +1,64 @@
+"""What a person sees while a simulation runs: one line a phase, and a bar for the rounds."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from common.settings import RunSettings
+from server.checkpoint import RoundRecord
+from simulations.report import readable_bytes
+
+
+class Screen:
+    """Progress on a terminal; plain lines where the output is a file."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+        )
+        self._bytes = 0
+
+    def __enter__(self) -> "Screen":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Say which phase goes on."""
+        self.console.print(f"[bold]{name}[/bold] ...")
+        yield
+
+    @contextmanager
+    def rounds(self, name: str, settings: RunSettings) -> Iterator[None]:
+        """Show a bar that `round` moves."""
+        self._task = self._bar.add_task(name, total=settings.rounds, note="preparing")
+        self._bytes = 0
+        try:
+            yield
+        finally:
+            self._bar.remove_task(self._task)
+
+    def round(self, record: RoundRecord, settings: RunSettings) -> None:
+        """Move the bar: round, noised update's norm, epsilon so far, bytes, time."""
+        self._bytes += record.bytes_up + record.bytes_down
+        spent = "no noise" if record.epsilon is None else f"ε {record.epsilon:.2f}"
+        if settings.noise == "none":
+            spent = "no noise"
+        note = f"{spent}  update {record.update_norm:.3f}  {readable_bytes(self._bytes)}"
+        self._bar.update(self._task, completed=record.round_number, note=note)
+
+    def encoded(self, done: int, total: int) -> None:
+        """Show how many item texts are encoded."""
+        self._bar.update(self._task, note=f"encoding texts {done}/{total}")
