@@ -1,0 +1,76 @@
+# Every target sets up what it needs first. Python 3.11 or later, git and make must be there;
+# nothing else. `make help` lists the targets.
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OUT   ?= out/demo
+# More for pytest or the demo, such as ARGS='-k ledger'
+ARGS  ?=
+
+# Flower and Ray report usage and look for updates unless told not to.
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export RAY_USAGE_STATS_ENABLED := 0
+# Tests start `flwr` and its helpers by name.
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-statistical check format bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
+	  awk '{ printf "  %s %-18s", $$1, $$2; $$1 = $$2 = ""; print }'
+
+setup: $(STAMP) ## a virtual environment in .venv with pinned packages
+
+demo: $(STAMP) ## simulate a small federation into out/demo: about two minutes
+	$(BIN)/fedtail simulate --out $(OUT) --merchants 4 $(ARGS)
+
+test: $(STAMP) ## the tests: under ten minutes
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(STAMP) ## the tests that start Flower's own processes or take long
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-statistical: $(STAMP) ## the tests that repeat a random experiment many times
+	$(BIN)/python -m pytest -m statistical $(ARGS)
+
+check: $(STAMP) ## style, types and the direction of imports
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP) ## put the code into the house style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## measure the parts that take the time
+	$(BIN)/python -m simulations.benchmarks $(ARGS)
+
+clean: ## remove caches and builds; .venv and out/ stay
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# Installed again only when what is installed has changed.
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing pinned packages into $(VENV): two to five minutes the first time."
+	$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
+	  -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# PYTHON=... chooses an interpreter; else the first of these that is new enough.
+$(BIN)/python:
+	@for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python); do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Making $(VENV) with $$("$$python" --version)."; \
+	    "$$python" -m venv $(VENV) && exit 0; \
+	    rm -rf $(VENV); \
+	    echo "make: $$python could not make a virtual environment; its message is above." >&2; \
+	    exit 1; \
+	  fi; \
+	done; \
+	echo "make: fedtail needs Python 3.11 or later; found none in PATH." >&2; \
+	echo "make: install one, or name it: make PYTHON=/path/to/python3.11 setup" >&2; \
+	exit 1
