@@ -57,9 +57,7 @@ def _find(catalogue: Catalogue, name: str) -> int:
     return catalogue.index_of(name)  # raises, with a message that helps
 
 
-def _example(
-    judge: ShopJudge, ranker: FusedRanker, history: Histories, origin: str
-) -> Example:
+def _example(judge: ShopJudge, ranker: FusedRanker, history: Histories, origin: str) -> Example:
     catalogue = judge.shop.data.catalogue
     own, told = (part[0] for part in ranker.parts(history))
     total = own + told

@@ -44,7 +44,9 @@ class Watch:
     on_basis: Callable[[PublicBasis], object] | None = None
 
 
-def run_config(federation: Path, settings: RunSettings, folder: Path, cache: Path) -> dict[str, Scalar]:
+def run_config(
+    federation: Path, settings: RunSettings, folder: Path, cache: Path
+) -> dict[str, Scalar]:
     """Return Flower's run config for a federation's folder."""
     return {
         **settings.to_flat(),

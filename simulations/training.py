@@ -85,16 +85,16 @@ def one_shop(shops: Sequence[Shop]) -> Shop:
         for place, shop in enumerate(shops)
         for name in shop.data.interactions.shopper_ids
     )
-    rows = [part[2] for part in parts]
+    all_rows = [part[2] for part in parts]
     joined = Interactions(
         shopper_ids=shopper_ids,
         item_count=len(items),
         shopper=np.concatenate([part[1] for part in parts]),
         item=np.concatenate([part[0] for part in parts]),
-        time=np.concatenate([one.time for one in rows]),
-        basket=np.concatenate([one.basket for one in rows]),
-        value=np.concatenate([one.value for one in rows]),
-        timed=rows[0].timed,
+        time=np.concatenate([one.time for one in all_rows]),
+        basket=np.concatenate([one.basket for one in all_rows]),
+        value=np.concatenate([one.value for one in all_rows]),
+        timed=all_rows[0].timed,
     )
     order = np.lexsort((joined.item, joined.time, joined.shopper))
     ordered = replace(

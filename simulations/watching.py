@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -27,7 +28,7 @@ class Screen:
         )
         self._bytes = 0
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 

@@ -89,6 +89,11 @@ def load_base_model(name: str = DEFAULT_BASE_MODEL) -> BaseModel:
             source, config=config, add_pooling_layer=False, use_safetensors=True, dtype="float32"
         )
         tokeniser = AutoTokenizer.from_pretrained(source)
+        if not isinstance(tokeniser, PreTrainedTokenizerFast):
+            raise SettingsError(
+                f"base_model {name!r} has no tokenizer.json, from which its digest is made.",
+                field="base_model",
+            )
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"base_model {name!r} could not be loaded. It must be {DEFAULT_BASE_MODEL!r}, a folder "

@@ -7,6 +7,7 @@ first round, and is part of the release.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -128,7 +129,7 @@ class _Moments:
         self._products: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
 
-    def __enter__(self) -> "_Moments":
+    def __enter__(self) -> Self:
         for name, module in self._watched.items():
             self._handles.append(module.register_forward_pre_hook(partial(self._add, name)))
         return self
@@ -168,4 +169,5 @@ def _inverse_root(covariance: Tensor, power: float) -> NDArray[np.float32]:
     values, vectors = torch.linalg.eigh(covariance)
     floor = 1e-3 * values.mean()  # a catalogue smaller than d leaves directions without variance
     scale = values.clamp_min(floor) ** (-power / 2)
-    return ((vectors * scale) @ vectors.T).float().numpy()
+    root: Tensor = (vectors * scale) @ vectors.T
+    return root.float().numpy()

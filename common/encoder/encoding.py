@@ -3,6 +3,7 @@
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,14 +92,12 @@ def candidate_tensor(encoded: EncodedCatalogue) -> torch.Tensor:
     return torch.from_numpy(encoded.vectors)
 
 
-def _key(
-    model: BaseModel, catalogue: Catalogue, basis: PublicBasis, settings: RunSettings
-) -> str:
+def _key(model: BaseModel, catalogue: Catalogue, basis: PublicBasis, settings: RunSettings) -> str:
     parts = (model.digest, catalogue.digest, basis.digest, settings.max_tokens, settings.placement)
     return sha256_hex(repr(parts).encode())[:32]
 
 
-def _read(path: Path) -> dict[str, NDArray[np.generic]] | None:
+def _read(path: Path) -> dict[str, NDArray[Any]] | None:
     try:
         return load_file(path)
     except (FileNotFoundError, SafetensorError):

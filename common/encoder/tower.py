@@ -57,7 +57,7 @@ class Tower(nn.Module):
         config = LoraConfig(r=rank, lora_alpha=rank, target_modules=names, lora_dropout=0.0)
         inject_adapter_in_model(config, self)
         for name in names:
-            module = self.get_submodule(name)
+            module: Any = self.get_submodule(name)  # PEFT's wrapper, whose parts have no types
             directions = torch.from_numpy(basis.directions[name])
             if module.lora_A["default"].weight.shape != directions.shape:
                 raise InputError(
@@ -112,17 +112,20 @@ class Tower(nn.Module):
             mask: int64 [n, t], 1 where a token is.
         """
         if summed is not None:
-            output = self._last_output()
+            output = self.layers[-1].output
             scale = output.dense.scaling["default"]
             hidden = output.LayerNorm(summed + scale * output.dense.lora_B["default"](hidden))
         else:
             added = (1.0 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
-            for layer in self.bert.encoder.layer.values():
+            for layer in self.layers:
                 hidden = layer(hidden, added)
         return normalize(self.projection(mean_of_tokens(hidden, mask)), dim=1)
 
-    def _last_output(self) -> nn.Module:
-        return list(self.bert.encoder.layer.values())[-1].output
+    @property
+    def layers(self) -> list[Any]:
+        """BERT's adapted layers, the last one last; torch and PEFT give their parts no types."""
+        encoder: Any = self.bert.encoder
+        return list(encoder.layer.values())
 
 
 class ItemTokens:
@@ -177,7 +180,7 @@ class ItemTokens:
 
 def _before_b(tower: Tower, trunk: Trunk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return A @ z [tokens, r] and dense(z) + residual [tokens, d] of the last layer."""
-    layer = list(tower.bert.encoder.layer.values())[-1]
+    layer = tower.layers[-1]
     dense = layer.output.dense
     reduced = np.empty((len(trunk.hidden), tower.placement.rank), np.float32)
     summed = np.empty_like(trunk.hidden)

@@ -4,7 +4,6 @@ A file holds the hidden states of some items; a catalogue that gains an item enc
 """
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +59,9 @@ def join_trunks(parts: Sequence[Trunk]) -> Trunk:
     return Trunk(np.concatenate([part.hidden for part in parts]), offsets)
 
 
-def pad(rows: NDArray[np.float32], offsets: NDArray[np.int64], items: NDArray[np.integer]) -> Tensor:
+def pad(
+    rows: NDArray[np.float32], offsets: NDArray[np.int64], items: NDArray[np.integer]
+) -> Tensor:
     """Return the tokens of `items` as float32 [items, longest, columns], zeros behind the last."""
     lengths = np.diff(offsets)[items]
     longest = int(lengths.max()) if len(items) else 1
@@ -152,5 +153,5 @@ def _read_parts(folder: Path) -> tuple[NDArray[np.uint64], list[Trunk]]:
             parts.append(Trunk(part["hidden"], part["offsets"]))
         except (SafetensorError, KeyError, OSError):
             logger.warning("A file of the item cache is unreadable and is made anew.")
-            os.unlink(path)
+            path.unlink()
     return (np.concatenate(keys) if keys else np.empty(0, np.uint64)), parts
