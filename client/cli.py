@@ -73,16 +73,16 @@ def recommend(
     if (shopper is None) == (not history):
         raise InputError("Name a --shopper or a --history, and not both.", field="history")
     verified = verify_release(release, PublicKey.load(key))
-    recommender = Recommender(
-        verified, load_merchant_data(shop), cache or shop / "node" / "cache"
-    )
+    recommender = Recommender(verified, load_merchant_data(shop), cache or shop / "node" / "cache")
     if shopper is not None:
         found = recommender.for_shopper(shopper, top)
     else:
         found = recommender.for_history(history or [], top)
     table = Table(title=f"Release {verified.manifest.version}, verified")
     for heading in ("", "item", "title", "score", "shop", "text"):
-        table.add_column(heading, justify="right" if heading in {"score", "shop", "text"} else "left")
+        table.add_column(
+            heading, justify="right" if heading in {"score", "shop", "text"} else "left"
+        )
     for place, one in enumerate(found, 1):
         numbers = (f"{value:.2f}" for value in (one.score, one.from_shop, one.from_text))
         table.add_row(str(place), one.item.item_id, one.item.title, *numbers)

@@ -62,9 +62,7 @@ class Recommender:
         vectors = encoded.tokens.vectors(encoded.tower)
         split = split_interactions(data.interactions, data.split_rule)
         cases = evaluation_cases(split.train, split.valid)
-        validation = Validation(
-            histories(split.train, cases.shoppers), cases.seen, cases.relevant
-        )
+        validation = Validation(histories(split.train, cases.shoppers), cases.seen, cases.relevant)
         ease = choose_ease(split.train.matrix(), cases, EASE_STRENGTHS)
         text = fit_decay(vectors, encoded.vectors, validation)
         gate = fit_gate(text, ease.model, split.train.item_counts(), validation)

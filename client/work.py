@@ -83,7 +83,7 @@ class MerchantWork:
         counted = protect(
             purchases_histogram(self._data.interactions, plan),
             charge,
-            self._noise(run_id, round_number, "popularity"),
+            self._noise(round_number, "popularity"),
         )
         return counted.vector.astype(np.float32)
 
@@ -109,7 +109,7 @@ class MerchantWork:
         vector = self._trainer.private_round(
             adapter,
             charge,
-            self._noise(run_id, round_number, "train"),
+            self._noise(round_number, "train"),
             np.random.default_rng((self._settings.seed, round_number, stream)),
         )
         return AdapterUpdate(vector, round_number, plan.digest)
@@ -118,9 +118,7 @@ class MerchantWork:
         """Return no metric: what the server needs it computes from the plan."""
         return {}
 
-    def _charge(
-        self, plan: PrivacyPlan, run_id: int, round_number: int, kind: EventKind
-    ) -> Charge:
+    def _charge(self, plan: PrivacyPlan, run_id: int, round_number: int, kind: EventKind) -> Charge:
         seeded = self._settings is not None and self._settings.seeded_noise
         return charge_round(
             self._ledger,
@@ -132,7 +130,7 @@ class MerchantWork:
             seeded_noise=seeded,
         )
 
-    def _noise(self, run_id: int, round_number: int, kind: EventKind) -> NoiseSource:
+    def _noise(self, round_number: int, kind: EventKind) -> NoiseSource:
         """Return a fresh stream: secure, or repeating where the run is declared a test."""
         if self._settings is not None and self._settings.seeded_noise:
             seed = self._settings.seed

@@ -37,19 +37,25 @@ def privacy_statement(
     """
     parts = [
         "# Privacy statement",
-        f"**Unit.** {UNIT}. All that a shopper did at a merchant counts as one contribution of "
-        f"L2 norm at most {plan.max_grad_norm:g}, in each of {plan.steps} steps. A shopper of "
-        "several merchants is a unit at each, and the costs add up.",
+        (
+            f"**Unit.** {UNIT}. All that a shopper did at a merchant counts as one contribution "
+            f"of L2 norm at most {plan.max_grad_norm:g}, in each of {plan.steps} steps. A shopper "
+            "of several merchants is a unit at each, and the costs add up."
+        ),
         f"**Trust.** {_TRUST[plan.placement]}",
         _cost(plan, merchants),
         _mechanism(plan),
-        "**Public by declaration.** The catalogue and its text, the base model, the plan above, "
-        f"the size bracket ({plan.declared_shoppers} shoppers a merchant) and that these "
-        f"{participants} merchants took part.",
-        "**Not covered.** That a merchant takes part; how long its steps take; what it shows or "
-        "sells by itself; settings that were chosen by looking at results. Noise is drawn in "
-        "double precision and rounded to a grid that the clipped sum shares; the part of a "
-        "Gaussian beyond 12 standard deviations is not drawn.",
+        (
+            "**Public by declaration.** The catalogue and its text, the base model, the plan "
+            f"above, the size bracket ({plan.declared_shoppers} shoppers a merchant) and that "
+            f"these {participants} merchants took part."
+        ),
+        (
+            "**Not covered.** That a merchant takes part; how long its steps take; what it shows "
+            "or sells by itself; settings that were chosen by looking at results. Noise is drawn "
+            "in double precision and rounded to a grid that the clipped sum shares; the part of a "
+            "Gaussian beyond 12 standard deviations is not drawn."
+        ),
     ]
     if seeded_noise:
         parts.insert(
