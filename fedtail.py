@@ -2,9 +2,12 @@
 
 import os
 import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from client.cli import app as client
 from common.errors import FedtailError
@@ -21,19 +24,44 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+
+def show_version(asked: bool) -> None:
+    """Print the installed version and stop."""
+    if not asked:
+        return
+    try:
+        typer.echo(f"fedtail {version('fedtail')}")
+    except PackageNotFoundError:
+        typer.echo("fedtail, not installed: run `make setup`")
+    raise typer.Exit
+
+
+@app.callback()
+def fedtail(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Merchants train one private recommender for the long tail together."""
+
+
 app.add_typer(client, name="client")
 app.command(help=SIMULATE_HELP)(simulate)
 
 
 def main() -> None:
     """Run the command; an error of ours is one line, not a traceback."""
+    console = Console(stderr=True)
     try:
         app()
     except FedtailError as error:
-        Console(stderr=True).print(f"[red]fedtail:[/red] {error}", highlight=False, markup=True)
+        # Text and not markup: a message that names [settings] has to keep its brackets.
+        console.print(Text.assemble(("fedtail:", "red"), f" {error}"), soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        Console(stderr=True).print("fedtail: stopped. The same command goes on where it stopped.")
+        console.print("fedtail: stopped. The same command goes on where it stopped.")
         sys.exit(130)
 
 

@@ -36,7 +36,10 @@ def import_(
 ) -> None:
     """Read a shop's catalogue and events, clean them, and say what was dropped and why."""
     from client.importing import import_shop  # noqa: PLC0415 - Polars loads here, not before
+    from common.errors import InputError  # noqa: PLC0415
 
+    if source is None and database_url is None:
+        raise InputError("Give the shop's tables: --source or --database-url.", field="source")
     _, report = import_shop(
         source,
         mapping,
