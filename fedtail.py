@@ -17,6 +17,8 @@ from simulations.cli import simulate
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")  # a merchant's node tells nobody that it runs
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
+STOPPED = 130  # what Typer makes of Ctrl-C
+
 app = typer.Typer(
     name="fedtail",
     help="Merchants train one private recommender for the long tail together.",
@@ -60,9 +62,10 @@ def main() -> None:
         # Text and not markup: a message that names [settings] has to keep its brackets.
         console.print(Text.assemble(("fedtail:", "red"), f" {error}"), soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("fedtail: stopped. The same command goes on where it stopped.")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == STOPPED:
+            console.print("fedtail: stopped. A simulation goes on: give the same command again.")
+        raise
 
 
 if __name__ == "__main__":
