@@ -57,7 +57,7 @@ def main() -> None:
     """Run the command; an error of ours is one line, not a traceback."""
     console = Console(stderr=True)
     try:
-        app()
+        app(prog_name="fedtail")
     except FedtailError as error:
         # Text and not markup: a message that names [settings] has to keep its brackets.
         console.print(Text.assemble(("fedtail:", "red"), f" {error}"), soft_wrap=True)

@@ -1,0 +1,180 @@
+"""The command as a person meets it: help, settings, the version, and errors of one line."""
+
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+import typer
+
+import fedtail
+from common.settings import RunSettings
+from simulations.simulate import Simulation
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "transformers", "peft", "opacus", "flwr", "polars", "matplotlib", "ray"}
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command in this process, as its console script does."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fedtail", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            fedtail.main()
+        printed = capsys.readouterr()
+        return Ran(ended.value.code or 0, printed.out, printed.err)
+
+    return run
+
+
+def options(command, path=()):
+    """Yield each option of each command below `command`, with the command's path."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from options(below, (*path, name))
+    for parameter in command.params:
+        yield path, parameter
+
+
+def test_help_names_what_there_is(run):
+    shown = run("--help")
+    assert shown.code == 0
+    assert "simulate" in shown.out
+    assert "client" in shown.out
+
+
+def test_without_arguments_help_is_shown(run):
+    assert "Usage: fedtail" in run().out
+
+
+def test_help_of_simulate_shows_commands_that_work(run):
+    shown = run("simulate", "--help")
+    assert shown.code == 0
+    assert "fedtail simulate --out out/demo" in shown.out
+    assert "--epsilon" in shown.out
+
+
+def test_every_option_says_what_it_is_for():
+    command = typer.main.get_command(fedtail.app)
+    silent = [
+        f"{' '.join(path)} {parameter.name}"
+        for path, parameter in options(command)
+        if not getattr(parameter, "help", None)
+    ]
+    assert silent == []
+
+
+def test_the_settings_list_has_every_setting_with_its_default_and_meaning(run):
+    shown = run("simulate", "--settings")
+    assert shown.code == 0
+    words = shown.out.split()
+    for name, field in RunSettings.model_fields.items():
+        assert name in words
+        assert str(field.default) in words
+        assert field.description.split()[0] in words
+
+
+def test_the_version_is_the_projects(run):
+    try:
+        version("fedtail")
+    except PackageNotFoundError:
+        pytest.skip("fedtail is not installed in this environment; make setup installs it")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert run("--version").out == f"fedtail {project['version']}\n"
+
+
+BAD = {
+    "no folder to write to": ("simulate", "--out"),
+    "no merchants": ("simulate --out OUT --merchants 0", "merchants"),
+    "two sources": ("simulate --out OUT --data . --marketplace", "--marketplace"),
+    "unknown partition": ("simulate --out OUT --partition moon", "random"),
+    "a setting without a value": ("simulate --out OUT --set rank", "NAME=VALUE"),
+    "no experiment file": ("simulate --out OUT --experiment no.toml", "no.toml"),
+    "nothing to import": ("client import --out OUT", "--source"),
+    "no such shop": ("client import --out OUT --source no", "no such file"),
+    "no key": ("client recommend --release no --key no.pub --shop no --history tea", "no.pub"),
+    "no history": ("client recommend --release no --key no --shop no", "--history"),
+    "shopper and history": (
+        "client recommend --release no --key no --shop no --shopper a --history b",
+        "not both",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_request_ends_with_one_line_and_code_2(case, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command, named = BAD[case]
+    failed = run(*(tmp_path / "out" if word == "OUT" else word for word in command.split()))
+    assert failed.code == 2
+    assert failed.err.startswith("fedtail: ")
+    assert failed.err.count("\n") == 1
+    assert failed.err.endswith(".\n")
+    assert named in failed.err
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("simulate", "--nope"),
+        ("simulate", "--rounds", "many"),
+        ("client", "recommend"),
+        ("server",),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_ends_with_code_2(arguments, run):
+    failed = run(*arguments)
+    assert failed.code == 2
+    assert "Usage: fedtail" in failed.err
+    assert "Traceback" not in failed.err
+
+
+def test_a_message_keeps_its_square_brackets(run, tmp_path):
+    experiment = tmp_path / "one.toml"
+    experiment.write_text("settings = 3\n", "utf-8")
+    failed = run("simulate", "--out", tmp_path / "out", "--experiment", experiment)
+    assert failed.code == 2
+    assert "[settings] must be a table" in failed.err
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(run, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work", "utf-8")
+    failed = run("simulate", "--out", tmp_path, "--overwrite")
+    assert failed.code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_ctrl_c_says_how_to_go_on(run, tmp_path, monkeypatch):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Simulation, "run", stop)
+    monkeypatch.setenv("FEDTAIL_CACHE", str(tmp_path))
+    stopped = run("simulate", "--out", tmp_path / "out")
+    assert stopped.code == 130
+    assert "give the same command again" in stopped.err
+
+
+def test_help_loads_no_model_and_no_engine():
+    script = (
+        "import sys, fedtail; sys.argv = ['fedtail', 'simulate', '--help']\n"
+        "try: fedtail.main()\n"
+        "except SystemExit: print(*sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert HEAVY & set(ran.stdout.splitlines()[-1].split()) == set()
