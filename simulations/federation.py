@@ -43,14 +43,18 @@ def folder_name(place: int, name: str) -> str:
 
 def policy_text(plan: PrivacyPlan) -> bytes:
     """Return the policy file of a simulated merchant."""
-    lines = [f"delta = {plan.delta!r}", f'placements = ["{plan.placement}"]']
-    lines.append("allow_seeded_noise = true")
-    if plan.placement == "none":
-        return "\n".join([*lines, "min_noise_multiplier = 0.0", ""]).encode()
     repeated = replace(plan.event("train"), count=REPEATED_ROUNDS * plan.steps_per_round)
-    ceiling = ceiling_for((*plan.events(), repeated), plan.delta)
-    lines += [f"max_epsilon = {ceiling!r}", f"max_run_epsilon = {ceiling!r}"]
-    return "\n".join([*lines, "min_noise_multiplier = 0.0", ""]).encode()
+    ceiling = ceiling_for((*plan.events(), repeated), plan.delta)  # inf without noise: valid TOML
+    lines = [
+        f"max_epsilon = {ceiling!r}",
+        f"max_run_epsilon = {ceiling!r}",
+        f"delta = {plan.delta!r}",
+        "min_noise_multiplier = 0.0",
+        f'placements = ["{plan.placement}"]',
+        "allow_seeded_noise = true",
+        "",
+    ]
+    return "\n".join(lines).encode()
 
 
 def spent_by_merchant(
