@@ -1,0 +1,386 @@
+"""A seeded synthetic marketplace whose true preferences are known: the embedded default.
+
+It is made up. It shows that the parts work and lets a test ask whether training finds what
+shoppers like; it proves nothing about a real shop. docs/explanation-marketplace.md tells how it
+is made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from client.dataset import MerchantData
+from client.interactions import Interactions
+from client.splitting import SplitRule
+from common.catalogue import Catalogue, Item
+from common.errors import SettingsError
+from simulations.titles import (
+    COLOURS,
+    DEPARTMENTS,
+    FAMILIES,
+    MATERIALS,
+    STYLE_COLOURS,
+    STYLE_WORDS,
+    STYLES,
+    Products,
+    write_products,
+)
+
+MICROSECONDS_PER_DAY = 86_400_000_000
+OPENING = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+OPEN_HOURS = (8, 22)
+SECOND_STYLE_SHARE = 0.5  # shoppers who like a second style, and how much less they like it
+SECOND_STYLE_LIKING = 0.6
+COLOUR_FOLLOWS_STYLE = 0.8  # how much of a colour's liking comes from the styles it goes with
+OLD_STOCK_DAYS = 365.0  # how long before the opening the first items were launched
+LATE_SHARE = 0.7  # items that go on sale during training
+GROWTH = 0.75  # days are drawn as u**GROWTH: trade rises a little over the year
+NOVELTY_LASTS = 45 * MICROSECONDS_PER_DAY  # after this time the pull of the new is down to 1/e
+LAUNCH_DAYS_IN_TEST = 20  # the last cold items appear this long after the test period begins
+MERCHANT_NAMES = ("Abbey", "Harbour", "Lantern Row", "Mill Lane", "Orchard", "Quay", "Station")
+
+
+@dataclass(frozen=True)
+class MarketplaceSettings:
+    """The size of the marketplace and how strongly each facet drives choice.
+
+    Attributes:
+        merchants: Shops on the platform, 1 to 64; they share the catalogue, not the shoppers.
+        min_shoppers: Fewest shoppers at a merchant, at least 10.
+        max_shoppers: Most shoppers at a merchant, at most 10,000.
+        items: Products in the catalogue, 100 to 20,000.
+        min_interactions: Fewest rows of a shopper, at least 3.
+        max_interactions: Most rows of a shopper, at most half of `items` and at most 500.
+        basket_size: Mean items in a basket, 1 to 10.
+        zipf: Exponent of popularity by rank, 0 (all alike) to 2.
+        zipf_shift: Added to the rank, 0 to 1,000; the more, the flatter the head.
+        cold_share: Share of items launched after training ends, 0 to 0.5.
+        novelty: How many times more than later an item pulls at its launch, 0 to 100.
+        style_strength: Utility of a favourite style, 0 to 10.
+        word_strength: Standard deviation of the utility of one word for a style, 0 to 10.
+        family_strength: The same for a family, department or material, 0 to 10.
+        attribute_strength: The same for a colour, and for a style beside the favourites.
+        trend_strength: Standard deviation of what all shoppers like alike, 0 to 10.
+        repeat_factor: What owning an item does to its odds of being bought again, 0 to 1.
+        days: Length of the whole period, 60 to 3,650.
+        valid_day: Day on which validation begins.
+        test_day: Day on which test begins.
+
+    Raises:
+        SettingsError: if a value is out of its bounds.
+    """
+
+    merchants: int = 4
+    min_shoppers: int = 350
+    max_shoppers: int = 450
+    items: int = 2000
+    min_interactions: int = 15
+    max_interactions: int = 40
+    basket_size: float = 3.0
+    zipf: float = 0.4
+    zipf_shift: float = 0.0
+    cold_share: float = 0.12
+    novelty: float = 12.0
+    style_strength: float = 3.0
+    word_strength: float = 0.8
+    family_strength: float = 0.8
+    attribute_strength: float = 0.5
+    trend_strength: float = 1.1
+    repeat_factor: float = 0.1
+    days: int = 366
+    valid_day: int = 274
+    test_day: int = 305
+
+    def __post_init__(self) -> None:
+        bounds: dict[str, tuple[float, float]] = {
+            "merchants": (1, 64),
+            "min_shoppers": (10, self.max_shoppers),
+            "max_shoppers": (self.min_shoppers, 10_000),
+            "items": (100, 20_000),
+            "min_interactions": (3, self.max_interactions),
+            "max_interactions": (self.min_interactions, min(500, self.items // 2)),
+            "basket_size": (1, 10),
+            "zipf": (0, 2),
+            "zipf_shift": (0, 1000),
+            "cold_share": (0, 0.5),
+            "novelty": (0, 100),
+            "style_strength": (0, 10),
+            "word_strength": (0, 10),
+            "family_strength": (0, 10),
+            "attribute_strength": (0, 10),
+            "trend_strength": (0, 10),
+            "repeat_factor": (0, 1),
+            "days": (60, 3650),
+            "valid_day": (1, self.test_day),
+            "test_day": (self.valid_day, self.days - LAUNCH_DAYS_IN_TEST),
+        }
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise SettingsError(
+                    f"The marketplace's {name} is {value}; it must be {low} to {high}.", field=name
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Tastes:
+    """What each shopper likes: float32 [shoppers, values of the facet], utilities that add up."""
+
+    style: NDArray[np.float32]
+    word: NDArray[np.float32]
+    family: NDArray[np.float32]
+    department: NDArray[np.float32]
+    colour: NDArray[np.float32]
+    material: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Marketplace:
+    """The data a federation sees, and the truth behind them, which it does not.
+
+    Attributes:
+        data: All merchants' purchases; `event_merchant` says where each was made.
+        products: The facets of each title, by item index.
+        tastes: The shoppers' latent tastes, by shopper index.
+        popularity: float64 [items], an item's pull on every shopper; no facet explains it.
+        launch: int64 [items], when an item went on sale, microseconds since 1970 UTC.
+        shopper_merchant: int32 [shoppers], index into `data.merchant_names`.
+    """
+
+    data: MerchantData
+    products: Products
+    tastes: Tastes
+    popularity: NDArray[np.float64]
+    launch: NDArray[np.int64]
+    shopper_merchant: NDArray[np.int32]
+
+    def affinity(self, shopper_indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return true utilities, float32 [s, items]: what the shopper likes, popularity aside.
+
+        One unit multiplies the odds of a choice by e. A utility depends on the words of the title
+        and on nothing else about the item.
+        """
+        return _utilities(self.tastes, self.products, np.asarray(shopper_indices))
+
+    @cached_property
+    def cold(self) -> NDArray[np.bool_]:
+        """Which items went on sale after the training period: bool [items]."""
+        return self.launch >= self.data.split_rule.valid_from
+
+
+def make_marketplace(settings: MarketplaceSettings | None = None, *, seed: int = 0) -> Marketplace:
+    """Make the marketplace of `settings`; the same seed gives the same bytes.
+
+    Raises:
+        SettingsError: if the seed is negative.
+    """
+    settings = settings or MarketplaceSettings()
+    if seed < 0:
+        raise SettingsError(f"The seed is {seed}; it must be 0 or more.", field="seed")
+    for_titles, for_items, for_people, for_trade = np.random.default_rng(seed).spawn(4)
+    products = write_products(settings.items, for_titles)
+    popularity = _draw_popularity(settings, for_items)
+    launch = _draw_launches(settings, for_items)
+    shopper_merchant = _draw_merchants(settings, for_people)
+    shelf = for_people.dirichlet(np.full(len(DEPARTMENTS), 1.0), settings.merchants) + 0.02
+    tastes = _draw_tastes(len(shopper_merchant), settings, for_people)
+    log_odds = _utilities(tastes, products, np.arange(len(shopper_merchant)))
+    log_odds += np.log(popularity).astype(np.float32)
+    log_odds += np.log(shelf).astype(np.float32)[shopper_merchant][:, products.department]
+    interactions = _shop(log_odds, launch, settings, for_trade)
+    data = MerchantData(
+        name="Synthetic marketplace",
+        catalogue=_catalogue(products, for_items),
+        interactions=interactions,
+        split_rule=SplitRule("time", _clock(settings.valid_day), _clock(settings.test_day)),
+        event_merchant=shopper_merchant[interactions.shopper],
+        merchant_names=tuple(sorted(_merchant_name(place) for place in range(settings.merchants))),
+    )
+    return Marketplace(data, products, tastes, popularity, launch, shopper_merchant)
+
+
+def _clock(day: float) -> int:
+    return OPENING + int(day * MICROSECONDS_PER_DAY)
+
+
+def _merchant_name(place: int) -> str:
+    return MERCHANT_NAMES[place] if place < len(MERCHANT_NAMES) else f"Shop {place + 1}"
+
+
+def _catalogue(products: Products, random: np.random.Generator) -> Catalogue:
+    """Return the products under ids drawn at random, so that an id tells nothing."""
+    numbers = np.sort(random.choice(90_000, len(products.titles), replace=False)) + 10_000
+    return Catalogue(
+        tuple(
+            Item(str(number), title, title, category=DEPARTMENTS[department].name)
+            for number, title, department in zip(
+                numbers, products.titles, products.department, strict=True
+            )
+        )
+    )
+
+
+def _draw_popularity(
+    settings: MarketplaceSettings, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return (rank + shift)**-zipf, ranks from 1 dealt to items at random: float64 [items].
+
+    This is the Zipf-Mandelbrot law (Mandelbrot 1953); the shift keeps a few items from taking all.
+    """
+    rank = random.permutation(settings.items) + 1.0
+    return np.asarray((rank + settings.zipf_shift) ** -settings.zipf)
+
+
+def _draw_launches(settings: MarketplaceSettings, random: np.random.Generator) -> NDArray[np.int64]:
+    """Return launch times [items]: most at the opening, some in training, cold ones after it."""
+    day = np.full(settings.items, -OLD_STOCK_DAYS)
+    order = random.permutation(settings.items)
+    cold, late = np.split(order, [round(settings.cold_share * settings.items)])
+    late = late[: round(LATE_SHARE * len(late))]
+    day[late] = random.uniform(0, settings.valid_day * 0.9, len(late))
+    in_valid, in_test = np.array_split(cold, 2)
+    day[in_valid] = random.uniform(settings.valid_day, settings.test_day, len(in_valid))
+    last = settings.test_day + LAUNCH_DAYS_IN_TEST
+    day[in_test] = random.uniform(settings.test_day, last, len(in_test))
+    return OPENING + (day * MICROSECONDS_PER_DAY).astype(np.int64)
+
+
+def _draw_merchants(
+    settings: MarketplaceSettings, random: np.random.Generator
+) -> NDArray[np.int32]:
+    """Return each shopper's merchant [shoppers], in mixed order."""
+    sizes = random.integers(settings.min_shoppers, settings.max_shoppers + 1, settings.merchants)
+    return random.permutation(np.repeat(np.arange(settings.merchants), sizes)).astype(np.int32)
+
+
+def _draw_tastes(
+    shoppers: int, settings: MarketplaceSettings, random: np.random.Generator
+) -> Tastes:
+    """Draw what each shopper likes: what is in vogue with all, favourite styles, and whims.
+
+    Colours follow styles. That, and what is in vogue, no title says: it has to be learnt from
+    shoppers. The product family, which a sentence encoder weighs most, matters least.
+    """
+    people = np.arange(shoppers)
+    style = np.zeros((shoppers, len(STYLES)))
+    first, second = random.integers(len(STYLES), size=(2, shoppers))
+    has_second = random.random(shoppers) < SECOND_STYLE_SHARE
+    style[people[has_second], second[has_second]] = SECOND_STYLE_LIKING
+    style[people, first] = 1.0
+    goes_with = np.array([[colour in pair for colour in COLOURS] for pair in STYLE_COLOURS])
+
+    def own(values: int, strength: float) -> NDArray[np.float64]:
+        shared = settings.trend_strength * random.permutation(_normal_scores(values))
+        return shared + strength * random.standard_normal((shoppers, values))
+
+    weak = settings.attribute_strength
+    follow = COLOUR_FOLLOWS_STYLE * settings.style_strength / 2
+    parts = (
+        settings.style_strength * style + own(len(STYLES), weak),
+        own(len(STYLE_WORDS), settings.word_strength),
+        own(len(FAMILIES), settings.family_strength),
+        own(len(DEPARTMENTS), settings.family_strength),
+        follow * style @ goes_with + own(len(COLOURS), weak),
+        own(len(MATERIALS), settings.family_strength),
+    )
+    return Tastes(*(part.astype(np.float32) for part in parts))
+
+
+def _normal_scores(count: int) -> NDArray[np.float64]:
+    """Return the quantiles of a normal distribution with variance 1: the same spread every time."""
+    scores = ndtri((np.arange(count) + 0.5) / count)
+    return np.asarray(scores / scores.std())
+
+
+def _utilities(
+    tastes: Tastes, products: Products, shoppers: NDArray[np.integer]
+) -> NDArray[np.float32]:
+    """Add up the utilities of the facets a title carries: float32 [s, items]."""
+    total = np.zeros((len(shoppers), len(products.titles)), dtype=np.float32)
+    for facet in ("style", "word", "family", "department", "colour", "material"):
+        liking: NDArray[np.float32] = getattr(tastes, facet)[shoppers]
+        with_none = np.pad(liking, ((0, 0), (0, 1)))  # ABSENT, -1, reads the added column of zeros
+        total += with_none[:, getattr(products, facet)]
+    return total
+
+
+def _shop(
+    log_odds: NDArray[np.float32],
+    launch: NDArray[np.int64],
+    settings: MarketplaceSettings,
+    random: np.random.Generator,
+) -> Interactions:
+    """Let every shopper fill baskets, each from the items on sale at that time.
+
+    A basket of k items is drawn without replacement with odds exp(log_odds): the k first arrivals
+    of a race in which item i arrives at rate odds_i (Plackett-Luce). `repeat_factor` multiplies
+    the odds of what the shopper owns.
+    """
+    sizes, times = _draw_baskets(len(log_odds), settings, random)
+    odds = np.exp(log_odds - log_odds.max(axis=1, keepdims=True))
+    owned = np.zeros(odds.shape, dtype=bool)
+    rows = []
+    for number in range(sizes.shape[1]):
+        active = np.flatnonzero(sizes[:, number])
+        size, time = sizes[active, number], times[active, number]
+        rate = np.where(owned[active], settings.repeat_factor * odds[active], odds[active])
+        rate *= _pull_of_new(time[:, None] - launch, settings.novelty)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            arrival = random.standard_exponential(rate.shape, dtype=np.float32) / rate
+        first = np.argpartition(arrival, size.max(), axis=1)[:, : size.max()]
+        reached = np.take_along_axis(arrival, first, axis=1)
+        order = np.argsort(reached, axis=1, kind="stable")
+        first, reached = (np.take_along_axis(one, order, axis=1) for one in (first, reached))
+        place, column = np.nonzero((np.arange(size.max()) < size[:, None]) & np.isfinite(reached))
+        item = first[place, column]
+        owned[active[place], item] = True
+        rows.append(np.stack([active[place], item, time[place], np.full(len(item), number)]))
+    return _interactions(np.concatenate(rows, axis=1), log_odds.shape)
+
+
+def _pull_of_new(age: NDArray[np.int64], novelty: float) -> NDArray[np.float32]:
+    """Return what an item's age in microseconds does to its odds: 0 before launch, 1 in the end."""
+    months = (age / NOVELTY_LASTS).astype(np.float32)
+    return np.where(age < 0, 0, 1 + novelty * np.exp(-np.maximum(months, 0))).astype(np.float32)
+
+
+def _draw_baskets(
+    shoppers: int, settings: MarketplaceSettings, random: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return sizes [shoppers, most baskets] (0 beyond a shopper's last) and strictly rising times.
+
+    Each basket has one item, and the rest of a shopper's items fall into its baskets at random.
+    """
+    totals = random.integers(settings.min_interactions, settings.max_interactions + 1, shoppers)
+    baskets = np.maximum(np.rint(totals / settings.basket_size), 1).astype(np.int64)
+    most = int(baskets.max())
+    exists = np.arange(most) < baskets[:, None]
+    sizes = exists.astype(np.int64)
+    shopper = np.repeat(np.arange(shoppers), totals - baskets)
+    np.add.at(sizes, (shopper, (random.random(len(shopper)) * baskets[shopper]).astype(int)), 1)
+    day = np.floor(settings.days * random.random((shoppers, most)) ** GROWTH)
+    second = random.integers(OPEN_HOURS[0] * 3600, OPEN_HOURS[1] * 3600, (shoppers, most))
+    times = day.astype(np.int64) * MICROSECONDS_PER_DAY + second * 1_000_000
+    times[~exists] = np.iinfo(np.int64).max // 2
+    return sizes, OPENING + np.sort(times, axis=1) + np.arange(most) * 1_000_000
+
+
+def _interactions(rows: NDArray[np.int64], shape: tuple[int, ...]) -> Interactions:
+    """Sort `rows` (shopper, item, time, basket) [4, n] into Interactions."""
+    shopper, item, time, basket = rows[:, np.lexsort((rows[1], rows[2], rows[0]))]
+    width = len(str(shape[0]))
+    return Interactions(
+        shopper_ids=tuple(f"shopper-{number:0{width}d}" for number in range(shape[0])),
+        item_count=shape[1],
+        shopper=shopper.astype(np.int32),
+        item=item.astype(np.int32),
+        time=time,
+        basket=basket.astype(np.int32),
+        value=np.ones(len(item), dtype=np.float32),
+        timed=True,
+    )
