@@ -35,8 +35,8 @@ def import_(
     ] = 0.35,
 ) -> None:
     """Read a shop's catalogue and events, clean them, and say what was dropped and why."""
-    from client.importing import import_shop  # noqa: PLC0415 - Polars loads here, not before
-    from common.errors import InputError  # noqa: PLC0415
+    from client.importing import import_shop  # Polars loads here, not before
+    from common.errors import InputError
 
     if source is None and database_url is None:
         raise InputError("Give the shop's tables: --source or --database-url.", field="source")
@@ -67,11 +67,11 @@ def recommend(
     ] = None,
 ) -> None:
     """Verify a release, then rank the shop's catalogue for a shopper or a history."""
-    from client.dataset import load_merchant_data  # noqa: PLC0415 - torch loads here, not before
-    from client.recommending import Recommender  # noqa: PLC0415
-    from common.errors import InputError  # noqa: PLC0415
-    from common.release.signing import PublicKey  # noqa: PLC0415
-    from common.release.verifying import verify_release  # noqa: PLC0415
+    from client.dataset import load_merchant_data  # torch loads here, not before
+    from client.recommending import Recommender
+    from common.errors import InputError
+    from common.release.signing import PublicKey
+    from common.release.verifying import verify_release
 
     if (shopper is None) == (not history):
         raise InputError("Name a --shopper or a --history, and not both.", field="history")

@@ -81,8 +81,8 @@ class ShopperExamples:
 
     def history_bound(self, shoppers: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return the most history rows each of `shoppers` can have: int64 [b]."""
-        rows = self._starts[shoppers + 1] - self._starts[shoppers]
-        return np.minimum(rows, self._settings.max_history)
+        rows: NDArray[np.int64] = self._starts[shoppers + 1] - self._starts[shoppers]
+        return np.minimum(rows, np.int64(self._settings.max_history))
 
     def _one(self, shopper: int, rng: np.random.Generator) -> _Example:
         rows = slice(self._starts[shopper], self._starts[shopper + 1])
@@ -99,8 +99,8 @@ class ShopperExamples:
             cut = int(rng.integers(1, len(steps)))
             before = baskets < steps[cut]
             after = baskets == steps[cut] if self._settings.target_baskets == "next" else ~before
-            age = cut - 1 - np.searchsorted(steps, baskets)
-        return self._example(items, self._rows.value[rows], before, after, age, rng)
+            age = (cut - 1 - np.searchsorted(steps, baskets)).astype(np.float64)
+        return self._example(items, self._rows.value[rows], before, after, age=age, rng=rng)
 
     def _example(
         self,
@@ -108,6 +108,7 @@ class ShopperExamples:
         values: NDArray[np.float32],
         before: NDArray[np.bool_],
         after: NDArray[np.bool_],
+        *,
         age: NDArray[np.floating],
         rng: np.random.Generator,
     ) -> _Example:

@@ -61,6 +61,7 @@ def publish(
     settings: RunSettings,
     shops: Sequence[Shop],
     privacy: Mapping[str, MerchantPrivacy],
+    *,
     metrics: Mapping[str, Mapping[str, float | None]],
     data_name: str,
     code_version: str,
