@@ -28,7 +28,9 @@ A stopped run goes on where it stopped: give the same command again.
 
 
 def simulate(
-    out: Annotated[Path | None, typer.Option(help="Folder for results, report and release.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results, report and release.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="A real shop: folder or file.")] = None,
     marketplace: Annotated[
         bool, typer.Option("--marketplace", help="The synthetic marketplace (the default).")
@@ -47,7 +49,9 @@ def simulate(
     ] = None,
     partition: Annotated[
         str | None,
-        typer.Option(help="column, dirichlet (over categories) or random. [default: column or random]"),
+        typer.Option(
+            help="column, dirichlet (over categories) or random. [default: column or random]"
+        ),
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="Dirichlet's concentration.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds the partition and the training.")] = None,
@@ -79,10 +83,12 @@ def simulate(
     if settings:
         console.print(settings_table())
         return
-    from common.errors import InputError  # noqa: PLC0415
+    from common.errors import InputError
 
     if out is None:
-        raise InputError("--out is missing: the folder for results, report and release.", field="out")
+        raise InputError(
+            "--out is missing: the folder for results, report and release.", field="out"
+        )
     if data is not None and marketplace:
         raise InputError("Give --data or --marketplace, not both.", field="data")
     asked: dict[str, Any] = {
@@ -96,7 +102,9 @@ def simulate(
     }
     run: dict[str, Any] = {"rounds": rounds, "epsilon": epsilon, "noise": noise, "seed": seed}
     run["seeded_noise"] = seeded_noise or None
-    _run(console, out, experiment, asked, {**run, **_named(set_ or [])}, fast, overwrite, tensorboard)
+    _run(
+        console, out, experiment, asked, {**run, **_named(set_ or [])}, fast, overwrite, tensorboard
+    )
 
 
 def _run(
@@ -109,9 +117,9 @@ def _run(
     overwrite: bool,
     tensorboard: bool,
 ) -> None:
-    from simulations.options import SimulationOptions, experiment_options  # noqa: PLC0415
-    from simulations.simulate import Simulation  # noqa: PLC0415 - torch loads here, not before
-    from simulations.watching import Screen  # noqa: PLC0415
+    from simulations.options import SimulationOptions, experiment_options
+    from simulations.simulate import Simulation  # torch loads here, not before
+    from simulations.watching import Screen
 
     options = experiment_options(experiment) if experiment else {}
     given = {name: value for name, value in asked.items() if value is not None}
@@ -119,9 +127,7 @@ def _run(
     merged = {**options, **given, "settings": {**options.get("settings", {}), **chosen}}
     if fast:
         merged |= {"solo": False, "yardsticks": False}
-    simulation = SimulationOptions(
-        out=out, overwrite=overwrite, tensorboard=tensorboard, **merged
-    )
+    simulation = SimulationOptions(out=out, overwrite=overwrite, tensorboard=tensorboard, **merged)
     if simulation.data is None:
         console.print("Data: the synthetic marketplace, made up. For a real shop: --data FOLDER")
     cache = Path(os.environ.get("FEDTAIL_CACHE") or Path.home() / ".cache" / "fedtail")
@@ -132,7 +138,7 @@ def _run(
 
 def show(console: Console, results: Any, out: Path) -> None:
     """Print what a run came to."""
-    from simulations.tables import comparison_table, privacy_table  # noqa: PLC0415
+    from simulations.tables import comparison_table, privacy_table
 
     console.print(comparison_table(results))
     console.print(privacy_table(results))
@@ -168,7 +174,7 @@ def settings_table() -> Table:
 
 
 def _named(pairs: list[str]) -> dict[str, str]:
-    from common.errors import InputError  # noqa: PLC0415
+    from common.errors import InputError
 
     named: dict[str, str] = {}
     for pair in pairs:

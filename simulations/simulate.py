@@ -85,7 +85,9 @@ class Simulation:
                     for judge, adapter in zip(judges, adapters, strict=True)
                 ]
         with self.phase("release and report"):
-            return self._results(data, how, judges, cards, rankers, run, settings, began)
+            return self._results(
+                data, how, judges, cards, rankers=rankers, run=run, settings=settings, began=began
+            )
 
     def _shops(self) -> tuple[MerchantData, list[Shop], RunSettings, PartitionKind]:
         options = self.options
@@ -169,6 +171,7 @@ class Simulation:
         how: PartitionKind,
         judges: Sequence[ShopJudge],
         cards: dict[str, list[Scorecard]],
+        *,
         rankers: Sequence[FusedRanker],
         run: FinishedRun,
         settings: RunSettings,
@@ -180,7 +183,14 @@ class Simulation:
         metrics = pooled_metrics(cards)
         environment = read_environment(commit())
         manifest = publish(
-            options.out, run, settings, shops, privacy, metrics, data.name, environment.fedtail
+            options.out,
+            run,
+            settings,
+            shops,
+            privacy,
+            metrics=metrics,
+            data_name=data.name,
+            code_version=environment.fedtail,
         )
         synthetic = options.data is None
         results = Results(
