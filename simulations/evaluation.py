@@ -154,7 +154,7 @@ class ShopJudge:
         return fit_decay(self.vectors.under(adapter), self.vectors.candidates, self.shop.validation)
 
     def fused(self, text: TextTaste) -> FusedRanker:
-        """Return `text` gated with the shop's EASE: the gate from validation, EASE from the past."""
+        """Return `text` gated with the shop's EASE: gate from validation, EASE from the past."""
         early, full = self.shop.ease
         gate = fit_gate(text, early, self.shop.split.train.item_counts(), self.shop.validation)
         return FusedRanker(text, full, gate, self.shop.past.item_counts())
