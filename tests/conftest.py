@@ -1,6 +1,23 @@
 """Settings for every test: property tests have no deadline, as a busy machine misses any."""
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("fedtail", deadline=None)
 settings.load_profile("fedtail")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory):
+    """The folder of a random BERT of 3 layers, 32 wide."""
+    from shops import write_tiny_bert
+
+    return write_tiny_bert(tmp_path_factory.mktemp("tiny-bert"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_bert):
+    """That BERT, loaded."""
+    from common.encoder.base_model import load_base_model
+
+    return load_base_model(str(tiny_bert))

@@ -1,5 +1,6 @@
 """The clipped sum: one shopper changes it by at most C, exactly."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -50,6 +51,22 @@ def test_long_rows_reach_the_bound_but_not_more(seed, width, bound):
     vector = clip_and_sum(row, bound).vector
     assert exact_norm_is_at_most(vector, bound)
     assert np.linalg.norm(vector) >= bound * (1 - 1e-7)
+
+
+@given(matrices, bounds, st.sampled_from([2.0**-20, 2.0**-10, 0.25, 0.5]), st.data())
+def test_a_margin_stays_free(rows, bound, margin, data):
+    left_out = data.draw(st.integers(0, len(rows) - 1))
+    with_all = clip_and_sum(rows, bound, margin=margin)
+    without = clip_and_sum(np.delete(rows, left_out, axis=0), bound, margin=margin)
+    free = Fraction(bound) * (1 - Fraction(margin))
+    assert exact_norm_is_at_most(with_all.vector - without.vector, free)
+    assert with_all.max_grad_norm == bound
+
+
+@pytest.mark.parametrize("margin", [-1e-9, 0.51, math.nan])
+def test_an_impossible_margin_is_refused(margin):
+    with pytest.raises(SettingsError, match="margin"):
+        clip_and_sum(np.ones((1, 2)), 1.0, margin=margin)
 
 
 def test_the_sum_is_the_plain_clipped_sum():

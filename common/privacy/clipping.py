@@ -75,7 +75,10 @@ def grid(max_grad_norm: float) -> float:
 
 
 def clip_and_sum(
-    gradients: "torch.Tensor | NDArray[np.floating] | csr_matrix", max_grad_norm: float
+    gradients: "torch.Tensor | NDArray[np.floating] | csr_matrix",
+    max_grad_norm: float,
+    *,
+    margin: float = 0.0,
 ) -> ClippedSum:
     """Scale each row to L2 norm at most C and add the rows up.
 
@@ -83,28 +86,34 @@ def clip_and_sum(
         gradients: [b, d], one row per SHOPPER: whatever a shopper contributes is summed into its
             row before. b may be 0. A sparse matrix must have no duplicate places.
         max_grad_norm: C, in [1e-9, 1e9].
+        margin: Share of C, in [0, 0.5], that is kept free: rows are clipped to C * (1 - margin).
+            It is for a caller whose rows are not exactly independent of each other.
 
     Returns:
         The sum, with how many rows it holds and how many were dropped (set to zero) because a
         number in them, or their norm, was not finite.
 
     Raises:
-        SettingsError: if `gradients` is not two-dimensional or C is not in [1e-9, 1e9].
+        SettingsError: if `gradients` is not two-dimensional, or C or the margin is out of bounds.
 
     Formal guarantee:
-        Add or remove one row, and the returned vector changes by an L2 norm of at most C.
+        Add or remove one row, and the returned vector changes by an L2 norm of at most
+        C * (1 - margin). If removing a row also moves the other rows, by at most margin * C
+        together after clipping, it changes by at most C.
 
-    Proof. Let x be a row, n its norm as computed and t = C * (1 - g) / n its factor, with
-    u = 2^-53 and g = (d + 16) * 2u. Summing d squares in float64 in any order, and the root, give
-    n >= ||x|| * (1 - (d + 4) * u). The factor carries at most 3 roundings and each product t * x_i
-    one, so that before the cut the row's norm is at most C * (1 - g) * (1 + u)^4 /
-    (1 - (d + 4) * u) <= C. Rows with n <= C * (1 - g) are left as they are, and ||x|| <= C by the
+    Proof. Let x be a row, n its norm as computed, D = C * (1 - margin) and t = D * (1 - g) / n its
+    factor, with u = 2^-53 and g = (d + 16) * 2u. Summing d squares in float64 in any order, and
+    the root, give n >= ||x|| * (1 - (d + 4) * u). The factor carries at most 5 roundings and each
+    product t * x_i one, so that before the cut the row's norm is at most D * (1 - g) * (1 + u)^6 /
+    (1 - (d + 4) * u) <= D. Rows with n <= D * (1 - g) are left as they are, and ||x|| <= D by the
     first bound. The cut moves each number toward zero, so the norm does not grow. Squares that
     underflow belong to numbers below 1e-154, far under the guard times C. The sum of multiples of
     the grid is exact as long as it stays below 2^53 units, which `_MOST_SHOPPERS` ensures.
     """
     if not 1e-9 <= max_grad_norm <= 1e9:
         raise SettingsError("max_grad_norm must be in [1e-9, 1e9].", field="max_grad_norm")
+    if not 0 <= margin <= 0.5:
+        raise SettingsError("margin must be in [0, 0.5].", field="margin")
     if gradients.ndim != 2:
         raise SettingsError(
             f"Gradients have {gradients.ndim} dimensions; they must be one row per shopper [b, d].",
@@ -114,7 +123,7 @@ def clip_and_sum(
     units = np.zeros(width)
     dropped = 0
     for rows in _blocks(gradients):
-        block_units, broken = _clip_rows(rows, max_grad_norm)
+        block_units, broken = _clip_rows(rows, max_grad_norm, margin)
         units += block_units
         dropped += broken
     return ClippedSum(
@@ -144,7 +153,9 @@ def _blocks(
             yield part.astype(np.float64).toarray()
 
 
-def _clip_rows(rows: NDArray[np.float64], max_grad_norm: float) -> tuple[NDArray[np.float64], int]:
+def _clip_rows(
+    rows: NDArray[np.float64], max_grad_norm: float, margin: float
+) -> tuple[NDArray[np.float64], int]:
     """Clip `rows` [b, d] in place; return their sum [d] in grid units and how many were broken."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))  # not finite if any number is not
@@ -152,7 +163,7 @@ def _clip_rows(rows: NDArray[np.float64], max_grad_norm: float) -> tuple[NDArray
     if broken.any():
         rows[broken] = 0.0
         norms[broken] = 0.0
-    limit = max_grad_norm * (1 - (rows.shape[1] + 16) * 2.0**-52)
+    limit = max_grad_norm * (1 - margin) * (1 - (rows.shape[1] + 16) * 2.0**-52)
     factors = limit / np.maximum(norms, limit)  # exactly 1 where the row is short enough
     rows *= (factors / grid(max_grad_norm))[:, None]  # the grid is a power of two: no rounding
     np.trunc(rows, out=rows)
