@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from common.encoder.base_model import BaseModel
 from common.encoder.placement import PROJECTION, Placement
 from common.encoder.trunk import BATCH, Trunk, pad, token_mask
-from common.errors import InputError
+from common.errors import InputError, SettingsError
 from common.files import sha256_hex
 
 LORA_A = "lora_A."
@@ -64,6 +64,9 @@ class PublicBasis:
             ) from error
         if mean.ndim != 1 or whitening.shape != (len(mean), len(mean)):
             raise InputError("The basis' mean and whitening do not fit.", field="basis")
+        for name, tensor in tensors.items():
+            if not name.startswith(LORA_A) or tensor.ndim != 2:
+                raise InputError("The basis has a tensor that is no direction.", field="basis")
         for name, tensor in (("mean", mean), ("whitening", whitening), *tensors.items()):
             if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
                 raise InputError("A tensor of the basis is not float32 and finite.", field=name)
@@ -93,6 +96,9 @@ def fit_basis(
     are orthogonal to the mean input: a direction that every token shares lets the adapter shift
     all items alike, which learns popularity, takes most of each clipped gradient, and costs the
     tail (docs/adr/0004-basis-without-the-mean.md has the figures).
+
+    Raises:
+        SettingsError: if the rank is more than a module has inputs.
     """
     names = [name for name in placement.module_names(model.depth) if name != PROJECTION]
     first = placement.first_layer(model.depth)
@@ -157,7 +163,16 @@ def _without(moment: Tensor, direction: Tensor) -> Tensor:
 
 
 def _leading(moment: Tensor, rank: int) -> NDArray[np.float32]:
-    """Return the `rank` leading eigenvectors as rows, each with its largest entry positive."""
+    """Return the `rank` leading eigenvectors as rows, each with its largest entry positive.
+
+    Raises:
+        SettingsError: if there are not so many.
+    """
+    if rank > len(moment):
+        raise SettingsError(
+            f"rank is {rank}; an adapted module of this base model has {len(moment)} inputs.",
+            field="rank",
+        )
     _, vectors = torch.linalg.eigh(moment.double())
     rows = vectors[:, -rank:].T.flip(0)
     largest = rows.gather(1, rows.abs().argmax(dim=1, keepdim=True))
@@ -167,7 +182,8 @@ def _leading(moment: Tensor, rank: int) -> NDArray[np.float32]:
 def _inverse_root(covariance: Tensor, power: float) -> NDArray[np.float32]:
     """Return covariance ** (-power / 2), directions below a floor counted as the floor."""
     values, vectors = torch.linalg.eigh(covariance)
-    floor = 1e-3 * values.mean()  # a catalogue smaller than d leaves directions without variance
+    # A catalogue smaller than d leaves directions without variance; one item leaves none with any.
+    floor = 1e-3 * values.mean() if values.mean() > 1e-12 else 1.0
     scale = values.clamp_min(floor) ** (-power / 2)
     root: Tensor = (vectors * scale) @ vectors.T
     return root.float().numpy()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from common.catalogue import Catalogue
 from common.encoder.base_model import BaseModel
+from common.errors import SettingsError
 from common.files import sha256_hex, write_atomic
 
 BATCH = 64
@@ -96,7 +97,16 @@ def encode_trunk(
         max_tokens: Longer texts are cut.
         cache: Folder of cached parts; None computes everything anew.
         progress: Told how many items of how many to encode are done.
+
+    Raises:
+        SettingsError: if `max_tokens` is more than the base model has places for.
     """
+    places = int(model.bert.config.max_position_embeddings)
+    if max_tokens > places:
+        raise SettingsError(
+            f"max_tokens is {max_tokens}; the base model reads at most {places}.",
+            field="max_tokens",
+        )
     keys = catalogue.text_keys
     folder = cache / f"{model.digest[:16]}-layer{layer}-tokens{max_tokens}" if cache else None
     known_keys, known = _read_parts(folder) if folder else (np.empty(0, np.uint64), [])
@@ -109,8 +119,8 @@ def encode_trunk(
             _write_part(folder, keys[fresh], part)
         known, known_keys = [*known, part], np.concatenate([known_keys, keys[fresh]])
     order = np.argsort(known_keys, kind="stable")
-    places = order[np.searchsorted(known_keys, keys, sorter=order)]
-    return join_trunks(known).take(places)
+    found = order[np.searchsorted(known_keys, keys, sorter=order)]
+    return join_trunks(known).take(found)
 
 
 def _run_lower(
