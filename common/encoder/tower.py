@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 from common.adapter import AdapterState
 from common.encoder.base_model import BaseModel
 from common.encoder.basis import PublicBasis, mean_of_tokens
-from common.encoder.placement import PROJECTION, Placement, state_name
+from common.encoder.placement import Placement, state_name
 from common.encoder.trunk import BATCH, Trunk, pad, token_mask
 from common.errors import InputError
 
@@ -30,12 +30,22 @@ class Tower(nn.Module):
     """f: an item's text, as the trunk left it, to a unit vector [d].
 
     Its trained parameters are LoRA's only: B in the `ffa` variant, A and B in `plain`. With B at
-    zero, as `initial_adapter` gives it, f is the frozen encoder.
+    zero, as it is built, f is the frozen encoder.
     """
 
     def __init__(self, model: BaseModel, basis: PublicBasis, placement: Placement) -> None:
-        """Build the tower from copies of the upper layers; `model` itself is left as it is."""
+        """Build the tower from copies of the upper layers; `model` itself is left as it is.
+
+        Raises:
+            SettingsError: if the placement adapts more layers than the model has.
+            InputError: if the basis is of another width or placement.
+        """
         super().__init__()
+        if basis.whitening.shape != (model.width, model.width):
+            raise InputError(
+                f"The basis is {len(basis.mean)} wide; the base model is {model.width}.",
+                field="basis",
+            )
         self.placement = placement
         self.first_layer = placement.first_layer(model.depth)
         upper = {
@@ -54,6 +64,11 @@ class Tower(nn.Module):
 
     def _inject(self, depth: int, basis: PublicBasis) -> None:
         names, rank = self.placement.module_names(depth), self.placement.rank
+        if sorted(basis.directions) != names:
+            raise InputError(
+                "The basis has directions for other modules than the placement adapts.",
+                field="basis",
+            )
         config = LoraConfig(r=rank, lora_alpha=rank, target_modules=names, lora_dropout=0.0)
         inject_adapter_in_model(config, self)
         for name in names:
@@ -200,16 +215,3 @@ def _before_b(tower: Tower, trunk: Trunk) -> tuple[NDArray[np.float32], NDArray[
             reduced[places] = dense.lora_A["default"](z)[inside].numpy()
             summed[places] = (dense.base_layer(z) + residual)[inside].numpy()
     return reduced, summed
-
-
-def initial_adapter(tower: Tower) -> AdapterState:
-    """Return the adapter a run starts from: B at zero, so that f is the frozen encoder."""
-    for name, parameter in tower.trained():
-        if "lora_B" in name:
-            nn.init.zeros_(parameter)
-    return tower.adapter()
-
-
-def is_projection(name: str) -> bool:
-    """Whether a state's tensor belongs to the projection and not to BERT."""
-    return name.startswith(PROJECTION)
