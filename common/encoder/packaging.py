@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from peft import LoraConfig
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from common.adapter import AdapterState
 from common.encoder.base_model import BaseModel
 from common.encoder.basis import PublicBasis
 from common.encoder.placement import PROJECTION, Placement, state_name
-from common.errors import ReleaseError
+from common.errors import InputError, ReleaseError
 from common.release.manifest import ADAPTER_CONFIG_FILE, ADAPTER_FILE, BASIS_FILE
 from common.release.verifying import VerifiedRelease
 from common.settings import RunSettings
@@ -77,13 +78,21 @@ def released_model(release: VerifiedRelease) -> ReleasedModel:
     """Return the model in a release.
 
     Raises:
-        ReleaseError: if its tensors are not those its manifest speaks of.
+        ReleaseError: if its tensors are not those its manifest speaks of, or do not fit each
+            other.
     """
-    basis = PublicBasis.from_bytes(release.files[BASIS_FILE])
+    try:
+        basis = PublicBasis.from_bytes(release.files[BASIS_FILE])
+        tensors: dict[str, NDArray[np.float32]] = load(release.files[ADAPTER_FILE])
+        if PROJECTION_FILE in release.files:
+            tensors |= load(release.files[PROJECTION_FILE])
+    except (InputError, SafetensorError) as error:
+        raise ReleaseError(
+            "A model file of the release cannot be read.", field="adapter"
+        ) from error
     settings = RunSettings.from_flat(dict(release.manifest.adapter.settings))
-    tensors: Mapping[str, NDArray[np.float32]] = load(release.files[ADAPTER_FILE])
-    if PROJECTION_FILE in release.files:
-        tensors = {**tensors, **load(release.files[PROJECTION_FILE])}
+    if settings.lora == "ffa":
+        _check_directions(tensors, basis)
     trained = {
         name: tensor
         for name, tensor in tensors.items()
@@ -95,3 +104,17 @@ def released_model(release: VerifiedRelease) -> ReleasedModel:
             "The release's adapter is not the one its manifest names.", field="adapter"
         )
     return ReleasedModel(adapter, basis, settings)
+
+
+def _check_directions(tensors: Mapping[str, NDArray[np.float32]], basis: PublicBasis) -> None:
+    """Hold A in the adapter's file, which PEFT reads, to the basis, which ranking reads.
+
+    Raises:
+        ReleaseError: if they are not the same.
+    """
+    for module, directions in basis.directions.items():
+        stored = tensors.get(state_name(f"{module}.lora_A.default.weight"))
+        if stored is None or not np.array_equal(stored, directions):
+            raise ReleaseError(
+                "The release's adapter has other directions than its basis.", field="adapter"
+            )
