@@ -17,7 +17,8 @@ from scipy.sparse import csr_matrix
 
 from client.collaborative import EaseModel
 from client.histories import Histories
-from common.metrics import ndcg, rank_scores
+from common.catalogue import popularity_buckets
+from common.metrics import ndcg, rank_scores, recall
 
 DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
 LEVELS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.5)
@@ -106,10 +107,23 @@ class Validation:
     seen: csr_matrix
     relevant: csr_matrix
 
-    def ndcg(self, score: "FloatMatrix") -> float:
+    def ndcg(self, score: FloatMatrix) -> float:
         """Return the mean NDCG@10 of given scores [shoppers, items]."""
         ranking = rank_scores(lambda rows: score[rows], self.seen, 10)
         return float(np.nanmean(ndcg(ranking, self.relevant)))
+
+    def balanced(self, score: FloatMatrix, tail: NDArray[np.bool_]) -> float:
+        """Return NDCG@10 plus tail recall@10: a ranking that forgets the tail is not a good one.
+
+        Args:
+            score: float32 [shoppers, items].
+            tail: bool [items].
+        """
+        ranking = rank_scores(lambda rows: score[rows], self.seen, 10)
+        found = recall(ranking, self.relevant, tail)
+        known = found[~np.isnan(found)]
+        of_tail = float(known.mean()) if len(known) else 0.0
+        return float(np.nanmean(ndcg(ranking, self.relevant))) + of_tail
 
 
 def fit_decay(
@@ -128,7 +142,7 @@ def fit_decay(
 def fit_gate(
     text: TextTaste, collaborative: EaseModel, sales: NDArray[np.int64], validation: Validation
 ) -> Gate:
-    """Return the gate that ranks the validation period best.
+    """Return the gate that ranks the validation period best, overall and in the tail together.
 
     Args:
         text: Its decay already fitted.
@@ -141,4 +155,5 @@ def fit_gate(
     own = standardised(collaborative.score(validation.history.bought()))
     told = standardised(text.score(validation.history))
     gates = [Gate(level, rise) for level, rise in product(LEVELS, RISES)]
-    return max(gates, key=lambda gate: validation.ndcg(own + gate.weights(sales) * told))
+    tail = popularity_buckets(sales).tail
+    return max(gates, key=lambda gate: validation.balanced(own + gate.weights(sales) * told, tail))

@@ -70,6 +70,12 @@ def simulate(
     fast: Annotated[
         bool, typer.Option("--fast", help="Leave out solo adapters and yardsticks.")
     ] = False,
+    rehearse: Annotated[
+        bool,
+        typer.Option(
+            "--rehearse", help="Judge on the validation period, without the test: to try settings."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty --out first.")] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write TensorBoard files to OUT/tensorboard.")
@@ -99,6 +105,7 @@ def simulate(
         "alpha": alpha,
         "partition_seed": seed,
         "history": tuple(history) if history else None,
+        "rehearse": rehearse or None,
     }
     run: dict[str, Any] = {"rounds": rounds, "epsilon": epsilon, "noise": noise, "seed": seed}
     run["seeded_noise"] = seeded_noise or None

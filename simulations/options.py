@@ -27,6 +27,8 @@ class SimulationOptions:
         partition_seed: Of the deal, apart from the training's seed.
         yardsticks: Also train without noise and on everybody's data in one place.
         solo: Also train each merchant alone.
+        rehearse: Judge on the validation period and throw the test period away, to choose
+            settings before the test is looked at.
         overwrite: Empty `out` first.
         tensorboard: Also write TensorBoard's event files.
         history: Item titles or ids that a person typed, for the example recommendations.
@@ -42,6 +44,7 @@ class SimulationOptions:
     partition_seed: int = 0
     yardsticks: bool = True
     solo: bool = True
+    rehearse: bool = False
     overwrite: bool = False
     tensorboard: bool = False
     history: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ from simulations.federation import spent_by_merchant
 from simulations.options import SimulationOptions, declared_settings
 from simulations.partition import PartitionKind, partition_merchants
 from simulations.publishing import merchant_privacy, publish
+from simulations.rehearsal import rehearse
 from simulations.report import write_report
 from simulations.results import (
     Dataset,
@@ -42,6 +43,7 @@ from simulations.results import (
 )
 from simulations.runner import FinishedRun, Watch
 from simulations.scoring import intervals, merchant_results, pooled_metrics
+from simulations.tensorboard import open_board
 from simulations.training import Trainer
 from simulations.watching import Screen
 
@@ -98,6 +100,8 @@ class Simulation:
             mapping=options.mapping,
             cache=self.cache / "imports",
         )
+        if options.rehearse:
+            data = rehearse(data)
         how = options.partition or ("column" if _has_column(data) else "random")
         parts = partition_merchants(
             data,
@@ -117,6 +121,7 @@ class Simulation:
 
         def on_round(record: RoundRecord, adapter: AdapterState) -> None:
             self.screen.round(record, trainer.settings)
+            board.round(record)
             number = record.round_number
             if judges and (number % every == 0 or number == trainer.settings.rounds):
                 self.curve[number] = validation_means(judges, adapter)
@@ -124,7 +129,12 @@ class Simulation:
         def on_basis(basis: PublicBasis) -> None:
             judges.extend(make_judges(shops, basis, trainer.settings, self.cache))
 
-        with self.phase("federation"), self.screen.rounds("federation", trainer.settings):
+        folder = self.options.out / "tensorboard"
+        with (
+            open_board(folder, wanted=self.options.tensorboard) as board,
+            self.phase("federation"),
+            self.screen.rounds("federation", trainer.settings),
+        ):
             watch = Watch(self.screen.encoded, on_round, on_basis)
             return trainer.federated(shops, watch)
 
