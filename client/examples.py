@@ -115,7 +115,7 @@ class ShopperExamples:
         history, weight = pooled_history(
             items[before], age[before], self._settings.history_decay, self._settings.max_history
         )
-        new = np.flatnonzero(after & ~np.isin(items, history))
+        new = np.flatnonzero(after & ~np.isin(items, items[before]))
         _, first = np.unique(items[new], return_index=True)
         new = new[np.sort(first)]
         if len(new) > self._settings.max_targets:
