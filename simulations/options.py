@@ -33,6 +33,9 @@ class SimulationOptions:
         tensorboard: Also write TensorBoard's event files.
         history: Item titles or ids that a person typed, for the example recommendations.
         settings: What was set for the run; the rest has defaults or is declared by size.
+
+    Raises:
+        SettingsError: if one of these or of `settings` is unknown or out of bounds.
     """
 
     out: Path
@@ -59,6 +62,7 @@ class SimulationOptions:
             raise SettingsError(
                 f"merchants is {self.merchants}; it must be 1 to 1000.", field="merchants"
             )
+        RunSettings.from_flat(self.settings)  # a wrong one is found before the data is read
 
 
 def experiment_options(path: Path) -> dict[str, Any]:
