@@ -4,12 +4,13 @@ They are flat so that Flower's run config, an experiment's TOML file and a comma
 all hold them. None of them is learnt from a shopper.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from common.encoder.placement import LoraVariant, Placement
 from common.errors import InputError, SettingsError
@@ -74,12 +75,29 @@ class RunSettings(BaseModel):
     target_baskets: Literal["next", "all"] = Field(
         "all", description="Targets: the basket after the cut, or all baskets after it."
     )
-    value_low: float = Field(0.0, description="Public lower end of ratings (mse).")
-    value_high: float = Field(5.0, description="Public upper end of ratings (mse).")
+    value_low: float = Field(0.0, ge=-1e6, le=1e6, description="Public lower end of ratings (mse).")
+    value_high: float = Field(
+        5.0, ge=-1e6, le=1e6, validate_default=True, description="Public upper end of ratings."
+    )
     optimiser: Literal["adam_scalar", "sgd"] = Field("adam_scalar", description="Server's step.")
     learning_rate: float = Field(0.001, gt=0, le=100, description="Size of the server's step.")
     schedule: Literal["constant", "cosine"] = Field("constant", description="Of that size.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum, or Adam's first moment.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and info.field_name != "seeded_noise":
+            raise ValueError("true and false are no numbers or words")
+        return value
+
+    @field_validator("value_high")
+    @classmethod
+    def _above_low(cls, value: float, info: ValidationInfo) -> float:
+        low = info.data.get("value_low", -math.inf)
+        if value <= low:
+            raise ValueError(f"it must be above value_low, {low:g}")
+        return value
 
     @field_validator("lora_modules", mode="before")
     @classmethod
@@ -170,7 +188,8 @@ def _explain(error: ValidationError) -> SettingsError:
             field=field,
         )
     kind = type(first["input"]).__name__
-    return SettingsError(f"{field}: a {kind} was given; {_lower(first['msg'])}.", field=field)
+    message = _lower(first["msg"].removeprefix("Value error, "))
+    return SettingsError(f"{field}: a {kind} was given; {message}.", field=field)
 
 
 def _lower(text: str) -> str:

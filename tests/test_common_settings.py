@@ -1,0 +1,212 @@
+import math
+import re
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import InputError, SettingsError
+from common.settings import RunSettings, read_toml
+
+NUMBERS = {
+    name: field
+    for name, field in RunSettings.model_fields.items()
+    if field.annotation in {int, float}
+}
+CHOICES = {
+    name: get_args(field.annotation)
+    for name, field in RunSettings.model_fields.items()
+    if get_args(field.annotation)
+}
+
+
+def refused(**values):
+    with pytest.raises(SettingsError) as caught:
+        RunSettings.from_flat(values)
+    return caught.value
+
+
+def bounds(field):
+    """(lowest, whether it is allowed, highest, whether it is allowed) of a number."""
+    found = {"low": -math.inf, "low_in": False, "high": math.inf, "high_in": False}
+    for rule in field.metadata:
+        for name, key, inside in (
+            ("ge", "low", True),
+            ("gt", "low", False),
+            ("le", "high", True),
+            ("lt", "high", False),
+        ):
+            if hasattr(rule, name):
+                found[key], found[f"{key}_in"] = getattr(rule, name), inside
+    return found
+
+
+def test_every_number_has_a_lowest_value():
+    assert not {name for name in NUMBERS if bounds(NUMBERS[name])["low"] == -math.inf}
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+def test_every_bound_is_kept_and_its_message_says_field_kind_and_bound(name):
+    field, kind = NUMBERS[name], NUMBERS[name].annotation
+    rule = bounds(field)
+    step = 1 if kind is int else 1e-7 + 1e-9 * abs(rule["low"])
+    below = rule["low"] - step if rule["low_in"] else rule["low"]
+    error = refused(**{name: kind(below)})
+    assert error.field == name
+    assert name in str(error)
+    assert f"{kind.__name__} was given" in str(error)
+    assert f"{rule['low']:g}" in short(error)
+    if rule["low_in"] and name != "value_high":  # which must be above value_low too
+        assert RunSettings.from_flat({name: kind(rule["low"])})
+    if rule["high"] < math.inf:
+        step = 1 if kind is int else abs(rule["high"]) * 1e-6
+        above = rule["high"] + step if rule["high_in"] else rule["high"]
+        error = refused(**{name: kind(above)})
+        assert error.field == name
+        assert f"{rule['high']:g}" in short(error)
+
+
+def short(error):
+    """The message, its numbers written as Python's `g` writes them."""
+    return re.sub(r"-?\d+(\.\d+)?(e[+-]?\d+)?", lambda one: f"{float(one[0]):g}", str(error))
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+@pytest.mark.parametrize("value", [math.nan, -math.inf, "many", None, [1], {"a": 1}])
+def test_what_is_no_number_is_refused(name, value):
+    error = refused(**{name: value})
+    assert error.field == name
+    assert type(value).__name__ in str(error)
+
+
+@pytest.mark.parametrize("name", sorted(set(NUMBERS) - {"epsilon"}))
+def test_infinity_is_refused_but_as_epsilon(name):
+    assert refused(**{name: math.inf}).field == name
+    assert RunSettings.from_flat({"epsilon": math.inf}).plan().placement == "none"
+
+
+@pytest.mark.parametrize("name", sorted(CHOICES))
+def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(name):
+    error = refused(**{name: "nothing"})
+    assert error.field == name
+    for choice in CHOICES[name]:
+        assert choice in str(error)
+        assert getattr(RunSettings.from_flat({name: choice}), name) == choice
+
+
+@pytest.mark.parametrize("name", ["rounds", "rank", "seed"])
+@pytest.mark.parametrize("value", [1.5, "2.5", ""])
+def test_a_whole_number_is_whole(name, value):
+    assert refused(**{name: value}).field == name
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+def test_true_is_no_number(name):
+    assert refused(**{name: True}).field == name
+
+
+def test_an_unknown_name_is_refused_and_says_where_all_are():
+    error = refused(learning_rat=0.1)
+    assert error.field == "learning_rat"
+    assert "'learning_rat'" in str(error)
+    assert "--settings" in str(error)
+
+
+def test_hyphens_and_text_are_read_as_flower_and_commands_give_them():
+    settings = RunSettings.from_flat(
+        {"max-grad-norm": "2.5", "rounds": "7", "seeded-noise": "true", "lora-modules": "query"}
+    )
+    assert (settings.max_grad_norm, settings.rounds, settings.seeded_noise) == (2.5, 7, True)
+    assert settings.lora_modules == "query"
+
+
+@pytest.mark.parametrize("modules", ["output", "query,,nothing", "query,query", "", " , "])
+def test_an_unknown_module_is_found_at_once(modules):
+    assert refused(lora_modules=modules).field == "lora_modules"
+
+
+def test_modules_may_be_a_list_or_have_spaces():
+    assert RunSettings.from_flat({"lora_modules": ["query", "value"]}).placement.modules == (
+        "query",
+        "value",
+    )
+    spaced = RunSettings.from_flat({"lora_modules": " query , projection "})
+    assert spaced.placement.modules == ("query", "projection")
+
+
+def test_a_rating_scale_that_is_empty_or_upside_down_is_refused():
+    for low, high in ((5.0, 5.0), (5.0, 1.0)):
+        assert refused(value_low=low, value_high=high).field in {"value_low", "value_high"}
+    assert RunSettings.from_flat({"value_low": 1, "value_high": 5}).value_low == 1
+
+
+def test_settings_are_frozen():
+    settings = RunSettings.from_flat({})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.rounds = 3
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "rounds": st.integers(1, 1000),
+            "seed": st.integers(0, 2**62),
+            "seeded_noise": st.booleans(),
+            "epsilon": st.floats(0.01, 50),
+            "noise": st.sampled_from(["local", "central", "none"]),
+            "lora_modules": st.sampled_from(["query,value", "projection", "output.dense"]),
+            "value_low": st.floats(-5, 4),
+        },
+    )
+)
+def test_settings_come_back_from_their_flat_form(values):
+    settings = RunSettings.from_flat(values)
+    flat = settings.to_flat()
+    assert all(isinstance(one, bool | int | float | str) for one in flat.values())
+    assert RunSettings.from_flat(flat) == settings
+    assert RunSettings.from_flat({k.replace("_", "-"): v for k, v in flat.items()}) == settings
+
+
+# ------------------------------------------------------------------- the plan
+def test_the_plan_is_what_the_settings_say():
+    settings = RunSettings.from_flat(
+        {"rounds": 5, "steps_per_round": 3, "sample_rate": 0.5, "max_grad_norm": 2, "delta": 1e-4}
+    )
+    plan = settings.plan(merchants=4)
+    assert (plan.steps, plan.steps_per_round, plan.rounds) == (15, 3, 5)
+    assert (plan.sample_rate, plan.max_grad_norm, plan.delta) == (0.5, 2.0, 1e-4)
+    assert (plan.placement, plan.merchants) == ("local", 4)
+    assert plan.takes_histogram
+
+
+def test_without_logit_adjustment_no_histogram_is_paid_for():
+    settings = RunSettings.from_flat({"popularity_strength": 0, "rounds": 3})
+    assert not settings.plan().takes_histogram
+
+
+def test_without_noise_the_plan_promises_nothing():
+    plan = RunSettings.from_flat({"noise": "none", "epsilon": 2, "rounds": 3}).plan()
+    assert (plan.placement, plan.noise_multiplier) == ("none", 0.0)
+
+
+# ----------------------------------------------------------------------- TOML
+def test_a_toml_file_is_read(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('rounds = 9\nepsilon = inf\n"max-tokens" = 16\n')
+    settings = RunSettings.from_toml(path)
+    assert (settings.rounds, settings.epsilon, settings.max_tokens) == (9, math.inf, 16)
+
+
+@pytest.mark.parametrize("content", [b"rounds = ", b"\xff\xfe", b"rounds = 1\nrounds = 2"])
+def test_a_broken_toml_file_is_named(tmp_path, content):
+    path = tmp_path / "run.toml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"run\.toml"):
+        read_toml(path)
+
+
+def test_a_missing_toml_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.toml"):
+        read_toml(tmp_path / "none.toml")
