@@ -26,12 +26,14 @@ def read_catalogue(path: Path) -> Catalogue:
         InputError: names the file, the line and the field that is wrong.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         raise InputError(
             f"{path.name}: the public catalogue cannot be read; it must be a UTF-8 file.",
             field="catalogue",
         ) from None
+    # Not splitlines: a title may hold a line separator of Unicode's, which JSON does not escape.
+    lines = text.removesuffix("\n").split("\n") if text else []
     return Catalogue(tuple(_item(line, place, path) for place, line in enumerate(lines, 1)))
 
 
