@@ -134,7 +134,9 @@ def _run(
     merged = {**options, **given, "settings": {**options.get("settings", {}), **chosen}}
     if fast:
         merged |= {"solo": False, "yardsticks": False}
-    simulation = SimulationOptions(out=out, overwrite=overwrite, tensorboard=tensorboard, **merged)
+    if tensorboard:
+        merged["tensorboard"] = True
+    simulation = SimulationOptions(out=out, overwrite=overwrite, **merged)
     if simulation.data is None:
         console.print("Data: the synthetic marketplace, made up. For a real shop: --data FOLDER")
     cache = Path(os.environ.get("FEDTAIL_CACHE") or Path.home() / ".cache" / "fedtail")

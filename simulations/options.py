@@ -3,7 +3,9 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from common.errors import InputError, SettingsError
 from common.settings import RunSettings, read_toml
@@ -69,23 +71,33 @@ def experiment_options(path: Path) -> dict[str, Any]:
     """Return an experiment file's values by option name, its `[settings]` table under `settings`.
 
     Raises:
-        InputError: if the file cannot be read, or names an option that does not exist.
+        InputError: if the file cannot be read, names an option that does not exist, or gives one
+            a value of the wrong kind.
     """
     table = read_toml(path)
     known = set(SimulationOptions.__dataclass_fields__) - {"out", "overwrite"}
-    for name in table:
+    for name in list(table):
         if name not in known:
             raise InputError(
                 f"{path.name}: there is no option {name!r}; known are {', '.join(sorted(known))}.",
                 field=name,
             )
-    if not isinstance(table.get("settings", {}), dict):
-        raise InputError(f"{path.name}: [settings] must be a table.", field="settings")
+        table[name] = _typed(path, name, table[name])
     if "data" in table:
-        table["data"] = (path.parent / str(table["data"])).resolve()
-    if "history" in table:
-        table["history"] = tuple(table["history"])
+        table["data"] = (path.parent / table["data"]).resolve()
     return table
+
+
+def _typed(path: Path, name: str, value: Any) -> Any:
+    """Return an option's value as `SimulationOptions` has it: a text as a path, a list as tuple."""
+    try:
+        return TypeAdapter(get_type_hints(SimulationOptions)[name]).validate_python(value)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise InputError(
+            f"{path.name}: {name}: a {type(value).__name__} was given; {problem.lower()}.",
+            field=name,
+        ) from None
 
 
 def declared_settings(asked: dict[str, Any], shoppers: int, merchants: int) -> RunSettings:

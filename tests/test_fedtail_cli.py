@@ -11,7 +11,9 @@ import pytest
 import typer
 
 import fedtail
+from common.errors import InputError
 from common.settings import RunSettings
+from simulations.options import SimulationOptions
 from simulations.simulate import Simulation
 
 ROOT = Path(__file__).parents[1]
@@ -146,12 +148,37 @@ def test_a_command_line_that_cannot_be_read_ends_with_code_2(arguments, run):
     assert "Traceback" not in failed.err
 
 
-def test_a_message_keeps_its_square_brackets(run, tmp_path):
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("merchants = 'eight'", "merchants: a str was given"),
+        ("merchants = 2.5", "merchants: a float was given"),
+        ("settings = 3", "settings: a int was given"),
+        ("data = 7", "data: a int was given"),
+        ("history = 'tea'", "history: a str was given"),
+        ("partition = 'moon'", "partition: a str was given"),
+        ("merchant = 8", "there is no option 'merchant'"),
+        ("merchants = ", "not a TOML file"),
+        ("[settings]\nrank = 0", "rank"),
+    ],
+)
+def test_a_bad_experiment_file_ends_with_one_line_that_names_it(line, named, run, tmp_path):
     experiment = tmp_path / "one.toml"
-    experiment.write_text("settings = 3\n", "utf-8")
+    experiment.write_text(f"{line}\n", "utf-8")
     failed = run("simulate", "--out", tmp_path / "out", "--experiment", experiment)
     assert failed.code == 2
-    assert "[settings] must be a table" in failed.err
+    assert failed.err.startswith("fedtail: ")
+    assert named in failed.err
+    assert failed.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_message_keeps_its_square_brackets(run, monkeypatch):
+    def fail(*_, **__):
+        raise InputError("[settings] must be a table.", field="settings")
+
+    monkeypatch.setattr("simulations.options.SimulationOptions.__init__", fail)
+    assert "fedtail: [settings] must be a table." in run("simulate", "--out", "nowhere").err
 
 
 def test_a_folder_with_other_files_is_refused_and_left_alone(run, tmp_path):
@@ -159,6 +186,35 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(run, tmp_path):
     failed = run("simulate", "--out", tmp_path, "--overwrite")
     assert failed.code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_command_line_wins_over_the_experiment_file(run, tmp_path, monkeypatch):
+    experiment = tmp_path / "one.toml"
+    experiment.write_text(
+        "data = 'shop'\nmerchants = 3\npartition = 'random'\ntensorboard = true\n"
+        "history = ['tea', 'cup']\n[settings]\nrank = 2\nepsilon = 1\n",
+        "utf-8",
+    )
+    seen = []
+
+    def stop(simulation):
+        seen.append(simulation.options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Simulation, "run", stop)
+    out = tmp_path / "out"
+    run("simulate", "--experiment", experiment, "--out", out, "--merchants", 5, "--set", "rank=8")
+    assert seen == [
+        SimulationOptions(
+            out=out,
+            data=tmp_path / "shop",  # relative to the file
+            merchants=5,
+            partition="random",
+            tensorboard=True,
+            history=("tea", "cup"),
+            settings={"rank": "8", "epsilon": 1},
+        )
+    ]
 
 
 def test_ctrl_c_says_how_to_go_on(run, tmp_path, monkeypatch):
