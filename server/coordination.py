@@ -45,7 +45,7 @@ def open_run(
     return RunSetup(
         adapter=Tower(model, basis, settings.placement).adapter(),
         basis=basis.to_bytes(),
-        plan=settings.plan(int(places.get("merchants", "1"))),
+        plan=settings.plan(_merchants(places.get("merchants", "1"))),
         settings=settings.to_flat(),
         optimiser=make_optimiser(
             settings.optimiser, momentum=settings.momentum, beta1=settings.momentum
@@ -56,6 +56,14 @@ def open_run(
         round_timeout=settings.round_timeout,
         folder=Path(places["folder"]) if "folder" in places else None,
     )
+
+
+def _merchants(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise SettingsError(
+            f"merchants is {value!r}; it must be a whole number, at least 1.", field="merchants"
+        )
+    return int(value)
 
 
 def _catalogue_path(places: Mapping[str, str]) -> Path:
