@@ -69,6 +69,7 @@ class PrivateTrainer:
         tower.train()  # Opacus records only in this mode; the models have no dropout
         self._hooked = GradSampleModule(tower, batch_first=True, loss_reduction="sum")
         self._parameters = [parameter for _, parameter in tower.trained()]
+        self._frames = [tower.noise_frame(name) for name, _ in tower.trained()]
 
         self.check_only_adapter_trains()
 
@@ -112,7 +113,7 @@ class PrivateTrainer:
         for _ in range(charge.plan.steps_per_round):
             self._tower.load_adapter(adapter.with_vector(vector.astype(np.float32)))
             clipped = self.clipped_sum(self._sampled(charge.plan, noise), charge.plan, rng)
-            gradient = protect(clipped, charge, noise).averaged()
+            gradient = self._unframed(protect(clipped, charge, noise).averaged())
             moved += gradient
             vector -= self._settings.local_learning_rate * gradient
         return moved.astype(np.float32)
@@ -137,7 +138,7 @@ class PrivateTrainer:
         seed = int(rng.integers(2**63))
         for part in self._parts(shoppers):
             batch = self._merchant.examples.draw(part, seed)
-            rows = self.shopper_gradients(batch, negatives)
+            rows = self._framed(self.shopper_gradients(batch, negatives))
             total += clip_and_sum(rows, plan.max_grad_norm, margin=ROUNDING_MARGIN)
         if total.dropped:
             logger.warning("A step dropped gradients that were not finite.")  # how many is private
@@ -178,6 +179,28 @@ class PrivateTrainer:
             gradients.append(folds.index_add_(0, folded, by_row))
         self._hooked.zero_grad(set_to_none=True)
         return torch.cat(gradients, dim=1)
+
+    def _framed(self, gradients: Tensor) -> Tensor:
+        """Return gradients [b, d] with respect to C, where B = S C (see `Tower.noise_frame`)."""
+        pieces = gradients.split([one.numel() for one in self._parameters], dim=1)
+        framed = [
+            piece
+            if frame is None
+            else torch.matmul(frame.T, piece.reshape(-1, *one.shape)).flatten(start_dim=1)
+            for piece, one, frame in zip(pieces, self._parameters, self._frames, strict=True)
+        ]
+        return torch.cat(framed, dim=1)
+
+    def _unframed(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return S applied to a noised gradient [d]: a step on C, as a step on B."""
+        sizes = np.cumsum([one.numel() for one in self._parameters])[:-1]
+        pieces = [
+            piece if frame is None else (frame.double().numpy() @ piece.reshape(one.shape)).ravel()
+            for piece, one, frame in zip(
+                np.split(gradient, sizes), self._parameters, self._frames, strict=True
+            )
+        ]
+        return np.concatenate(pieces)
 
     def check_only_adapter_trains(self) -> None:
         """Refuse a tower in which anything but the adapter would move, or nothing would.

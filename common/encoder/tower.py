@@ -47,7 +47,7 @@ class Tower(nn.Module):
                 field="basis",
             )
         self.placement = placement
-        self.first_layer = placement.first_layer(model.depth)
+        self.first_layer, self.depth = placement.first_layer(model.depth), model.depth
         upper = {
             str(index): copy.deepcopy(model.layers[index])
             for index in range(self.first_layer, model.depth)
@@ -115,6 +115,20 @@ class Tower(nn.Module):
         with torch.no_grad():
             for name, parameter in mine.items():
                 parameter.copy_(torch.from_numpy(adapter.tensors[name]))
+
+    def noise_frame(self, name: str) -> Tensor | None:
+        """Return S [d, d] in whose coordinates a trained tensor is clipped and noised, or None.
+
+        The last layer's output is whitened next, by a matrix that is large where text varies
+        little. Noise that is even before it would be loudest where there is least to say. With
+        B = S C and S the whitening's inverse, scaled to keep a matrix's norm on average, noise
+        on C is even where vectors are compared. S is public, as the whitening is.
+        """
+        last = state_name(f"bert.encoder.layer.{self.depth - 1}.output.dense.lora_B.default.weight")
+        if name != last:
+            return None
+        inverse = torch.linalg.inv(self.projection.weight.detach().double())
+        return (inverse / inverse.square().sum().div(len(inverse)).sqrt()).float()
 
     # -------------------------------------------------------------- the function
     def forward(self, hidden: Tensor, summed: Tensor | None, mask: Tensor) -> Tensor:
