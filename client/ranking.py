@@ -94,7 +94,8 @@ class FusedRanker:
 
 def standardised(scores: FloatMatrix) -> FloatMatrix:
     """Return each row with mean 0 and deviation 1; a constant row becomes zeros."""
-    centred = scores - scores.mean(axis=1, keepdims=True)
+    varies = np.ptp(scores, axis=1, keepdims=True) > 0  # a constant's mean is rounded too
+    centred = np.where(varies, scores - scores.mean(axis=1, keepdims=True), 0)
     spread = centred.std(axis=1, keepdims=True)
     return np.asarray(centred / np.where(spread > 1e-12, spread, 1.0), dtype=np.float32)
 

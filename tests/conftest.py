@@ -21,3 +21,11 @@ def tiny_model(tiny_bert):
     from common.encoder.base_model import load_base_model
 
     return load_base_model(str(tiny_bert))
+
+
+@pytest.fixture(scope="session")
+def simulated(tiny_bert, tmp_path_factory):
+    """The folder of a finished simulation: `fedtail simulate` on a small shop, two merchants."""
+    from shops import simulate_small
+
+    return simulate_small(tmp_path_factory.mktemp("simulated") / "out", tiny_bert)

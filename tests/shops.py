@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 from transformers.utils import logging as transformers_logging
+from typer.testing import CliRunner
 
-from client.dataset import MerchantData
+from client.dataset import MerchantData, save_merchant_data
 from client.examples import ShopperExamples
 from client.interactions import Interactions
 from client.splitting import SplitRule
@@ -172,3 +173,34 @@ def random_adapter(tower, seed=1, size=0.05):
     zero = tower.adapter()
     numbers = np.random.default_rng(seed).normal(0, size, zero.size)
     return zero.with_vector(zero.flatten() + numbers.astype(np.float32))
+
+
+def small_options(out, tiny_bert, **changes):
+    """`fedtail simulate`'s arguments for a small hand-made shop that lies beside `out`."""
+    data = out.parent / "shop"
+    if not data.exists():
+        save_merchant_data(make_shop("Corner shop", items=50, shoppers=60), data)
+    settings = {"base_model": tiny_bert, "rank": 3, "negatives": 40, "max_tokens": 24}
+    given = {"data": data, "out": out, "merchants": 2, "rounds": 3, "seed": 1, **changes}
+    arguments = ["simulate", "--seeded-noise", "--fast"]
+    for name, value in given.items():
+        arguments += [f"--{name}", str(value)]
+    for name, value in settings.items():
+        arguments += ["--set", f"{name}={value}"]
+    return arguments
+
+
+def command(arguments, cache, **options):
+    """Run `fedtail` in this process; return what Typer's runner saw."""
+    import fedtail
+
+    environment = {"FEDTAIL_CACHE": str(cache), "COLUMNS": "200"}
+    return CliRunner().invoke(fedtail.app, arguments, env=environment, **options)
+
+
+def simulate_small(out, tiny_bert, **changes):
+    """Run a small simulation to its end and return its folder."""
+    done = command(small_options(out, tiny_bert, **changes), out.parent / "cache")
+    if done.exception is not None:
+        raise done.exception
+    return out

@@ -1,0 +1,216 @@
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from shops import interactions_of, make_interactions
+
+from client.collaborative import fit_ease
+from client.histories import histories, typed_history
+from client.ranking import (
+    DECAYS,
+    LEVELS,
+    RISES,
+    FusedRanker,
+    Gate,
+    TextTaste,
+    Validation,
+    fit_decay,
+    fit_gate,
+    standardised,
+)
+from client.splitting import evaluation_cases
+from common.catalogue import popularity_buckets
+from common.metrics import ndcg, rank_scores, recall
+
+ITEMS, SHOPPERS, WIDTH = 25, 20, 8
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def shop():
+    """Purchases, their histories and random unit vectors."""
+    interactions = make_interactions(ITEMS, SHOPPERS)
+    random = np.random.default_rng(0)
+    vectors, candidates = (unit(random.normal(size=(ITEMS, WIDTH))) for _ in range(2))
+    return interactions, histories(interactions, np.arange(SHOPPERS)), vectors, candidates
+
+
+def validation_of(interactions, cut=180):
+    """Cases of everything after day `cut`."""
+    before = interactions.where(interactions.time < cut * 86_400_000_000)
+    after = interactions.where(interactions.time >= cut * 86_400_000_000)
+    cases = evaluation_cases(before, after)
+    return before, Validation(histories(before, cases.shoppers), cases.seen, cases.relevant)
+
+
+def nobody(interactions):
+    empty = interactions_of([], ITEMS, SHOPPERS)
+    cases = evaluation_cases(empty, interactions)
+    return Validation(histories(empty, cases.shoppers), cases.seen, cases.relevant)
+
+
+# ------------------------------------------------------------------------ text
+@pytest.mark.parametrize("decay", [1.0, 0.6])
+def test_text_taste_is_the_decayed_mean_against_the_frozen_candidates(shop, decay):
+    _, history, vectors, candidates = shop
+    found = TextTaste(vectors, candidates, decay).score(history)
+    for shopper in range(SHOPPERS):
+        part = slice(history.starts[shopper], history.starts[shopper + 1])
+        weights = decay ** history.age[part]
+        pooled = (weights[:, None] * vectors[history.item[part]]).sum(axis=0)
+        expected = candidates @ (pooled / np.linalg.norm(pooled))
+        assert np.allclose(found[shopper], expected, atol=1e-5)
+
+
+def test_somebody_without_a_history_has_no_taste(shop):
+    _, _, vectors, candidates = shop
+    found = TextTaste(vectors, candidates).score(typed_history([], ITEMS))
+    assert found.shape == (1, ITEMS)
+    assert not found.any()
+
+
+# ------------------------------------------------------------------- standardised
+rows = arrays(np.float32, (3, 12), elements=st.floats(-10, 10, width=32))
+
+
+@given(rows)
+def test_rows_are_standardised_and_keep_their_order(scores):
+    found = standardised(scores)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    for before, after in zip(scores.astype(float), found.astype(float), strict=True):
+        if before.std() < 1e-3:
+            continue  # all but constant: float32 has nothing to say
+        assert after.mean() == pytest.approx(0, abs=1e-4)
+        assert after.std() == pytest.approx(1, rel=1e-3)
+        order = np.argsort(before, kind="stable")
+        assert (np.diff(after[order]) >= 0).all()
+
+
+@given(st.floats(-1e6, 1e6, width=32), st.integers(1, 3000))
+def test_a_constant_row_becomes_zeros(value, items):
+    found = standardised(np.full((2, items), value, np.float32))
+    assert not found.any()
+
+
+# ------------------------------------------------------------------------- fused
+def ranker_of(shop, gate, decay=0.8):
+    interactions, _, vectors, candidates = shop
+    return FusedRanker(
+        TextTaste(vectors, candidates, decay),
+        fit_ease(interactions.matrix(), 50.0),
+        gate,
+        interactions.item_counts(),
+    )
+
+
+@given(st.floats(0, 3), st.floats(0, 3))
+def test_the_two_parts_add_up_to_the_score_exactly(level, rise):
+    interactions = make_interactions(ITEMS, SHOPPERS)
+    random = np.random.default_rng(0)
+    vectors, candidates = (unit(random.normal(size=(ITEMS, WIDTH))) for _ in range(2))
+    history = histories(interactions, np.arange(SHOPPERS))
+    ranker = ranker_of((interactions, history, vectors, candidates), Gate(level, rise))
+    own, told = ranker.parts(history)
+    assert own.shape == told.shape == (SHOPPERS, ITEMS)
+    assert np.abs(ranker.score(history) - (own.astype(float) + told)).max() <= 1e-6
+
+
+def test_the_parts_are_the_formula(shop):
+    interactions, history, *_ = shop
+    ranker = ranker_of(shop, Gate(0.5, 2.0))
+    own, told = ranker.parts(history)
+    sales = np.asarray(interactions.matrix().sum(axis=0)).ravel()
+    ease = ranker.collaborative.score(history.bought()).astype(float)
+    text = ranker.text.score(history).astype(float)
+    for scores, found, weight in ((ease, own, 1.0), (text, told, 0.5 + 2 / (1 + sales))):
+        z = (scores - scores.mean(axis=1, keepdims=True)) / scores.std(axis=1, keepdims=True)
+        assert np.allclose(found, z * weight, atol=1e-4)
+
+
+def test_an_unsold_item_is_told_by_its_text_the_loudest():
+    weights = Gate(0.25, 1.0).weights(np.array([0, 1, 9, 999]))
+    assert weights == pytest.approx([1.25, 0.75, 0.35, 0.251])
+    assert weights.dtype == np.float32
+
+
+def test_chunks_of_histories_score_as_the_whole(shop):
+    _, history, *_ = shop
+    ranker = ranker_of(shop, Gate(1.0, 0.5))
+    whole = ranker.score(history)
+    parts = [ranker.score(history.take(slice(start, start + 7))) for start in range(0, 21, 7)]
+    assert np.allclose(np.concatenate(parts), whole, atol=1e-5)
+
+
+# ----------------------------------------------------------------------- fitting
+def mean_ndcg(score, validation):
+    ranking = rank_scores(lambda rows: score[rows], validation.seen, 10)
+    return float(np.mean(ndcg(ranking, validation.relevant)))
+
+
+def test_the_decay_is_the_one_that_ranks_validation_best(shop):
+    interactions, _, vectors, candidates = shop
+    _, validation = validation_of(interactions)
+    assert len(validation.history) > 5
+    found = fit_decay(vectors, candidates, validation)
+    by_decay = {
+        decay: mean_ndcg(
+            TextTaste(vectors, candidates, decay).score(validation.history), validation
+        )
+        for decay in DECAYS
+    }
+    assert by_decay[found.decay] == max(by_decay.values())
+
+
+def test_the_gate_is_the_one_that_ranks_validation_best_overall_and_in_the_tail(shop):
+    interactions, _, vectors, candidates = shop
+    before, validation = validation_of(interactions)
+    sales = before.item_counts()
+    text, ease = TextTaste(vectors, candidates), fit_ease(before.matrix(), 50.0)
+    found = fit_gate(text, ease, sales, validation)
+    tail = popularity_buckets(sales).tail
+
+    def merit(gate):
+        ranker = FusedRanker(text, ease, gate, sales)
+        score = ranker.score(validation.history)
+        ranking = rank_scores(lambda rows: score[rows], validation.seen, 10)
+        of_tail = recall(ranking, validation.relevant, tail)
+        return mean_ndcg(score, validation) + float(np.nanmean(of_tail))
+
+    merits = {(level, rise): merit(Gate(level, rise)) for level, rise in product(LEVELS, RISES)}
+    assert len(set(merits.values())) > 3
+    assert merits[found.level, found.rise] == pytest.approx(max(merits.values()), abs=1e-9)
+
+
+def test_a_merchant_without_validation_cases_gets_plain_defaults(shop):
+    interactions, _, vectors, candidates = shop
+    validation = nobody(interactions)
+    assert len(validation.history) == 0
+    text = fit_decay(vectors, candidates, validation)
+    assert text.decay == 1.0
+    ease = fit_ease(interactions.matrix(), 50.0)
+    assert fit_gate(text, ease, interactions.item_counts(), validation) == Gate(1.0, 0.0)
+
+
+def test_equal_decays_go_to_the_first(shop):
+    interactions, _, vectors, candidates = shop
+    _, validation = validation_of(interactions)
+    found = fit_decay(np.zeros_like(vectors), candidates, validation)
+    assert found.decay == DECAYS[0]
+
+
+def test_seen_items_are_no_part_of_a_validation_ranking(shop):
+    interactions, *_ = shop
+    _, validation = validation_of(interactions)
+    score = validation.seen.toarray() * 100.0
+    ranking = rank_scores(lambda rows: score[rows], validation.seen, 10)
+    for shopper in range(len(validation.history)):
+        listed = ranking.items[shopper]
+        seen = set(validation.seen[shopper].indices.tolist())
+        assert not seen & set(listed[listed >= 0].tolist())
