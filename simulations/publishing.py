@@ -1,5 +1,6 @@
 """Sign what a simulated federation learnt: claims from its ledgers and results, then the folder."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -87,7 +88,7 @@ def publish(
         metrics=MetricsRecord(
             measured_on="simulated",
             data=data_name,
-            values={name: metrics[name] for name in PUBLISHED if name in metrics},
+            values={name: _known(metrics[name]) for name in PUBLISHED if name in metrics},
         ),
         code_version=code_version,
     )
@@ -98,6 +99,14 @@ def publish(
         operator_key(folder),
         replace=True,
     )
+
+
+def _known(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return metrics with None where there is no value: no shopper of the test had a cold item."""
+    return {
+        name: None if value is None or math.isnan(value) else value
+        for name, value in values.items()
+    }
 
 
 def adapter_record(run: FinishedRun, settings: RunSettings, depth: int) -> AdapterRecord:
