@@ -86,7 +86,10 @@ class Recommender:
                 "The shop has no shopper of that id; ids are those of the imported events.",
                 field="shopper",
             ) from None
-        return self._best(histories(self._data.interactions, np.array([shopper])), top)
+        rows = self._data.interactions
+        # All it ever bought: ranking's history is the latest items only.
+        bought = np.unique(rows.item[rows.shopper == shopper])
+        return self._best(histories(rows, np.array([shopper])), bought, top)
 
     def for_history(self, names: list[str], top: int) -> list[Recommended]:
         """Return the `top` best items for a history of item ids or titles, the latest last.
@@ -97,9 +100,10 @@ class Recommender:
         if not names:
             raise InputError("A history needs at least one item.", field="history")
         items = [find_item(self._data.catalogue, name) for name in names]
-        return self._best(typed_history(items, len(self._data.catalogue)), top)
+        history = typed_history(items, len(self._data.catalogue))
+        return self._best(history, np.array(items), top)
 
-    def _best(self, history: Histories, top: int) -> list[Recommended]:
+    def _best(self, history: Histories, seen: NDArray[np.integer], top: int) -> list[Recommended]:
         own, told = (part[0] for part in self._ranker.parts(history))
         total = own + told
         return [
@@ -109,7 +113,7 @@ class Recommender:
                 float(own[item]),
                 float(told[item]),
             )
-            for item in best_unseen(total, history.item, top)
+            for item in best_unseen(total, seen, top)
         ]
 
 
