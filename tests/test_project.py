@@ -194,7 +194,7 @@ def test_decisions_are_numbered_without_a_gap():
 @pytest.mark.parametrize("path", ADRS, ids=shown)
 def test_a_decision_is_whole_and_listed(path):
     for part in ("Context", "Decision", "Consequences"):
-        assert f"\n**{part}.**" in text(path)
+        assert re.search(rf"^(\*\*{part}\.\*\*|## {part}$)", text(path), re.MULTILINE)
     assert "runner-up" in text(path).lower()
     assert text(path).startswith(f"# {path.name[:4]}. ")
     assert f"]({path.name})" in text(path.parent / "README.md")
