@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 
 import client.training
 from client.examples import ExampleBatch, ShopperExamples
+from client.objectives import Candidates, shopper_losses
 from client.training import Merchant, PrivateTrainer, pool_rows
 from common.encoder.tower import ItemTokens, Tower
 from common.encoder.trunk import encode_trunk
@@ -355,6 +356,55 @@ def test_pooled_rows_are_unit_vectors_and_zero_without_history():
     assert not found[1].any()
 
 
+# ------------------------------------------------------------------- frames
+def test_the_frame_is_public_undoes_the_whitening_and_keeps_norms_on_average(workshop):
+    shop = workshop("every module of 2 layers")
+    frames = {name: shop.tower.noise_frame(name) for name, _ in shop.tower.trained()}
+    [(name, frame)] = [(name, one) for name, one in frames.items() if one is not None]
+    assert name == "base_model.model.encoder.layer.2.output.dense.lora_B.weight"
+    flat = torch.from_numpy(shop.basis.whitening.T) @ frame
+    assert torch.allclose(flat, flat[0, 0] * torch.eye(32), atol=1e-4 * float(flat[0, 0]))
+    assert float(frame.square().sum()) == pytest.approx(32, rel=1e-4)
+    shop.tower.load_adapter(random_adapter(shop.tower, seed=3))
+    assert torch.equal(shop.tower.noise_frame(name), frame)  # it is the basis' alone
+
+
+@pytest.mark.parametrize("placement", ["output.dense", "plain output.dense", "q,v"])
+def test_a_framed_gradient_is_that_of_c_where_b_is_s_times_c(workshop, placement):
+    """By autograd: B = S C is made by hand, and a step on C is the step that is sent for B."""
+    shop = workshop(placement)
+    batch, negatives = shop.examples.draw(np.arange(12), 5), torch.arange(40)
+    tower = Tower(shop.model, shop.basis, shop.settings.placement)
+    tower.load_adapter(random_adapter(tower))
+    names = [name for name, _ in tower.trained()]
+    frames = [tower.noise_frame(name) for name in names]
+    inner = [
+        (one.detach() if frame is None else torch.linalg.solve(frame, one.detach()))
+        .clone()
+        .requires_grad_()
+        for (_, one), frame in zip(tower.trained(), frames, strict=True)
+    ]
+    outer = [
+        one if frame is None else frame @ one for one, frame in zip(inner, frames, strict=True)
+    ]
+    by_place = {id(one): name for name, one in tower.named_parameters()}
+    given = {by_place[id(one)]: new for (_, one), new in zip(tower.trained(), outer, strict=True)}
+    rows = torch.func.functional_call(tower, given, shop.tokens.rows(batch.history_item))
+    candidates = Candidates(shop.merchant.vectors, shop.merchant.log_popularity, negatives)
+    loss = shopper_losses(pool_rows(rows, batch), batch, candidates, shop.settings).sum()
+    expected = torch.cat([one.ravel() for one in torch.autograd.grad(loss, inner)])
+    found = shop.trainer._framed(shop.trainer.shopper_gradients(batch, negatives)).sum(dim=0)
+    assert (found - expected).norm() < 1e-3 * expected.norm()
+    step = shop.trainer._unframed(expected.double().numpy())
+    pieces = np.split(step, np.cumsum([one.numel() for one in inner])[:-1])
+    with torch.no_grad():
+        for piece, one, frame, old in zip(pieces, inner, frames, outer, strict=True):
+            gradient = expected[: one.numel()].reshape(one.shape)
+            expected = expected[one.numel() :]
+            moved = one - gradient if frame is None else frame @ (one - gradient)
+            assert np.allclose(moved, old - torch.from_numpy(piece).reshape(one.shape), atol=1e-3)
+
+
 # ------------------------------------------------------------------ poison
 def test_a_number_that_is_not_finite_drops_its_shopper_only(tiny_model, caplog):
     catalogue, settings = make_catalogue(20), make_settings()
@@ -416,8 +466,9 @@ def test_a_round_is_noise_on_the_clipped_sum_over_the_public_divisor(workshop, l
     found = one_round(shop, ledger, plan)
     total = shop.trainer.clipped_sum(np.arange(SHOPPERS), plan, np.random.default_rng(0)).vector
     noise = NoiseSource.for_tests(0, 1).gaussians(total.size) * plan.noise_std("train")
+    expected = shop.trainer._unframed((total + noise) / plan.divisor)
     assert found.dtype == np.float32
-    assert np.allclose(found, (total + noise) / plan.divisor, atol=1e-6)
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def test_an_empty_sample_still_gets_noise_and_uses_the_charge_up(workshop, ledger):
@@ -426,8 +477,7 @@ def test_an_empty_sample_still_gets_noise_and_uses_the_charge_up(workshop, ledge
     update = shop.trainer.private_round(
         shop.tower.adapter(), charge, NoiseSource.for_tests(0), np.random.default_rng(0)
     )
-    spread = np.std(update * plan.divisor)
-    assert 0.5 < spread < 1.5
+    assert np.std(framed_step(shop, update) * plan.divisor) == pytest.approx(1, rel=0.4)
     with pytest.raises(PrivacyError, match="used up"):
         charge.use_step()
 
@@ -448,8 +498,14 @@ def test_the_noise_has_the_plans_deviation(workshop, ledger):
         noise = NoiseSource.for_tests(seed, seed + 1)
         sample = shop.trainer._sampled(plan, noise)
         total = shop.trainer.clipped_sum(sample, plan, rng(seed)).vector
-        errors.append(draw * plan.divisor - total)
+        errors.append(framed_step(shop, draw) * plan.divisor - total)
     assert np.std(errors) == pytest.approx(1.5, rel=0.15)
+
+
+def framed_step(shop, update):
+    """An update back in the coordinates in which it was noised."""
+    frame = shop.tower.noise_frame(next(shop.tower.trained())[0]).double().numpy()
+    return np.linalg.solve(frame, update.reshape(len(frame), -1).astype(float)).ravel()
 
 
 def test_a_charge_pays_for_one_round(workshop, ledger):
@@ -482,8 +538,9 @@ def test_local_steps_follow_each_other_and_send_where_they_went(workshop, ledger
     for _ in range(3):
         shop.tower.load_adapter(start.with_vector(vector))
         total = shop.trainer.clipped_sum(np.arange(SHOPPERS), plan, rng).vector / plan.divisor
-        moved = moved + total
-        vector = vector - shop.settings.local_learning_rate * total
+        step = shop.trainer._unframed(total)
+        moved = moved + step
+        vector = vector - shop.settings.local_learning_rate * step
     shop.tower.load_adapter(start)
     assert np.linalg.norm(moved) > 1e-3
     assert np.allclose(found, moved, atol=1e-5)

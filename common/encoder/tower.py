@@ -128,7 +128,8 @@ class Tower(nn.Module):
         if name != last:
             return None
         inverse = torch.linalg.inv(self.projection.weight.detach().double())
-        return (inverse / inverse.square().sum().div(len(inverse)).sqrt()).float()
+        frame: Tensor = inverse / inverse.square().sum().div(len(inverse)).sqrt()
+        return frame.float()
 
     # -------------------------------------------------------------- the function
     def forward(self, hidden: Tensor, summed: Tensor | None, mask: Tensor) -> Tensor:
