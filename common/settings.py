@@ -60,15 +60,15 @@ class RunSettings(BaseModel):
     lora: LoraVariant = Field("ffa", description="ffa averages exactly; plain does not.")
     lora_modules: str = Field("output.dense", description="Adapted weights, comma between.")
     last_layers: int = Field(1, ge=1, le=48, description="BERT layers that are adapted.")
-    rank: int = Field(4, ge=1, le=768, description="r of each adapted weight.")
+    rank: int = Field(8, ge=1, le=768, description="r of each adapted weight.")
 
     # -- training
     objective: Objective = Field("softmax", description="Loss of one shopper.")
     temperature: float = Field(0.1, gt=0, le=10, description="Divides similarities in the loss.")
     popularity_strength: float = Field(
-        0.5, ge=0, le=2, description="Logit adjustment: weight of log popularity in the loss."
+        1.2, ge=0, le=2, description="Logit adjustment: weight of log popularity in the loss."
     )
-    negatives: int = Field(1024, ge=1, le=100_000, description="Catalogue items per loss.")
+    negatives: int = Field(4096, ge=1, le=100_000, description="Catalogue items per loss.")
     history_decay: float = Field(1.0, gt=0, le=1, description="Weight per basket of age.")
     max_history: int = Field(100, ge=1, le=1000, description="History items of an example.")
     max_targets: int = Field(30, ge=1, le=1000, description="Target items of an example.")
@@ -80,7 +80,7 @@ class RunSettings(BaseModel):
         5.0, ge=-1e6, le=1e6, validate_default=True, description="Public upper end of ratings."
     )
     optimiser: Literal["adam_scalar", "sgd"] = Field("adam_scalar", description="Server's step.")
-    learning_rate: float = Field(0.001, gt=0, le=100, description="Size of the server's step.")
+    learning_rate: float = Field(0.004, gt=0, le=100, description="Size of the server's step.")
     schedule: Literal["constant", "cosine"] = Field("constant", description="Of that size.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum, or Adam's first moment.")
 
