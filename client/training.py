@@ -183,7 +183,7 @@ class PrivateTrainer:
     def _framed(self, gradients: Tensor) -> Tensor:
         """Return gradients [b, d] with respect to C, where B = S C (see `Tower.noise_frame`)."""
         sizes = [one.numel() for one in self._parameters]
-        pieces: tuple[Tensor, ...] = torch.split(gradients, sizes, dim=1)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        pieces: tuple[Tensor, ...] = torch.split(gradients, sizes, dim=1)
         framed = [
             piece
             if frame is None
