@@ -116,5 +116,5 @@ def declared_settings(asked: dict[str, Any], shoppers: int, merchants: int) -> R
 
 def size_bracket(shoppers: float) -> int:
     """Return the largest of 10, 15, 20, 30, 50, 70, 100, ... that is at most `shoppers`."""
-    power = 10 ** int(math.log10(max(shoppers, 10)))
+    power = 10 ** (len(str(int(max(shoppers, 10)))) - 1)  # a logarithm rounds up below a power
     return int(max(step * power for step in _BRACKETS if step * power <= max(shoppers, 10)))

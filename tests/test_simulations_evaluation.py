@@ -1,0 +1,199 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shops import (
+    DAY,
+    interactions_of,
+    make_catalogue,
+    make_interactions,
+    make_settings,
+    random_adapter,
+)
+
+from client.dataset import MerchantData
+from client.ranking import DECAYS, TextTaste
+from client.splitting import SplitRule
+from common.catalogue import Catalogue, Item, popularity_buckets
+from common.encoder.encoding import encode_catalogue, fit_public_basis
+from simulations.evaluation import Shop, make_judges, shared_buckets
+
+ITEMS, SHOPPERS = 40, 40
+RULE = SplitRule("time", valid_from=240 * DAY, test_from=300 * DAY)
+
+
+def shop_of(name, *, seed=0, catalogue=None):
+    catalogue = catalogue or make_catalogue(ITEMS, seed)
+    interactions = make_interactions(len(catalogue), SHOPPERS, seed)
+    return Shop.of(MerchantData(name, catalogue, interactions, RULE))
+
+
+# -------------------------------------------------------------------- periods
+def test_a_node_sees_no_row_of_the_test_period():
+    shop = shop_of("A")
+    assert shop.past.time.max() < RULE.test_from
+    assert len(shop.past) == (shop.data.interactions.time < RULE.test_from).sum()
+    assert len(shop.split.test) > 0
+
+
+def test_what_is_fitted_for_the_test_does_not_know_its_rows():
+    """Other rows in the test period change no history, no EASE, no gate and no bucket."""
+    shop = shop_of("A")
+    rows = shop.data.interactions
+    before = rows.where(rows.time < RULE.test_from)
+    other = Shop.of(replace(shop.data, interactions=before))
+    assert np.array_equal(shop.ease[0].weights, other.ease[0].weights)
+    assert np.array_equal(shop.ease[1].weights, other.ease[1].weights)
+    assert np.array_equal(shop.validation.history.item, other.validation.history.item)
+    first, second = (shared_buckets([one])["A"] for one in (shop, other))
+    assert np.array_equal(first.tail, second.tail)
+
+
+def test_test_cases_are_first_purchases_after_the_past():
+    shop = shop_of("A")
+    cases = shop.test_cases
+    rows = shop.data.interactions
+    for place, shopper in enumerate(cases.shoppers):
+        mine = rows.shopper == shopper
+        had = set(rows.item[mine & (rows.time < RULE.test_from)].tolist())
+        later = set(rows.item[mine & (rows.time >= RULE.test_from)].tolist())
+        assert set(cases.seen[place].indices.tolist()) == had
+        assert set(cases.relevant[place].indices.tolist()) == later - had
+        assert later - had
+
+
+# -------------------------------------------------------------------- buckets
+@given(st.data())
+def test_shared_buckets_are_those_of_the_market(data):
+    """By hand: add up sales by text over all shops, split once, and look each item up."""
+    texts = [f"text {number}" for number in range(12)]
+    shops = []
+    for name in "ABC"[: data.draw(st.integers(1, 3))]:
+        mine = data.draw(st.lists(st.sampled_from(texts), min_size=1, max_size=8, unique=True))
+        catalogue = Catalogue(tuple(Item(f"{name}{text}", text, text) for text in mine))
+        rows = data.draw(
+            st.lists(
+                st.tuples(st.integers(0, 3), st.integers(0, len(mine) - 1)),
+                max_size=15,
+                unique=True,
+            )
+        )
+        table = [(shopper, item, 1, 0) for shopper, item in rows]
+        interactions = interactions_of(table, len(mine), 4)
+        shops.append(Shop.of(MerchantData(name, catalogue, interactions, RULE)))
+    sold = {}
+    for shop in shops:
+        for item, count in zip(shop.data.catalogue.items, shop.past.item_counts(), strict=True):
+            sold[item.text] = sold.get(item.text, 0) + int(count)
+    expected = popularity_buckets(np.array(list(sold.values())))
+    place = {text: number for number, text in enumerate(sold)}
+    found = shared_buckets(shops)
+    for shop in shops:
+        where = [place[item.text] for item in shop.data.catalogue.items]
+        for name in ("head", "tail", "cold", "tail_by_volume"):
+            assert np.array_equal(
+                getattr(found[shop.name], name), getattr(expected, name)[where]
+            ), name
+
+
+# --------------------------------------------------------------------- judging
+@pytest.fixture(scope="module")
+def ground(tiny_bert, tmp_path_factory):
+    """Two shops of one catalogue and one of another, judged on one basis."""
+    cache = tmp_path_factory.mktemp("cache")
+    settings = make_settings(base_model=str(tiny_bert))
+    shared = make_catalogue(ITEMS)
+    shops = [
+        shop_of("A", seed=0, catalogue=shared),
+        shop_of("B", seed=1, catalogue=shared),
+        shop_of("C", seed=2),
+    ]
+    basis = fit_public_basis(shared, settings, cache)
+    return settings, cache, basis, shops, make_judges(shops, basis, settings, cache)
+
+
+def test_shops_of_one_catalogue_share_its_vectors(ground):
+    *_, judges = ground
+    assert judges[0].vectors is judges[1].vectors
+    assert judges[0].vectors is not judges[2].vectors
+    assert [judge.shop.name for judge in judges] == ["A", "B", "C"]
+
+
+def test_vectors_under_an_adapter_are_the_towers_and_candidates_stay(ground):
+    settings, cache, basis, shops, judges = ground
+    encoded = encode_catalogue(shops[0].data.catalogue, basis, settings, cache)
+    first, second = (random_adapter(encoded.tower, seed, size=0.5) for seed in (1, 2))
+    frozen = judges[0].vectors.under(None).copy()
+    for adapter in (first, second, first):
+        encoded.tower.load_adapter(adapter)
+        expected = encoded.tokens.vectors(encoded.tower)
+        assert np.array_equal(judges[0].vectors.under(adapter), expected)
+        assert np.array_equal(judges[0].vectors.under(None), frozen)
+    assert np.array_equal(judges[0].vectors.candidates, encoded.vectors)
+
+
+def test_every_baseline_is_judged_on_the_same_cases(ground):
+    *_, judges = ground
+    for judge in judges:
+        cards = judge.baselines()
+        assert set(cards) == {"popularity", "local_ease", "frozen_text", "gated_frozen"}
+        cases = len(judge.shop.test_cases.shoppers)
+        assert cases > 5
+        for card in cards.values():
+            assert all(len(values) == cases for values in card.per_shopper.values())
+
+
+def test_a_model_that_knows_the_future_is_perfect_and_its_opposite_finds_nothing(ground):
+    *_, judges = ground
+    judge = judges[0]
+    relevant = judge.shop.test_cases.relevant.toarray()
+    for sign, expected in ((1, 1.0), (-1, 0.0)):
+        rows = iter(sign * relevant)
+
+        def scores(history, rows=rows):
+            return np.array([next(rows) for _ in range(len(history))], np.float32)
+
+        card = judge.judge(scores)
+        assert card.per_shopper["auc"] == pytest.approx(np.full(len(relevant), expected))
+        if sign == 1:
+            assert card.per_shopper["ndcg@10"] == pytest.approx(np.ones(len(relevant)))
+
+
+def test_the_text_is_judged_with_its_own_history_and_the_fitted_decay(ground):
+    *_, judges = ground
+    judge = judges[0]
+    text = judge.text(None)
+    assert text.decay in DECAYS
+    found = judge.judge(text.score).per_shopper["ndcg@10"]
+    other = judge.judge(TextTaste(text.history_vectors, -text.candidate_vectors).score)
+    assert not np.allclose(found, other.per_shopper["ndcg@10"])
+
+
+def test_the_fused_ranker_uses_ease_of_all_the_past(ground):
+    *_, judges = ground
+    judge = judges[0]
+    fused = judge.fused(judge.text(None))
+    assert fused.collaborative is judge.shop.ease[1]
+    assert np.array_equal(fused.sales, judge.shop.past.item_counts())
+    assert judge.shop.ease[0].l2 == judge.shop.ease[1].l2
+
+
+def test_validation_scores_are_of_the_validation_cases(ground):
+    settings, cache, basis, shops, judges = ground
+    encoded = encode_catalogue(shops[0].data.catalogue, basis, settings, cache)
+    ndcg, tail = judges[0].validation_scores(random_adapter(encoded.tower))
+    assert len(ndcg) == len(tail) == len(shops[0].validation_cases.shoppers) > 3
+    assert np.isfinite(ndcg).all()
+
+
+def test_a_shop_without_cases_is_judged_on_nobody(ground, tmp_path):
+    settings, cache, basis, *_ = ground
+    rows = [(0, 1, 10 * DAY, 0), (0, 2, 20 * DAY, 1), (1, 3, 30 * DAY, 0)]
+    data = MerchantData("D", make_catalogue(ITEMS), interactions_of(rows, ITEMS, 2), RULE)
+    [judge] = make_judges([Shop.of(data)], basis, settings, cache)
+    for card in judge.baselines().values():
+        assert len(card.per_shopper["ndcg@10"]) == 0
+    ndcg, tail = judge.validation_scores(random_adapter(judge.vectors._encoded.tower))
+    assert len(ndcg) == len(tail) == 0
