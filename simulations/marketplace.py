@@ -38,9 +38,10 @@ SECOND_STYLE_SHARE = 0.5  # shoppers who like a second style, and how much less 
 SECOND_STYLE_LIKING = 0.6
 COLOUR_FOLLOWS_STYLE = 0.8  # how much of a colour's liking comes from the styles it goes with
 OLD_STOCK_DAYS = 365.0  # how long before the opening the first items were launched
-LATE_SHARE = 0.7  # items that go on sale during training
+LATE_SHARE = 0.4  # items that go on sale during training
 GROWTH = 0.75  # days are drawn as u**GROWTH: trade rises a little over the year
 NOVELTY_LASTS = 45 * MICROSECONDS_PER_DAY  # after this time the pull of the new is down to 1/e
+LEAST_SHELF = 0.02  # added to each department's share: no shop leaves one out
 LAUNCH_DAYS_IN_TEST = 20  # the last cold items appear this long after the test period begins
 MERCHANT_NAMES = ("Abbey", "Harbour", "Lantern Row", "Mill Lane", "Orchard", "Quay", "Station")
 
@@ -58,9 +59,8 @@ class MarketplaceSettings:
         max_interactions: Most rows of a shopper, at most half of `items` and at most 500.
         basket_size: Mean items in a basket, 1 to 10.
         zipf: Exponent of popularity by rank, 0 (all alike) to 2.
-        zipf_shift: Added to the rank, 0 to 1,000; the more, the flatter the head.
         cold_share: Share of items launched after training ends, 0 to 0.5.
-        novelty: How many times more than later an item pulls at its launch, 0 to 100.
+        novelty: How much an item pulls at its launch beyond its later pull of 1, 0 to 100.
         style_strength: Utility of a favourite style, 0 to 10.
         word_strength: Standard deviation of the utility of one word for a style, 0 to 10.
         family_strength: The same for a family, department or material, 0 to 10.
@@ -83,10 +83,9 @@ class MarketplaceSettings:
     max_interactions: int = 40
     basket_size: float = 3.0
     zipf: float = 0.4
-    zipf_shift: float = 0.0
     cold_share: float = 0.12
-    novelty: float = 12.0
-    style_strength: float = 3.0
+    novelty: float = 3.0
+    style_strength: float = 3.5
     word_strength: float = 0.8
     family_strength: float = 0.8
     attribute_strength: float = 0.5
@@ -106,7 +105,6 @@ class MarketplaceSettings:
             "max_interactions": (self.min_interactions, min(500, self.items // 2)),
             "basket_size": (1, 10),
             "zipf": (0, 2),
-            "zipf_shift": (0, 1000),
             "cold_share": (0, 0.5),
             "novelty": (0, 100),
             "style_strength": (0, 10),
@@ -150,6 +148,8 @@ class Marketplace:
         popularity: float64 [items], an item's pull on every shopper; no facet explains it.
         launch: int64 [items], when an item went on sale, microseconds since 1970 UTC.
         shopper_merchant: int32 [shoppers], index into `data.merchant_names`.
+        shelf: float64 [merchants, departments], how much room a shop gives a department; it
+            multiplies the odds of its items and is no part of anybody's taste.
     """
 
     data: MerchantData
@@ -158,6 +158,7 @@ class Marketplace:
     popularity: NDArray[np.float64]
     launch: NDArray[np.int64]
     shopper_merchant: NDArray[np.int32]
+    shelf: NDArray[np.float64]
 
     def affinity(self, shopper_indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Return true utilities, float32 [s, items]: what the shopper likes, popularity aside.
@@ -187,7 +188,7 @@ def make_marketplace(settings: MarketplaceSettings | None = None, *, seed: int =
     popularity = _draw_popularity(settings, for_items)
     launch = _draw_launches(settings, for_items)
     shopper_merchant = _draw_merchants(settings, for_people)
-    shelf = for_people.dirichlet(np.full(len(DEPARTMENTS), 1.0), settings.merchants) + 0.02
+    shelf = for_people.dirichlet(np.ones(len(DEPARTMENTS)), settings.merchants) + LEAST_SHELF
     tastes = _draw_tastes(len(shopper_merchant), settings, for_people)
     log_odds = _utilities(tastes, products, np.arange(len(shopper_merchant)))
     log_odds += np.log(popularity).astype(np.float32)
@@ -201,7 +202,7 @@ def make_marketplace(settings: MarketplaceSettings | None = None, *, seed: int =
         event_merchant=shopper_merchant[interactions.shopper],
         merchant_names=tuple(sorted(_merchant_name(place) for place in range(settings.merchants))),
     )
-    return Marketplace(data, products, tastes, popularity, launch, shopper_merchant)
+    return Marketplace(data, products, tastes, popularity, launch, shopper_merchant, shelf)
 
 
 def _clock(day: float) -> int:
@@ -228,12 +229,8 @@ def _catalogue(products: Products, random: np.random.Generator) -> Catalogue:
 def _draw_popularity(
     settings: MarketplaceSettings, random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return (rank + shift)**-zipf, ranks from 1 dealt to items at random: float64 [items].
-
-    This is the Zipf-Mandelbrot law (Mandelbrot 1953); the shift keeps a few items from taking all.
-    """
-    rank = random.permutation(settings.items) + 1.0
-    return np.asarray((rank + settings.zipf_shift) ** -settings.zipf)
+    """Return rank**-zipf, the ranks dealt to items at random: float64 [items]."""
+    return np.asarray((random.permutation(settings.items) + 1.0) ** -settings.zipf)
 
 
 def _draw_launches(settings: MarketplaceSettings, random: np.random.Generator) -> NDArray[np.int64]:
