@@ -44,11 +44,13 @@ def operator_key(folder: Path) -> SigningKey:
 def merchant_privacy(plan: PrivacyPlan, spent: AccountantReport) -> MerchantPrivacy:
     """Return the record of what one merchant's ledger holds."""
     promised = plan.placement != "none"
-    accountants = Accountants(pld=spent.pld, prv=spent.prv, rdp=spent.rdp)
+    accountants = Accountants()  # without noise there is no finite number to state
+    if promised:
+        accountants = Accountants(pld=spent.pld, prv=spent.prv, rdp=spent.rdp)
     return MerchantPrivacy(
         epsilon=spent.pld if promised else None,
         delta=plan.delta if promised else None,
-        accountants=accountants if promised else Accountants(),
+        accountants=accountants,
         noise_multiplier=plan.noise_multiplier,
         sample_rate=plan.sample_rate,
         steps=plan.steps,
