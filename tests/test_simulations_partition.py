@@ -11,7 +11,7 @@ from client.interactions import Interactions
 from client.splitting import SplitRule
 from common.catalogue import Catalogue, Item
 from common.errors import InputError, SettingsError
-from simulations.partition import MIN_SHOPPERS, partition_merchants
+from simulations.partition import MIN_SHOPPERS, _dominant_categories, partition_merchants
 
 
 def make_data(seed, *, shoppers=60, items=40, sellers=5, brands=6, categories=4):
@@ -166,6 +166,16 @@ def spread(data, alpha):
 def test_a_small_alpha_gives_merchants_unlike_each_other():
     data = make_data(1, shoppers=400)
     assert spread(data, 0.1) > 1.5 * spread(data, 100.0)
+
+
+def test_the_dominant_category_has_most_rows_and_the_first_name_wins_a_tie():
+    data = make_data(8)
+    of_item = [item.category for item in data.catalogue.items]
+    names = sorted(set(of_item))
+    rows = data.interactions
+    for shopper, dominant in enumerate(_dominant_categories(data)):
+        counts = Counter(of_item[item] for item in rows.item[rows.shopper == shopper])
+        assert names[dominant] == min(counts, key=lambda name: (-counts[name], name))
 
 
 def test_dirichlet_takes_the_items_merchant_where_there_is_no_category():
