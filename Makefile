@@ -25,7 +25,7 @@ help: ## list the targets
 setup: $(STAMP) ## a virtual environment in .venv with pinned packages
 
 demo: $(STAMP) ## simulate a small federation into out/demo: about two minutes
-	$(BIN)/fedtail simulate --out $(OUT) --merchants 4 $(ARGS)
+	$(BIN)/fedtail simulate --experiment simulations/experiments/demo.toml --out $(OUT) $(ARGS)
 
 test: $(STAMP) ## the tests: under ten minutes
 	$(BIN)/python -m pytest $(ARGS)

@@ -13,10 +13,11 @@ import typer
 import fedtail
 from common.errors import InputError
 from common.settings import RunSettings
-from simulations.options import SimulationOptions
+from simulations.options import SimulationOptions, experiment_options
 from simulations.simulate import Simulation
 
 ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted((ROOT / "simulations" / "experiments").glob("*.toml"))
 HEAVY = {"torch", "transformers", "peft", "opacus", "flwr", "polars", "matplotlib", "ray"}
 
 
@@ -186,6 +187,17 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(run, tmp_path):
     failed = run("simulate", "--out", tmp_path, "--overwrite")
     assert failed.code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.name)
+def test_a_ready_made_experiment_has_options_and_settings_that_exist(path):
+    options = SimulationOptions(out=Path("out"), **experiment_options(path))
+    RunSettings.from_flat(options.settings).plan(options.merchants)
+
+
+def test_the_demo_is_an_experiment():
+    assert "demo.toml" in {path.name for path in EXPERIMENTS}
+    assert "--experiment simulations/experiments/demo.toml" in (ROOT / "Makefile").read_text()
 
 
 def test_the_command_line_wins_over_the_experiment_file(run, tmp_path, monkeypatch):
