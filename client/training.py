@@ -5,7 +5,6 @@ item of one shopper's history, encoded within that shopper's own example, and th
 are summed by shopper before anything is clipped.
 """
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -34,7 +33,6 @@ MICROBATCH_ROWS = 512  # history rows differentiated at once: a bound on memory,
 # each, 1e-6 C on average (tests/test_client_training.py measures it). The clip leaves room for
 # about a thousand that all move the same way, or a million that move at random.
 ROUNDING_MARGIN = 2.0**-10
-logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -140,8 +138,6 @@ class PrivateTrainer:
             batch = self._merchant.examples.draw(part, seed)
             rows = self._framed(self.shopper_gradients(batch, negatives))
             total += clip_and_sum(rows, plan.max_grad_norm, margin=ROUNDING_MARGIN)
-        if total.dropped:
-            logger.warning("A step dropped gradients that were not finite.")  # how many is private
         return total
 
     def _parts(self, shoppers: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:

@@ -423,9 +423,7 @@ def test_a_number_that_is_not_finite_drops_its_shopper_only(tiny_model, caplog):
     assert total.shoppers == 3
     assert np.allclose(total.vector, clean[2], atol=1e-6)
     assert np.allclose(total.vector, clean[0] + clean[1], atol=1e-6)
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    text = caplog.text.split("training.py")[1]
-    assert not any(character.isdigit() for character in text.split(" ", 1)[1])
+    assert caplog.records == []  # whether one was dropped is private, and Flower may upload logs
 
 
 def test_nothing_of_a_shop_is_logged(workshop, caplog):
