@@ -19,6 +19,8 @@ from common.metrics import ndcg, rank_scores
 
 DOUBLE_ITEMS = 10_000  # a float64 matrix of so many items takes 800 MB
 
+EASE_STRENGTHS = (50.0, 200.0, 800.0)  # l2 to choose from on the validation period
+
 
 class Scorer(Protocol):
     """Anything that scores the whole catalogue from a history."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.collaborative import choose_ease, fit_ease
+from client.collaborative import EASE_STRENGTHS, choose_ease, fit_ease
 from client.dataset import MerchantData
 from client.histories import Histories, histories, typed_history
 from client.ranking import FusedRanker, Validation, fit_decay, fit_gate
@@ -16,8 +16,6 @@ from common.encoder.encoding import cached_base_model, encode_catalogue
 from common.encoder.packaging import released_model
 from common.errors import InputError, ReleaseError
 from common.release.verifying import VerifiedRelease
-
-EASE_STRENGTHS = (50.0, 200.0, 800.0)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.collaborative import EaseModel, choose_ease, fit_ease, fit_popularity
+from client.collaborative import EASE_STRENGTHS, EaseModel, choose_ease, fit_ease, fit_popularity
 from client.dataset import MerchantData
 from client.histories import Histories, histories
 from client.interactions import Interactions
@@ -23,8 +23,6 @@ from common.encoder.basis import PublicBasis
 from common.encoder.encoding import EncodedCatalogue, encode_catalogue
 from common.scorecard import Scorecard, evaluate_scores
 from common.settings import RunSettings
-
-EASE_STRENGTHS = (50.0, 200.0, 800.0)
 
 FloatMatrix = NDArray[np.float32]
 Scores = Callable[[Histories], FloatMatrix]

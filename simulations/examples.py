@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client.histories import Histories, histories, typed_history
 from client.ranking import FusedRanker
-from common.catalogue import Buckets, Catalogue
+from client.recommending import best_unseen, find_item
+from common.catalogue import Buckets
 from simulations.evaluation import ShopJudge
 from simulations.results import Bucket, Example, Recommendation
 
@@ -34,35 +36,31 @@ def example_recommendations(
         judge, ranker = judges[place], rankers[place]
         catalogue = judge.shop.data.catalogue
         if typed:
-            items = [_find(catalogue, name) for name in typed]
+            items = [find_item(catalogue, name) for name in typed]
             examples.append(_example(judge, ranker, typed_history(items, len(catalogue)), "typed"))
             break
         if synthetic:
             chosen = judge.shop.test_cases.shoppers[number :: len(judges)][:1]
-            found = histories(judge.shop.past, chosen)
-            examples.append(_example(judge, ranker, found, "synthetic"))
+            found, past = histories(judge.shop.past, chosen), judge.shop.past
+            bought = past.item[np.isin(past.shopper, chosen)]  # a history is the latest items only
+            examples.append(_example(judge, ranker, found, "synthetic", bought))
         else:
             item = (number * 2 + 1) * len(catalogue) // (2 * EXAMPLES)
             examples.append(_example(judge, ranker, typed_history([item], len(catalogue)), "typed"))
     return examples
 
 
-def _find(catalogue: Catalogue, name: str) -> int:
-    """Return the item with that id, or the first whose title is that."""
-    if name in catalogue:
-        return catalogue.index_of(name)
-    for place, item in enumerate(catalogue.items):
-        if item.title.casefold() == name.casefold():
-            return place
-    return catalogue.index_of(name)  # raises, with a message that helps
-
-
-def _example(judge: ShopJudge, ranker: FusedRanker, history: Histories, origin: str) -> Example:
+def _example(
+    judge: ShopJudge,
+    ranker: FusedRanker,
+    history: Histories,
+    origin: str,
+    bought: NDArray[np.integer] | None = None,
+) -> Example:
     catalogue = judge.shop.data.catalogue
     own, told = (part[0] for part in ranker.parts(history))
     total = own + told
-    total[history.item] = -np.inf
-    best = np.argsort(-total, kind="stable")[:SHOWN]
+    best = best_unseen(total, history.item if bought is None else bought, SHOWN)
     return Example(
         merchant=judge.shop.name,
         origin=origin,
