@@ -1,6 +1,6 @@
 """All the training runs of a simulation: the federation, and what it is compared with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,15 +8,13 @@ import numpy as np
 
 from client.dataset import MerchantData
 from client.interactions import Interactions
-from common.adapter import AdapterState
 from common.catalogue import Catalogue, Item
+from common.errors import InputError
 from common.settings import RunSettings
-from server.checkpoint import RoundRecord
+from server.checkpoint import read_checkpoint
 from simulations.evaluation import Shop
 from simulations.federation import write_federation
 from simulations.runner import FinishedRun, Watch, run_federation
-
-OnRound = Callable[[RoundRecord, AdapterState], None]
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,15 @@ class Trainer:
     def _run(
         self, shops: Sequence[Shop], folder: Path, settings: RunSettings, name: str, watch: Watch
     ) -> FinishedRun:
-        write_federation(shops, folder, settings.plan(len(shops)))
-        checkpoints = self.folder / "checkpoints" / name
+        plan, checkpoints = settings.plan(len(shops)), self.folder / "checkpoints" / name
+        started = read_checkpoint(checkpoints)
+        if started is not None and started.plan_digest != plan.digest:
+            raise InputError(
+                f"{self.folder} holds a run under another privacy plan. Give another --out, or "
+                "--overwrite to empty this one.",
+                field="plan_digest",
+            )
+        write_federation(shops, folder, plan)
         return run_federation(folder, settings, checkpoints, self.cache, watch)
 
 
@@ -97,6 +102,9 @@ def one_shop(shops: Sequence[Shop]) -> Shop:
         timed=all_rows[0].timed,
     )
     order = np.lexsort((joined.item, joined.time, joined.shopper))
+    # Two items of a shop that became one may stand in one basket: the first row of them stays.
+    rows_at = np.stack([joined.shopper, joined.basket, joined.item])[:, order]
+    order = order[np.sort(np.unique(rows_at, axis=1, return_index=True)[1])]
     ordered = replace(
         joined,
         shopper=joined.shopper[order],

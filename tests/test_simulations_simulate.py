@@ -174,6 +174,21 @@ def test_other_settings_in_the_same_folder_are_refused_and_change_nothing(
     assert adapter_digest(out) == adapter_digest(simulated)
 
 
+def test_another_plan_in_the_same_folder_is_refused_before_a_policy_changes(
+    simulated, tiny_bert, tmp_path
+):
+    shutil.copytree(simulated.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    out = tmp_path / "copy" / "out"
+    before = [policy.read_bytes() for policy in sorted(out.glob(f"merchants/0*/{POLICY_FILE}"))]
+    arguments = [*small_options(out, tiny_bert), "--epsilon", "7"]
+    done = command(arguments, tmp_path / "cache")
+    assert isinstance(done.exception, InputError)
+    assert "--overwrite" in str(done.exception)
+    assert before
+    after = [policy.read_bytes() for policy in sorted(out.glob(f"merchants/0*/{POLICY_FILE}"))]
+    assert after == before
+
+
 def test_overwrite_starts_anew(simulated, tiny_bert, tmp_path):
     shutil.copytree(simulated.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
     out = tmp_path / "copy" / "out"

@@ -1,0 +1,35 @@
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+from shops import interactions_of, make_shop
+
+from client.dataset import MerchantData
+from client.splitting import SplitRule
+from common.catalogue import Catalogue, Item
+from simulations.evaluation import Shop
+from simulations.training import one_shop
+
+
+def test_everybody_in_one_place_has_each_shops_shoppers_and_sales():
+    shops = [Shop.of(make_shop("Ash", seed=1)), Shop.of(make_shop("Birch", seed=2))]
+    joined = one_shop(shops).data
+    sold = Counter()
+    for shop in shops:
+        texts = shop.data.catalogue.texts
+        sold.update(texts[item] for item in shop.data.interactions.item)
+    found = Counter(joined.catalogue.texts[item] for item in joined.interactions.item)
+    assert found == sold
+    shoppers = [shop.data.interactions.shopper_count for shop in shops]
+    assert joined.interactions.shopper_count == sum(shoppers)
+
+
+def test_two_items_of_one_text_in_a_basket_become_one_row():
+    items = (Item("a", "Mug", "Mug"), Item("b", "Mug", "Mug"), Item("c", "Pot", "Pot"))
+    rows = interactions_of([(0, 0, 1, 0), (0, 1, 1, 0), (0, 2, 2, 1), (0, 1, 2, 1)], 3, 1)
+    order = np.lexsort((rows.item, rows.time, rows.shopper))
+    rows = replace(rows, item=rows.item[order], time=rows.time[order], basket=rows.basket[order])
+    data = MerchantData("Ash", Catalogue(items), rows, SplitRule("leave_last_out"))
+    joined = one_shop([Shop.of(data)]).data.interactions
+    found = list(zip(joined.shopper, joined.basket, joined.item, strict=True))
+    assert found == [(0, 0, 0), (0, 1, 0), (0, 1, 1)]
