@@ -5,6 +5,7 @@ item of one shopper's history, encoded within that shopper's own example, and th
 are summed by shopper before anything is clipped.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -68,6 +69,10 @@ class PrivateTrainer:
         self._hooked = GradSampleModule(tower, batch_first=True, loss_reduction="sum")
         self._parameters = [parameter for _, parameter in tower.trained()]
         self._frames = [tower.noise_frame(name) for name, _ in tower.trained()]
+        self._framed_shapes = [
+            one.shape if frame is None else (frame.shape[1], one.shape[1])
+            for one, frame in zip(self._parameters, self._frames, strict=True)
+        ]
 
         self.check_only_adapter_trains()
 
@@ -129,7 +134,7 @@ class PrivateTrainer:
             `shopper_gradients`, one a shopper. Rows depend on each other by float32 rounding
             only, for which ROUNDING_MARGIN is kept free.
         """
-        size = sum(parameter.numel() for parameter in self._parameters)
+        size = sum(math.prod(shape) for shape in self._framed_shapes)
         total = clip_and_sum(np.zeros((0, size)), plan.max_grad_norm)
         negatives = self._negatives(rng)
         # Each shopper has its own stream: its example is the same whoever else was sampled.
@@ -177,7 +182,7 @@ class PrivateTrainer:
         return torch.cat(gradients, dim=1)
 
     def _framed(self, gradients: Tensor) -> Tensor:
-        """Return gradients [b, d] with respect to C, where B = S C (see `Tower.noise_frame`)."""
+        """Return gradients [b, k] with respect to C, where B = S C (see `Tower.noise_frame`)."""
         sizes = [one.numel() for one in self._parameters]
         pieces: tuple[Tensor, ...] = torch.split(gradients, sizes, dim=1)
         framed = [
@@ -189,12 +194,12 @@ class PrivateTrainer:
         return torch.cat(framed, dim=1)
 
     def _unframed(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return S applied to a noised gradient [d]: a step on C, as a step on B."""
-        sizes = np.cumsum([one.numel() for one in self._parameters])[:-1]
+        """Return S applied to a noised gradient [k]: a step on C, as a step on B [d]."""
+        ends = np.cumsum([math.prod(shape) for shape in self._framed_shapes])
         pieces = [
-            piece if frame is None else (frame.double().numpy() @ piece.reshape(one.shape)).ravel()
-            for piece, one, frame in zip(
-                np.split(gradient, sizes), self._parameters, self._frames, strict=True
+            piece if frame is None else (frame.double().numpy() @ piece.reshape(shape)).ravel()
+            for piece, shape, frame in zip(
+                np.split(gradient, ends[:-1]), self._framed_shapes, self._frames, strict=True
             )
         ]
         return np.concatenate(pieces)

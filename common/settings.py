@@ -61,6 +61,9 @@ class RunSettings(BaseModel):
     lora_modules: str = Field("output.dense", description="Adapted weights, comma between.")
     last_layers: int = Field(1, ge=1, le=48, description="BERT layers that are adapted.")
     rank: int = Field(8, ge=1, le=768, description="r of each adapted weight.")
+    output_directions: int = Field(
+        144, ge=1, le=8192, description="Leading directions the last layer's B moves in."
+    )
 
     # -- training
     objective: Objective = Field("softmax", description="Loss of one shopper.")
@@ -112,7 +115,7 @@ class RunSettings(BaseModel):
             SettingsError: if it names an unknown module.
         """
         modules = tuple(part.strip() for part in self.lora_modules.split(",") if part.strip())
-        return Placement(modules, self.last_layers, self.rank, self.lora)
+        return Placement(modules, self.last_layers, self.rank, self.lora, self.output_directions)
 
     def plan(self, merchants: int = 1) -> PrivacyPlan:
         """Return the privacy plan: the least noise for which the run's epsilon fits.

@@ -31,6 +31,9 @@ class Placement:
             adapters is the adapter of the mean (FFA-LoRA, Sun et al. 2024). `plain`: A and B are
             trained and averaged each on its own; the mean of products is not the product of
             means, so the aggregate is inexact.
+        output_directions: Of the last layer's `output.dense`, B moves only within this many
+            directions, those along which public text varies most once whitened (see
+            `Tower.noise_frame`). The model's width or more is all of them.
 
     Raises:
         SettingsError: if a module is unknown, none is named, or a number is out of bounds.
@@ -40,6 +43,7 @@ class Placement:
     last_layers: int = 1
     rank: int = 4
     variant: LoraVariant = "ffa"
+    output_directions: int = 8192
 
     def __post_init__(self) -> None:
         known = (*MODULES, PROJECTION)
@@ -57,6 +61,8 @@ class Placement:
             raise SettingsError(f"rank is {self.rank}; it must be 1 to 768.", field="rank")
         if self.last_layers < 1:
             raise SettingsError("last_layers must be at least 1.", field="last_layers")
+        if self.output_directions < 1:
+            raise SettingsError("output_directions must be at least 1.", field="output_directions")
         if self.variant not in {"ffa", "plain"}:
             raise SettingsError("lora must be ffa or plain.", field="lora")
 

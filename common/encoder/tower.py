@@ -25,6 +25,8 @@ from common.encoder.placement import Placement, state_name
 from common.encoder.trunk import BATCH, Trunk, pad, token_mask
 from common.errors import InputError
 
+DEAD_SCALE = 1e-3  # of LayerNorm's largest scale: MiniLM has three coordinates below 1e-8 of it
+
 
 class Tower(nn.Module):
     """f: an item's text, as the trunk left it, to a unit vector [d].
@@ -117,19 +119,27 @@ class Tower(nn.Module):
                 parameter.copy_(torch.from_numpy(adapter.tensors[name]))
 
     def noise_frame(self, name: str) -> Tensor | None:
-        """Return S [d, d] in whose coordinates a trained tensor is clipped and noised, or None.
+        """Return S [d, k] in whose coordinates a trained tensor is clipped and noised, or None.
 
-        The last layer's output is whitened next, by a matrix that is large where text varies
-        little. Noise that is even before it would be loudest where there is least to say. With
-        B = S C and S the whitening's inverse, scaled to keep a matrix's norm on average, noise
-        on C is even where vectors are compared. S is public, as the whitening is.
+        The last layer's output is scaled by LayerNorm and then whitened, by a matrix that is large
+        where text varies little. Noise that is even before it would be loudest where there is
+        least to say. With B = S C and S the inverse of scale and whitening, noise on C is even
+        where vectors are compared. S has norm sqrt(d) where it has all d columns; of its columns
+        the first `output_directions` stay, those along which public text varies most: the
+        shoppers' common signal lies there, and each direction less is noise less
+        (docs/adr/0012-few-output-directions.md). S is public, as the whitening is.
         """
-        last = state_name(f"bert.encoder.layer.{self.depth - 1}.output.dense.lora_B.default.weight")
-        if name != last:
+        last = f"bert.encoder.layer.{self.depth - 1}.output.dense.lora_B.default.weight"
+        if name != state_name(last):
             return None
-        inverse = torch.linalg.inv(self.projection.weight.detach().double())
-        frame: Tensor = inverse / inverse.square().sum().div(len(inverse)).sqrt()
-        return frame.float()
+        scale = self.layers[-1].output.LayerNorm.weight.detach().double()
+        # The whitening is symmetric; it multiplies least where text varies most.
+        values, vectors = torch.linalg.eigh(self.projection.weight.detach().double())
+        # A coordinate that LayerNorm has switched off reaches nothing: B leaves it alone.
+        alive = scale.abs() > DEAD_SCALE * scale.abs().max()
+        inverse = torch.where(alive, 1 / scale, 0.0)[:, None] * vectors / values
+        frame: Tensor = inverse / inverse.square().mean().mul(len(inverse)).sqrt()
+        return frame[:, : self.placement.output_directions].float()
 
     # -------------------------------------------------------------- the function
     def forward(self, hidden: Tensor, summed: Tensor | None, mask: Tensor) -> Tensor:
