@@ -22,10 +22,10 @@ from common.privacy.accounting import (
     account,
     budget_share,
     epsilon_rdp,
-    merge,
 )
-from common.privacy.entry import Entry
-from common.privacy.ledger import Charge, Ledger, load_key
+from common.privacy.entry import Entry, spent_events
+from common.privacy.keys import load_key
+from common.privacy.ledger import Charge, Ledger
 from common.privacy.plan import EventKind, PrivacyPlan
 
 
@@ -129,11 +129,6 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
         admit=admit,
         seeded_noise=seeded_noise,
     )
-
-
-def spent_events(entries: tuple[Entry, ...]) -> Events:
-    """Return what the accountants compose for a ledger's entries, merged."""
-    return merge(entry.event for entry in entries if entry.event is not None)
 
 
 def spent(ledger: Ledger, delta: float) -> AccountantReport:
