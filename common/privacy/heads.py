@@ -147,11 +147,16 @@ class Receipt:
 
 def holds(entries: Sequence[Entry], head: Head) -> bool:
     """Return whether a ledger has a head among its entries, or has recovered it."""
+    return place_of(entries, head) is not None
+
+
+def place_of(entries: Sequence[Entry], head: Head) -> int | None:
+    """Return the number of the entry by which a ledger holds a head; None where it does not."""
     if head.number == 0:
-        return True
+        return 0
     if head.number <= len(entries) and entries[head.number - 1].hash == head.hash:
-        return True
-    return any(entry.recovers == head.hash for entry in entries)
+        return head.number
+    return next((entry.number for entry in entries if entry.recovers == head.hash), None)
 
 
 def missing_events(spent: Events, known: Events) -> Events:
