@@ -10,13 +10,14 @@ import json
 import logging
 from collections.abc import Callable
 
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.node import OpenNode, check_placement, open_node
 from common import wire
 from common.errors import FederationError
 from common.privacy.plan import PrivacyPlan
+from common.wire_heads import JournalNote, read_note, with_head
 
 app = ClientApp()
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def prepare(message: Message, context: Context) -> Message:
     request = wire.decode_prepare(message.content)
     settings, node = open_node(context)
     check_placement(PrivacyPlan.from_json(request.plan), settings)
+    note = read_note(message.content)
     prepared = node.prepare(request.basis, request.settings)
     context.state[_STATE] = ConfigRecord(
         {
@@ -60,7 +62,7 @@ def prepare(message: Message, context: Context) -> Message:
             "plan": request.plan,
         }
     )
-    return Message(wire.encode_prepared(prepared), reply_to=message)
+    return Message(_headed(wire.encode_prepared(prepared), node, note), reply_to=message)
 
 
 @app.query("popularity")
@@ -69,10 +71,22 @@ def popularity(message: Message, context: Context) -> Message:
     """Charge and release the noised histogram of purchases by item."""
     node, prepared, plan = _prepared_node(context)
     wire.decode_popularity_request(message.content, plan.digest)
+    note = read_note(message.content)
+    node.work.accept(note)
     counts = node.work.popularity(plan, context.run_id, 0)
     if counts.shape != (prepared.items,):
         raise FederationError("The histogram is not one number an item.", field="popularity")
-    return Message(wire.encode_popularity(counts, plan.digest), reply_to=message)
+    reply = _headed(wire.encode_popularity(counts, plan.digest), node, note)
+    return Message(reply, reply_to=message)
+
+
+@app.query("receipt")
+@guarded
+def receipt(message: Message, context: Context) -> Message:
+    """Keep the receipt for the ledger's last head; say no if the ledger lacks it."""
+    _, node = open_node(context)
+    node.work.accept(read_note(message.content))
+    return Message(RecordDict(), reply_to=message)
 
 
 @app.train()
@@ -81,13 +95,20 @@ def train(message: Message, context: Context) -> Message:
     """Charge a round, take the private steps and return the protected update."""
     node, prepared, plan = _prepared_node(context)
     request = wire.decode_train(message.content, prepared.items, plan.digest)
+    note = read_note(message.content)
+    node.work.accept(note)
     update = node.work.train(
         request.adapter, request.popularity, plan, context.run_id, request.round_number
     )
     reply = wire.encode_update(update, node.work.public_metrics())
     # What leaves is what the server will check; a wrong round or size is found here first.
     wire.decode_update(reply, request.adapter.size, request.round_number, plan.digest)
-    return Message(reply, reply_to=message)
+    return Message(_headed(reply, node, note), reply_to=message)
+
+
+def _headed(content: RecordDict, node: OpenNode, note: JournalNote | None) -> RecordDict:
+    """Add the ledger's head to a reply, if the request named a journal."""
+    return content if note is None else with_head(content, node.work.head(note.journal))
 
 
 def _prepared_node(context: Context) -> tuple[OpenNode, wire.Prepared, PrivacyPlan]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from client.interactions import Interactions
 from client.policy import Policy
+from client.receipts import check_receipts
 from common.catalogue import Catalogue
 from common.errors import BudgetError
 from common.privacy.accounting import (
@@ -22,10 +23,10 @@ from common.privacy.accounting import (
     account,
     budget_share,
     epsilon_rdp,
-    merge,
 )
-from common.privacy.entry import Entry
-from common.privacy.ledger import Charge, Ledger, load_key
+from common.privacy.entry import Entry, spent_events
+from common.privacy.keys import load_key
+from common.privacy.ledger import Charge, Ledger
 from common.privacy.plan import EventKind, PrivacyPlan
 
 
@@ -105,7 +106,7 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
     Raises:
         PolicyError: if the plan is below the policy.
         BudgetError: if the policy's ceiling does not cover the round; says what is left.
-        LedgerError: if the ledger cannot be written or trusted.
+        LedgerError: if the ledger cannot be written or trusted, or went back behind a receipt.
         Nothing is charged in any of these cases.
 
     Formal guarantee:
@@ -116,6 +117,7 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
     policy.check(plan, seeded_noise=seeded_noise)
 
     def admit(entries: tuple[Entry, ...]) -> None:
+        check_receipts(ledger.path, entries)
         spent = spent_events(entries)
         after = budget_share((*spent, plan.event(kind)), policy.delta, policy.max_epsilon)
         if after > 1:
@@ -129,11 +131,6 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
         admit=admit,
         seeded_noise=seeded_noise,
     )
-
-
-def spent_events(entries: tuple[Entry, ...]) -> Events:
-    """Return what the accountants compose for a ledger's entries, merged."""
-    return merge(entry.event for entry in entries if entry.event is not None)
 
 
 def spent(ledger: Ledger, delta: float) -> AccountantReport:

@@ -52,6 +52,39 @@ def import_(
 
 
 @app.command()
+def recover(
+    shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+    journal: Annotated[Path, typer.Option(help="The server's journal, from the operator.")],
+    key: Annotated[str, typer.Option(help="The journal's public key in hex, from the operator.")],
+    merchant: Annotated[
+        str | None, typer.Option(help="The name in the federation; else the folder's.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="The folder of the ledger; else `node` in the shop's.")
+    ] = None,
+) -> None:
+    """Charge what a ledger lacks that went back, so that the node may train again."""
+    from client.budget import fingerprint
+    from client.dataset import load_merchant_data
+    from client.recovery import recover as recover_ledger
+    from client.work import LEDGER_FILE
+    from common.privacy.journal import read_journal
+    from common.privacy.ledger import Ledger
+
+    entries = read_journal(journal.read_bytes(), key)
+    data, path = load_merchant_data(shop), (state or shop / "node") / LEDGER_FILE
+    name = merchant or shop.resolve().name
+    ledger = Ledger.rebind(path, name, fingerprint(data.interactions, data.catalogue, path))
+    written = recover_ledger(ledger, entries)
+    for entry in written:
+        typer.echo(
+            f"entry {entry.number}: {entry.steps} step(s) at q = {entry.sample_rate:g}, "
+            f"sigma = {entry.noise_multiplier:g}"
+        )
+    typer.echo("The ledger is whole." if written else "The ledger lacks nothing.")
+
+
+@app.command()
 def recommend(
     release: Annotated[Path, typer.Option(help="The release's folder.")],
     key: Annotated[Path, typer.Option(help="The operator's public key, from a way you trust.")],

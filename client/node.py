@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from common.adapter import AdapterState, AdapterUpdate
 from common.errors import PolicyError, SettingsError
 from common.files import sha256_hex
+from common.privacy.heads import Head
 from common.privacy.plan import PrivacyPlan
 from common.wire import Prepared, Scalar
+from common.wire_heads import JournalNote
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,12 @@ class NodeWork(Protocol):
         round_number: int,
     ) -> AdapterUpdate:
         """Charge the plan's round and return the protected update."""
+
+    def accept(self, note: JournalNote | None) -> None:
+        """Keep the receipt that a request brings, or refuse because the ledger went back."""
+
+    def head(self, journal: str) -> Head:
+        """Return the ledger's head, signed, as it builds on this journal's last receipt."""
 
     def public_metrics(self) -> Mapping[str, float]:
         """Return numbers that may leave the node: a part of `common.wire.ALLOWED_METRICS`."""

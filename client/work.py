@@ -13,6 +13,7 @@ from client.examples import ShopperExamples
 from client.interactions import Interactions
 from client.node import NodeSettings
 from client.policy import Policy
+from client.receipts import accept, covered
 from client.training import Merchant, PrivateTrainer
 from common.adapter import AdapterState, AdapterUpdate
 from common.encoder.basis import PublicBasis
@@ -20,11 +21,13 @@ from common.encoder.encoding import candidate_tensor, encode_catalogue
 from common.errors import FederationError
 from common.files import sha256_hex
 from common.privacy.clipping import ClippedSum, clip_and_sum
+from common.privacy.heads import Head
 from common.privacy.ledger import Charge
 from common.privacy.noise import NoiseSource, protect
 from common.privacy.plan import EventKind, PrivacyPlan
 from common.settings import RunSettings
 from common.wire import Prepared, Scalar
+from common.wire_heads import JournalNote
 
 LEDGER_FILE = "ledger.sqlite"
 POLICY_FILE = "policy.toml"
@@ -113,6 +116,22 @@ class MerchantWork:
             np.random.default_rng((self._settings.seed, round_number, stream)),
         )
         return AdapterUpdate(vector, round_number, plan.digest)
+
+    def accept(self, note: JournalNote | None) -> None:
+        """Keep the receipt that a request brings.
+
+        Raises:
+            LedgerError: if the ledger lacks what was countersigned.
+        """
+        accept(self._ledger, note)
+
+    def head(self, journal: str) -> Head:
+        """Return the ledger's head, signed, as it builds on this journal's last receipt.
+
+        Raises:
+            LedgerError: if the ledger cannot be trusted, or lacks what was countersigned.
+        """
+        return self._ledger.signed_head(covered(self._ledger, journal))
 
     def public_metrics(self) -> Mapping[str, float]:
         """Return no metric: what the server needs it computes from the plan."""

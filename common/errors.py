@@ -9,7 +9,8 @@
     │   └── PolicyError      the run asks for less privacy than the merchant's policy allows
     ├── ReleaseError         a release is incomplete, altered or signed by somebody else
     └── FederationError      a round cannot go on
-        └── QuorumError      too few merchants answered in time
+        ├── QuorumError      too few merchants answered in time
+        └── JournalError     the server's journal cannot be read, written or trusted
 
 Each class has a `code`. What leaves a node on failure is `public()`, that code and a field name:
 never the message, which may quote a row of a merchant's table.
@@ -84,3 +85,9 @@ class QuorumError(FederationError):
     """Too few merchants answered in time."""
 
     code = "quorum"
+
+
+class JournalError(FederationError):
+    """The server's journal cannot be read, written or trusted."""
+
+    code = "journal"

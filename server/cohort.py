@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.errors import FederationError, QuorumError, SettingsError
@@ -136,12 +136,18 @@ class Cohort:
         timeout: Seconds a node has to encode its catalogue.
         members: Prepared nodes, connected or not.
         refused: Nodes that refused the preparation, with their reason: they are not asked again.
+        address: Adds to the request what the server's journal has to say.
+        welcome: Raises FederationError if a merchant's ledger head is not accepted.
+        turned_away: Told of a node and merchant whose head was not.
     """
 
     request: PrepareRequest
     timeout: float
     members: dict[int, Prepared] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    address: Callable[[RecordDict], RecordDict] = lambda content: content
+    welcome: Callable[[str, RecordDict], None] = lambda _merchant, _content: None
+    turned_away: Callable[[int, str], None] = lambda _node, _merchant: None
     _attempts: dict[int, int] = field(default_factory=dict)
 
     def assemble(
@@ -189,7 +195,7 @@ class Cohort:
         ]
         if not newcomers:
             return
-        content = encode_prepare(self.request)
+        content = self.address(encode_prepare(self.request))
         answers = exchange.ask(
             (Message(content, node, PREPARE, ttl=self.timeout) for node in newcomers), self.timeout
         )
@@ -213,6 +219,12 @@ class Cohort:
         twins = [one for one, held in self.members.items() if held.merchant == prepared.merchant]
         if connected.intersection(twins):
             self._note_refusal(node, "federation:merchant")
+            return
+        try:
+            self.welcome(prepared.merchant, reply.content)
+        except FederationError as error:
+            self._note_refusal(node, error.public())
+            self.turned_away(node, prepared.merchant)
             return
         for one in twins:
             del self.members[one]

@@ -14,7 +14,8 @@ from server.optimiser import make_optimiser
 from server.strategy import RunSetup
 
 CATALOGUE_FILE = "public-catalogue.jsonl"
-PLACES = ("federation", "catalogue", "folder", "cache", "merchants")
+PLACES = ("federation", "catalogue", "folder", "journal", "cache", "merchants")
+JOURNAL_FILE = "journal.jsonl"
 
 
 def open_run(
@@ -26,6 +27,7 @@ def open_run(
         run_config: The names of `RunSettings`, and beside them the places
             `federation` (a simulated federation's folder, which holds the public catalogue),
             `catalogue` (the file, where there is no such folder), `folder` (for checkpoints),
+            `journal` (the journal's file, shared by all runs; else within `folder`),
             `cache` (for encodings), and `merchants`, how many share central noise.
         progress: Told how many items of how many to encode are done.
 
@@ -55,6 +57,7 @@ def open_run(
         quorum=Quorum(settings.min_merchants, settings.quorum, settings.wait_seconds),
         round_timeout=settings.round_timeout,
         folder=Path(places["folder"]) if "folder" in places else None,
+        journal=_journal_path(places),
     )
 
 
@@ -64,6 +67,12 @@ def _merchants(value: str) -> int:
             f"merchants is {value!r}; it must be a whole number, at least 1.", field="merchants"
         )
     return int(value)
+
+
+def _journal_path(places: Mapping[str, str]) -> Path | None:
+    if "journal" in places:
+        return Path(places["journal"])
+    return Path(places["folder"]) / JOURNAL_FILE if "folder" in places else None
 
 
 def _catalogue_path(places: Mapping[str, str]) -> Path:

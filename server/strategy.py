@@ -4,6 +4,7 @@ The coordinator sees public facts and noised numbers. Every merchant weighs the 
 mean; every wait is bounded; a checkpoint follows each round.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +30,10 @@ from server.checkpoint import (
     write_checkpoint,
 )
 from server.cohort import Answers, Cohort, Exchange, Quorum
+from server.countersigning import Countersigning
+from server.journal import Journal
 from server.optimiser import Optimiser, OptimiserState, Schedule, learning_rate
+from server.step import Step
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +54,7 @@ class RunSetup:
         round_timeout: Seconds a node has for one round.
         prepare_timeout: Seconds a node has to encode its catalogue.
         folder: Where checkpoints go; None keeps none.
+        journal: The journal's file, which outlives the run; None keeps none.
     """
 
     adapter: AdapterState
@@ -63,6 +68,7 @@ class RunSetup:
     round_timeout: float = 600.0
     prepare_timeout: float = 3600.0
     folder: Path | None = None
+    journal: Path | None = None
 
 
 class FedtailStrategy(Strategy):
@@ -96,6 +102,7 @@ class FedtailStrategy(Strategy):
             wire.PrepareRequest(setup.basis, setup.settings, setup.plan.to_json()),
             setup.prepare_timeout,
         )
+        self._desk = Countersigning(None)
         self._present: dict[int, wire.Prepared] = {}
         self._timeout = setup.round_timeout
 
@@ -140,14 +147,17 @@ class FedtailStrategy(Strategy):
         exchange = Exchange(grid)
         result = Result()
         try:
-            for number in range(self.state.round_number + 1, last + 1):
-                record = self._round(exchange, number)
-                if self._on_round is not None:
-                    self._on_round(record)
-                if evaluate_fn is not None:
-                    shown = evaluate_fn(number, wire.adapter_record(self.state.adapter))
-                    if shown is not None:
-                        result.evaluate_metrics_serverapp[number] = shown
+            with contextlib.ExitStack() as stack:
+                self._open_journal(stack, exchange)
+                for number in range(self.state.round_number + 1, last + 1):
+                    record = self._round(exchange, number)
+                    if self._on_round is not None:
+                        self._on_round(record)
+                    if evaluate_fn is not None:
+                        shown = evaluate_fn(number, wire.adapter_record(self.state.adapter))
+                        if shown is not None:
+                            result.evaluate_metrics_serverapp[number] = shown
+                self._desk.deliver(exchange, {n: one.merchant for n, one in self._present.items()})
         except KeyboardInterrupt:
             logger.warning("Stopped after round %d of %d.", self.state.round_number, last)
             raise
@@ -171,6 +181,8 @@ class FedtailStrategy(Strategy):
         )
         self._note_errors(answers, f"Round {number}")
         step = self._step(number, answers.replies.values())
+        digest = step.adapter.digest if step.participants else ""
+        self._desk.close("train", number, step.merchants, digest)
         self._check_quorum(step.participants, answers.asked, "train")
         down, up = exchange.take_bytes()
         record = RoundRecord(
@@ -248,7 +260,7 @@ class FedtailStrategy(Strategy):
         )
 
     # --------------------------------------------------------------- pieces
-    def _step(self, number: int, replies: Iterable[Message]) -> "_Step":
+    def _step(self, number: int, replies: Iterable[Message]) -> Step:
         """Return what a step on the usable replies gives; a reply that does not check is left."""
         adapter, plan = self.state.adapter, self.setup.plan
         updates: dict[str, NDArray[np.float32]] = {}
@@ -256,6 +268,7 @@ class FedtailStrategy(Strategy):
             node = reply.metadata.src_node_id
             merchant = self._present[node].merchant
             try:
+                self._desk.take(merchant, reply.content)
                 update, metrics = wire.decode_update(
                     reply.content, adapter.size, number, plan.digest
                 )
@@ -266,13 +279,13 @@ class FedtailStrategy(Strategy):
             self.metrics[merchant] = metrics
         rate = learning_rate(self.setup.schedule, self.setup.learning_rate, number, plan.rounds)
         if not updates:
-            return _Step(adapter, self.state.optimiser, rate, 0.0, 0)
+            return Step(adapter, self.state.optimiser, rate, 0.0, ())
         gradient = mean_update(updates)
         optimiser, vector = self.setup.optimiser.step(
             self.state.optimiser, adapter.flatten().astype(np.float64), gradient, rate
         )
         norm = float(np.linalg.norm(gradient))
-        return _Step(adapter.with_vector(vector), optimiser, rate, norm, len(updates))
+        return Step(adapter.with_vector(vector), optimiser, rate, norm, tuple(updates))
 
     def _ask_popularity(self, exchange: Exchange) -> Popularity:
         """Return the pooled popularity of the merchants that are present.
@@ -281,9 +294,11 @@ class FedtailStrategy(Strategy):
             QuorumError: if too few sent a usable histogram.
         """
         plan = self.setup.plan
-        content = wire.encode_popularity_request(plan.digest)
         answers = exchange.ask(
-            [self._message(node, wire.POPULARITY, content, 0) for node in self._present],
+            [
+                self._message(node, wire.POPULARITY, wire.encode_popularity_request(plan.digest), 0)
+                for node in self._present
+            ],
             self._timeout,
         )
         self._note_errors(answers, "Popularity")
@@ -291,11 +306,13 @@ class FedtailStrategy(Strategy):
         for node, reply in answers.replies.items():
             prepared = self._present[node]
             try:
+                self._desk.take(prepared.merchant, reply.content)
                 noised = wire.decode_popularity(reply.content, prepared.items, plan.digest)
             except FederationError as error:
                 logger.warning("Popularity: node %d sent %s", node, error.public())
                 continue
             counts[prepared.merchant] = (prepared.text_keys, noised)
+        self._desk.close("popularity", 0, tuple(counts))
         self._check_quorum(len(counts), answers.asked, "popularity")
         return pool_popularity(counts, plan.noise_std("popularity"))
 
@@ -323,7 +340,23 @@ class FedtailStrategy(Strategy):
                 self._cohort.forget(node)
 
     def _message(self, node: int, kind: str, content: RecordDict, number: int) -> Message:
+        content = self._desk.address(content, self._present[node].merchant)
         return Message(content, node, kind, ttl=self._timeout, group_id=str(number))
+
+    def _open_journal(self, stack: contextlib.ExitStack, exchange: Exchange) -> None:
+        """Open the journal until `stack` ends, and have it look at whoever prepares.
+
+        Raises:
+            JournalError: if it cannot be trusted or written.
+        """
+        if self.setup.journal is None:
+            return
+        run_id = str(exchange.grid.run.run_id)
+        journal = stack.enter_context(Journal(self.setup.journal, self.setup.plan, run_id))
+        desk = self._desk = Countersigning(journal)
+        self._cohort.address = lambda content: desk.address(content, None)
+        self._cohort.welcome = desk.welcome
+        self._cohort.turned_away = lambda node, name: desk.deliver(exchange, {node: name})
 
     def _restore(self) -> Checkpoint:
         """Return the checkpoint to go on from, or the state before the first round.
@@ -351,14 +384,3 @@ class FedtailStrategy(Strategy):
         if self.setup.folder is not None:
             write_checkpoint(self.setup.folder, state)
         self.state = state
-
-
-@dataclass(frozen=True, eq=False)
-class _Step:
-    """What one aggregation gives: the next adapter and optimiser, and what may be shown."""
-
-    adapter: AdapterState
-    optimiser: OptimiserState
-    rate: float
-    update_norm: float
-    participants: int

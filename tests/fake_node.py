@@ -6,13 +6,17 @@ It stands in for `client.work`; Flower's own classes around it are the real ones
 import hashlib
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import ArrayRecord
 
 from common import wire
 from common.adapter import AdapterState, AdapterUpdate
+from common.privacy.accounting import MechanismEvent
+from common.privacy.heads import Head
 from common.privacy.plan import PrivacyPlan
 from common.wire import Prepared
 from server.cohort import Quorum
@@ -72,6 +76,20 @@ class FakeWork:
         noise = seeded("noise", self.merchant, round_number).normal(size=adapter.size) * 0.1
         vector = (adapter.flatten() - target + noise).astype(np.float32)
         return AdapterUpdate(vector, round_number, plan.digest)
+
+    def accept(self, note):
+        if note is not None and note.receipt is not None:
+            self.covers = note.receipt.head.hash
+
+    def head(self, journal):
+        """As of a ledger with one entry a use, kept in memory."""
+        uses = [call for call in self.calls if call[0] != "prepare"]
+        spent = (MechanismEvent(0.5, 1.0, len(uses)),) if uses else ()
+        covers = getattr(self, "covers", "")
+        head = Head(self.merchant, len(uses), f"{len(uses):064x}", "", spent, covers)
+        key = Ed25519PrivateKey.from_private_bytes(seeded("key", self.merchant).bytes(32))
+        head = replace(head, signer=key.public_key().public_bytes_raw().hex())
+        return head.signed(key.sign(head.message()))
 
     def public_metrics(self):
         return self.metrics

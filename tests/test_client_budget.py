@@ -12,13 +12,13 @@ from client.budget import (
     renew_ledger,
     rounds_left,
     spent,
-    spent_events,
 )
 from client.interactions import Interactions
 from client.policy import Policy
 from common.catalogue import Catalogue, Item
 from common.errors import BudgetError, LedgerError, PolicyError
 from common.privacy.accounting import epsilon_pld, epsilon_rdp
+from common.privacy.entry import spent_events
 from common.privacy.ledger import Ledger
 from common.privacy.plan import PrivacyPlan
 

@@ -17,8 +17,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from common.errors import LedgerError, PrivacyError
-from common.privacy.entry import GENESIS, Entry
-from common.privacy.ledger import Charge, Ledger, key_path
+from common.privacy import ledger_file
+from common.privacy.accounting import MechanismEvent
+from common.privacy.entry import GENESIS, Entry, spent_events
+from common.privacy.keys import key_path
+from common.privacy.ledger import Charge, Ledger
+from common.privacy.ledger_file import APPLICATION_ID, SCHEMA
 from common.privacy.plan import PrivacyPlan
 
 PLAN = PrivacyPlan(
@@ -383,3 +387,77 @@ def test_appending_is_quick(ledger):
         pay(ledger, number)
         times.append(time.perf_counter() - start)
     assert sorted(times)[10] < 0.25  # a disk's own fsync is most of it
+
+
+# ---------------------------------------------------------- schemas and recovery
+def version_1(path):
+    """A file as the first schema's code left it, with one entry in it."""
+    pay(Ledger.open(path, "shop", "data"))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA application_id = 0")
+        connection.execute("PRAGMA user_version = 1")
+
+
+def test_an_older_schema_is_brought_to_today_and_keeps_its_entries(path):
+    version_1(path)
+    ledger = reopen(path)
+    assert len(ledger.entries()) == 1
+    pay(ledger, 2)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
+        assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+
+
+@pytest.mark.parametrize("failing", ["CREATE TABLE entries (x);", "SELECT nothing FROM nowhere;"])
+def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch, failing):
+    version_1(path)
+    broken = (*ledger_file.MIGRATIONS, "CREATE TABLE more (x);" + failing)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_file, "MIGRATIONS", broken)
+        with pytest.raises(LedgerError):
+            reopen(path)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+    assert "more" not in names
+    assert len(reopen(path).entries()) == 1
+
+
+def test_somebody_elses_database_is_left_alone(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE orders (shopper TEXT)")
+        connection.commit()
+    with pytest.raises(LedgerError) as caught:
+        reopen(path)
+    assert caught.value.field == "ledger"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("orders",)]
+
+
+def test_a_recovery_charges_what_is_missing_and_names_the_head_last(path, ledger):
+    pay(ledger)
+    missing = (MechanismEvent(0.25, 2.0, 3), MechanismEvent(1.0, 3.0, 1))
+    entries = ledger.recover(missing, "ab" * 32)
+    assert [entry.recovers for entry in entries] == ["", "ab" * 32]
+    assert [entry.event for entry in entries] == list(missing)
+    assert spent_events(reopen(path).entries()) == (
+        MechanismEvent(0.25, 2.0, 4),
+        MechanismEvent(1.0, 3.0, 1),
+    )
+
+
+def test_a_recovery_of_nothing_still_names_the_head(ledger):
+    (entry,) = ledger.recover((), "ab" * 32)
+    assert (entry.steps, entry.recovers) == (0, "ab" * 32)
+    assert spent_events(ledger.entries()) == ()
+
+
+def test_a_signed_head_tells_where_the_ledger_ends_and_what_it_spent(ledger):
+    head = ledger.signed_head("")
+    head.check("shop")
+    assert (head.number, head.hash, head.spent) == (0, GENESIS, ())
+    charge = pay(ledger)
+    head = ledger.signed_head("ab" * 32)
+    head.check("shop")
+    assert (head.number, head.hash, head.covers) == (1, charge.entry.hash, "ab" * 32)
+    assert head.spent == (PLAN.event("train"),)

@@ -1,6 +1,7 @@
 """One entry of a ledger: what it says, how it is hashed and checked. No file is touched here."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -9,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from common.errors import LedgerError
 from common.files import sha256_hex
-from common.privacy.accounting import MechanismEvent
+from common.privacy.accounting import Events, MechanismEvent, merge
 
-EntryKind = Literal["popularity", "train", "data"]
+EntryKind = Literal["popularity", "train", "data", "recovery"]
 
 GENESIS = "0" * 64  # the hash before the first entry
 
@@ -25,7 +26,8 @@ class Entry:
         merchant: Whose ledger this is.
         dataset: Fingerprint of the data set that was used.
         kind: `train` and `popularity` cost privacy; `data` says that the data set changed and
-            costs nothing: what was spent stays spent.
+            costs nothing: what was spent stays spent; `recovery` charges again what a ledger
+            that went back has lost.
         run_id: The run it was for; empty for `data`.
         round_number: Counted from 1; 0 before the first round.
         steps: How many private steps it pays for.
@@ -37,6 +39,8 @@ class Entry:
         time: Seconds since 1970 UTC by the node's clock.
         signer: The node's public key, hex.
         prior: Hash of the entry before, `GENESIS` for the first.
+        recovers: In the last entry of a recovery, hash of the countersigned head that it makes
+            good; empty otherwise, and then not in the body, as in entries of earlier versions.
     """
 
     number: int
@@ -54,10 +58,14 @@ class Entry:
     time: float
     signer: str
     prior: str
+    recovers: str = ""
 
     def body(self) -> str:
         """Return the entry as canonical JSON: what is hashed and signed."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        fields = asdict(self)
+        if not self.recovers:
+            del fields["recovers"]
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @property
     def hash(self) -> str:
@@ -88,6 +96,11 @@ class Entry:
         return entry
 
 
+def spent_events(entries: Iterable[Entry]) -> Events:
+    """Return what the accountants compose for a ledger's entries, merged."""
+    return merge(entry.event for entry in entries if entry.event is not None)
+
+
 def check_entry(row: tuple[Any, ...], number: int, prior: str, merchant: str, signer: str) -> Entry:
     """Return the entry of one row (number, body, hash, signature).
 
@@ -113,10 +126,10 @@ def check_entry(row: tuple[Any, ...], number: int, prior: str, merchant: str, si
     for field, holds in expected.items():
         if not holds:
             raise LedgerError(f"Entry {number} of the ledger has a wrong {field}.", field=field)
-    public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer))
     try:
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer))
         public.verify(signature, bytes.fromhex(stored_hash))
-    except InvalidSignature:
+    except (InvalidSignature, ValueError):
         raise LedgerError(
             f"Entry {number} of the ledger has a wrong signature.", field="signature"
         ) from None

@@ -6,43 +6,26 @@ signed with the node's key, which lies beside the file. A `Charge`, the key to p
 exists only once its entry is on disk: a crash may cost budget, never privacy.
 """
 
-import contextlib
 import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from common.errors import LedgerError, PrivacyError
-from common.files import PRIVATE_MODE, sync_folder, write_atomic
-from common.privacy.accounting import MechanismEvent
-from common.privacy.entry import GENESIS, Entry, check_entry
+from common.files import sync_folder
+from common.privacy.accounting import Events, MechanismEvent, merge
+from common.privacy.entry import GENESIS, Entry, check_entry, spent_events
+from common.privacy.heads import Head
+from common.privacy.keys import load_key
+from common.privacy.ledger_file import ledger_file, migrate
 from common.privacy.plan import EVENT_KINDS, EventKind, PrivacyPlan
 
-SCHEMA = 1
-_BUSY_SECONDS = 30.0
 _MADE_HERE = object()
-
-_SCHEMA_SQL = """
-CREATE TABLE IF NOT EXISTS entries (
-    number INTEGER PRIMARY KEY,
-    body TEXT NOT NULL,
-    hash TEXT NOT NULL,
-    signature BLOB NOT NULL
-) STRICT;
-CREATE TRIGGER IF NOT EXISTS no_update BEFORE UPDATE ON entries
-BEGIN SELECT RAISE(ABORT, 'entries are never changed'); END;
-CREATE TRIGGER IF NOT EXISTS no_delete BEFORE DELETE ON entries
-BEGIN SELECT RAISE(ABORT, 'entries are never deleted'); END;
-CREATE TRIGGER IF NOT EXISTS in_order BEFORE INSERT ON entries
-WHEN NEW.number != (SELECT COALESCE(MAX(number), 0) + 1 FROM entries)
-BEGIN SELECT RAISE(ABORT, 'entries are numbered without a gap'); END;
-PRAGMA user_version = 1;
-"""
 
 
 class Charge:
@@ -103,7 +86,7 @@ class Ledger:
         self.merchant = merchant
         self.dataset = dataset
         self._key = key
-        self._signer = key.public_key().public_bytes_raw().hex()
+        self.signer = key.public_key().public_bytes_raw().hex()
         self._checked: tuple[Entry, ...] = ()
         # An idle connection: when the last one closes, SQLite empties the WAL and deletes it,
         # which would cost each entry seven disk syncs instead of one or two.
@@ -129,15 +112,8 @@ class Ledger:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = not path.exists()
-        with _sqlite(path) as connection:
-            found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            if found > SCHEMA:
-                raise LedgerError(
-                    f"The ledger has schema {found}; this version reads up to {SCHEMA}.",
-                    field="schema",
-                )
-            if found < SCHEMA:
-                connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA_SQL}COMMIT;")
+        with ledger_file(path) as connection:
+            migrate(connection)
             connection.execute("BEGIN IMMEDIATE")  # two first openings must not make two keys
             empty = connection.execute("SELECT COUNT(*) FROM entries").fetchone()[0] == 0
             key = load_key(path, create=empty)
@@ -163,7 +139,7 @@ class Ledger:
         Raises:
             LedgerError: as `open`, except that the data set may differ.
         """
-        with _sqlite(path) as connection:
+        with ledger_file(path) as connection:
             last = connection.execute(
                 "SELECT body FROM entries ORDER BY number DESC LIMIT 1"
             ).fetchone()
@@ -228,8 +204,57 @@ class Ledger:
         )
         return Charge(entry, plan, made_by=_MADE_HERE)
 
+    def recover(self, missing: Events, recovered_head: str) -> tuple[Entry, ...]:
+        """Charge what this ledger lacks of a head that was countersigned, and name that head.
+
+        The entry that names it comes last, so that a stop half-way charges too much, never less.
+
+        Args:
+            missing: What the countersigned head had spent and this ledger has not.
+            recovered_head: That head's hash.
+
+        Raises:
+            LedgerError: if an entry cannot be written.
+        """
+        events = merge(missing) or (MechanismEvent(1.0, 0.0, 0),)
+        return tuple(
+            self._write(
+                lambda _entries: None,
+                kind="recovery",
+                run_id="",
+                round_number=0,
+                event=event,
+                plan_digest="",
+                placement="",
+                seeded_noise=False,
+                recovers=recovered_head if place == len(events) else "",
+            )
+            for place, event in enumerate(events, 1)
+        )
+
+    def signed_head(self, covers: str) -> Head:
+        """Return the ledger's head with what is spent, signed by the node: what a server is told.
+
+        Args:
+            covers: Hash of the last countersigned head that this ledger holds or has recovered;
+                empty if there is none.
+
+        Raises:
+            LedgerError: if the ledger cannot be read or trusted.
+        """
+        entries = self.entries()
+        head = Head(
+            merchant=self.merchant,
+            number=len(entries),
+            hash=entries[-1].hash if entries else GENESIS,
+            signer=self.signer,
+            spent=spent_events(entries),
+            covers=covers,
+        )
+        return head.signed(self._key.sign(head.message()))
+
     def _write(self, admit: Admission, *, event: MechanismEvent, **fields: Any) -> Entry:
-        with _sqlite(self.path) as connection:
+        with ledger_file(self.path) as connection:
             connection.execute("BEGIN IMMEDIATE")
             entries = self._read(connection)
             admit(entries)
@@ -241,7 +266,7 @@ class Ledger:
                 sample_rate=event.sample_rate,
                 noise_multiplier=event.noise_multiplier,
                 time=round(time.time(), 3),
-                signer=self._signer,
+                signer=self.signer,
                 prior=entries[-1].hash if entries else GENESIS,
                 **fields,
             )
@@ -261,7 +286,7 @@ class Ledger:
         Raises:
             LedgerError: if the ledger cannot be read or trusted.
         """
-        with _sqlite(self.path) as connection:
+        with ledger_file(self.path) as connection:
             connection.execute("BEGIN")
             return self._read(connection)
 
@@ -295,61 +320,8 @@ class Ledger:
         prior = self._checked[-1].hash if known else GENESIS
         checked = list(self._checked)
         for row in fresh:
-            entry = check_entry(row, len(checked) + 1, prior, self.merchant, self._signer)
+            entry = check_entry(row, len(checked) + 1, prior, self.merchant, self.signer)
             checked.append(entry)
             prior = entry.hash
         self._checked = tuple(checked)
         return self._checked
-
-
-def load_key(ledger_path: Path, *, create: bool) -> Ed25519PrivateKey:
-    """Return the node's signing key, which lies beside its ledger, for its owner only.
-
-    Args:
-        ledger_path: The ledger's file.
-        create: Whether to make a key where there is none: only for a ledger without entries.
-
-    Raises:
-        LedgerError: if there is no key and none may be made, or it is not one, or others can
-            read it.
-    """
-    path = key_path(ledger_path)
-    try:
-        if not path.exists() and create:
-            write_atomic(path, Ed25519PrivateKey.generate().private_bytes_raw(), mode=PRIVATE_MODE)
-        if path.stat().st_mode & 0o077:
-            raise LedgerError(f"The key {path} must be readable by its owner only.", field="key")
-        return Ed25519PrivateKey.from_private_bytes(path.read_bytes())
-    except FileNotFoundError:
-        raise LedgerError(
-            f"The ledger has entries, but its key {path} is missing.", field="key"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise LedgerError(f"The key {path} cannot be read: {error}.", field="key") from error
-
-
-def key_path(ledger_path: Path) -> Path:
-    """Return where a ledger's signing key lies."""
-    return ledger_path.with_name(f"{ledger_path.name}.key")
-
-
-@contextlib.contextmanager
-def _sqlite(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the file for one piece of work; what is not committed at the end is undone.
-
-    Raises:
-        LedgerError: for whatever SQLite or the disk refuses.
-    """
-    try:
-        if path.exists() and not path.stat().st_mode & 0o200:  # root could write: it may not
-            raise LedgerError(f"The ledger {path} is read-only.", field="ledger")
-        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-        try:
-            if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-                raise LedgerError("The ledger's disk does not support WAL.", field="ledger")
-            connection.execute("PRAGMA synchronous = FULL")
-            yield connection
-        finally:
-            connection.close()
-    except (sqlite3.Error, OSError) as error:
-        raise LedgerError(f"The ledger {path} failed: {error}.", field="ledger") from error
