@@ -94,7 +94,7 @@ def recommend(
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="A new folder for the node.")],
+    folder: Annotated[Path, typer.Option(help="A new folder for the node.")],
     invite: Annotated[Path, typer.Option(help="The operator's invite file.")],
     shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
 ) -> None:
@@ -115,7 +115,7 @@ def init(
 
 @app.command()
 def rotate(
-    folder: Annotated[Path, typer.Argument(help="The node's folder.")],
+    folder: Annotated[Path, typer.Option(help="The node's folder.")],
     done: Annotated[
         bool, typer.Option("--done", help="The operator has enrolled the new key: use it.")
     ] = False,

@@ -13,12 +13,12 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_Folder = Annotated[Path, typer.Argument(help="The server's folder.")]
+_Folder = Annotated[Path, typer.Option(help="The server's folder.")]
 
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="A new folder for the server.")],
+    folder: Annotated[Path, typer.Option(help="A new folder for the server.")],
     host: Annotated[
         list[str], typer.Option(help="A name or address of the server; repeat it. First: invites.")
     ],
@@ -35,7 +35,7 @@ def init(
 @app.command()
 def invite(
     folder: _Folder,
-    name: Annotated[str, typer.Argument(help="The merchant's name in the federation, public.")],
+    name: Annotated[str, typer.Option(help="The merchant's name in the federation, public.")],
     out: Annotated[Path | None, typer.Option(help="The file; else NAME.invite here.")] = None,
     days: Annotated[int, typer.Option(min=1, max=365, help="How long it is good.")] = 14,
 ) -> None:
@@ -58,7 +58,7 @@ def invite(
 
 @app.command()
 def enrol(
-    folder: _Folder, request: Annotated[Path, typer.Argument(help="The merchant's enrol.json.")]
+    folder: _Folder, request: Annotated[Path, typer.Option(help="The merchant's enrol.json.")]
 ) -> None:
     """Let a node in, or take its new key in the old one's place."""
     from common.enrolment import MAX_FILE_BYTES, Request
@@ -82,7 +82,7 @@ def enrol(
 
 @app.command()
 def revoke(
-    folder: _Folder, name: Annotated[str, typer.Argument(help="The merchant's name.")]
+    folder: _Folder, name: Annotated[str, typer.Option(help="The merchant's name.")]
 ) -> None:
     """Bar a node's key for ever."""
     from server.folder import ServerFolder
