@@ -11,6 +11,7 @@ from rich.text import Text
 
 from client.cli import app as client
 from common.errors import FedtailError
+from server.cli import app as server
 from simulations.cli import HELP as SIMULATE_HELP
 from simulations.cli import simulate
 
@@ -50,6 +51,7 @@ def fedtail(
 
 
 app.add_typer(client, name="client")
+app.add_typer(server, name="server")
 app.command(help=SIMULATE_HELP)(simulate)
 
 

@@ -123,3 +123,45 @@ def recommend(
         numbers = (f"{value:.2f}" for value in (one.score, one.from_shop, one.from_text))
         table.add_row(str(place), one.item.item_id, one.item.title, *numbers)
     Console().print(table)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Option(help="A new folder for the node.")],
+    invite: Annotated[Path, typer.Option(help="The operator's invite file.")],
+    shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+) -> None:
+    """Make the node's key and settings from an invite, and the request for the operator."""
+    from datetime import UTC, datetime
+
+    from client.provisioning import init_node, read_file
+    from common.enrolment import Invite
+    from common.release.signing import PublicKey
+
+    opened = Invite.from_bytes(read_file(invite, "invite"))
+    node = init_node(folder, opened, shop, datetime.now(UTC))
+    key = PublicKey.from_pem(opened.enrolment_key.encode())
+    print_ = Console().print
+    print_(f"Compare with the operator, by voice: {key.key_id[:32]}")
+    print_(f"Then send the operator {node.request}. It holds no secret.", soft_wrap=True)
+
+
+@app.command()
+def rotate(
+    folder: Annotated[Path, typer.Option(help="The node's folder.")],
+    done: Annotated[
+        bool, typer.Option("--done", help="The operator has enrolled the new key: use it.")
+    ] = False,
+) -> None:
+    """Ask for a new key; with --done, take it into use."""
+    from datetime import UTC, datetime
+
+    from client.provisioning import NodeFolder, finish_rotation, request_rotation
+
+    node = NodeFolder(folder)
+    if done:
+        finish_rotation(node)
+        Console().print("The node uses its new key from its next start on.")
+    else:
+        path = request_rotation(node, datetime.now(UTC))
+        Console().print(f"Send the operator {path}. Then: rotate --done", soft_wrap=True)

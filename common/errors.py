@@ -8,6 +8,7 @@
     │   ├── LedgerError      the ledger cannot be read, written or trusted
     │   └── PolicyError      the run asks for less privacy than the merchant's policy allows
     ├── ReleaseError         a release is incomplete, altered or signed by somebody else
+    ├── EnrolmentError       a key, certificate, invite or request is not to be trusted
     └── FederationError      a round cannot go on
         ├── QuorumError      too few merchants answered in time
         └── JournalError     the server's journal cannot be read, written or trusted
@@ -73,6 +74,12 @@ class ReleaseError(FedtailError):
     """A release is incomplete, altered or signed by somebody else."""
 
     code = "release"
+
+
+class EnrolmentError(FedtailError):
+    """A key, certificate, invite or request is not to be trusted."""
+
+    code = "enrolment"
 
 
 class FederationError(FedtailError):

@@ -139,7 +139,7 @@ def test_a_bad_request_ends_with_one_line_and_code_2(case, run, tmp_path, monkey
         ("simulate", "--nope"),
         ("simulate", "--rounds", "many"),
         ("client", "recommend"),
-        ("server",),
+        ("serve",),  # no such group
     ],
 )
 def test_a_command_line_that_cannot_be_read_ends_with_code_2(arguments, run):
