@@ -5,6 +5,7 @@ it to the node's work and encodes the answer. What the run needs later (basis, s
 kept in Flower's context, because a deployed node starts a new process for each message.
 """
 
+import dataclasses
 import functools
 import json
 import logging
@@ -14,7 +15,7 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from client.node import OpenNode, check_placement, open_node
-from common import wire
+from common import wire, wire_audit
 from common.errors import FederationError
 from common.privacy.plan import PrivacyPlan
 
@@ -51,8 +52,10 @@ def prepare(message: Message, context: Context) -> Message:
     """Keep the run's basis, settings and plan; encode the catalogue; tell the public facts."""
     request = wire.decode_prepare(message.content)
     settings, node = open_node(context)
-    check_placement(PrivacyPlan.from_json(request.plan), settings)
+    plan = PrivacyPlan.from_json(request.plan)
+    check_placement(plan, settings)
     prepared = node.prepare(request.basis, request.settings)
+    commitment = node.work.commitment(plan, context.run_id)
     context.state[_STATE] = ConfigRecord(
         {
             "basis": request.basis,
@@ -60,6 +63,7 @@ def prepare(message: Message, context: Context) -> Message:
             "plan": request.plan,
         }
     )
+    prepared = dataclasses.replace(prepared, lanes_commitment=commitment)
     return Message(wire.encode_prepared(prepared), reply_to=message)
 
 
@@ -88,6 +92,16 @@ def train(message: Message, context: Context) -> Message:
     # What leaves is what the server will check; a wrong round or size is found here first.
     wire.decode_update(reply, request.adapter.size, request.round_number, plan.digest)
     return Message(reply, reply_to=message)
+
+
+@app.query("audit")
+@guarded
+def audit(message: Message, context: Context) -> Message:
+    """Open the run's canary lanes, after its last round."""
+    node, _, plan = _prepared_node(context)
+    wire_audit.decode_audit_request(message.content, plan.digest)
+    record = node.work.opened_lanes(plan, context.run_id)
+    return Message(wire_audit.encode_audit(record, plan.digest), reply_to=message)
 
 
 def _prepared_node(context: Context) -> tuple[OpenNode, wire.Prepared, PrivacyPlan]:

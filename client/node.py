@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from common.adapter import AdapterState, AdapterUpdate
 from common.errors import PolicyError, SettingsError
 from common.files import sha256_hex
+from common.privacy.lanes import LaneRecord
 from common.privacy.plan import PrivacyPlan
 from common.wire import Prepared, Scalar
 
@@ -64,6 +65,12 @@ class NodeWork(Protocol):
         round_number: int,
     ) -> AdapterUpdate:
         """Charge the plan's round and return the protected update."""
+
+    def commitment(self, plan: PrivacyPlan, run_id: int) -> str:
+        """Return the commitment to the run's canary lanes; empty where it is not audited."""
+
+    def opened_lanes(self, plan: PrivacyPlan, run_id: int) -> LaneRecord | None:
+        """Open the run's canary lanes and return them; None where it is not audited."""
 
     def public_metrics(self) -> Mapping[str, float]:
         """Return numbers that may leave the node: a part of `common.wire.ALLOWED_METRICS`."""

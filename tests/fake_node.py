@@ -73,6 +73,12 @@ class FakeWork:
         vector = (adapter.flatten() - target + noise).astype(np.float32)
         return AdapterUpdate(vector, round_number, plan.digest)
 
+    def commitment(self, plan, run_id):
+        return ""
+
+    def opened_lanes(self, plan, run_id):
+        return None
+
     def public_metrics(self):
         return self.metrics
 
