@@ -10,7 +10,13 @@ from shops import make_plan
 
 from common.errors import PrivacyError
 from common.privacy.clipping import clip_and_sum
-from common.privacy.lanes import LANE_NORM, LaneRecord, start_record
+from common.privacy.lanes import (
+    LANE_NORM,
+    LaneRecord,
+    pack_records,
+    start_record,
+    unpack_records,
+)
 from common.privacy.ledger import Ledger
 from common.privacy.noise import NoiseSource, protect
 from common.privacy.sampling import poisson_sample
@@ -184,3 +190,14 @@ def test_what_is_no_record_is_refused(content):
 def test_a_record_that_does_not_fit_itself_cannot_be_made(change):
     with pytest.raises(PrivacyError):
         dataclasses.replace(make_record(), **change)
+
+
+def test_several_records_are_one_file():
+    records = [make_record(seed) for seed in (1, 2)]
+    records[1] = dataclasses.replace(records[1], merchant="birch")
+    found = unpack_records(pack_records(reversed(records)))
+    assert list(found) == ["ash", "birch"]
+    assert [one.to_bytes() for one in found.values()] == [one.to_bytes() for one in records]
+    for wrong in (b"", pack_records(records).replace(b'"birch":', b'"elder":', 1)):
+        with pytest.raises(PrivacyError):
+            unpack_records(wrong)

@@ -9,6 +9,7 @@ allows has found a bug (`common.privacy.auditing` does the sums).
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,30 @@ class LaneRecord:
         if not same:
             raise PrivacyError("The record of lanes is not in its own form.", field="lanes")
         return record
+
+
+def pack_records(records: Iterable[LaneRecord]) -> bytes:
+    """Return several merchants' records as one safetensors file, each by its merchant's name."""
+    tensors = {one.merchant: np.frombuffer(one.to_bytes(), np.uint8) for one in records}
+    return save_tensors(dict(sorted(tensors.items())))
+
+
+def unpack_records(content: bytes) -> dict[str, LaneRecord]:
+    """Read `pack_records`.
+
+    Raises:
+        PrivacyError: if it is not such a file, or a record in it is not one.
+    """
+    try:
+        tensors = load_tensors(content)
+    except (SafetensorError, ValueError) as error:
+        raise PrivacyError("The file of lanes is not readable.", field="lanes") from error
+    records = {
+        name: LaneRecord.from_bytes(tensor.tobytes()) for name, tensor in sorted(tensors.items())
+    }
+    if any(name != one.merchant for name, one in records.items()):
+        raise PrivacyError("A record of lanes stands under another name.", field="lanes")
+    return records
 
 
 def _facts(content: bytes) -> dict[str, Any]:
