@@ -79,6 +79,16 @@ class PrivateTrainer:
             torch.zeros(items) if popularity is None else torch.from_numpy(np.log(popularity))
         )
 
+    def start_at(self, adapter: AdapterState) -> None:
+        """Put the tower at `adapter`."""
+        # A copy: arrays that came in a message are read-only, which torch warns of.
+        self._tower.load_adapter(adapter.with_vector(adapter.flatten()))
+
+    def shoppers_with_history(self) -> NDArray[np.int64]:
+        """Return the indices of the shoppers who bought anything."""
+        everybody = np.arange(len(self._merchant.examples))
+        return everybody[self._merchant.examples.history_bound(everybody) > 0]
+
     def private_round(
         self,
         adapter: AdapterState,

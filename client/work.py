@@ -14,6 +14,7 @@ from client.examples import ShopperExamples
 from client.interactions import Interactions
 from client.node import NodeSettings
 from client.policy import Policy
+from client.preflight import check_once
 from client.training import Merchant, PrivateTrainer
 from common.adapter import AdapterState, AdapterUpdate
 from common.encoder.basis import PublicBasis
@@ -53,6 +54,7 @@ class MerchantWork:
         self._lanes = LaneBook(node.state, node.merchant)
         self._settings: RunSettings | None = None
         self._trainer: PrivateTrainer | None = None
+        self._model = ""
 
     def prepare(self, basis: bytes, settings: Mapping[str, Scalar]) -> Prepared:
         """Encode the catalogue, or find it encoded on disk, and return the public facts.
@@ -65,6 +67,7 @@ class MerchantWork:
         encoded = encode_catalogue(
             self._data.catalogue, PublicBasis.from_bytes(basis), self._settings, self._node.cache
         )
+        self._model = sha256_hex(basis + repr(sorted(self._settings.to_flat().items())).encode())
         merchant = Merchant(
             examples=ShopperExamples(self._data.interactions, self._settings),
             tokens=encoded.tokens,
@@ -102,13 +105,15 @@ class MerchantWork:
 
         Raises:
             BudgetError, PolicyError, LedgerError: nothing is charged or trained then.
+            PrivacyError: the same, if one shopper moves this model by more than C.
             FederationError: if the node is not prepared.
         """
         if self._trainer is None or self._settings is None:
             raise FederationError("The node is not prepared for this run.", field="prepare")
+        self._trainer.set_popularity(popularity)
+        self._check_model(self._trainer, adapter, plan)
         lanes = self._lanes.to_train(plan, run_id, *self._audit())
         charge = self._charge(plan, run_id, round_number, "train")
-        self._trainer.set_popularity(popularity)
         stream = int(sha256_hex(self._node.merchant.encode())[:12], 16)
         vector, lanes = self._trainer.private_round(
             adapter,
@@ -140,6 +145,18 @@ class MerchantWork:
             PrivacyError: if the record on disk is not one.
         """
         return self._lanes.open(plan, run_id, *self._audit())
+
+    def _check_model(
+        self, trainer: PrivateTrainer, adapter: AdapterState, plan: PrivacyPlan
+    ) -> None:
+        """Replay a step with and without a shopper before the first round of a model on this data.
+
+        Raises:
+            PrivacyError: as `check_once`.
+        """
+        parts = (self._model, self._ledger.dataset, plan.max_grad_norm)
+        key = sha256_hex(repr(parts).encode())
+        check_once(self._node.state, key, trainer, adapter, plan)
 
     def _audit(self) -> tuple[int, int | None]:
         """Return how many lanes the run has, and the seed of their bits in a test run."""
