@@ -7,7 +7,7 @@ goes on with the bits it has committed to. Until it is opened it is for its owne
 import re
 from pathlib import Path
 
-from common.files import PRIVATE_MODE, write_atomic
+from common.files import PRIVATE_MODE, sha256_hex, write_atomic
 from common.privacy.lanes import LaneRecord, start_record
 from common.privacy.noise import NoiseSource
 from common.privacy.plan import PrivacyPlan
@@ -74,9 +74,12 @@ class LaneBook:
         return record
 
     def save(self, record: LaneRecord) -> None:
-        """Put the run's latest record on disk, in the place of what it grew from."""
+        """Put the run's latest record on disk, in the place of what it grew from.
+
+        A power cut may cost the last step, which is then charged and not audited.
+        """
         path = self._paths(int(record.run_id))[-1]
-        write_atomic(path, record.to_bytes(), mode=PRIVATE_MODE)
+        write_atomic(path, record.to_bytes(), mode=PRIVATE_MODE, sync_name=record.opened)
 
     def _start(self, plan: PrivacyPlan, run_id: int, lanes: int, seed: int | None) -> LaneRecord:
         number = len(self._paths(run_id)) + 1
@@ -95,7 +98,7 @@ class LaneBook:
         if not paths:
             return None
         record = LaneRecord.from_bytes(paths[-1].read_bytes())
-        return record if record.plan == plan.to_json() else None
+        return record if sha256_hex(record.plan.encode()) == plan.digest else None
 
     def _paths(self, run_id: int) -> list[Path]:
         """Return the run's files, oldest first."""
