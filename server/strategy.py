@@ -148,8 +148,7 @@ class FedtailStrategy(Strategy):
                 field="rounds",
             )
         self.summary()
-        exchange = Exchange(grid)
-        result = Result()
+        exchange, result = Exchange(grid), Result()
         try:
             with contextlib.ExitStack() as stack:
                 self._open_journal(stack, exchange)
@@ -157,12 +156,11 @@ class FedtailStrategy(Strategy):
                     record = self._round(exchange, number)
                     if self._on_round is not None:
                         self._on_round(record)
-                    if evaluate_fn is not None:
-                        shown = evaluate_fn(number, wire.adapter_record(self.state.adapter))
-                        if shown is not None:
-                            result.evaluate_metrics_serverapp[number] = shown
-                if self.state.round_number == self.setup.plan.rounds:
-                    self._audit(exchange)
+                    arrays = wire.adapter_record(self.state.adapter)
+                    shown = None if evaluate_fn is None else evaluate_fn(number, arrays)
+                    if shown is not None:
+                        result.evaluate_metrics_serverapp[number] = shown
+                self._audit(exchange)
                 self._desk.deliver(exchange, {n: one.merchant for n, one in self._present.items()})
         except KeyboardInterrupt:
             logger.warning("Stopped after round %d of %d.", self.state.round_number, last)
@@ -267,13 +265,13 @@ class FedtailStrategy(Strategy):
 
     # --------------------------------------------------------------- pieces
     def _audit(self, exchange: Exchange) -> None:
-        """Ask every node that is there to open its canary lanes, if the run has any.
+        """After the last round, ask every node there to open its canary lanes, if there are any.
 
         Raises:
             QuorumError: if too few nodes are there.
         """
-        plan = self.setup.plan
-        if plan.placement == "local" and self.setup.settings.get("audit_lanes", 0):
+        plan, lanes = self.setup.plan, self.setup.settings.get("audit_lanes", 0)
+        if self.state.round_number == plan.rounds and plan.placement == "local" and lanes:
             self._present = self._cohort.assemble(exchange, self.setup.quorum)
             self.audits = open_lanes(exchange, self._present, plan, self._timeout)
 
@@ -286,9 +284,8 @@ class FedtailStrategy(Strategy):
             merchant = self._present[node].merchant
             try:
                 self._desk.take(merchant, reply.content)
-                update, metrics = wire.decode_update(
-                    reply.content, adapter.size, number, plan.digest
-                )
+                content, size = reply.content, adapter.size
+                update, metrics = wire.decode_update(content, size, number, plan.digest)
             except FederationError as error:
                 logger.warning("Round %d: node %d sent %s", number, node, error.public())
                 continue
