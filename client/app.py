@@ -5,6 +5,7 @@ it to the node's work and encodes the answer. What the run needs later (basis, s
 kept in Flower's context, because a deployed node starts a new process for each message.
 """
 
+import dataclasses
 import functools
 import json
 import logging
@@ -14,7 +15,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.node import OpenNode, check_placement, open_node
-from common import wire
+from common import wire, wire_audit
 from common.errors import FederationError
 from common.privacy.plan import PrivacyPlan
 from common.wire_heads import JournalNote, read_note, with_head
@@ -52,9 +53,11 @@ def prepare(message: Message, context: Context) -> Message:
     """Keep the run's basis, settings and plan; encode the catalogue; tell the public facts."""
     request = wire.decode_prepare(message.content)
     settings, node = open_node(context)
-    check_placement(PrivacyPlan.from_json(request.plan), settings)
+    plan = PrivacyPlan.from_json(request.plan)
+    check_placement(plan, settings)
     note = read_note(message.content)
     prepared = node.prepare(request.basis, request.settings)
+    commitment = node.work.commitment(plan, context.run_id)
     context.state[_STATE] = ConfigRecord(
         {
             "basis": request.basis,
@@ -62,6 +65,7 @@ def prepare(message: Message, context: Context) -> Message:
             "plan": request.plan,
         }
     )
+    prepared = dataclasses.replace(prepared, lanes_commitment=commitment)
     return Message(_headed(wire.encode_prepared(prepared), node, note), reply_to=message)
 
 
@@ -109,6 +113,16 @@ def train(message: Message, context: Context) -> Message:
 def _headed(content: RecordDict, node: OpenNode, note: JournalNote | None) -> RecordDict:
     """Add the ledger's head to a reply, if the request named a journal."""
     return content if note is None else with_head(content, node.work.head(note.journal))
+
+
+@app.query("audit")
+@guarded
+def audit(message: Message, context: Context) -> Message:
+    """Open the run's canary lanes, after its last round."""
+    node, _, plan = _prepared_node(context)
+    wire_audit.decode_audit_request(message.content, plan.digest)
+    record = node.work.opened_lanes(plan, context.run_id)
+    return Message(wire_audit.encode_audit(record, plan.digest), reply_to=message)
 
 
 def _prepared_node(context: Context) -> tuple[OpenNode, wire.Prepared, PrivacyPlan]:

@@ -21,6 +21,7 @@ from common.adapter import AdapterState, AdapterUpdate
 from common.errors import PolicyError, SettingsError
 from common.files import sha256_hex
 from common.privacy.heads import Head
+from common.privacy.lanes import LaneRecord
 from common.privacy.plan import PrivacyPlan
 from common.wire import Prepared, Scalar
 from common.wire_heads import JournalNote
@@ -72,6 +73,12 @@ class NodeWork(Protocol):
 
     def head(self, journal: str) -> Head:
         """Return the ledger's head, signed, as it builds on this journal's last receipt."""
+
+    def commitment(self, plan: PrivacyPlan, run_id: int) -> str:
+        """Return the commitment to the run's canary lanes; empty where it is not audited."""
+
+    def opened_lanes(self, plan: PrivacyPlan, run_id: int) -> LaneRecord | None:
+        """Open the run's canary lanes and return them; None where it is not audited."""
 
     def public_metrics(self) -> Mapping[str, float]:
         """Return numbers that may leave the node: a part of `common.wire.ALLOWED_METRICS`."""

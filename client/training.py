@@ -22,8 +22,9 @@ from common.adapter import AdapterState
 from common.encoder.tower import ItemTokens, Tower
 from common.errors import FederationError
 from common.privacy.clipping import ClippedSum, clip_and_sum
+from common.privacy.lanes import LaneRecord
 from common.privacy.ledger import Charge
-from common.privacy.noise import NoiseSource, protect
+from common.privacy.noise import NoiseSource, ProtectedSum, protect
 from common.privacy.plan import PrivacyPlan
 from common.privacy.sampling import poisson_sample
 from common.settings import RunSettings
@@ -83,14 +84,25 @@ class PrivateTrainer:
             torch.zeros(items) if popularity is None else torch.from_numpy(np.log(popularity))
         )
 
+    def start_at(self, adapter: AdapterState) -> None:
+        """Put the tower at `adapter`."""
+        # A copy: arrays that came in a message are read-only, which torch warns of.
+        self._tower.load_adapter(adapter.with_vector(adapter.flatten()))
+
+    def shoppers_with_history(self) -> NDArray[np.int64]:
+        """Return the indices of the shoppers who bought anything."""
+        everybody = np.arange(len(self._merchant.examples))
+        return everybody[self._merchant.examples.history_bound(everybody) > 0]
+
     def private_round(
         self,
         adapter: AdapterState,
         charge: Charge,
         noise: NoiseSource,
         rng: np.random.Generator,
-    ) -> NDArray[np.float32]:
-        """Take the charge's private steps from `adapter` and return the update [d].
+        lanes: LaneRecord | None = None,
+    ) -> tuple[NDArray[np.float32], LaneRecord | None]:
+        """Take the charge's private steps from `adapter`; return the update [d] and the lanes.
 
         With one step a round the update is the noised clipped sum over the plan's divisor. With
         more, the node steps on each of them itself, and the update is their sum: where the node
@@ -101,6 +113,8 @@ class PrivateTrainer:
             charge: Pays for the round, entry on disk.
             noise: Also flips the sampling coins.
             rng: Cuts examples and draws negatives: neither needs to be secret.
+            lanes: The run's canary lanes; what they show in these steps is added to what is
+                returned. They change nothing in the update.
 
         Raises:
             PrivacyError: as `protect`.
@@ -115,14 +129,33 @@ class PrivateTrainer:
         vector = adapter.flatten().astype(np.float64)
         for _ in range(charge.plan.steps_per_round):
             self._tower.load_adapter(adapter.with_vector(vector.astype(np.float32)))
-            clipped = self.clipped_sum(self._sampled(charge.plan, noise), charge.plan, rng)
-            gradient = self._unframed(protect(clipped, charge, noise).averaged())
+            protected = self._step(charge, noise, rng, lanes)
+            if lanes is not None:
+                lanes = lanes.observed(
+                    protected.round_number, protected.lanes, charge.plan.max_grad_norm
+                )
+            gradient = self._unframed(protected.averaged())
             moved += gradient
             vector -= self._settings.local_learning_rate * gradient
-        return moved.astype(np.float32)
+        return moved.astype(np.float32), lanes
 
-    def _sampled(self, plan: PrivacyPlan, noise: NoiseSource) -> NDArray[np.int64]:
-        return np.flatnonzero(poisson_sample(plan, len(self._merchant.examples), noise))
+    def _step(
+        self,
+        charge: Charge,
+        noise: NoiseSource,
+        rng: np.random.Generator,
+        lanes: LaneRecord | None,
+    ) -> ProtectedSum:
+        """Sample, clip, sum and noise the shoppers and, with them, the lanes' virtual ones."""
+        plan, shoppers = charge.plan, len(self._merchant.examples)
+        sampled = poisson_sample(plan, shoppers, noise, 0 if lanes is None else len(lanes.bits))
+        clipped = self.clipped_sum(np.flatnonzero(sampled[:shoppers]), plan, rng)
+        if lanes is not None:
+            virtual = lanes.included(sampled[shoppers:], plan.max_grad_norm)
+            clipped = clipped.with_lanes(
+                clip_and_sum(virtual, plan.max_grad_norm, margin=ROUNDING_MARGIN)
+            )
+        return protect(clipped, charge, noise)
 
     def clipped_sum(
         self, shoppers: NDArray[np.integer], plan: PrivacyPlan, rng: np.random.Generator

@@ -7,12 +7,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 
+from client.audits import LaneBook
 from client.budget import charge_round, open_ledger
 from client.dataset import load_merchant_data
 from client.examples import ShopperExamples
 from client.interactions import Interactions
 from client.node import NodeSettings
 from client.policy import Policy
+from client.preflight import check_once
 from client.receipts import accept, covered
 from client.training import Merchant, PrivateTrainer
 from common.adapter import AdapterState, AdapterUpdate
@@ -22,6 +24,7 @@ from common.errors import FederationError
 from common.files import sha256_hex
 from common.privacy.clipping import ClippedSum, clip_and_sum
 from common.privacy.heads import Head
+from common.privacy.lanes import LaneRecord
 from common.privacy.ledger import Charge
 from common.privacy.noise import NoiseSource, protect
 from common.privacy.plan import EventKind, PrivacyPlan
@@ -51,8 +54,10 @@ class MerchantWork:
         self._ledger = open_ledger(
             node.state / LEDGER_FILE, node.merchant, self._data.interactions, self._data.catalogue
         )
+        self._lanes = LaneBook(node.state, node.merchant)
         self._settings: RunSettings | None = None
         self._trainer: PrivateTrainer | None = None
+        self._model = ""
 
     def prepare(self, basis: bytes, settings: Mapping[str, Scalar]) -> Prepared:
         """Encode the catalogue, or find it encoded on disk, and return the public facts.
@@ -65,6 +70,7 @@ class MerchantWork:
         encoded = encode_catalogue(
             self._data.catalogue, PublicBasis.from_bytes(basis), self._settings, self._node.cache
         )
+        self._model = sha256_hex(basis + repr(sorted(self._settings.to_flat().items())).encode())
         merchant = Merchant(
             examples=ShopperExamples(self._data.interactions, self._settings),
             tokens=encoded.tokens,
@@ -102,19 +108,25 @@ class MerchantWork:
 
         Raises:
             BudgetError, PolicyError, LedgerError: nothing is charged or trained then.
+            PrivacyError: the same, if one shopper moves this model by more than C.
             FederationError: if the node is not prepared.
         """
         if self._trainer is None or self._settings is None:
             raise FederationError("The node is not prepared for this run.", field="prepare")
-        charge = self._charge(plan, run_id, round_number, "train")
         self._trainer.set_popularity(popularity)
+        self._check_model(self._trainer, adapter, plan)
+        lanes = self._lanes.to_train(plan, run_id, *self._audit())
+        charge = self._charge(plan, run_id, round_number, "train")
         stream = int(sha256_hex(self._node.merchant.encode())[:12], 16)
-        vector = self._trainer.private_round(
+        vector, lanes = self._trainer.private_round(
             adapter,
             charge,
             self._noise(round_number, "train"),
             np.random.default_rng((self._settings.seed, round_number, stream)),
+            lanes,
         )
+        if lanes is not None:
+            self._lanes.save(lanes)  # before the update leaves: what was sent is on record
         return AdapterUpdate(vector, round_number, plan.digest)
 
     def accept(self, note: JournalNote | None) -> None:
@@ -132,6 +144,45 @@ class MerchantWork:
             LedgerError: if the ledger cannot be trusted, or lacks what was countersigned.
         """
         return self._ledger.signed_head(covered(self._ledger, journal))
+
+    def commitment(self, plan: PrivacyPlan, run_id: int) -> str:
+        """Return the commitment to the run's canary lanes; empty where it is not audited.
+
+        Raises:
+            PrivacyError: if the record on disk is not one.
+        """
+        record = self._lanes.current(plan, run_id, *self._audit())
+        return "" if record is None else record.commitment
+
+    def opened_lanes(self, plan: PrivacyPlan, run_id: int) -> LaneRecord | None:
+        """Open the run's canary lanes for good and return them; None where it is not audited.
+
+        What is opened is virtual shoppers and the noise on them. It has no part in the noise or
+        the coins of a real one, which come from another stream.
+
+        Raises:
+            PrivacyError: if the record on disk is not one.
+        """
+        return self._lanes.open(plan, run_id, *self._audit())
+
+    def _check_model(
+        self, trainer: PrivateTrainer, adapter: AdapterState, plan: PrivacyPlan
+    ) -> None:
+        """Replay a step with and without a shopper before the first round of a model on this data.
+
+        Raises:
+            PrivacyError: as `check_once`.
+        """
+        parts = (self._model, self._ledger.dataset, plan.max_grad_norm)
+        key = sha256_hex(repr(parts).encode())
+        check_once(self._node.state, key, trainer, adapter, plan)
+
+    def _audit(self) -> tuple[int, int | None]:
+        """Return how many lanes the run has, and the seed of their bits in a test run."""
+        if self._settings is None:
+            return 0, None
+        seed = self._settings.seed if self._settings.seeded_noise else None
+        return self._settings.audit_lanes, seed
 
     def public_metrics(self) -> Mapping[str, float]:
         """Return no metric: what the server needs it computes from the plan."""

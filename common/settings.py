@@ -48,6 +48,9 @@ class RunSettings(BaseModel):
     popularity_share: float = Field(
         0.05, ge=0, lt=1, description="Share of the budget for the popularity histogram."
     )
+    audit_lanes: int = Field(
+        512, ge=0, le=65_536, description="Canary lanes of the audit in each run; 0 turns it off."
+    )
     steps_per_round: int = Field(1, ge=1, le=1000, description="Private steps in a round.")
     local_learning_rate: float = Field(
         0.01, gt=0, le=100, description="Step size between the private steps of one round."

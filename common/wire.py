@@ -1,10 +1,11 @@
 """Our types to and from Flower's records, checked on both sides.
 
-Three requests go from the coordinator to a node, and three replies come back:
+Four requests go from the coordinator to a node, and four replies come back:
 
-    prepare     basis, settings, plan      ->  merchant, catalogue digest, text keys
+    prepare     basis, settings, plan      ->  merchant, catalogue digest, text keys, commitment
     popularity  (nothing but the plan)     ->  noised counts by item
     train       adapter, popularity        ->  the node's update
+    audit       (nothing but the plan)     ->  the run's canary lanes (`common.wire_audit`)
 
 Each message names the privacy plan by its digest and is refused by a reader who holds another.
 Metrics leave a node only if ALLOWED_METRICS names them, and errors only as a code and a field.
@@ -25,7 +26,7 @@ from common.adapter import AdapterState, AdapterUpdate
 from common.errors import FederationError, FedtailError
 from common.files import sha256_hex
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 ERROR_CODE = 100  # Flower's own error codes end below this
 PREPARE = "query.prepare"
 POPULARITY = "query.popularity"
@@ -52,11 +53,13 @@ class Prepared:
         merchant: The node's name, unique in a federation; updates are summed in its order.
         catalogue_digest: SHA-256 of the catalogue.
         text_keys: uint64 [items], equal between merchants exactly when the items' texts are.
+        lanes_commitment: To the run's canary lanes (`LaneRecord.commitment`); empty without them.
     """
 
     merchant: str
     catalogue_digest: str
     text_keys: NDArray[np.uint64]
+    lanes_commitment: str = ""
 
     @property
     def items(self) -> int:
@@ -134,6 +137,8 @@ def encode_prepared(prepared: Prepared) -> RecordDict:
     facts = ConfigRecord(
         {"merchant": prepared.merchant, "catalogue_digest": prepared.catalogue_digest}
     )
+    if prepared.lanes_commitment:  # Flower cannot count the bytes of an empty text
+        facts["lanes_commitment"] = prepared.lanes_commitment
     keys = _array(prepared.text_keys, np.uint64, "text_keys")
     return RecordDict({"facts": facts, "keys": ArrayRecord({"text_keys": keys})})
 
@@ -149,7 +154,8 @@ def decode_prepared(content: RecordDict) -> Prepared:
     merchant = _value(facts, "merchant", str)
     if not merchant or not keys.size:
         raise FederationError("A node named no merchant or no item.", field="facts")
-    return Prepared(merchant, _value(facts, "catalogue_digest", str), keys)
+    commitment = _value(facts, "lanes_commitment", str) if "lanes_commitment" in facts else ""
+    return Prepared(merchant, _value(facts, "catalogue_digest", str), keys, commitment)
 
 
 # --------------------------------------------------------------- popularity

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from common import wire
 from common.adapter import AdapterState
 from common.errors import FederationError, QuorumError
+from common.privacy.lanes import LaneRecord
 from common.privacy.plan import PrivacyPlan
 from server.aggregation import Popularity, mean_update, pool_popularity
+from server.audits import open_lanes
 from server.checkpoint import (
     Checkpoint,
     RoundRecord,
@@ -77,6 +79,7 @@ class FedtailStrategy(Strategy):
     Attributes:
         state: The run after its last finished round.
         metrics: The allowed metrics each merchant sent last, by merchant.
+        audits: Canary lanes, by merchant, of those that opened them after the last round.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class FedtailStrategy(Strategy):
         self.setup = setup
         self.state = self._restore()
         self.metrics: dict[str, dict[str, float]] = {}
+        self.audits: dict[str, LaneRecord] = {}
         self._on_round = on_round
         self._epsilon = epsilon
         self._cohort = Cohort(
@@ -144,8 +148,7 @@ class FedtailStrategy(Strategy):
                 field="rounds",
             )
         self.summary()
-        exchange = Exchange(grid)
-        result = Result()
+        exchange, result = Exchange(grid), Result()
         try:
             with contextlib.ExitStack() as stack:
                 self._open_journal(stack, exchange)
@@ -153,10 +156,11 @@ class FedtailStrategy(Strategy):
                     record = self._round(exchange, number)
                     if self._on_round is not None:
                         self._on_round(record)
-                    if evaluate_fn is not None:
-                        shown = evaluate_fn(number, wire.adapter_record(self.state.adapter))
-                        if shown is not None:
-                            result.evaluate_metrics_serverapp[number] = shown
+                    arrays = wire.adapter_record(self.state.adapter)
+                    shown = None if evaluate_fn is None else evaluate_fn(number, arrays)
+                    if shown is not None:
+                        result.evaluate_metrics_serverapp[number] = shown
+                self._audit(exchange)
                 self._desk.deliver(exchange, {n: one.merchant for n, one in self._present.items()})
         except KeyboardInterrupt:
             logger.warning("Stopped after round %d of %d.", self.state.round_number, last)
@@ -260,6 +264,17 @@ class FedtailStrategy(Strategy):
         )
 
     # --------------------------------------------------------------- pieces
+    def _audit(self, exchange: Exchange) -> None:
+        """After the last round, ask every node there to open its canary lanes, if there are any.
+
+        Raises:
+            QuorumError: if too few nodes are there.
+        """
+        plan, lanes = self.setup.plan, self.setup.settings.get("audit_lanes", 0)
+        if self.state.round_number == plan.rounds and plan.placement == "local" and lanes:
+            self._present = self._cohort.assemble(exchange, self.setup.quorum)
+            self.audits = open_lanes(exchange, self._present, plan, self._timeout)
+
     def _step(self, number: int, replies: Iterable[Message]) -> Step:
         """Return what a step on the usable replies gives; a reply that does not check is left."""
         adapter, plan = self.state.adapter, self.setup.plan
@@ -269,9 +284,8 @@ class FedtailStrategy(Strategy):
             merchant = self._present[node].merchant
             try:
                 self._desk.take(merchant, reply.content)
-                update, metrics = wire.decode_update(
-                    reply.content, adapter.size, number, plan.digest
-                )
+                content, size = reply.content, adapter.size
+                update, metrics = wire.decode_update(content, size, number, plan.digest)
             except FederationError as error:
                 logger.warning("Round %d: node %d sent %s", number, node, error.public())
                 continue

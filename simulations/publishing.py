@@ -9,19 +9,25 @@ from pathlib import Path
 from common.encoder.encoding import cached_base_model
 from common.encoder.packaging import model_files
 from common.encoder.placement import Placement
+from common.errors import ReleaseError
 from common.privacy.accounting import AccountantReport
+from common.privacy.auditing import audit_lanes
+from common.privacy.lanes import LaneRecord, pack_records
 from common.privacy.plan import PrivacyPlan
 from common.privacy.statement import UNIT, privacy_statement
 from common.release.manifest import (
+    LANES_FILE,
     STATEMENT_FILE,
     Accountants,
     AdapterRecord,
+    AuditedBound,
     BaseModelRecord,
     Claims,
     Manifest,
     MerchantPrivacy,
     MetricsRecord,
     PrivacyRecord,
+    check_audits,
 )
 from common.release.signing import SigningKey, build_release
 from common.settings import RunSettings
@@ -41,8 +47,10 @@ def operator_key(folder: Path) -> SigningKey:
     return key
 
 
-def merchant_privacy(plan: PrivacyPlan, spent: AccountantReport) -> MerchantPrivacy:
-    """Return the record of what one merchant's ledger holds."""
+def merchant_privacy(
+    plan: PrivacyPlan, spent: AccountantReport, lanes: LaneRecord | None = None
+) -> MerchantPrivacy:
+    """Return the record of what one merchant's ledger holds and its opened lanes prove."""
     promised = plan.placement != "none"
     accountants = Accountants()  # without noise there is no finite number to state
     if promised:
@@ -55,6 +63,19 @@ def merchant_privacy(plan: PrivacyPlan, spent: AccountantReport) -> MerchantPriv
         sample_rate=plan.sample_rate,
         steps=plan.steps,
         max_grad_norm=plan.max_grad_norm,
+        audit=None if lanes is None else audited_bound(lanes, plan.delta),
+    )
+
+
+def audited_bound(lanes: LaneRecord, delta: float) -> AuditedBound:
+    """Return what one merchant's opened lanes prove at `delta`."""
+    bound = audit_lanes(lanes, delta)
+    return AuditedBound(
+        epsilon=bound.epsilon,
+        one_run=bound.one_run,
+        lanes=bound.lanes,
+        steps=bound.steps,
+        commitment=lanes.commitment,
     )
 
 
@@ -72,11 +93,18 @@ def publish(
     """Write the signed release folder under `folder`, in the place of an older one.
 
     Raises:
-        ReleaseError: if the parts do not fit each other.
+        ReleaseError: if the parts do not fit each other, or the audit of a merchant disproves
+            its claim. Nothing is written then.
     """
+    try:
+        check_audits(privacy)
+    except ValueError as error:
+        raise ReleaseError(f"No release: {error}.", field="audit") from error
     model = cached_base_model(settings.base_model)
     statement = privacy_statement(run.plan, privacy, len(shops), settings.seeded_noise)
     files = model_files(run.adapter, run.basis, settings, model)
+    if run.audits:
+        files = {**files, LANES_FILE: pack_records(run.audits.values())}
     now = datetime.now(UTC)
     claims = Claims(
         version=now.strftime("%Y.%m.%d.") + str(now.hour * 3600 + now.minute * 60 + now.second),

@@ -1,6 +1,6 @@
 """Run a federation's folder in this process: the deployed app, without Flower's processes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from client.node import close_nodes, merchant_folders
 from common.adapter import AdapterState
 from common.encoder.basis import PublicBasis
 from common.privacy.accounting import AccountantReport, account
+from common.privacy.lanes import LaneRecord
 from common.privacy.plan import PrivacyPlan
 from common.settings import RunSettings
 from common.wire import Scalar
@@ -27,12 +28,14 @@ class FinishedRun:
         basis: The frozen tensors beside it.
         plan: The privacy plan it ran under.
         history: One record a round, those before a stop included.
+        audits: Opened canary lanes, by the merchant's folder name.
     """
 
     adapter: AdapterState
     basis: PublicBasis
     plan: PrivacyPlan
     history: tuple[RoundRecord, ...]
+    audits: Mapping[str, LaneRecord]
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def run_federation(
         strategy.start(grid)
     finally:
         close_nodes()
-    return FinishedRun(strategy.state.adapter, basis, setup.plan, strategy.history)
+    return FinishedRun(strategy.state.adapter, basis, setup.plan, strategy.history, strategy.audits)
 
 
 def epsilon_after(plan: PrivacyPlan, rounds: int) -> AccountantReport:

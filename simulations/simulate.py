@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from client.dataset import MerchantData
+from client.node import merchant_folders
 from client.ranking import FusedRanker
 from common.adapter import AdapterState
 from common.encoder.basis import PublicBasis
@@ -189,7 +190,11 @@ class Simulation:
     ) -> Results:
         options, shops = self.options, [judge.shop for judge in judges]
         spent = spent_by_merchant(shops, options.out / "merchants", run.plan.delta)
-        privacy = {name: merchant_privacy(run.plan, one) for name, one in spent.items()}
+        places = merchant_folders(options.out / "merchants")
+        privacy = {
+            name: merchant_privacy(run.plan, one, run.audits.get(place.name))
+            for (name, one), place in zip(spent.items(), places, strict=True)
+        }
         metrics = pooled_metrics(cards)
         environment = read_environment(commit())
         manifest = publish(

@@ -47,22 +47,24 @@ def comparison_table(results: Results) -> Table:
 
 
 def privacy_table(results: Results) -> Table:
-    """Return what each merchant's shoppers were charged, and how each accountant counts it."""
+    """Return what each merchant's shoppers were charged, by each accountant, and the audit."""
     table = Table(
         title=f"Privacy: {results.privacy.unit}; noise {results.privacy.placement}",
-        caption="pld and prv should agree; the ledger gates on rdp, the looser bound.",
+        caption="pld and prv should agree; the ledger gates on rdp, the looser bound. audit: what "
+        "canary lanes prove (95%) was spent at least; above ε it is an alarm.",
         box=SIMPLE_HEAD,
         collapse_padding=True,
         pad_edge=False,
     )
     table.add_column("merchant")
-    for heading in ("ε", "δ", *_ACCOUNTANTS, "σ", "q", "steps"):
+    for heading in ("ε", "audit", "δ", *_ACCOUNTANTS, "σ", "q", "steps"):
         table.add_column(heading, justify="right")
     for name, one in results.privacy.merchants.items():
         counted = [getattr(one.accountants, accountant) for accountant in _ACCOUNTANTS]
         table.add_row(
             Text(name),
             Text("none" if one.epsilon is None else f"{one.epsilon:.2f}", style="bold"),
+            "none" if one.audit is None else f"≥ {one.audit.epsilon:.2f}",
             "none" if one.delta is None else f"{one.delta:.1e}",
             *("" if value is None else f"{value:.2f}" for value in counted),
             f"{one.noise_multiplier:.2f}",

@@ -91,6 +91,12 @@ class FakeWork:
         head = replace(head, signer=key.public_key().public_bytes_raw().hex())
         return head.signed(key.sign(head.message()))
 
+    def commitment(self, plan, run_id):
+        return ""
+
+    def opened_lanes(self, plan, run_id):
+        return None
+
     def public_metrics(self):
         return self.metrics
 

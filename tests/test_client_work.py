@@ -4,20 +4,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import Context, Message, RecordDict
 from shops import make_interactions, make_plan, make_settings, make_shop
 
 from client.app import app
+from client.audits import FOLDER, LaneBook
 from client.budget import open_ledger
 from client.dataset import save_merchant_data
 from client.node import NodeSettings, close_nodes
 from client.policy import Policy
+from client.training import PrivateTrainer
 from client.work import LEDGER_FILE, POLICY_FILE, MerchantWork, open_node, purchases_histogram
-from common import wire
+from common import wire, wire_audit
 from common.adapter import AdapterState
 from common.encoder.encoding import cached_base_model, fit_public_basis
 from common.encoder.tower import Tower
 from common.errors import BudgetError, FederationError, InputError, PolicyError, SettingsError
+from common.privacy.lanes import LaneRecord
 from common.privacy.plan import PrivacyPlan
 from simulations.grid import InProcessGrid
 
@@ -323,3 +327,48 @@ def test_the_ledger_is_bound_to_the_data(work, ground):
     assert isinstance(plan_of(), PrivacyPlan)
     assert isinstance(ground[3], AdapterState)
     assert settings.seeded_noise
+
+
+# ----------------------------------------------------------- preflight and lanes
+def test_a_leaking_model_is_refused_with_a_code_before_anything_is_charged(
+    shop, ground, monkeypatch
+):
+    honest = PrivateTrainer.shopper_gradients
+
+    def in_batch(self, batch, _):
+        return honest(self, batch, torch.from_numpy(np.unique(batch.target_item)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PrivateTrainer, "shopper_gradients", in_batch)
+        replies = shop.answers(plan_of(), ground[3], rounds=(1, 2))
+    reasons = [reply.error.reason for reply in replies[2:]]
+    assert reasons == ["privacy:sensitivity"] * 2
+    ledger = shop.folder / "node" / LEDGER_FILE
+    held = open_ledger(ledger, "ash", shop.data.interactions, shop.data.catalogue).entries()
+    assert [entry.kind for entry in held] == ["popularity"]
+
+
+def test_lanes_are_on_disk_before_an_update_leaves_and_open_on_request(shop, ground):
+    plan = plan_of()
+    replies = shop.answers(plan, ground[3], rounds=(1, 2))
+    prepared = wire.decode_prepared(replies[0].content)
+    [path] = (shop.folder / "node" / FOLDER).iterdir()
+    held = LaneRecord.from_bytes(path.read_bytes())
+    assert held.rounds.tolist() == [1, 2]
+    assert not held.opened
+    assert held.commitment == prepared.lanes_commitment
+    request = wire_audit.encode_audit_request(plan.digest)
+    for _ in range(2):
+        opened = wire_audit.decode_audit(
+            shop.ask(wire_audit.AUDIT, request).content, prepared, plan
+        )
+        assert opened.to_bytes() == held.open().to_bytes()
+
+
+def test_an_update_whose_lanes_cannot_be_kept_does_not_leave(shop, ground, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LaneBook, "save", full)
+    replies = shop.answers(plan_of(), ground[3], rounds=(1,))
+    assert replies[-1].error.reason == "internal"

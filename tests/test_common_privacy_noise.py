@@ -145,4 +145,11 @@ def test_seeded_noise_is_refused_unless_on_record(charge):
 
 def test_only_protect_makes_one():
     with pytest.raises(PrivacyError):
-        ProtectedSum(vector=np.zeros(3), kind="train", round_number=1, plan_digest="", divisor=1.0)
+        ProtectedSum(
+            vector=np.zeros(3),
+            kind="train",
+            round_number=1,
+            plan_digest="",
+            divisor=1.0,
+            lanes=np.zeros(0),
+        )

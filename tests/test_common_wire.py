@@ -195,7 +195,7 @@ def test_a_basis_altered_on_the_way_is_refused():
     content["run"]["basis"] = b"basIs"
     refused("basis_digest", wire.decode_prepare, content)
     content = wire.encode_prepare(wire.PrepareRequest(b"basis", {}, "{}"))
-    content["run"]["version"] = 2
+    content["run"]["version"] = wire.WIRE_VERSION + 1
     refused("version", wire.decode_prepare, content)
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import logging
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 from shops import make_settings, make_shop
 
+from client.audits import LaneBook
 from client.budget import open_ledger, spent
 from client.node import merchant_folders
 from client.policy import Policy
@@ -13,6 +15,7 @@ from client.work import LEDGER_FILE, POLICY_FILE, MerchantWork
 from common.encoder.base_model import _digest
 from common.encoder.encoding import cached_base_model
 from common.errors import InputError, QuorumError
+from common.privacy.auditing import audit_lanes
 from simulations.evaluation import Shop
 from simulations.federation import write_federation
 from simulations.runner import Watch, epsilon_after, run_federation
@@ -258,3 +261,66 @@ def test_other_settings_in_the_same_folder_are_refused(place):
     one.settings = one.settings.model_copy(update={"learning_rate": 0.5})
     with pytest.raises(InputError, match="other settings"):
         one.run()
+
+
+# ----------------------------------------------------------------------- lanes
+def test_every_merchant_opens_what_it_committed_to_after_the_last_round(place):
+    run = place().run()
+    assert sorted(run.audits) == ["00-a", "01-b"]
+    for name, record in run.audits.items():
+        assert record.opened
+        assert record.merchant == name
+        assert record.plan == run.plan.to_json()
+        assert record.lanes.shape == (3, 512)
+        assert audit_lanes(record).epsilon < epsilon_after(run.plan, 3).pld
+    assert not np.array_equal(run.audits["00-a"].bits, run.audits["01-b"].bits)
+
+
+def test_lanes_change_no_bit_of_the_adapter(place):
+    for changes in ({}, {"steps_per_round": 2}):
+        without = place(audit_lanes=0, **changes).run()
+        assert without.audits == {}
+        assert place(audit_lanes=64, **changes).run().adapter.digest == without.adapter.digest
+
+
+def test_lanes_survive_stops_and_count_what_was_repeated(place, monkeypatch):
+    whole, one, calls = place().run(), place(), itertools.count()
+    save = LaneBook.save
+
+    def stopping(self, record):
+        save(self, record)
+        if next(calls) == 2:  # the first merchant's second round is on record, its update is lost
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LaneBook, "save", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            one.run()
+    run = one.run()
+    assert run.adapter.digest == whole.adapter.digest
+    assert [record.rounds.tolist() for record in run.audits.values()] == [[1, 2, 2, 3], [1, 2, 3]]
+    for name, record in run.audits.items():
+        assert record.commitment == whole.audits[name].commitment
+    again = one.run()  # a finished run: asked once more, the same is opened
+    assert [one.to_bytes() for one in again.audits.values()] == [
+        one.to_bytes() for one in run.audits.values()
+    ]
+
+
+def test_without_local_noise_nothing_is_audited(place):
+    for changes in ({"noise": "central", "quorum": 1.0}, {"noise": "none"}):
+        assert place(**changes).run().audits == {}
+
+
+def test_a_merchant_that_opens_other_lanes_is_left_out_and_the_run_is_not_lost(place, monkeypatch):
+    open_lanes = MerchantWork.opened_lanes
+
+    def other(self, plan, run_id):
+        record = open_lanes(self, plan, run_id)
+        wrong = dataclasses.replace(record, bits=~record.bits)
+        return wrong if record.merchant == "00-a" else record
+
+    monkeypatch.setattr(MerchantWork, "opened_lanes", other)
+    run = place().run()
+    assert list(run.audits) == ["01-b"]
+    assert len(run.history) == 3

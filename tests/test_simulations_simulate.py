@@ -10,7 +10,11 @@ from client.dataset import load_merchant_data
 from client.policy import Policy
 from client.training import PrivateTrainer
 from client.work import LEDGER_FILE, POLICY_FILE
-from common.errors import InputError, SettingsError
+from common.errors import InputError, ReleaseError, SettingsError
+from common.privacy.auditing import audit_lanes
+from common.privacy.lanes import unpack_records
+from common.privacy.plan import PrivacyPlan
+from common.release.manifest import LANES_FILE
 from common.release.signing import PublicKey
 from common.release.verifying import verify_release
 from simulations.results import load_results
@@ -109,6 +113,40 @@ def test_the_same_command_in_another_place_gives_the_same_adapter(simulated, tin
     assert adapter_digest(again) == adapter_digest(simulated)
     other = simulate_small(tmp_path / "other", tiny_bert, seed=2)
     assert adapter_digest(other) != adapter_digest(simulated)
+
+
+# ------------------------------------------------------------------------- the audit
+def test_the_audit_stands_beside_the_claim_and_can_be_computed_again(simulated, results):
+    manifest = json.loads((simulated / "release" / "manifest.json").read_text(encoding="utf-8"))
+    records = unpack_records((simulated / "release" / LANES_FILE).read_bytes())
+    merchants = results.privacy.merchants
+    for (name, one), record in zip(merchants.items(), records.values(), strict=True):
+        again = audit_lanes(record, one.delta)
+        assert (one.audit.epsilon, one.audit.one_run) == (again.epsilon, again.one_run)
+        assert one.audit.commitment == record.commitment
+        assert (one.audit.lanes, one.audit.steps) == (512, 3)
+        assert 0 <= one.audit.epsilon < one.epsilon
+        assert manifest["privacy"]["merchants"][name]["audit"] == one.audit.model_dump()
+    assert "≥" in (simulated / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_whose_noise_is_too_small_gets_no_release(tiny_bert, tmp_path, monkeypatch):
+    std = PrivacyPlan.noise_std
+    monkeypatch.setattr(PrivacyPlan, "noise_std", lambda plan, kind: std(plan, kind) / 4)
+    done = command(small_options(tmp_path / "out", tiny_bert), tmp_path / "cache")
+    assert isinstance(done.exception, ReleaseError)
+    assert done.exception.field == "audit"
+    assert not (tmp_path / "out" / "release").exists()
+
+
+def test_without_lanes_a_run_says_that_it_was_not_audited(tiny_bert, tmp_path):
+    out = tmp_path / "out"
+    arguments = [*small_options(out, tiny_bert), "--set", "audit_lanes=0"]
+    done = command(arguments, tmp_path / "cache")
+    assert done.exception is None
+    found = load_results(out / "results.json").privacy.merchants.values()
+    assert [one.audit for one in found] == [None, None]
+    assert not (out / "release" / LANES_FILE).exists()
 
 
 # ---------------------------------------------------------------------- resuming

@@ -11,6 +11,7 @@ remains is that a draw approximates a Gaussian to 53 bits and ends at 12 standar
 import hashlib
 import secrets
 from dataclasses import InitVar, dataclass
+from functools import cached_property
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -32,6 +33,7 @@ class NoiseSource:
     def __init__(self, key: bytes, *, seeded: bool) -> None:
         """Start the stream of a 32-byte key that is never used for anything else."""
         self._stream = Cipher(AES(key), CTR(bytes(16))).encryptor()
+        self._lane_key = hashlib.sha256(b"fedtail canary lanes" + key).digest()
         self.seeded = seeded
 
     @classmethod
@@ -50,6 +52,15 @@ class NoiseSource:
         """
         text = repr(("fedtail test noise", seed, *labels))
         return cls(hashlib.sha256(text.encode()).digest(), seeded=True)
+
+    @cached_property
+    def lanes(self) -> "NoiseSource":
+        """The stream for canary lanes, under a key of its own.
+
+        What lanes draw moves nothing in this stream, so a run with lanes trains the same adapter
+        as one without; and whoever is later shown the lanes learns nothing about this stream.
+        """
+        return NoiseSource(self._lane_key, seeded=self.seeded)
 
     def words(self, count: int) -> NDArray[np.uint64]:
         """Return `count` independent uniform 64-bit words."""
@@ -73,6 +84,7 @@ class ProtectedSum:
         round_number: Of the charge it was made under.
         plan_digest: The plan that fixed clip and noise.
         divisor: The plan's public divisor, q times the declared shoppers; 1 for a histogram.
+        lanes: float64 [m], the canary lanes with their noise, taken off `vector`.
     """
 
     vector: NDArray[np.float64]
@@ -80,6 +92,7 @@ class ProtectedSum:
     round_number: int
     plan_digest: str
     divisor: float
+    lanes: NDArray[np.float64]
     made_by: InitVar[object] = None
 
     def __post_init__(self, made_by: object) -> None:
@@ -107,7 +120,8 @@ def protect(clipped: ClippedSum, charge: Charge, noise: NoiseSource) -> Protecte
         With a secure source and rows taken by `poisson_sample`, one call is the Poisson-subsampled
         Gaussian mechanism of `charge.plan.event(charge.entry.kind)`, one release of it: sum plus
         rounded draw equals the rounding of sum plus draw, as the sum is on the grid, and rounding
-        is post-processing. With placement `central` it is 1/merchants of that noise's variance
+        is post-processing. Canary lanes get independent noise of the same deviation and hold
+        nothing of a shopper. With placement `central` it is 1/merchants of that noise's variance
         and says nothing on its own; with `none` there is no guarantee.
     """
     plan, kind = charge.plan, charge.entry.kind
@@ -127,9 +141,13 @@ def protect(clipped: ClippedSum, charge: Charge, noise: NoiseSource) -> Protecte
         )
     charge.use_step()
     step = grid(clipped.max_grad_norm)
-    draws = noise.gaussians(clipped.vector.size) * plan.noise_std(kind)
+    own = clipped.vector.size - clipped.lanes
+    normals = np.concatenate([noise.gaussians(own), noise.lanes.gaussians(clipped.lanes)])
+    draws = normals * plan.noise_std(kind)
+    noised = clipped.vector + np.rint(draws / step) * step
     return ProtectedSum(
-        vector=clipped.vector + np.rint(draws / step) * step,
+        vector=noised[:own],
+        lanes=noised[own:],
         kind=kind,
         round_number=charge.entry.round_number,
         plan_digest=charge.entry.plan_digest,

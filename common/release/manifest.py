@@ -34,6 +34,7 @@ ADAPTER_FILE: Final = "adapter/adapter_model.safetensors"
 ADAPTER_CONFIG_FILE: Final = "adapter/adapter_config.json"
 BASIS_FILE: Final = "basis.safetensors"
 STATEMENT_FILE: Final = "STATEMENT.md"
+LANES_FILE: Final = "lanes.safetensors"  # opened canary lanes, where the run was audited
 REQUIRED_FILES: Final = (ADAPTER_FILE, ADAPTER_CONFIG_FILE, BASIS_FILE, STATEMENT_FILE)
 
 MAX_MANIFEST_BYTES: Final = 1 << 20
@@ -116,6 +117,16 @@ class Accountants(Record):
     rdp: float | None = Field(default=None, ge=0, description="Renyi; the ledger gates on it")
 
 
+class AuditedBound(Record):
+    """What a merchant's canary lanes prove it spent at least, each with confidence 95%."""
+
+    epsilon: float = Field(ge=0, description="Lower bound at the claim's delta, Gaussian test")
+    one_run: float = Field(ge=0, description="The same, assuming nothing of scores; weak")
+    lanes: int = Field(ge=1, description="Canary lanes: virtual shoppers that were watched")
+    steps: int = Field(ge=0, description="Noised steps they were watched for")
+    commitment: Sha256 = Field(description="Told before training; the opened lanes match it")
+
+
 class MerchantPrivacy(Record):
     """What one merchant's shoppers were charged; null epsilon and delta mean no guarantee."""
 
@@ -128,6 +139,9 @@ class MerchantPrivacy(Record):
     sample_rate: float = Field(ge=0, le=1, description="Chance of a shopper to be in a step (q)")
     steps: int = Field(ge=0, description="Noised steps over all rounds (T)")
     max_grad_norm: float = Field(gt=0, description="Bound on one shopper's gradient norm (C)")
+    audit: AuditedBound | None = Field(
+        default=None, description="What the run's audit measured; null: not audited"
+    )
 
 
 class PrivacyRecord(Record):
@@ -148,7 +162,23 @@ class PrivacyRecord(Record):
     @model_validator(mode="after")
     def _claims_match_placement(self) -> Self:
         check_claims(self.placement, self.merchants)
+        check_audits(self.merchants)
         return self
+
+
+def check_audits(merchants: Mapping[str, MerchantPrivacy]) -> None:
+    """Refuse a claim that its own audit disproves.
+
+    Raises:
+        ValueError: so that pydantic reports it as the field's error.
+    """
+    for name, merchant in merchants.items():
+        proved = 0.0 if merchant.audit is None else merchant.audit.epsilon
+        if merchant.epsilon is not None and proved > merchant.epsilon:
+            raise ValueError(
+                f"merchant {name!r} claims epsilon {merchant.epsilon:.3f}, but its canary lanes "
+                f"prove at least {proved:.3f}"
+            )
 
 
 def check_claims(placement: Placement, merchants: Mapping[str, MerchantPrivacy]) -> None:
