@@ -1,0 +1,283 @@
+"""Planted privacy bugs: each check passes as the code stands, and fails with the bug in it.
+
+Each bug is listed in docs/explanation-privacy-bugs.md with what catches it. A check is a part of
+the product (the audit's lanes, the preflight) or another test of this suite, called as it is.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import test_client_budget
+import test_client_training
+import test_client_work
+import test_common_privacy_ledger
+import test_common_privacy_noise
+from privacy_bugs import plant
+from shops import make_catalogue, make_interactions, make_plan, make_settings, make_workshop
+from test_client_training import workshop
+from test_client_work import ground
+
+import client.budget
+import client.training
+import common.privacy.clipping
+from client.preflight import check_sensitivity
+from client.training import PrivateTrainer
+from client.work import MerchantWork
+from common import wire
+from common.errors import FedtailError
+from common.privacy.accounting import epsilon_pld
+from common.privacy.auditing import audit_lanes
+from common.privacy.lanes import start_record
+from common.privacy.ledger import Charge, Ledger
+from common.privacy.noise import NoiseSource
+from common.privacy.plan import PrivacyPlan
+
+__all__ = ["ground", "workshop"]  # fixtures
+
+PAGE = Path(__file__).parents[1] / "docs" / "explanation-privacy-bugs.md"
+
+
+# --------------------------------------------------------------------- checks
+class Lanes:
+    """A run of 40 steps on a small shop: its lanes may not prove more than its plan's epsilon."""
+
+    # Of 12 shoppers where 40 are declared, and at C = 2, so that sizes and scales show.
+    plan = make_plan(
+        sample_rate=0.25, noise_multiplier=2.16, max_grad_norm=2.0, steps=40, steps_per_round=40
+    )
+
+    def __init__(self, shop):
+        self.shop = shop
+
+    def __call__(self, folder):
+        ledger = Ledger.open(folder / "lanes.sqlite", "ash", "f" * 64)
+        charge = test_client_training.charge_of(ledger, self.plan)
+        record = start_record("ash", "1", self.plan, 512, NoiseSource.for_tests(1, "bits"))
+        adapter, source = self.shop.tower.adapter(), NoiseSource.for_tests(2)
+        arguments = (adapter, charge, source, np.random.default_rng(0), record)
+        _, record = self.shop.trainer.private_round(*arguments)
+        proved = audit_lanes(record.open(), 1e-5).epsilon
+        assert proved <= epsilon_pld(self.plan.events()[1:], 1e-5)
+
+
+@pytest.fixture(scope="module")
+def small(tiny_model):
+    return make_workshop(tiny_model, make_catalogue(60), make_interactions(60, 12), make_settings())
+
+
+@pytest.fixture
+def checks(small, workshop, ground, tmp_path):
+    """Every check by its name on the page: call it with a fresh folder."""
+    training, noise = test_client_training, test_common_privacy_noise
+
+    def ledger_in(folder):
+        return Ledger.open(folder / "ledger.sqlite", "ash", "f" * 64)
+
+    def disk(folder):
+        path = folder / "on-disk.sqlite"
+        held = test_common_privacy_ledger
+        opened = Ledger.open(path, "shop", "data")
+        held.test_the_entry_is_on_disk_when_the_charge_exists(path, opened)
+
+    return {
+        "lanes": Lanes(small),
+        "preflight": lambda _: check_sensitivity(small.trainer, small.tower.adapter(), make_plan()),
+        "test_an_empty_sample_still_gets_noise_and_uses_the_charge_up": lambda folder: (
+            training.test_an_empty_sample_still_gets_noise_and_uses_the_charge_up(
+                workshop, ledger_in(folder)
+            )
+        ),
+        "test_a_round_is_noise_on_the_clipped_sum_over_the_public_divisor": lambda folder: (
+            training.test_a_round_is_noise_on_the_clipped_sum_over_the_public_divisor(
+                workshop, ledger_in(folder)
+            )
+        ),
+        "test_a_charge_pays_for_one_round": lambda folder: (
+            training.test_a_charge_pays_for_one_round(workshop, ledger_in(folder))
+        ),
+        "test_the_ceiling_holds_and_little_is_wasted": lambda folder: (
+            test_client_budget.test_the_ceiling_holds_and_little_is_wasted(folder / "b.sqlite")
+        ),
+        "test_secure_streams_differ_and_test_streams_repeat": lambda _: (
+            noise.test_secure_streams_differ_and_test_streams_repeat()
+        ),
+        "test_the_entry_is_on_disk_when_the_charge_exists": disk,
+        "test_leaving_a_shopper_out_changes_nothing_but_the_two_protected_vectors": lambda folder: (
+            test_client_work.test_leaving_a_shopper_out_changes_nothing_but_the_two_protected_vectors(
+                ground, folder
+            )
+        ),
+    }
+
+
+# ----------------------------------------------------------------------- bugs
+def unclipped_rows(patch):
+    """Clip each history row, and the shopper's sum of rows not at all."""
+    clip = "by_row = by_row / self._framed(by_row).norm(dim=1, keepdim=True).clamp_min(1.0)"
+    plant(
+        patch,
+        PrivateTrainer,
+        "shopper_gradients",
+        ("flatten(start_dim=1)", f"flatten(start_dim=1)\n        {clip}"),
+    )
+    plant(
+        patch,
+        PrivateTrainer,
+        "clipped_sum",
+        ("clip_and_sum(rows,", "clip_and_sum(rows / 1000,"),
+        (
+            "return total",
+            "object.__setattr__(total, 'vector', total.vector * 1000)\n    return total",
+        ),
+    )
+
+
+def loss_leaves(patch):
+    """Send a number of the shoppers as a metric, and allow it."""
+    plant(
+        patch,
+        MerchantWork,
+        "public_metrics",
+        ("return {}", "return {'loss': float(self._data.interactions.shopper_count)}"),
+    )
+    patch.setattr(wire, "ALLOWED_METRICS", wire.ALLOWED_METRICS | {"loss"})
+
+
+def edit(owner, name, *edits):
+    return lambda patch: plant(patch, owner, name, *edits)
+
+
+FIRST_USE = "np.unique(batch.history_item, return_index=True)[1]"
+NOISE = "draws = normals * plan.noise_std(kind)"
+BUGS = {  # by the name it has on the page: what plants it, and what must catch it
+    "noise halved": (edit(PrivacyPlan, "noise_std", ("else full", "else full / 2")), "lanes"),
+    "noise not scaled by C": (
+        edit(PrivacyPlan, "noise_std", (" * self.clip_norm(kind)", "")),
+        "lanes",
+    ),
+    "noise per step forgotten": (
+        edit(
+            client.training,
+            "protect",
+            (NOISE, f"{NOISE} * (charge._left == charge.entry.steps - 1)"),
+        ),
+        "lanes",
+    ),
+    "no clip": (
+        edit(
+            common.privacy.clipping,
+            "_clip_rows",
+            ("factors = limit / np.maximum(norms, limit)", "factors = np.ones_like(norms)"),
+        ),
+        "lanes",
+    ),
+    "q from the data's size": (
+        edit(
+            client.training,
+            "poisson_sample",
+            ("int(plan.sample_rate * 2.0**64)", "int(plan.divisor / max(shoppers, 11) * 2.0**64)"),
+        ),
+        "lanes",
+    ),
+    "clip after the sum": (
+        edit(
+            client.training,
+            "clip_and_sum",
+            ("_clip_rows(rows, ", "_clip_rows(rows.sum(axis=0, keepdims=True), "),
+        ),
+        "preflight",
+    ),
+    "clip per row instead of per shopper": (unclipped_rows, "preflight"),
+    "in-batch negatives": (
+        edit(
+            PrivateTrainer,
+            "shopper_gradients",
+            (
+                "log_popularity, negatives)",
+                "log_popularity, torch.from_numpy(np.unique(batch.target_item)))",
+            ),
+        ),
+        "preflight",
+    ),
+    "shared item tower": (
+        edit(
+            PrivateTrainer,
+            "shopper_gradients",
+            (
+                "self._merchant.tokens.rows(batch.history_item)",
+                "self._merchant.tokens.rows(np.unique(batch.history_item))",
+            ),
+            (
+                "pool_rows(rows, batch)",
+                "pool_rows(rows[np.unique(batch.history_item, return_inverse=True)[1]], batch)",
+            ),
+            (
+                "index_add_(0, folded, by_row)",
+                f"index_add_(0, folded[{FIRST_USE}], by_row)",
+            ),
+        ),
+        "preflight",
+    ),
+    "empty batch skipped": (
+        edit(client.training, "protect", (NOISE, f"{NOISE} * (clipped.shoppers > 0)")),
+        "test_an_empty_sample_still_gets_noise_and_uses_the_charge_up",
+    ),
+    "divisor from the data": (
+        edit(
+            client.training,
+            "protect",
+            ("plan.divisor if", "float(max(clipped.shoppers, 1)) if"),
+        ),
+        "test_a_round_is_noise_on_the_clipped_sum_over_the_public_divisor",
+    ),
+    "accountant reset each round": (
+        edit(client.budget, "spent_events", ("for entry in entries", "for entry in entries[:0]")),
+        "test_the_ceiling_holds_and_little_is_wasted",
+    ),
+    "a charge that pays twice": (
+        edit(Charge, "use_step", ("self._left -= 1", "self._left -= 0")),
+        "test_a_charge_pays_for_one_round",
+    ),
+    "seed fixed": (
+        edit(NoiseSource, "secure", ("secrets.token_bytes(32)", "bytes(32)")),
+        "test_secure_streams_differ_and_test_streams_repeat",
+    ),
+    "ledger written after training": (
+        edit(Ledger, "_write", ('connection.execute("COMMIT")', "pass")),
+        "test_the_entry_is_on_disk_when_the_charge_exists",
+    ),
+    "metrics leaving unprotected": (
+        loss_leaves,
+        "test_leaving_a_shopper_out_changes_nothing_but_the_two_protected_vectors",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_caught_by_a_check_that_passes_without_it(
+    bug, checks, tmp_path, monkeypatch
+):
+    planted, name = BUGS[bug]
+    folders = [tmp_path / side for side in ("clean", "bug")]
+    for folder in folders:
+        folder.mkdir()
+    checks[name](folders[0])
+    with monkeypatch.context() as patch:
+        planted(patch)
+        with pytest.raises((AssertionError, FedtailError, pytest.fail.Exception)):
+            checks[name](folders[1])
+
+
+def test_a_bug_whose_place_is_gone_is_not_planted_silently(monkeypatch):
+    with pytest.raises(AssertionError, match="0 times"):
+        plant(monkeypatch, PrivacyPlan, "noise_std", ("no such code", "pass"))
+
+
+def test_every_bug_is_on_the_page_with_what_catches_it():
+    rows = re.findall(
+        r"^\| ([^|]+?) \| [^|]+ \| ([^|]+?) \|$", PAGE.read_text("utf-8"), re.MULTILINE
+    )
+    listed = {name: caught.strip("`") for name, caught in rows if name not in {"bug", "---"}}
+    assert listed == {name: caught for name, (_, caught) in BUGS.items()}
