@@ -258,3 +258,36 @@ def test_public_evaluation_is_called_after_each_round(shops, federation):
         evaluate_fn=lambda number, arrays: MetricRecord({"round": number, "tensors": len(arrays)}),
     )
     assert dict(result.evaluate_metrics_serverapp[2]) == {"round": 2, "tensors": 1}
+
+
+# ------------------------------------------------------------------------ lanes
+def audited(**changes):
+    return make_setup(settings={"objective": "softmax", "seed": 3, "audit_lanes": 8}, **changes)
+
+
+def test_nodes_that_open_nothing_leave_the_run_unaudited_and_whole(shops, federation):
+    strategy = run(federation, audited())
+    assert strategy.audits == {}
+    assert strategy.state.round_number == 6
+    assert arrays_of(strategy.start(grid_of(federation))).shape == (SIZE,)
+
+
+def test_nodes_that_are_gone_after_the_last_round_do_not_cost_the_run(shops, federation):
+    grid = grid_of(federation)
+    strategy = FedtailStrategy(
+        audited(), on_round=lambda record: record.round_number == 6 and grid.empty()
+    )
+    grid.empty = lambda: setattr(grid, "get_node_ids", list)
+    result = strategy.start(grid)
+    assert len(strategy.history) == 6
+    assert strategy.audits == {}
+    assert np.array_equal(arrays_of(result), strategy.state.adapter.flatten())
+
+
+def test_lanes_are_asked_for_after_the_last_round_only(shops, federation, monkeypatch):
+    opened = []
+    monkeypatch.setattr(FakeWork, "opened_lanes", lambda self, *_: opened.append(self.merchant))
+    run(federation, audited(), rounds=5)
+    assert opened == []
+    run(federation, audited())
+    assert opened == ["ash", "birch", "cedar"]
