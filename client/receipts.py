@@ -10,8 +10,9 @@ from pathlib import Path
 
 from common.errors import LedgerError
 from common.files import write_atomic
+from common.privacy.canonical import canonical
 from common.privacy.entry import Entry
-from common.privacy.heads import Receipt, canonical, holds, place_of
+from common.privacy.heads import Receipt, holds, place_of
 from common.privacy.ledger import Ledger
 from common.wire_heads import JournalNote
 

@@ -113,3 +113,18 @@ def test_what_is_known_and_what_is_missing_cover_what_was_spent(spent, known):
         assert together[event.sample_rate, event.noise_multiplier] >= event.count
     assert missing_events(spent, spent) == ()
     assert missing_events(spent, ()) == spent
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("number", "2"), ("number", True), ("number", -1), ("number", 0), ("covers", None)],
+)
+def test_a_head_of_another_kind_is_refused_though_its_own_node_signed_it(
+    receipt, key, field, value
+):
+    """A merchant chooses what it signs; the server compares numbers in the middle of a round."""
+    head = dataclasses.replace(receipt.head, **{field: value})
+    with pytest.raises(LedgerError):
+        Head.from_json(head.to_json())
+    with pytest.raises(LedgerError):
+        Receipt.from_json(Receipt.give(head, key).to_json())

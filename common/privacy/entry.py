@@ -1,6 +1,5 @@
 """One entry of a ledger: what it says, how it is hashed and checked. No file is touched here."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from common.errors import LedgerError
 from common.files import sha256_hex
 from common.privacy.accounting import Events, MechanismEvent, merge
+from common.privacy.canonical import canonical, read_canonical
 
 EntryKind = Literal["popularity", "train", "data", "recovery"]
 
@@ -65,7 +65,7 @@ class Entry:
         fields = asdict(self)
         if not self.recovers:
             del fields["recovers"]
-        return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return canonical(fields)
 
     @property
     def hash(self) -> str:
@@ -87,13 +87,9 @@ class Entry:
             LedgerError: unless it is exactly what `body` writes.
         """
         try:
-            entry = cls(**json.loads(body))
-            same = entry.body() == body
-        except (ValueError, TypeError) as error:
-            raise LedgerError("An entry is not readable.", field="body") from error
-        if not same:
-            raise LedgerError("An entry is not in canonical form.", field="body")
-        return entry
+            return read_canonical(cls, body, cls.body)
+        except ValueError as error:
+            raise LedgerError(f"An entry is {error}.", field="body") from None
 
 
 def spent_events(entries: Iterable[Entry]) -> Events:

@@ -6,15 +6,14 @@ went back is found on both sides: the node lacks an entry for which it holds a r
 does not build on the one the journal has.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
-from common.errors import LedgerError, SettingsError
+from common.errors import LedgerError
 from common.privacy.accounting import Events, MechanismEvent, merge
-from common.privacy.entry import Entry
+from common.privacy.canonical import canonical, read_canonical
+from common.privacy.entry import GENESIS, Entry
 from common.release.signing import PublicKey, SigningKey
 
 _HEAD = b"fedtail head\n"  # so that a signature for one purpose is none for another
@@ -77,14 +76,13 @@ class Head:
             LedgerError: unless it is exactly what `to_json` writes.
         """
         try:
-            fields: dict[str, Any] = json.loads(text)
-            spent = tuple(MechanismEvent(**event) for event in fields.pop("spent"))
-            head = cls(spent=spent, **fields)
-            same = head.to_json() == text and merge(spent) == spent
-        except (ValueError, TypeError, KeyError, AttributeError, SettingsError) as error:
-            raise LedgerError("A head is not readable.", field="head") from error
-        if not same:
-            raise LedgerError("A head is not in canonical form.", field="head")
+            head = read_canonical(cls, text, cls.to_json)
+        except ValueError as error:
+            raise LedgerError(f"A head is {error}.", field="head") from None
+        if head.number < 0 or (head.number == 0) != (head.hash == GENESIS):
+            raise LedgerError("A head's number and hash do not fit.", field="number")
+        if merge(head.spent) != head.spent:
+            raise LedgerError("A head's spent events are not merged.", field="spent")
         return head
 
 
@@ -123,9 +121,7 @@ class Receipt:
 
     def to_json(self) -> str:
         """Return the receipt as canonical JSON."""
-        return canonical(
-            {"head": self.head.to_json(), "journal": self.journal, "signature": self.signature}
-        )
+        return canonical(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Receipt":
@@ -135,13 +131,10 @@ class Receipt:
             LedgerError: unless it is exactly what `to_json` writes.
         """
         try:
-            fields: dict[str, Any] = json.loads(text)
-            receipt = cls(Head.from_json(fields["head"]), fields["journal"], fields["signature"])
-            same = receipt.to_json() == text
-        except (ValueError, TypeError, KeyError) as error:
-            raise LedgerError("A receipt is not readable.", field="receipt") from error
-        if not same:
-            raise LedgerError("A receipt is not in canonical form.", field="receipt")
+            receipt = read_canonical(cls, text, cls.to_json)
+        except ValueError as error:
+            raise LedgerError(f"A receipt is {error}.", field="receipt") from None
+        Head.from_json(receipt.head.to_json())  # what its type does not say
         return receipt
 
 
@@ -180,8 +173,3 @@ def accepts(signer: str, signature: str, message: bytes) -> bool:
         return canonical_hex and PublicKey(raw).accepts(signed, message)
     except ValueError:
         return False
-
-
-def canonical(fields: object) -> str:
-    """Return JSON with sorted keys and no spaces."""
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)

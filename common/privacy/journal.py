@@ -4,14 +4,14 @@
 which ledger heads, both signatures kept; who was refused and why.
 """
 
-import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from common.errors import JournalError, LedgerError
 from common.files import sha256_hex
+from common.privacy.canonical import canonical, read_canonical
 from common.privacy.entry import GENESIS
-from common.privacy.heads import Receipt, accepts, canonical
+from common.privacy.heads import Receipt, accepts
 from common.privacy.lines import read_lines
 
 JournalKind = Literal["run", "popularity", "train", "refusal"]
@@ -77,16 +77,9 @@ class JournalEntry:
             JournalError: unless it is exactly what `body` writes.
         """
         try:
-            fields: dict[str, Any] = json.loads(body)
-            for name in ("participants", "receipts"):
-                fields[name] = tuple(fields[name])
-            entry = cls(**fields)
-            same = entry.body() == body
-        except (ValueError, TypeError, KeyError) as error:
-            raise JournalError("An entry of the journal is not readable.", field="body") from error
-        if not same:
-            raise JournalError("An entry of the journal is not in canonical form.", field="body")
-        return entry
+            return read_canonical(cls, body, cls.body)
+        except ValueError as error:
+            raise JournalError(f"An entry of the journal is {error}.", field="body") from None
 
 
 def read_journal(content: bytes, signer: str | None = None) -> tuple[JournalEntry, ...]:

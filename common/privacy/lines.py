@@ -1,21 +1,15 @@
 """Signed, chained records as text: one JSON line each, in which every bit counts.
 
-The journal is kept so, and a ledger is exported so. A SQLite file has bytes that mean nothing, so
-that a change in it can go unseen; here reading is strict down to the last newline.
+The journal is kept so. A SQLite file has bytes that mean nothing, so that a change in it can go
+unseen; here reading is strict down to the last newline.
 """
 
 import json
-from collections.abc import Iterable
 
 from common.errors import InputError
-from common.privacy.heads import canonical
+from common.privacy.canonical import canonical
 
 Line = tuple[str, str, str]  # body, its SHA-256, signature of that hash: the last two in hex
-
-
-def write_lines(lines: Iterable[Line]) -> bytes:
-    """Return the lines as bytes."""
-    return b"".join(write_line(line) for line in lines)
 
 
 def write_line(line: Line) -> bytes:
@@ -25,7 +19,7 @@ def write_line(line: Line) -> bytes:
 
 
 def read_lines(content: bytes) -> list[Line]:
-    """Read `write_lines` back.
+    """Read what `write_line` wrote, line after line.
 
     Raises:
         InputError: naming the first line that is not exactly what `write_line` writes.

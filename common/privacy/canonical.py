@@ -1,0 +1,45 @@
+"""Records as canonical JSON: the one form that is hashed and signed, and the only one read back."""
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from common.errors import SettingsError
+
+Record = TypeVar("Record")
+
+
+def canonical(fields: object) -> str:
+    """Return JSON with sorted keys and no spaces.
+
+    Raises:
+        ValueError: if a number is not finite.
+    """
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def read_canonical(kind: type[Record], text: str, write: Callable[[Record], str]) -> Record:
+    """Read a frozen dataclass that `write` wrote, each field checked against its type.
+
+    Whoever signs a record chooses its fields: without the types a number that is a text would be
+    found only where it is first compared, in the middle of a run.
+
+    Raises:
+        ValueError: unless `text` is exactly what `write` makes of the record. It quotes nothing.
+    """
+    try:
+        record = _adapter(kind).validate_json(text, strict=True)
+        same = write(record) == text
+    except (ValueError, SettingsError):
+        raise ValueError("not readable") from None
+    if not same:
+        raise ValueError("not in canonical form")
+    return record
+
+
+@functools.cache
+def _adapter(kind: type[Record]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
