@@ -68,10 +68,10 @@ def recover(
     from client.dataset import load_merchant_data
     from client.recovery import recover as recover_ledger
     from client.work import LEDGER_FILE
-    from common.privacy.journal import read_journal
+    from common.privacy.journal import load_journal
     from common.privacy.ledger import Ledger
 
-    entries = read_journal(journal.read_bytes(), key)
+    entries = load_journal(journal, key)
     data, path = load_merchant_data(shop), (state or shop / "node") / LEDGER_FILE
     name = merchant or shop.resolve().name
     ledger = Ledger.rebind(path, name, fingerprint(data.interactions, data.catalogue, path))
@@ -134,11 +134,11 @@ def init(
     """Make the node's key and settings from an invite, and the request for the operator."""
     from datetime import UTC, datetime
 
-    from client.provisioning import init_node, read_file
+    from client.provisioning import init_node
     from common.enrolment import Invite
     from common.release.signing import PublicKey
 
-    opened = Invite.from_bytes(read_file(invite, "invite"))
+    opened = Invite.load(invite)
     node = init_node(folder, opened, shop, datetime.now(UTC))
     key = PublicKey.from_pem(opened.enrolment_key.encode())
     print_ = Console().print

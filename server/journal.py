@@ -47,13 +47,13 @@ class Journal:
             self._key = journal_key(path, create=not content)
             self.signer = self._key.public.raw.hex()
             entries = read_journal(content, self.signer)
+            self._number = len(entries)
+            self._prior = entries[-1].hash if entries else GENESIS
+            self.last = last_receipts(entries)
+            self.append("run", plan=plan.to_json())
         except BaseException:
             os.close(self._file)
             raise
-        self._number = len(entries)
-        self._prior = entries[-1].hash if entries else GENESIS
-        self.last = last_receipts(entries)
-        self.append("run", plan=plan.to_json())
 
     def __enter__(self) -> Self:
         return self

@@ -7,12 +7,17 @@ import sqlite3
 import numpy as np
 import pytest
 from flwr.app import RecordDict
+from shops import make_shop
+from typer.testing import CliRunner
 
-from client.budget import charge_round
+from client.budget import charge_round, fingerprint
+from client.cli import app
+from client.dataset import save_merchant_data
 from client.policy import Policy
 from client.receipts import accept, check_receipts, covered, receipts_path
 from client.recovery import recover
-from common.errors import FederationError, LedgerError
+from client.work import LEDGER_FILE
+from common.errors import FederationError, JournalError, LedgerError
 from common.privacy.accounting import merge
 from common.privacy.entry import spent_events
 from common.privacy.journal import read_journal
@@ -39,12 +44,12 @@ class Federation:
     """One server's journal and one merchant's ledger, through as many rounds as asked."""
 
     def __init__(self, folder):
-        self.path = folder / "node" / "ledger.db"
+        self.path = folder / "node" / LEDGER_FILE
         self.journal = folder / "server" / "journal.jsonl"
-        self.round = 0
+        self.round, self.dataset = 0, "data"
 
     def ledger(self):
-        return Ledger.open(self.path, "shop", "data")
+        return Ledger.open(self.path, "shop", self.dataset)
 
     def rounds(self, count):
         """What node and server do in `count` rounds of a new run."""
@@ -195,3 +200,54 @@ def test_a_second_server_starts_afresh_and_the_budget_counts_both(federation, tm
     federation.rounds(2)
     assert len(federation.ledger().entries()) == 4
     check_receipts(federation.path, federation.ledger().entries())
+
+
+# ------------------------------------------------------------------ the command
+@pytest.fixture
+def shop(tmp_path):
+    """A shop's folder named `shop`, with its node's ledger where `client recover` looks for it."""
+    folder = tmp_path / "shop"
+    data = make_shop()
+    save_merchant_data(data, folder)
+    federation = Federation(folder)
+    federation.path.parent.mkdir()
+    federation.dataset = fingerprint(data.interactions, data.catalogue, federation.path)
+    return federation
+
+
+def run_recover(shop, journal=None, key=None):
+    journal = journal or shop.journal
+    key = key or read_journal(shop.journal.read_bytes())[0].signer
+    folder = shop.path.parent.parent
+    arguments = ["recover", "--shop", folder, "--journal", journal, "--key", key]
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+def test_the_command_makes_a_ledger_whole_that_was_put_back(shop, tmp_path):
+    shop.rounds(2)
+    shop.save(tmp_path / "backup")
+    shop.rounds(3)
+    spent = spent_events(shop.ledger().entries())
+    shop.put_back((tmp_path / "backup").read_bytes())
+    done = run_recover(shop)
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == [
+        "entry 3: 3 step(s) at q = 0.25, sigma = 4",
+        "The ledger is whole.",
+    ]
+    assert spent_events(shop.ledger().entries()) == spent
+    assert run_recover(shop).output.splitlines() == ["The ledger lacks nothing."]
+
+
+def test_the_command_refuses_a_journal_that_is_not_there_or_anothers(shop, tmp_path):
+    shop.rounds(1)
+    before = len(shop.ledger().entries())
+    for done, field in (
+        (run_recover(shop, journal=tmp_path / "none"), "journal"),
+        (run_recover(shop, journal=tmp_path), "journal"),
+        (run_recover(shop, key="00" * 32), "signer"),
+        (run_recover(shop, key="a key"), "signer"),
+    ):
+        assert isinstance(done.exception, JournalError), done.output
+        assert done.exception.field == field
+    assert len(shop.ledger().entries()) == before

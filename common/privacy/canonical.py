@@ -2,8 +2,8 @@
 
 import functools
 import json
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter
 
@@ -31,7 +31,7 @@ def read_canonical(kind: type[Record], text: str, write: Callable[[Record], str]
         ValueError: unless `text` is exactly what `write` makes of the record. It quotes nothing.
     """
     try:
-        record = _adapter(kind).validate_json(text, strict=True)
+        record: Record = _adapter(cast("Hashable", kind)).validate_json(text, strict=True)
         same = write(record) == text
     except (ValueError, SettingsError):
         raise ValueError("not readable") from None
@@ -41,5 +41,5 @@ def read_canonical(kind: type[Record], text: str, write: Callable[[Record], str]
 
 
 @functools.cache
-def _adapter(kind: type[Record]) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

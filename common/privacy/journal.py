@@ -5,6 +5,7 @@ which ledger heads, both signatures kept; who was refused and why.
 """
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 from common.errors import JournalError, LedgerError
@@ -112,6 +113,21 @@ def read_journal(content: bytes, signer: str | None = None) -> tuple[JournalEntr
         entries.append(entry)
         prior = entry.hash
     return tuple(entries)
+
+
+def load_journal(path: Path, signer: str) -> tuple[JournalEntry, ...]:
+    """Read a journal's file, as `read_journal` does.
+
+    Raises:
+        JournalError: if it cannot be read, or as `read_journal`.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise JournalError(
+            f"The journal {path} cannot be read: {error.strerror}.", field="journal"
+        ) from error
+    return read_journal(content, signer)
 
 
 def _check_receipts(entry: JournalEntry) -> None:
