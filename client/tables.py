@@ -53,6 +53,19 @@ class Style:
     encoding: str
 
 
+def _matches(folder: Path, pattern: str, section: str) -> list[Path]:
+    problem = "it is an absolute path" if PurePath(pattern).anchor else ""
+    if not problem:
+        try:
+            return list(folder.glob(pattern))
+        except ValueError as error:
+            problem = str(error)
+    raise InputError(
+        f"[{section}] file: {pattern!r} is not a pattern relative to the shop's folder: {problem}.",
+        field="file",
+    )
+
+
 def find_files(folder: Path, patterns: Sequence[str], section: str) -> list[Path]:
     """Return the files of `folder` that match a pattern and no pattern with a leading `!`.
 
@@ -63,14 +76,7 @@ def find_files(folder: Path, patterns: Sequence[str], section: str) -> list[Path
         raise InputError(f"{folder}: no such folder; give the shop's folder or file.", field="file")
     wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
     unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
-    try:
-        matches = {path for pattern in wanted for path in folder.glob(pattern)}
-    except (ValueError, NotImplementedError) as error:
-        raise InputError(
-            f"[{section}] file: {' '.join(wanted)!r} is not a pattern relative to the shop's "
-            f"folder: {error}.",
-            field="file",
-        ) from None
+    matches = {path for pattern in wanted for path in _matches(folder, pattern, section)}
     found = sorted(p for p in matches if not any(PurePath(p.name).match(no) for no in unwanted))
     files = [path for path in found if path.is_file()]
     if found and not files:
