@@ -14,6 +14,8 @@ from common.errors import PolicyError, SettingsError
 from common.privacy.accounting import ceiling_for, epsilon_pld
 from common.privacy.plan import PLACEMENTS, PrivacyPlan
 
+POLICY_FILE = "policy.toml"  # in the shop's folder
+
 
 @dataclass(frozen=True)
 class Policy:

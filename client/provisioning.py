@@ -10,18 +10,17 @@
 The policy goes where the node reads it: `policy.toml` in the shop's folder, unless one is there.
 """
 
+import json
 import tomllib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from common.enrolment import MAX_FILE_BYTES, Invite, make_request, make_rotation
+from client.policy import POLICY_FILE
+from common.enrolment import Invite, make_folder, make_request, make_rotation
 from common.errors import EnrolmentError, SettingsError
 from common.files import PRIVATE_MODE, write_atomic
 from common.node_key import NodeKey
-
-FOLDER_MODE = 0o700
-POLICY_FILE = "policy.toml"  # as client.work reads it
 
 _POLICY = b"""\
 # The least privacy this merchant's node accepts. Whatever the operator asks for, the node refuses
@@ -104,11 +103,11 @@ class NodeConfig:
     def to_toml(self) -> bytes:
         """Return the file's content."""
         return (
-            f'server = "{self.server}"\n'
+            f"server = {_quoted(self.server)}\n"
             "# The name the operator invited, public.\n"
-            f'merchant = "{self.merchant}"\n'
+            f"merchant = {_quoted(self.merchant)}\n"
             "# The shop's folder, as `fedtail client import` made it.\n"
-            f"data = '{self.data}'\n"
+            f"data = {_quoted(str(self.data))}\n"
         ).encode()
 
 
@@ -133,17 +132,9 @@ def read_config(folder: NodeFolder) -> NodeConfig:
     return NodeConfig(**{**values, "data": Path(values["data"])})
 
 
-def read_file(path: Path, field: str) -> bytes:
-    """Return the content of a small file that somebody sent.
-
-    Raises:
-        EnrolmentError: if it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise EnrolmentError(f"{path} cannot be read ({error.strerror}).", field=field) from error
+def _quoted(text: str) -> str:
+    """Return text as a TOML string; what JSON escapes, TOML escapes alike."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def init_node(root: Path, invite: Invite, shop: Path, now: datetime) -> NodeFolder:
@@ -160,13 +151,7 @@ def init_node(root: Path, invite: Invite, shop: Path, now: datetime) -> NodeFold
         raise SettingsError(
             f"{shop} is not a folder; name the one that `fedtail client import` made.", field="shop"
         )
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise EnrolmentError(
-            f"{root} is not empty; a node's key is never written over. Name a new folder.",
-            field="folder",
-        )
-    root.mkdir(parents=True, exist_ok=True)
-    root.chmod(FOLDER_MODE)
+    make_folder(root, "node")
     folder = NodeFolder(root)
     key = NodeKey.generate()
     key.save(folder.key)

@@ -13,7 +13,7 @@ from client.dataset import load_merchant_data
 from client.examples import ShopperExamples
 from client.interactions import Interactions
 from client.node import NodeSettings
-from client.policy import Policy
+from client.policy import POLICY_FILE, Policy
 from client.preflight import check_once
 from client.receipts import accept, covered
 from client.training import Merchant, PrivateTrainer
@@ -33,7 +33,6 @@ from common.wire import Prepared, Scalar
 from common.wire_heads import JournalNote
 
 LEDGER_FILE = "ledger.sqlite"
-POLICY_FILE = "policy.toml"
 
 
 class MerchantWork:

@@ -16,6 +16,7 @@ import json
 import re
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -27,6 +28,7 @@ from common.release.signing import PublicKey, SigningKey
 NAME_RULE = "1 to 40 small letters, digits and hyphens, a letter or digit first"
 VALID_FOR = timedelta(days=14)
 SECRET_BYTES = 32
+FOLDER_MODE = 0o700
 MAX_FILE_BYTES = 65_536
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
@@ -71,6 +73,21 @@ class _Signed(BaseModel):
     def to_bytes(self) -> bytes:
         """Return the file's content."""
         return json.dumps(self.model_dump(mode="json"), indent=2).encode() + b"\n"
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file that somebody sent.
+
+        Raises:
+            EnrolmentError: if it cannot be read, or as `from_bytes`.
+        """
+        try:
+            with path.open("rb") as file:
+                return cls.from_bytes(file.read(MAX_FILE_BYTES + 1))
+        except OSError as error:
+            raise EnrolmentError(
+                f"{path} cannot be read ({error.strerror}).", field="file"
+            ) from error
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
@@ -239,6 +256,21 @@ def check_not_expired(expires: str, now: datetime) -> None:
             "new one; if it should not have ended, check this machine's clock.",
             field="expires",
         )
+
+
+def make_folder(root: Path, whose: str) -> None:
+    """Make a folder for keys, or take an empty one, and let only its owner in.
+
+    Raises:
+        EnrolmentError: if it holds anything.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise EnrolmentError(
+            f"{root} is not empty; a {whose}'s keys are never written over. Name a new folder.",
+            field="folder",
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    root.chmod(FOLDER_MODE)
 
 
 def _with_proofs(bare: Request, permission: bytes, key: NodeKey) -> Request:

@@ -61,19 +61,11 @@ def enrol(
     folder: _Folder, request: Annotated[Path, typer.Option(help="The merchant's enrol.json.")]
 ) -> None:
     """Let a node in, or take its new key in the old one's place."""
-    from common.enrolment import MAX_FILE_BYTES, Request
-    from common.errors import EnrolmentError
+    from common.enrolment import Request
     from server.folder import ServerFolder
     from server.provisioning import enrol as let_in
 
-    try:
-        with request.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise EnrolmentError(
-            f"{request} cannot be read ({error.strerror}).", field="request"
-        ) from error
-    read = Request.from_bytes(content)
+    read = Request.load(request)
     opened = ServerFolder(folder)
     key = let_in(opened, read, datetime.now(UTC))
     Console().print(f"{read.name} is enrolled, key {key.fingerprint[:32]}", soft_wrap=True)

@@ -1,6 +1,6 @@
 """Where the operator's server keeps its things, and its few settings.
 
-server.toml             hosts and ports
+server.toml             hosts and port
 authority.key, .crt     the certificate authority
 tls/server.key, .crt    the server's certificate
 enrolment.key           signs invites
@@ -19,7 +19,6 @@ from common.files import write_atomic
 
 SETTINGS_FILE = "server.toml"
 DEFAULT_PORT = 8443
-DEFAULT_SUPERLINK_PORT = 8000
 MAX_PORT = 65_535
 
 
@@ -30,25 +29,19 @@ class ServerSettings:
     Attributes:
         hosts: Names and addresses by which nodes reach the server; the first goes on invites.
         port: The proxy's port, the only one that others reach.
-        superlink_port: Flower's port, on the loopback.
     """
 
     hosts: tuple[str, ...]
     port: int = DEFAULT_PORT
-    superlink_port: int = DEFAULT_SUPERLINK_PORT
 
     def __post_init__(self) -> None:
         if not self.hosts or not all(isinstance(host, str) and host for host in self.hosts):
             raise SettingsError("`hosts` must be a list of names, at least one.", field="hosts")
-        for name in ("port", "superlink_port"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                kind = type(value).__name__
-                raise SettingsError(f"`{name}` must be a whole number, not {kind}.", field=name)
-            if not 1 <= value <= MAX_PORT:
-                raise SettingsError(f"`{name}` must lie between 1 and {MAX_PORT}.", field=name)
-        if self.port == self.superlink_port:
-            raise SettingsError("`port` and `superlink_port` must differ.", field="port")
+        if isinstance(self.port, bool) or not isinstance(self.port, int):
+            kind = type(self.port).__name__
+            raise SettingsError(f"`port` must be a whole number, not {kind}.", field="port")
+        if not 1 <= self.port <= MAX_PORT:
+            raise SettingsError(f"`port` must lie between 1 and {MAX_PORT}.", field="port")
 
     @property
     def address(self) -> str:
@@ -65,8 +58,6 @@ class ServerSettings:
             f"hosts = [{hosts}]\n"
             "# The port of the reverse proxy, the only one that others may reach.\n"
             f"port = {self.port}\n"
-            "# Flower's own port, on the loopback. Never let others reach it.\n"
-            f"superlink_port = {self.superlink_port}\n"
         ).encode()
 
 
@@ -78,7 +69,7 @@ class ServerFolder:
 
     @property
     def settings_file(self) -> Path:
-        """Hosts and ports."""
+        """Hosts and port."""
         return self.root / SETTINGS_FILE
 
     @property

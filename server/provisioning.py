@@ -5,7 +5,16 @@ from base64 import b64decode, b64encode
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from common.enrolment import VALID_FOR, Invite, Request, check_name, check_not_expired
+from common.enrolment import (
+    FOLDER_MODE,
+    SECRET_BYTES,
+    VALID_FOR,
+    Invite,
+    Request,
+    check_name,
+    check_not_expired,
+    make_folder,
+)
 from common.errors import EnrolmentError
 from common.files import PRIVATE_MODE, write_atomic
 from common.node_key import NodePublicKey
@@ -14,9 +23,7 @@ from server.certificates import WARN_DAYS, Authority, days_left, host_name, load
 from server.folder import ServerFolder, ServerSettings
 from server.registry import EnrolledNode, OpenInvite, Registry, changing, write_registry
 
-FOLDER_MODE = 0o700
 INVITE_ID_BYTES = 16
-INVITE_SECRET_BYTES = 32
 
 
 def init_server(root: Path, settings: ServerSettings, now: datetime) -> ServerFolder:
@@ -29,13 +36,7 @@ def init_server(root: Path, settings: ServerSettings, now: datetime) -> ServerFo
     """
     for host in settings.hosts:
         host_name(host)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise EnrolmentError(
-            f"{root} is not empty; a server's keys are never written over. Name a new folder.",
-            field="folder",
-        )
-    root.mkdir(parents=True, exist_ok=True)
-    root.chmod(FOLDER_MODE)
+    make_folder(root, "server")
     folder = ServerFolder(root)
     authority = Authority.create(now)
     authority.save(folder.authority_key, folder.authority)
@@ -66,7 +67,7 @@ def make_invite(
         EnrolmentError: if the name may not be used or its node is enrolled already.
     """
     check_name(name)
-    secret = b64encode(secrets.token_bytes(INVITE_SECRET_BYTES)).decode()
+    secret = b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
     expires = (now + valid_for).isoformat(timespec="seconds")
     key = SigningKey.load(folder.enrolment_key)
     invite = Invite(

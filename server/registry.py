@@ -64,10 +64,6 @@ class Registry:
     nodes: dict[str, EnrolledNode] = field(default_factory=dict)
     barred: list[str] = field(default_factory=list)
 
-    def allowed(self) -> dict[str, str]:
-        """Return the public keys that may connect, by merchant's name."""
-        return {name: node.public_key for name, node in self.nodes.items() if not node.revoked}
-
 
 def read_registry(path: Path) -> Registry:
     """Return the registry at `path`.

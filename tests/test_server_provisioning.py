@@ -51,6 +51,11 @@ def request_of(node):
     return Request.from_bytes(node.request.read_bytes())
 
 
+def allowed(registry):
+    """The keys that may connect, by name."""
+    return {name: node.public_key for name, node in registry.nodes.items() if not node.revoked}
+
+
 def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -70,9 +75,7 @@ def test_secrets_are_for_their_owner_only(server, join, tmp_path):
 def test_a_node_that_was_invited_is_enrolled_and_flower_reads_both_halves(server, join):
     node = join("shop-a")
     key = enrol(server, request_of(node), NOW)
-    assert read_registry(server.registry).allowed() == {
-        "shop-a": NodeKey.load(node.key).public.line
-    }
+    assert allowed(read_registry(server.registry)) == {"shop-a": NodeKey.load(node.key).public.line}
     arguments = argparse.Namespace(
         auth_supernode_private_key=str(node.key), auth_supernode_public_key=None
     )
@@ -180,7 +183,7 @@ def test_a_rotation_puts_the_new_key_in_the_old_ones_place(server, join):
     finish_rotation(node)
     assert NodeKey.load(node.key).public == new != old
     registry = read_registry(server.registry)
-    assert registry.allowed() == {"shop-a": new.line}
+    assert allowed(registry) == {"shop-a": new.line}
     assert registry.barred == [old.line]
     with pytest.raises(EnrolmentError):
         finish_rotation(node)
@@ -202,7 +205,7 @@ def test_a_revoked_key_never_comes_back(server, join):
     node = join("shop-a")
     enrol(server, request_of(node), NOW)
     revoke(server, "shop-a", NOW)
-    assert read_registry(server.registry).allowed() == {}
+    assert allowed(read_registry(server.registry)) == {}
     assert not (server.node_keys / "shop-a.pub").exists()
     for request in (request_of(node), Request.from_bytes(request_rotation(node, NOW).read_bytes())):
         with pytest.raises(EnrolmentError):
@@ -277,3 +280,19 @@ def test_a_folder_of_another_kind_is_named(tmp_path):
     for folder in (ServerFolder(tmp_path).settings, NodeFolder(tmp_path).config):
         with pytest.raises(Exception, match="init"):
             folder()
+
+
+@pytest.mark.parametrize(
+    "name", ["it's", 'a "b"', "back\\slash", "\u5546\u5e97 \U0001f6d2", "tab\there"]
+)
+def test_a_shops_folder_of_any_name_is_read_back(server, tmp_path, name):
+    shop = tmp_path / name
+    shop.mkdir()
+    node = init_node(tmp_path / "node", make_invite(server, "shop-a", NOW), shop, NOW)
+    assert node.config().data == shop
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(EnrolmentError, match="cannot be read"):
+            Invite.load(path)

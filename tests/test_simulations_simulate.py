@@ -7,9 +7,9 @@ from shops import command, simulate_small, small_options
 
 from client.budget import open_ledger, spent
 from client.dataset import load_merchant_data
-from client.policy import Policy
+from client.policy import POLICY_FILE, Policy
 from client.training import PrivateTrainer
-from client.work import LEDGER_FILE, POLICY_FILE
+from client.work import LEDGER_FILE
 from common.errors import InputError, ReleaseError, SettingsError
 from common.privacy.auditing import audit_lanes
 from common.privacy.lanes import unpack_records
