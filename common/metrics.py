@@ -163,7 +163,8 @@ def ndcg(ranking: Ranking, relevant: csr_matrix) -> NDArray[np.float64]:
     """
     discount = 1 / np.log2(np.arange(2, ranking.k + 2))
     ideal = np.concatenate([[0.0], np.cumsum(discount)])
-    gained = _hits(ranking, relevant) @ discount
+    # Added in the order of `ideal`, not by a matrix product, whose order depends on the other rows.
+    gained = np.cumsum(_hits(ranking, relevant) * discount, axis=1)[:, -1]
     return _ratio(gained, ideal[np.minimum(np.diff(relevant.indptr), ranking.k)])
 
 

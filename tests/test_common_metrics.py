@@ -234,6 +234,18 @@ def test_order_of_shoppers_does_not_matter(task, k):
     np.testing.assert_array_equal(straight[order], shuffled)
 
 
+@pytest.mark.parametrize("k", [5, 8, 10, 20])
+def test_a_shoppers_ndcg_is_the_same_to_the_last_bit_in_any_company(k):
+    random = np.random.default_rng(k)
+    scores = random.normal(size=(97, 40)).astype(np.float32)
+    seen, relevant = csr_matrix((97, 40)), csr_matrix(random.random((97, 40)) < 0.3)
+    together = ndcg(rank_top_k(scores, seen, k), relevant)
+    for size in (1, 2, 3, 6, 31):
+        parts = [slice(start, start + size) for start in range(0, 97, size)]
+        apart = [ndcg(rank_top_k(scores[one], seen[one], k), relevant[one]) for one in parts]
+        np.testing.assert_array_equal(np.concatenate(apart), together)
+
+
 @given(tasks(), st.integers(1, 12))
 def test_an_item_nobody_wants_at_the_end_of_the_ranking_changes_no_accuracy(task, k):
     scores, seen, relevant = task
