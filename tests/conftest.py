@@ -29,3 +29,19 @@ def simulated(tiny_bert, tmp_path_factory):
     from shops import simulate_small
 
     return simulate_small(tmp_path_factory.mktemp("simulated") / "out", tiny_bert)
+
+
+@pytest.fixture(scope="module")
+def workshop(tiny_model):
+    """Make a trainer on a shop of 120 shoppers by placement and objective, each once."""
+    from workshops import workshop_of
+
+    return workshop_of(tiny_model)
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Microbatches of a few shoppers, so that a step has many of them, of odd sizes."""
+    import client.training
+
+    monkeypatch.setattr(client.training, "MICROBATCH_ROWS", 67)

@@ -1,10 +1,11 @@
-import gzip
-import json
+"""Mappings: read from TOML, refused when wrong, guessed from columns."""
+
 import re
 from pathlib import Path
 
 import polars as pl
 import pytest
+from layouts import write_movielens, write_online_retail
 
 from client.detecting import detect_mapping
 from client.importing import read_shop
@@ -130,210 +131,6 @@ def test_a_mapping_that_is_not_there_lists_the_ready_made_ones(tmp_path):
         load_mapping(tmp_path)
 
 
-# ------------------------------------------------------- the ready-made mappings, in true layouts
-
-
-def _write(path, rows, *, python=False):
-    lines = "\n".join(repr(row) if python else json.dumps(row) for row in rows)
-    path.write_bytes(gzip.compress(lines.encode()) if path.suffix == ".gz" else lines.encode())
-
-
-def _online_retail(folder):
-    (folder / "2010-12-01.csv").write_text(
-        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
-        "536365,85123A,WHITE HEART HOLDER,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom\n"
-        "536365,71053,WHITE METAL LANTERN,6,2010-12-01 08:26:00,3.39,17850.0,United Kingdom\n"
-        "536380,71053,WHITE METAL LANTERN,2,12/1/2010 9:41,3.39,17809.0,France\n"
-        "536380,71053,white lantern?,2,12/1/2010 9:41,3.39,17809.0,France\n"
-    )
-    (folder / "2010-12-02.csv").write_text(
-        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
-        "C536379,71053,WHITE METAL LANTERN,-1,2010-12-02 09:41:00,3.39,14527.0,United Kingdom\n"
-        "536381,POST,POSTAGE,1,2010-12-02 09:42:00,18.0,12583.0,France\n"
-    )
-
-
-def _amazon_2014(folder):
-    review = {"reviewerName": "x", "helpful": [2, 3], "summary": "s", "reviewTime": "09 13, 2009"}
-    events = [("A1", "B1", 5.0, 1252800000), ("A1", "B2", 3.0, 1352800000), ("A2", "B1", 4, 1e9)]
-    _write(
-        folder / "reviews_Toys_5.json.gz",
-        [
-            {"reviewerID": s, "asin": i, "overall": v, "unixReviewTime": t, "reviewText": "t"}
-            | review
-            for s, i, v, t in events
-        ],
-    )
-    _write(
-        folder / "meta_Toys.json.gz",
-        [
-            {"asin": "B1", "title": "Girls' Tutu", "related": {"also_bought": ["B2"]},
-             "price": 3.17, "brand": "Coxlures",
-             "categories": [["Toys", "Dress"], ["Dance"]], "description": "Pink"},
-            {"asin": "B2", "title": 'A "loud" drum', "categories": [["Toys"]]},
-        ],
-        python=True,
-    )  # fmt: skip
-
-
-def _amazon_2018(folder):
-    events = [("A1", "B1", 5.0, 1252800000), ("A1", "B2", 3.0, 1352800000), ("A2", "B1", 4.0, 1e9)]
-    _write(
-        folder / "Toys.json.gz",
-        [
-            {"reviewerID": s, "asin": i, "overall": v, "unixReviewTime": int(t), "reviewText": "t",
-             "verified": True, "style": {"Color:": "Pink"}, "vote": "2"}
-            for s, i, v, t in events
-        ],
-    )  # fmt: skip
-    _write(
-        folder / "meta_Toys.json.gz",
-        [
-            {"asin": "B1", "title": "Girls' Tutu", "brand": "Coxlures",
-             "category": ["Toys", "Dress"], "description": ["Pink"], "also_buy": ["B2"]},
-            {"asin": "B2", "title": 'A "loud" drum', "brand": "", "category": ["Toys"],
-             "description": []},
-        ],
-    )  # fmt: skip
-
-
-def _amazon_2023(folder):
-    events = [
-        ("A1", "B1", 5.0, 1252800000123),
-        ("A1", "B2", 3, 1352800000000),
-        ("A2", "B1", 4, 10**12),
-    ]
-    _write(
-        folder / "Toys.jsonl.gz",
-        [
-            {"user_id": s, "parent_asin": i, "asin": "V9", "rating": v, "timestamp": t, "text": "t",
-             "title": "Great", "verified_purchase": True, "images": []}
-            for s, i, v, t in events
-        ],
-    )  # fmt: skip
-    _write(
-        folder / "meta_Toys.jsonl.gz",
-        [
-            {"parent_asin": "B1", "title": "Girls' Tutu", "store": "Coxlures", "price": "12.5",
-             "categories": ["Toys", "Dress"], "features": ["Cotton"], "description": ["Pink"]},
-            {"parent_asin": "B2", "title": 'A "loud" drum', "store": None, "price": None,
-             "categories": ["Toys"], "features": [], "description": []},
-        ],
-    )  # fmt: skip
-
-
-def _movielens(folder):
-    (folder / "movies.csv").write_text(
-        "movieId,title,genres\n1,Toy Story (1995),Adventure|Animation\n"
-        '2,"Heat, The (1995)",Action\n'
-    )
-    (folder / "ratings.csv").write_text(
-        "userId,movieId,rating,timestamp\n7,1,4.0,964982703\n7,2,3.5,964982931\n8,1,5.0,964983000\n"
-    )
-
-
-def _movielens_1m(folder):
-    (folder / "movies.dat").write_text(
-        '1::Toy Story (1995)::Animation|Children\'s\n2::Am\u00e9lie: "A" (2001)::Comedy\n',
-        encoding="latin-1",
-    )
-    (folder / "ratings.dat").write_text(
-        "7::1::4::964982703\n7::2::3::964982931\n8::1::5::964983000\n"
-    )
-
-
-LAYOUTS = {
-    "online_retail": _online_retail,
-    "amazon_2014": _amazon_2014,
-    "amazon_2018": _amazon_2018,
-    "amazon_2023": _amazon_2023,
-    "movielens": _movielens,
-    "movielens_1m": _movielens_1m,
-}
-
-
-@pytest.fixture(params=LAYOUTS)
-def layout(request, tmp_path):
-    LAYOUTS[request.param](tmp_path)
-    return request.param, tmp_path
-
-
-def test_a_known_layout_is_recognised_by_its_columns(layout):
-    name, folder = layout
-    assert detect_mapping(folder) == load_mapping(name)
-
-
-def test_a_known_layout_is_imported(layout):
-    name, folder = layout
-    data, _ = read_shop(folder, max_dropped_share=1.0)
-    assert len(data.catalogue) == 2
-    assert data.interactions.shopper_count == 2
-    assert len(data.interactions) == 3
-    if name.startswith(("amazon", "movielens")):
-        assert max(data.interactions.value.tolist()) == 5.0
-    assert data.interactions.timed
-
-
-def test_online_retail_layout_in_detail(tmp_path):
-    _online_retail(tmp_path)
-    data, report = read_shop(tmp_path, "online_retail", max_dropped_share=1.0)
-    assert data.interactions.shopper_ids == ("17809", "17850")
-    assert [item.title for item in data.catalogue.items] == [
-        "WHITE METAL LANTERN",
-        "WHITE HEART HOLDER",
-    ]
-    assert data.merchant_names == ("France", "United Kingdom")
-    assert data.split_rule == SplitRule("time", 1_314_835_200_000_000, 1_317_427_200_000_000)
-    events = next(table for table in report.tables if table.table == "events")
-    assert events.dropped["cancelled_orders"] == 1
-    assert events.dropped["non_product_codes"] == 1
-    assert events.changed["tidy_ids"] == 6
-    # Rows that differ in the item's wording alone are one event.
-    assert events.dropped["exact_duplicates"] == 1
-
-
-@pytest.mark.parametrize("name", ["amazon_2014", "amazon_2018", "amazon_2023"])
-def test_amazon_text_joins_title_path_and_description(name, tmp_path):
-    LAYOUTS[name](tmp_path)
-    data, _ = read_shop(tmp_path, name)
-    first, second = data.catalogue.items
-    assert first.title == "Girls' Tutu"
-    assert first.category == "Toys > Dress"
-    assert first.merchant == "Coxlures"
-    assert first.text.startswith("Girls' Tutu Toys Dress")
-    assert first.text.endswith("Pink")
-    assert second.text == 'A "loud" drum Toys'
-    unit = 1_252_800_000_123_000 if name == "amazon_2023" else 1_252_800_000_000_000
-    assert unit in data.interactions.time.tolist()
-
-
-def test_movielens_1m_reads_fields_between_double_colons(tmp_path):
-    _movielens_1m(tmp_path)
-    data, _ = read_shop(tmp_path)
-    assert data.catalogue.items[1].title == 'Am\u00e9lie: "A" (2001)'
-
-
-def test_every_ready_made_mapping_is_tested_here():
-    two_file = {"online_retail_two_file", "amazon_games", "amazon_industrial"}
-    assert set(mapping_names()) == LAYOUTS.keys() | two_file
-
-
-@pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not on this machine")
-@pytest.mark.parametrize(
-    ("folder", "name"),
-    [
-        ("online_retail", "online_retail_two_file"),
-        ("amazon_games_5core", "amazon_games"),
-        ("amazon_industrial_2018_recent", "amazon_industrial"),
-    ],
-)
-def test_the_two_file_sets_are_recognised(folder, name):
-    assert detect_mapping(DATA / folder) == load_mapping(name)
-
-
-# --------------------------------------------------------------------------------- guessing
-
-
 def test_common_column_names_are_guessed_also_with_semicolons(tmp_path):
     (tmp_path / "products.csv").write_text("SKU;Product Name;Brand\nt1;Green tea;Leaf\n")
     (tmp_path / "orders.csv").write_text("Customer_ID;sku;Order Date;Qty\nann;t1;2024-01-05;2\n")
@@ -364,7 +161,7 @@ def test_one_file_and_chinese_names_are_guessed(tmp_path):
 
 
 def test_a_known_layout_in_another_encoding_is_recognised_when_it_is_named(tmp_path):
-    _online_retail(tmp_path)
+    write_online_retail(tmp_path)
     path = tmp_path / "2010-12-01.csv"
     path.write_text(path.read_text().replace("lantern?", "£ lantern"), encoding="latin-1")
     with pytest.raises(InputError, match='encoding = "gb18030" or "latin-1"'):
@@ -389,7 +186,7 @@ def test_the_how_to_s_mapping_is_valid():
 
 
 def test_a_mapping_in_the_folder_itself_comes_first(tmp_path):
-    _movielens(tmp_path)
+    write_movielens(tmp_path)
     (tmp_path / "mapping.toml").write_text(BASE)
     assert detect_mapping(tmp_path).items.item_id == "sku"
 

@@ -1,8 +1,7 @@
-import copy
-import functools
+"""A private round: sample, clip, sum, noise; what moves, and what is public."""
+
 import logging
 import math
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -16,447 +15,17 @@ from shops import (
     make_workshop,
     random_adapter,
 )
-from torch.nn.functional import normalize
+from workshops import ITEMS, PLACEMENTS, SHOPPERS, charge_of, one_round, random_sample
 
-import client.training
-from client.examples import ExampleBatch, ShopperExamples
-from client.objectives import Candidates, shopper_losses
-from client.training import Merchant, PrivateTrainer, pool_rows
-from common.encoder.tower import ItemTokens, Tower
-from common.encoder.trunk import encode_trunk
+from client.examples import ShopperExamples
+from client.training import PrivateTrainer
+from common.encoder.tower import Tower
 from common.errors import FederationError, PrivacyError
 from common.privacy.ledger import Ledger
 from common.privacy.noise import NoiseSource
 from common.privacy.sampling import poisson_sample
 
-ITEMS, SHOPPERS = 90, 120
-PLACEMENTS = {
-    "output.dense": {"lora_modules": "output.dense"},
-    "few directions": {"lora_modules": "output.dense", "output_directions": 5},
-    "q,v": {"lora_modules": "query,value"},
-    "q,v of 2 layers": {"lora_modules": "query,value", "last_layers": 2},
-    "projection": {"lora_modules": "projection"},
-    "output.dense and projection": {"lora_modules": "output.dense,projection"},
-    "every module of 2 layers": {
-        "lora_modules": "query,key,value,attention.output.dense,intermediate.dense,output.dense",
-        "last_layers": 2,
-    },
-    "plain output.dense": {"lora_modules": "output.dense", "lora": "plain"},
-    "plain q,v and projection": {"lora_modules": "query,value,projection", "lora": "plain"},
-}
-OBJECTIVES = ("softmax", "bce", "mse")
 
-
-@pytest.fixture(scope="module")
-def workshop(tiny_model):
-    """Make a trainer on a shop of 120 shoppers by placement and objective, each once."""
-
-    @functools.cache
-    def make(placement="output.dense", objective="softmax"):
-        settings = make_settings(**PLACEMENTS[placement], objective=objective)
-        catalogue, interactions = make_catalogue(ITEMS), make_interactions(ITEMS, SHOPPERS)
-        if objective != "softmax":
-            values = np.random.default_rng(4).integers(0, 6, len(interactions)).astype(np.float32)
-            interactions.value[:] = values
-        return make_workshop(tiny_model, catalogue, interactions, settings)
-
-    return make
-
-
-@pytest.fixture
-def small_parts(monkeypatch):
-    """Microbatches of a few shoppers, so that a step has many of them, of odd sizes."""
-    monkeypatch.setattr(client.training, "MICROBATCH_ROWS", 67)
-
-
-def random_sample(random, size=20):
-    return np.sort(random.choice(SHOPPERS, size, replace=False))
-
-
-# ------------------------------------------------------------- sensitivity
-def largest_change(shop, pairs, seed):
-    """The largest change of a step's sum over random sets and shoppers left out, over C."""
-    random, plan = np.random.default_rng(seed), make_plan()
-    worst = 0.0
-    for number in range(pairs):
-        sample = random_sample(random)
-        left_out = random.integers(len(sample))
-        whole = shop.trainer.clipped_sum(sample, plan, np.random.default_rng(number))
-        less = shop.trainer.clipped_sum(
-            np.delete(sample, left_out), plan, np.random.default_rng(number)
-        )
-        worst = max(worst, float(np.linalg.norm(whole.vector - less.vector)))
-    return worst / plan.max_grad_norm
-
-
-def test_leaving_one_of_200_random_shoppers_out_changes_the_sum_by_c_at_most(workshop, small_parts):
-    shop = workshop()
-    norms = shopper_norms(shop)
-    assert (norms > 1.5).mean() > 0.5  # clipping is at work, or this would show little
-    worst = largest_change(shop, 200, seed=0)
-    assert 0.99 < worst <= 1 + 1e-6
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("placement", ["few directions", "q,v", "projection", "plain output.dense"])
-def test_the_bound_holds_for_every_placement_and_objective(
-    workshop, small_parts, placement, objective
-):
-    assert largest_change(workshop(placement, objective), 6, seed=1) <= 1 + 1e-6
-
-
-@pytest.mark.parametrize("objective", ["bce", "mse"])
-def test_the_bound_holds_for_the_default_placement_and_other_objectives(
-    workshop, small_parts, objective
-):
-    assert largest_change(workshop(objective=objective), 12, seed=2) <= 1 + 1e-6
-
-
-@pytest.mark.parametrize("rows", [1, 5, 64, 512])
-def test_the_bound_holds_whatever_the_size_of_a_microbatch(workshop, monkeypatch, rows):
-    monkeypatch.setattr(client.training, "MICROBATCH_ROWS", rows)
-    assert largest_change(workshop(), 6, seed=rows) <= 1 + 1e-6
-
-
-def test_rounding_of_batch_mates_stays_far_below_the_margin(workshop, monkeypatch):
-    """What others' gradients change by when a shopper leaves: float32, not sensitivity."""
-    shop, plan = workshop("q,v"), make_plan()
-    everybody = np.arange(SHOPPERS)
-    sums = []
-    for rows in (11, 37, 200, 512):
-        monkeypatch.setattr(client.training, "MICROBATCH_ROWS", rows)
-        sums.append(shop.trainer.clipped_sum(everybody, plan, np.random.default_rng(1)).vector)
-    for other in sums[1:]:
-        assert np.linalg.norm(other - sums[0]) < 0.1 * client.training.ROUNDING_MARGIN
-
-
-def test_the_clip_keeps_the_margin_for_rounding(workshop):
-    shop, plan = workshop(), make_plan()
-    one = np.array([int(shopper_norms(shop).argmax())])
-    clipped = shop.trainer.clipped_sum(one, plan, np.random.default_rng(0)).vector
-    margin = client.training.ROUNDING_MARGIN
-    assert 2**-12 < margin < 2**-8
-    assert np.linalg.norm(clipped) == pytest.approx(1 - margin, abs=1e-6)
-
-
-def shopper_norms(shop):
-    batch = shop.examples.draw(np.arange(SHOPPERS), 3)
-    return shop.trainer.shopper_gradients(batch, torch.arange(40)).norm(dim=1).numpy()
-
-
-def test_a_sum_is_the_sum_over_disjoint_sets(workshop):
-    shop, plan = workshop(), make_plan()
-    total = shop.trainer.clipped_sum(np.arange(30), plan, np.random.default_rng(3)).vector
-    parts = [
-        shop.trainer.clipped_sum(part, plan, np.random.default_rng(3)).vector
-        for part in (np.arange(7), np.arange(7, 30))
-    ]
-    assert np.allclose(total, sum(parts), atol=1e-5)
-
-
-# ------------------------------------------------- gradients against autograd
-@contextmanager
-def float64():
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-def in_double(shop):
-    """The same shop in float64, and its items before anything was computed in advance."""
-    tower = Tower(shop.model, shop.basis, shop.settings.placement)
-    tower.load_adapter(random_adapter(tower))
-    tower.double()
-    trunk = encode_trunk(
-        shop.model,
-        shop.catalogue,
-        layer=tower.first_layer,
-        max_tokens=shop.settings.max_tokens,
-        cache=None,
-    )
-    arrays = shop.tokens.arrays()
-    hidden = arrays["hidden"].astype(np.float64)
-    summed = arrays["summed"].astype(np.float64) if "summed" in arrays else None
-    raw = ItemTokens(trunk.offsets, trunk.hidden.astype(np.float64), None)
-    if summed is not None:  # what is cached, anew in float64: float32's rounding is not the point
-        layer = tower.bert.encoder.layer[str(tower.first_layer)]
-        hidden, summed = before_b(layer, raw)
-    merchant = Merchant(
-        shop.examples,
-        ItemTokens(trunk.offsets, hidden, summed),
-        shop.merchant.vectors.double(),
-        shop.merchant.log_popularity.double(),
-    )
-    oracle = Tower(shop.model, shop.basis, shop.settings.placement)
-    oracle.load_adapter(random_adapter(oracle))
-    return PrivateTrainer(tower, merchant, shop.settings), merchant, oracle.double(), raw
-
-
-def before_b(layer, raw):
-    """A z and the sum before LayerNorm of each item's tokens, item by item."""
-    reduced, summed = [], []
-    with torch.inference_mode():
-        for item in range(len(raw)):
-            hidden, _, _ = raw.rows(np.array([item]))
-            residual, _ = layer.attention(hidden)
-            z = layer.intermediate(residual)
-            reduced.append(layer.output.dense.lora_A["default"](z)[0].numpy())
-            summed.append((layer.output.dense.base_layer(z) + residual)[0].numpy())
-    return np.concatenate(reduced), np.concatenate(summed)
-
-
-def plain_loss(exact, settings, batch, shopper, negatives):
-    """One shopper's loss from its definition, item by item and target by target."""
-    _, merchant, oracle, raw = exact
-    mine = np.flatnonzero(batch.history_shopper == shopper)
-    pooled = sum(
-        float(batch.history_weight[row]) * oracle(*raw.rows(batch.history_item[[row]]))[0]
-        for row in mine
-    )
-    taste = pooled / pooled.norm()
-    losses = []
-    for row in np.flatnonzero(batch.target_shopper == shopper):
-        item, value = int(batch.target_item[row]), float(batch.target_value[row])
-        similarity = taste @ merchant.vectors[item]
-        others = [one for one in negatives.tolist() if one != item]
-        if settings.objective == "mse":
-            rating = (value - settings.value_low) / (settings.value_high - settings.value_low)
-            losses.append((similarity - min(max(rating, 0.0), 1.0)) ** 2)
-            continue
-        adjust = settings.popularity_strength * merchant.log_popularity
-        score = similarity / settings.temperature + adjust[item]
-        against = merchant.vectors[others] @ taste / settings.temperature + adjust[others]
-        if settings.objective == "softmax":
-            losses.append(-torch.log_softmax(torch.cat([score[None], against]), dim=0)[0])
-        else:
-            label = min(max(value, 0.0), 1.0)
-            chance = torch.sigmoid(score)
-            clicked = -label * torch.log(chance) - (1 - label) * torch.log(1 - chance)
-            losses.append(clicked - torch.log(torch.sigmoid(-against)).mean())
-    return sum(losses) / len(losses)
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_each_shoppers_gradient_is_plain_autograd_of_its_own_loss(workshop, placement, objective):
-    shop = workshop(placement, objective)
-    exact = in_double(shop)
-    shoppers = np.array([3, 50, 51, 7, 118])
-    batch, negatives = shop.examples.draw(shoppers, 11), torch.arange(0, ITEMS, 2)
-    with float64():
-        found = exact[0].shopper_gradients(batch, negatives)
-    parameters = [parameter for _, parameter in exact[2].trained()]
-    assert len(set(batch.history_item)) < len(batch.history_item)  # items repeat over shoppers
-    for shopper in range(len(shoppers)):
-        if not (batch.target_shopper == shopper).any():
-            assert not found[shopper].any()
-            continue
-        loss = plain_loss(exact, shop.settings, batch, shopper, negatives)
-        expected = torch.cat([one.ravel() for one in torch.autograd.grad(loss, parameters)])
-        assert expected.norm() > 1e-6
-        assert (found[shopper] - expected).norm() <= 1e-7 * expected.norm()  # labels are float32
-
-
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_float32_gradients_are_those_of_float64_but_for_rounding(workshop, placement):
-    shop = workshop(placement)
-    batch, negatives = shop.examples.draw(np.arange(40), 11), torch.arange(0, ITEMS, 2)
-    single = shop.trainer.shopper_gradients(batch, negatives).double()
-    trainer, *_ = in_double(shop)
-    with float64():
-        double = trainer.shopper_gradients(batch, negatives)
-    error = (single - double).norm(dim=1) / double.norm(dim=1).clamp_min(1e-12)
-    assert error.median() < 3e-6
-    assert error.max() < 2e-5
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("placement", ["output.dense", "q,v", "plain q,v and projection"])
-def test_a_shopper_alone_has_the_gradient_it_has_in_company(workshop, placement, objective):
-    shop = workshop(placement, objective)
-    trainer, *_ = in_double(shop)
-    negatives = torch.arange(40)
-    shoppers = np.array([80, 2, 9, 33, 90, 41, 5])
-    with float64():
-        together = trainer.shopper_gradients(shop.examples.draw(shoppers, 2), negatives)
-        alone_each = [
-            trainer.shopper_gradients(shop.examples.draw(np.array([shopper]), 2), negatives)[0]
-            for shopper in shoppers
-        ]
-    for place, alone in enumerate(alone_each):
-        assert (together[place] - alone).norm() <= 1e-11 * alone.norm().clamp_min(1e-3)
-
-
-def batch_of(history, target):
-    """A batch by hand: item lists of each shopper."""
-    counts = [len(one) for one in history]
-    numbers = np.arange(len(history))
-    weights = [np.full(len(one), 1 / len(one)) for one in history if one]
-    return ExampleBatch(
-        shoppers=len(history),
-        history_item=np.array([item for one in history for item in one], np.int64),
-        history_shopper=np.repeat(numbers, counts),
-        history_weight=np.concatenate([np.empty(0), *weights]).astype(np.float32),
-        target_item=np.array([item for one in target for item in one], np.int64),
-        target_shopper=np.repeat(numbers, [len(one) for one in target]),
-        target_value=np.ones(sum(map(len, target)), np.float32),
-    )
-
-
-def test_a_shopper_without_history_or_target_has_the_gradient_zero(workshop):
-    trainer, negatives = workshop().trainer, torch.arange(40)
-    batch = batch_of([[1, 2], [], [3], []], [[7], [8, 9], [], []])
-    found = trainer.shopper_gradients(batch, negatives)
-    assert found.shape == (4, trainer.shopper_gradients(batch, negatives).shape[1])
-    assert found[0].norm() > 0
-    assert not found[1:].any()
-    alone = trainer.shopper_gradients(batch_of([[1, 2]], [[7]]), negatives)
-    assert (found[0] - alone[0]).norm() <= 1e-5 * alone[0].norm()
-
-
-@pytest.mark.parametrize(
-    "batch",
-    [
-        batch_of([], []),
-        batch_of([[]], [[]]),
-        batch_of([[1], [2]], [[], []]),
-        batch_of([[], []], [[4], [5]]),
-    ],
-    ids=["nobody", "empty", "no target", "no history"],
-)
-def test_a_batch_with_nothing_to_learn_is_all_zeros(workshop, batch):
-    for placement in ("output.dense", "q,v", "projection"):
-        found = workshop(placement).trainer.shopper_gradients(batch, torch.arange(40))
-        assert found.shape[0] == batch.shoppers
-        assert not found.any()
-
-
-def test_two_shoppers_of_the_same_items_have_the_same_gradient(workshop):
-    """The shared items of a batch are not encoded once for all: each shopper has its own rows."""
-    found = workshop().trainer.shopper_gradients(
-        batch_of([[1, 2, 3], [1, 2, 3], [3, 2]], [[7], [7], [7]]), torch.arange(40)
-    )
-    assert torch.allclose(found[0], found[1], rtol=1e-5)
-    assert not torch.allclose(found[0], found[2], rtol=1e-2)
-
-
-def test_gradients_do_not_stay_for_the_next_step(workshop):
-    shop = workshop()
-    batch = shop.examples.draw(np.arange(10), 1)
-    first = shop.trainer.shopper_gradients(batch, torch.arange(40)).clone()
-    again = shop.trainer.shopper_gradients(batch, torch.arange(40))
-    assert torch.equal(first, again)
-    assert all(parameter.grad is None for parameter in shop.tower.parameters())
-
-
-def test_pooled_rows_are_unit_vectors_and_zero_without_history():
-    batch = batch_of([[0, 1], []], [[2], []])
-    rows = normalize(torch.tensor([[3.0, 4.0], [1.0, 0.0]]), dim=1)
-    found = pool_rows(rows, batch)
-    assert torch.allclose(found[0], normalize(rows.mean(dim=0), dim=0))
-    assert not found[1].any()
-
-
-# ------------------------------------------------------------------- frames
-def test_the_frame_is_public_undoes_the_whitening_and_keeps_norms_on_average(workshop):
-    shop = workshop("every module of 2 layers")
-    frames = {name: shop.tower.noise_frame(name) for name, _ in shop.tower.trained()}
-    [(name, frame)] = [(name, one) for name, one in frames.items() if one is not None]
-    assert name == "base_model.model.encoder.layer.2.output.dense.lora_B.weight"
-    scale = shop.model.layers[-1].output.LayerNorm.weight.detach()
-    flat = torch.from_numpy(shop.basis.whitening.T) @ (scale[:, None] * frame)
-    flat = flat / flat[:, 0].norm()
-    assert torch.allclose(flat.T @ flat, torch.eye(32), atol=1e-4)
-    assert float(frame.square().sum()) == pytest.approx(32, rel=1e-4)
-    shop.tower.load_adapter(random_adapter(shop.tower, seed=3))
-    assert torch.equal(shop.tower.noise_frame(name), frame)  # it is the basis' alone
-
-
-def test_few_directions_are_those_in_which_whitened_text_varies_most(workshop):
-    """The first columns of the whole frame, by the variance of the catalogue itself."""
-    whole, few = workshop(), workshop("few directions")
-    [(name, _)] = few.tower.trained()
-    frame = few.tower.noise_frame(name)
-    assert torch.equal(frame, whole.tower.noise_frame(name)[:, :5])
-    scale = few.model.layers[-1].output.LayerNorm.weight.detach()
-    written = torch.from_numpy(few.basis.whitening.T) @ (scale[:, None] * frame)
-    varies = whole.merchant.vectors @ normalize(written, dim=0)
-    others = torch.linalg.svdvals(written)
-    assert varies.var(dim=0).min() > whole.merchant.vectors.var(dim=0).mean()
-    assert torch.allclose(others, others[0].expand(5), rtol=1e-4)
-
-
-def test_an_update_moves_b_in_the_few_directions_only(workshop, ledger):
-    shop = workshop("few directions")
-    [(name, parameter)] = shop.tower.trained()
-    update = one_round(shop, ledger, make_plan()).reshape(parameter.shape)
-    assert np.linalg.matrix_rank(shop.tower.noise_frame(name).numpy()) == 5
-    frame = shop.tower.noise_frame(name).double().numpy()
-    left = update - frame @ (np.linalg.pinv(frame) @ update)
-    assert np.linalg.norm(update) > 0
-    assert np.linalg.norm(left) < 1e-5 * np.linalg.norm(update)
-
-
-def test_a_coordinate_that_layer_norm_switched_off_is_left_alone(tiny_model):
-    """Its inverse would be without bound, and drown all others."""
-    model = copy.deepcopy(tiny_model)
-    with torch.no_grad():
-        model.layers[-1].output.LayerNorm.weight[3] = 1e-30
-    shop = make_workshop(model, make_catalogue(20), make_interactions(20, 9), make_settings())
-    [(name, _)] = shop.tower.trained()
-    frame = shop.tower.noise_frame(name)
-    assert torch.isfinite(frame).all()
-    assert not frame[3].any()
-    assert (frame.norm(dim=1) > 1e-3).sum() == len(frame) - 1
-
-
-@pytest.mark.parametrize(
-    "placement", ["output.dense", "few directions", "plain output.dense", "q,v"]
-)
-def test_a_framed_gradient_is_that_of_c_where_b_is_s_times_c(workshop, placement):
-    """By autograd: B = S C is made by hand, and a step on C is the step that is sent for B."""
-    shop = workshop(placement)
-    batch, negatives = shop.examples.draw(np.arange(12), 5), torch.arange(40)
-    tower = Tower(shop.model, shop.basis, shop.settings.placement)
-    tower.load_adapter(random_adapter(tower))
-    names = [name for name, _ in tower.trained()]
-    frames = [tower.noise_frame(name) for name in names]
-    inner = [
-        (one.detach() if frame is None else torch.linalg.pinv(frame) @ one.detach())
-        .clone()
-        .requires_grad_()
-        for (_, one), frame in zip(tower.trained(), frames, strict=True)
-    ]
-    outer = [
-        one if frame is None else frame @ one for one, frame in zip(inner, frames, strict=True)
-    ]
-    by_place = {id(one): name for name, one in tower.named_parameters()}
-    given = {by_place[id(one)]: new for (_, one), new in zip(tower.trained(), outer, strict=True)}
-    rows = torch.func.functional_call(tower, given, shop.tokens.rows(batch.history_item))
-    candidates = Candidates(shop.merchant.vectors, shop.merchant.log_popularity, negatives)
-    loss = shopper_losses(pool_rows(rows, batch), batch, candidates, shop.settings).sum()
-    expected = torch.cat([one.ravel() for one in torch.autograd.grad(loss, inner)])
-    before = shop.tower.adapter()
-    with torch.no_grad():  # a random B may lie outside the directions; S C does not
-        shop.tower.load_adapter(
-            before.with_vector(torch.cat([one.ravel() for one in outer]).numpy())
-        )
-    found = shop.trainer._framed(shop.trainer.shopper_gradients(batch, negatives)).sum(dim=0)
-    shop.tower.load_adapter(before)
-    assert (found - expected).norm() < 1e-3 * expected.norm()
-    step = shop.trainer._unframed(expected.double().numpy())
-    pieces = np.split(step, np.cumsum([one.numel() for one in outer])[:-1])
-    with torch.no_grad():
-        for piece, one, frame, old in zip(pieces, inner, frames, outer, strict=True):
-            gradient = expected[: one.numel()].reshape(one.shape)
-            expected = expected[one.numel() :]
-            moved = one - gradient if frame is None else frame @ (one - gradient)
-            assert np.allclose(moved, old - torch.from_numpy(piece).reshape(old.shape), atol=1e-3)
-
-
-# ------------------------------------------------------------------ poison
 def test_a_number_that_is_not_finite_drops_its_shopper_only(tiny_model, caplog):
     catalogue, settings = make_catalogue(20), make_settings()
     rows = [(0, 0, 1, 0), (0, 1, 2, 1), (1, 2, 1, 0), (1, 3, 2, 1), (2, 4, 1, 0), (2, 5, 2, 1)]
@@ -484,31 +53,9 @@ def test_nothing_of_a_shop_is_logged(workshop, caplog):
     assert caplog.records == []
 
 
-# ------------------------------------------------------------------ rounds
 @pytest.fixture
 def ledger(tmp_path):
     return Ledger.open(tmp_path / "ledger.sqlite", "ash", "f" * 64)
-
-
-def charge_of(ledger, plan, number=1, *, seeded=True):
-    return ledger.append(
-        plan,
-        run_id="1",
-        round_number=number,
-        kind="train",
-        admit=lambda entries: None,
-        seeded_noise=seeded,
-    )
-
-
-def one_round(shop, ledger, plan, seed=0, number=1):
-    update, _ = shop.trainer.private_round(
-        shop.tower.adapter(),
-        charge_of(ledger, plan, number),
-        NoiseSource.for_tests(seed, number),
-        np.random.default_rng(seed),
-    )
-    return update
 
 
 def test_a_round_is_noise_on_the_clipped_sum_over_the_public_divisor(workshop, ledger):
@@ -519,6 +66,17 @@ def test_a_round_is_noise_on_the_clipped_sum_over_the_public_divisor(workshop, l
     expected = shop.trainer._unframed((total + noise) / plan.divisor)
     assert found.dtype == np.float32
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_an_update_moves_b_in_the_few_directions_only(workshop, ledger):
+    shop = workshop("few directions")
+    [(name, parameter)] = shop.tower.trained()
+    update = one_round(shop, ledger, make_plan()).reshape(parameter.shape)
+    assert np.linalg.matrix_rank(shop.tower.noise_frame(name).numpy()) == 5
+    frame = shop.tower.noise_frame(name).double().numpy()
+    left = update - frame @ (np.linalg.pinv(frame) @ update)
+    assert np.linalg.norm(update) > 0
+    assert np.linalg.norm(left) < 1e-5 * np.linalg.norm(update)
 
 
 def test_an_empty_sample_still_gets_noise_and_uses_the_charge_up(workshop, ledger):

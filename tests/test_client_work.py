@@ -129,7 +129,7 @@ def test_leaving_a_shopper_out_changes_nothing_but_the_two_protected_vectors(gro
     assert [public_parts(reply) for reply in together] == [public_parts(reply) for reply in less]
     keys = set(public_parts(together[-1])) - {"size", "type"}
     assert keys == {("update", "vector"), ("run", "round"), ("run", "plan_digest")}
-    # What the vectors may differ by is in test_client_training.
+    # What the vectors may differ by is in test_client_training_sensitivity.
     histogram = np.linalg.norm(vector_of(together[1]) - vector_of(less[1]))
     assert 0.9 < histogram <= 1 + 1e-6
     for number in (2, 3):

@@ -16,8 +16,8 @@ import test_common_privacy_ledger
 import test_common_privacy_noise
 from privacy_bugs import plant
 from shops import make_catalogue, make_interactions, make_plan, make_settings, make_workshop
-from test_client_training import workshop
 from test_client_work import ground
+from workshops import charge_of
 
 import client.budget
 import client.training
@@ -34,7 +34,7 @@ from common.privacy.ledger import Charge, Ledger
 from common.privacy.noise import NoiseSource
 from common.privacy.plan import PrivacyPlan
 
-__all__ = ["ground", "workshop"]  # fixtures
+__all__ = ["ground"]  # a fixture
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation-privacy-bugs.md"
 
@@ -53,7 +53,7 @@ class Lanes:
 
     def __call__(self, folder):
         ledger = Ledger.open(folder / "lanes.sqlite", "ash", "f" * 64)
-        charge = test_client_training.charge_of(ledger, self.plan)
+        charge = charge_of(ledger, self.plan)
         record = start_record("ash", "1", self.plan, 512, NoiseSource.for_tests(1, "bits"))
         adapter, source = self.shop.tower.adapter(), NoiseSource.for_tests(2)
         arguments = (adapter, charge, source, np.random.default_rng(0), record)

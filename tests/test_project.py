@@ -82,7 +82,7 @@ def test_no_file_names_a_path_of_a_machine():
     assert found == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=shown)
+@pytest.mark.parametrize("path", [*MODULES, *(ROOT / "tests").glob("*.py")], ids=shown)
 def test_a_module_stays_below_400_lines(path):
     assert len(text(path).splitlines()) <= LONGEST_MODULE
 
@@ -113,7 +113,11 @@ def test_a_test_file_mirrors_a_module(path):
         return
     names = {"_".join(one.relative_to(ROOT).with_suffix("").parts) for one in MODULES}
     names |= {"_".join(one.relative_to(ROOT).parent.parts) for one in MODULES}  # a package's own
-    assert path.stem.removeprefix("test_") in names
+    stem = path.stem.removeprefix("test_")
+    if stem not in names:  # a part of a module's tests: test_MODULE_IDEA.py beside test_MODULE.py
+        whole, _, idea = stem.rpartition("_")
+        assert (whole, path.with_name(f"test_{whole}.py")) in {(n, t) for n in names for t in TESTS}
+        assert idea
 
 
 # ------------------------------------------------------ which way imports run
