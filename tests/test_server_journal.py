@@ -1,11 +1,17 @@
 """The journal: append-only, chained, signed, and whole after a crash."""
 
+import errno
+import os
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fake_node import LOCAL, federation, make_setup, shops
 
 from client.app import app
 from client.node import close_nodes
-from common.errors import FedtailError, InputError, JournalError
+from common.errors import FederationError, FedtailError, InputError, JournalError
+from common.privacy.accounting import MechanismEvent
+from common.privacy.heads import Head
 from common.privacy.journal import last_receipts, read_journal
 from server.journal import Journal
 from server.strategy import FedtailStrategy
@@ -91,3 +97,81 @@ def test_a_journal_without_its_key_is_refused(written):
     with pytest.raises(JournalError) as caught:
         Journal(written, LOCAL, "2")
     assert caught.value.field == "key"
+
+
+def test_an_entry_is_forced_to_disk_before_it_counts(written, monkeypatch):
+    synced, real = [], os.fsync
+
+    def fsync(file):
+        real(file)
+        synced.append(os.fstat(file).st_size)
+
+    with Journal(written, LOCAL, "2") as journal:
+        monkeypatch.setattr("server.journal.os.fsync", fsync)
+        journal.append("train", round_number=2)
+    assert synced == [written.stat().st_size]
+
+
+def test_a_full_disk_leaves_the_journal_as_it_was_and_it_goes_on(written, monkeypatch):
+    real = os.write
+
+    def half(file, line):
+        if len(line) < 100:  # the rest of the line
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, line[:-50])
+
+    with Journal(written, LOCAL, "2") as journal:
+        before = written.read_bytes()
+        with monkeypatch.context() as full:
+            full.setattr("server.journal.os.write", half)
+            with pytest.raises(JournalError, match="No space left"):
+                journal.append("train", round_number=2)
+        assert written.read_bytes() == before
+        journal.append("train", round_number=2)
+    assert read_journal(written.read_bytes())[-1].round_number == 2
+
+
+# ---------------------------------------------------------------- which heads build
+KEY, OTHER_KEY = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))
+
+
+def head(number, steps, covers="", *, key=KEY, merchant="ash"):
+    """A head as a node of that key signs it."""
+    spent = (MechanismEvent(0.25, 2.0, steps),)
+    signer = key.public_key().public_bytes_raw().hex()
+    bare = Head(merchant, number, f"{number:02x}" * 32, signer, spent, covers)
+    return bare.signed(key.sign(bare.message()))
+
+
+LAST = head(3, 30)
+
+
+@pytest.mark.parametrize(
+    ("new", "charged", "right"),
+    [
+        (head(4, 40, LAST.hash), True, True),
+        (head(4, 30, LAST.hash), True, True),
+        (head(4, 29, LAST.hash), True, False),  # builds on it, and says it spent less
+        (head(4, 40), True, False),  # does not say that it builds on it
+        (head(4, 40, "ab" * 32), True, False),
+        (LAST, True, False),  # charged for nothing
+        (LAST, False, True),
+        (head(4, 40), False, True),  # charged elsewhere since
+        (head(4, 29), False, False),
+        (head(2, 40), False, False),
+        (head(2, 40, LAST.hash), False, True),  # recovered
+        (head(4, 40, key=OTHER_KEY), False, False),
+        (head(4, 40, LAST.hash, key=OTHER_KEY), False, True),  # recovered under a new key
+        (head(4, 40, LAST.hash, merchant="birch"), True, False),
+    ],
+)
+def test_a_head_must_build_on_the_one_countersigned_last(written, new, charged, right):
+    with Journal(written, LOCAL, "2") as journal:
+        journal.check("ash", LAST, charged=True)  # the first is taken as it is
+        journal.append("train", round_number=2, heads={"ash": LAST})
+        if right:
+            journal.check("ash", new, charged=charged)
+        else:
+            with pytest.raises(FederationError) as caught:
+                journal.check("ash", new, charged=charged)
+            assert caught.value.field in {"rollback", "merchant"}

@@ -2,6 +2,7 @@
 
 import argparse
 import stat
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -23,7 +24,7 @@ from server.provisioning import (
     warnings,
     write_invite,
 )
-from server.registry import read_registry
+from server.registry import changing, read_registry
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -296,3 +297,32 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(EnrolmentError, match="cannot be read"):
             Invite.load(path)
+
+
+def test_two_commands_at_once_change_the_list_one_after_the_other(server):
+    """The second waits for the first, and reads what it wrote: no invite is used twice."""
+    inside, go_on = threading.Event(), threading.Event()
+    seen = []
+
+    def first():
+        with changing(server.registry) as registry:
+            inside.set()
+            go_on.wait(30)
+            registry.barred.append("one")
+
+    def second():
+        inside.wait(30)
+        with changing(server.registry) as registry:
+            seen.extend(registry.barred)
+            registry.barred.append("two")
+
+    threads = [threading.Thread(target=work) for work in (first, second)]
+    for thread in threads:
+        thread.start()
+    inside.wait(30)
+    threads[1].join(0.3)  # without the lock it would be through by now
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert seen == ["one"]
+    assert read_registry(server.registry).barred == ["one", "two"]
