@@ -6,23 +6,13 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ledgers import PLAN
 
 from common.errors import LedgerError
 from common.privacy.accounting import MechanismEvent, merge
 from common.privacy.heads import Head, Receipt, missing_events
 from common.privacy.ledger import Ledger
-from common.privacy.plan import PrivacyPlan
 from common.release.signing import SigningKey
-
-PLAN = PrivacyPlan(
-    sample_rate=0.25,
-    steps=10,
-    noise_multiplier=2.0,
-    max_grad_norm=1.0,
-    declared_shoppers=100,
-    delta=1e-5,
-    placement="local",
-)
 
 
 @pytest.fixture(scope="module")

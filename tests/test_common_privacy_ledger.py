@@ -14,24 +14,13 @@ import time
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from ledgers import PLAN, pay, reopen
 
 from common.errors import LedgerError, PrivacyError
 from common.privacy.accounting import MechanismEvent
 from common.privacy.entry import GENESIS, Entry, spent_events
 from common.privacy.keys import key_path
 from common.privacy.ledger import Charge, Ledger
-from common.privacy.plan import PrivacyPlan
-
-PLAN = PrivacyPlan(
-    sample_rate=0.25,
-    steps=10,
-    noise_multiplier=2.0,
-    max_grad_norm=1.0,
-    declared_shoppers=100,
-    delta=1e-5,
-    placement="local",
-    popularity_noise_multiplier=3.0,
-)
 
 
 @pytest.fixture
@@ -44,11 +33,6 @@ def ledger(path):
     return Ledger.open(path, "shop", "data")
 
 
-def pay(ledger, round_number=1, kind="train", **options):
-    options.setdefault("admit", lambda entries: None)
-    return ledger.append(PLAN, run_id="run", round_number=round_number, kind=kind, **options)
-
-
 def tamper(path, *statements):
     """Change the file as an attacker with full access would: triggers first."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -58,10 +42,6 @@ def tamper(path, *statements):
             sql, values = (statement, ()) if isinstance(statement, str) else statement
             connection.execute(sql, values)
         connection.commit()
-
-
-def reopen(path):
-    return Ledger.open(path, "shop", "data")
 
 
 def test_an_entry_says_what_was_paid_for(ledger):

@@ -5,23 +5,12 @@ import resource
 import sqlite3
 
 import pytest
+from ledgers import pay, reopen
 
 from common.errors import LedgerError
 from common.privacy import ledger_file
 from common.privacy.ledger import Ledger
 from common.privacy.ledger_file import APPLICATION_ID, SCHEMA
-from common.privacy.plan import PrivacyPlan
-
-PLAN = PrivacyPlan(
-    sample_rate=0.25,
-    steps=10,
-    noise_multiplier=2.0,
-    max_grad_norm=1.0,
-    declared_shoppers=100,
-    delta=1e-5,
-    placement="local",
-    popularity_noise_multiplier=3.0,
-)
 
 
 @pytest.fixture
@@ -31,15 +20,6 @@ def path(tmp_path):
 
 @pytest.fixture
 def ledger(path):
-    return Ledger.open(path, "shop", "data")
-
-
-def pay(ledger, round_number=1, kind="train", **options):
-    options.setdefault("admit", lambda entries: None)
-    return ledger.append(PLAN, run_id="run", round_number=round_number, kind=kind, **options)
-
-
-def reopen(path):
     return Ledger.open(path, "shop", "data")
 
 
