@@ -52,7 +52,8 @@ def privacy_statement(
         ),
         (
             "**Not covered.** That a merchant takes part; how long its steps take; what it shows "
-            "or sells by itself; settings that were chosen by looking at results. Noise is drawn "
+            "or sells by itself; settings that were chosen by looking at results; that a node "
+            "refused a model before its first round, which may depend on its data. Noise is drawn "
             "in double precision and rounded to a grid that the clipped sum shares; the part of a "
             "Gaussian beyond 12 standard deviations is not drawn."
         ),
@@ -71,13 +72,21 @@ def _cost(plan: PrivacyPlan, merchants: Mapping[str, MerchantPrivacy]) -> str:
         return "**Cost.** Unbounded."
     rows = ["**Cost**, over everything each merchant's ledger holds:", ""]
     rows += [
-        "| merchant | ε | δ | ε by PLD (dp_accounting) | ε by PRV (Opacus) | ε by RDP |",
-        "|---|---|---|---|---|---|",
+        "| merchant | ε | δ | ε by PLD (dp_accounting) | ε by PRV (Opacus) | ε by RDP | audit |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, one in merchants.items():
         counted = (one.accountants.pld, one.accountants.prv, one.accountants.rdp)
         values = " | ".join("" if value is None else f"{value:.3f}" for value in counted)
-        rows.append(f"| {name} | {one.epsilon:.3f} | {one.delta:.1e} | {values} |")
+        audit = "none" if one.audit is None else f"≥ {one.audit.epsilon:.3f}"
+        rows.append(f"| {name} | {one.epsilon:.3f} | {one.delta:.1e} | {values} | {audit} |")
+    rows += [
+        "",
+        (
+            "The audit is what canary lanes in this run prove, with 95% confidence, that its steps "
+            "cost at least. It finds a guarantee that is broken; it does not prove one that holds."
+        ),
+    ]
     return "\n".join(rows)
 
 
