@@ -41,7 +41,7 @@ def metric_bars(results: Results, metric: Metric) -> Picture:
             if value is not None:
                 axes.barh(place, value, height=0.56, color=_ACCENT.get(model, GREY))
             high = _whisker(axes, results, model, metric, place) or value or 0.0
-            text = "undefined" if value is None else _short(value)
+            text = "undefined" if value is None else f"{value:.4f}"
             axes.annotate(text, (high, place), (5, 0), textcoords="offset points", va="center")
         _label_rows(axes, [label_of(model) for model in models])
         axes.set_xlim(0, 1.28 * max([*_highs(results, metric), 1e-6]))
@@ -49,7 +49,7 @@ def metric_bars(results: Results, metric: Metric) -> Picture:
         axes.spines["bottom"].set_visible(False)
         title = METRICS[metric]
         told = "; ".join(
-            f"{label_of(model)} {'undefined' if value is None else _short(value)}"
+            f"{label_of(model)} " + ("undefined" if value is None else f"{value:.4f}")
             for model, value in zip(models, values, strict=True)
         )
         return picture(figure, f"bars-{metric}", title, f"{title} by model: {told}.")
@@ -259,13 +259,9 @@ def _tell_spread(results: Results, metric: SpreadMetric) -> str:
     rows = []
     for merchant in results.merchants:
         values = [
-            f"{label_of(model)} {_short(value)}"
+            f"{label_of(model)} {value:.4f}"
             for model, *_ in _SPREAD
             if (value := merchant.metrics.get(model, {}).get(metric)) is not None
         ]
         rows.append(f"{merchant.name}: {', '.join(values)}")
     return "; ".join(rows) + "."
-
-
-def _short(value: float) -> str:
-    return f"{value:.2f}" if value >= 0.2 else f"{value:.4f}"
