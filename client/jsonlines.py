@@ -30,7 +30,7 @@ def read_json_lines(name: str, text: bytes, columns: Sequence[str]) -> pl.DataFr
         if json.dumps(column).encode() not in text and f'"{column}"'.encode() not in text:
             keys = ", ".join(map(repr, first_keys(name, text)))
             raise InputError(
-                f"{name}: no line has the key {column!r}, which the mapping names. Keys of the "
+                f"{name}: no line has the key {column!r}, which is needed. Keys of the "
                 f"first lines: {keys}.",
                 field=column,
             )

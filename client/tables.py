@@ -163,7 +163,7 @@ def require_columns(name: str, wanted: Sequence[str], found: Sequence[str]) -> N
             near = difflib.get_close_matches(column.lower(), [one.lower() for one in found], n=1)
             hint = next((f" Did you mean {one!r}?" for one in found if one.lower() in near), "")
             raise InputError(
-                f"{name}: no column {column!r}, which the mapping names. Columns found: "
+                f"{name}: no column {column!r}, which is needed. Columns found: "
                 f"{', '.join(map(repr, found))}.{hint}",
                 field=column,
             )
