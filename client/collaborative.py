@@ -33,8 +33,8 @@ class Scorer(Protocol):
 class LinearScorer(Scorer, Protocol):
     """A scorer whose score is a sum over the history."""
 
-    def contributions(self, history: NDArray[np.integer], item: int) -> NDArray[np.float32]:
-        """Return what each bought item [h] adds to the score of `item`: float32 [h]."""
+    def rows(self, history: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return what each bought item [h] adds to the score of every item: float32 [h, items]."""
         ...
 
 
@@ -87,14 +87,13 @@ class EaseModel:
         scores[:, self.sold] = among_sold
         return scores
 
-    def contributions(self, history: NDArray[np.integer], item: int) -> NDArray[np.float32]:
-        """Return what each bought item [h] adds to the score of `item`: float32 [h]."""
+    def rows(self, history: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return what each bought item [h] adds to the score of every item: float32 [h, items]."""
         place = np.full(self.item_count, -1, dtype=np.int64)
         place[self.sold] = np.arange(len(self.sold))
-        known = place[history] >= 0
-        added = np.zeros(len(history), dtype=np.float32)
-        if place[item] >= 0:
-            added[known] = self.weights[place[history][known], place[item]]
+        known = np.flatnonzero(place[history] >= 0)
+        added = np.zeros((len(history), self.item_count), dtype=np.float32)
+        added[np.ix_(known, self.sold)] = self.weights[place[history[known]]]
         return added
 
 
@@ -213,9 +212,9 @@ class ItemKnnModel:
         scores: NDArray[np.float32] = (history.astype(np.float32) @ self.similarity).toarray()
         return scores
 
-    def contributions(self, history: NDArray[np.integer], item: int) -> NDArray[np.float32]:
-        """Return what each bought item [h] adds to the score of `item`: float32 [h]."""
-        added: NDArray[np.float32] = self.similarity[history][:, [item]].toarray().ravel()
+    def rows(self, history: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return what each bought item [h] adds to the score of every item: float32 [h, items]."""
+        added: NDArray[np.float32] = self.similarity[history].toarray()
         return added
 
 

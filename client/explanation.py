@@ -1,0 +1,196 @@
+"""Why an item is recommended: the exact parts of its score, and a sentence for the shopper.
+
+    score_j = a_j * z(own)_j + g_j * z(told)_j + p_j
+
+own is the shop's collaborative model, told the text, z a shopper's scores with mean 0 and deviation
+1 over the catalogue, a and g how loud the gate lets each be, p popularity. own and told are sums
+over the history: item i adds B_ij, or w_i (f_i . x_j) / |sum_i w_i f_i|. So the score is too:
+
+    score_j = sum_i [ a_j (B_ij - mean_j B_ij) / sd(own)
+                      + g_j w_i f_i . (x_j - mean_j x_j) / (|pooled| sd(told)) ] + p_j
+
+Each part says how much more a bought item speaks for j than for the average item of the catalogue,
+so no constant is left over. All is computed in float64.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.histories import Histories
+from client.ranking import FusedRanker, TextTaste
+from common.catalogue import Catalogue
+from common.errors import InputError
+
+CHUNK_ITEMS = 8192  # candidate vectors held in float64 at a time
+_TINY = 1e-12  # as in ranking: below it scores do not vary
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Loudness:
+    """How the gate adds the parts of one shopper's score.
+
+    This is all that an explanation knows of the gate: whatever decides the numbers, the score is
+    linear in the two standardised parts once they are known.
+
+    Attributes:
+        own: float64 [items], weight of the collaborative part.
+        told: float64 [items], weight of the text.
+        popularity: float64 [items], what is added whatever the history.
+    """
+
+    own: Floats
+    told: Floats
+    popularity: Floats
+
+
+def loudness_of(ranker: FusedRanker) -> Loudness:
+    """Return how `ranker`'s gate adds the parts."""
+    items = len(ranker.sales)
+    return Loudness(
+        np.ones(items), ranker.gate.weights(ranker.sales).astype(np.float64), np.zeros(items)
+    )
+
+
+@dataclass(frozen=True)
+class HistoryPart:
+    """What one bought item adds to a score.
+
+    Attributes:
+        item: Its index.
+        purchases: Through what the shop's shoppers bought together.
+        text: Through what the two texts say.
+    """
+
+    item: int
+    purchases: float
+    text: float
+
+    @property
+    def total(self) -> float:
+        """Both together."""
+        return self.purchases + self.text
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The parts of one item's score for one shopper; they add up to it within 1e-6.
+
+    Attributes:
+        item: The item's index.
+        score: Its score.
+        history: One part for each bought item that ranking looked at, the largest first.
+        popularity: What does not depend on the history.
+        text_weight: How loud the gate lets the text be for this item.
+    """
+
+    item: int
+    score: float
+    history: tuple[HistoryPart, ...]
+    popularity: float
+    text_weight: float
+
+    @property
+    def purchases(self) -> float:
+        """The collaborative part."""
+        return sum(part.purchases for part in self.history)
+
+    @property
+    def text(self) -> float:
+        """The text's part."""
+        return sum(part.text for part in self.history)
+
+    def because(self, catalogue: Catalogue) -> str:
+        """Return the chief reason as a sentence that may be shown to the shopper."""
+        first = self.history[0] if self.history else None
+        if first is None or first.total <= 0 or first.total < self.popularity:
+            return "Popular in this shop." if self.popularity > 0 else "The best of what is left."
+        title = catalogue.items[first.item].title
+        if first.purchases > first.text:
+            return f"Because you bought {title}: it is often bought with this."
+        return f"Because you bought {title}: the two have much in common."
+
+
+class ShopperScores:
+    """One shopper's scores of the whole catalogue, and the parts of each.
+
+    Attributes:
+        scores: float64 [items].
+    """
+
+    scores: Floats
+
+    def __init__(self, ranker: FusedRanker, history: Histories) -> None:
+        """Score the catalogue for one history.
+
+        An empty history says nothing of anybody: the shop's best sellers come first then.
+
+        Raises:
+            InputError: if `history` is not that of one shopper.
+        """
+        if len(history) != 1:
+            raise InputError(
+                f"{len(history)} histories were given; one is needed.", field="history"
+            )
+        self._items = history.item
+        self._loud = loudness_of(ranker)
+        if not len(history.item):
+            sales = ranker.sales.astype(np.float64)
+            self._loud.popularity[:] = (sales - sales.mean()) * _scale(sales)
+        self._rows = ranker.collaborative.rows(history.item)
+        self._row_means = self._rows.mean(axis=1, dtype=np.float64)
+        own = self._rows.sum(axis=0, dtype=np.float64)
+        self._own_scale = _scale(own)
+
+        self._candidates = ranker.text.candidate_vectors
+        self._centre = self._candidates.mean(axis=0, dtype=np.float64)
+        self._queries = _queries(ranker.text, history)
+        told = _products(self._candidates, self._queries.sum(axis=0))
+        self._told_scale = _scale(told)
+        self.scores = (
+            self._loud.own * (own - own.mean()) * self._own_scale
+            + self._loud.told * (told - told.mean()) * self._told_scale
+            + self._loud.popularity
+        )
+
+    def explain(self, item: int) -> Explanation:
+        """Return the parts of one item's score, each computed from its own history item."""
+        own = (self._rows[:, item] - self._row_means) * self._own_scale * self._loud.own[item]
+        towards = self._candidates[item].astype(np.float64) - self._centre
+        told = self._queries @ towards * self._told_scale * self._loud.told[item]
+        parts = [
+            HistoryPart(*one)
+            for one in zip(self._items.tolist(), own.tolist(), told.tolist(), strict=True)
+        ]
+        return Explanation(
+            item,
+            float(self.scores[item]),
+            tuple(sorted(parts, key=lambda part: (-part.total, part.item))),
+            float(self._loud.popularity[item]),
+            float(self._loud.told[item]),
+        )
+
+
+def _queries(text: TextTaste, history: Histories) -> Floats:
+    """Return each bought item's share of the shopper's taste u: float64 [h, d]; they sum to u."""
+    weight = np.power(text.decay, history.age)
+    pulls = (weight / max(weight.sum(), _TINY))[:, None] * text.history_vectors[history.item]
+    shares: Floats = pulls / max(float(np.linalg.norm(pulls.sum(axis=0))), _TINY)
+    return shares
+
+
+def _products(vectors: NDArray[np.float32], direction: Floats) -> Floats:
+    """Return vectors @ direction in float64 without a float64 copy of all vectors: [items]."""
+    starts = range(0, len(vectors), CHUNK_ITEMS)
+    return np.concatenate(
+        [vectors[start : start + CHUNK_ITEMS].astype(np.float64) @ direction for start in starts]
+    )
+
+
+def _scale(scores: Floats) -> float:
+    """Return 1 / deviation, 0 where scores do not vary."""
+    spread = float(scores.std())
+    return 1 / spread if spread > _TINY else 0.0
