@@ -1,16 +1,29 @@
 """`fedtail client`: what a merchant runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+
+from common.errors import InputError
+
+if TYPE_CHECKING:
+    from common.release.verifying import VerifiedRelease
 
 app = typer.Typer(
     help="The merchant's side: bring the shop in, and recommend with a release.",
     no_args_is_help=True,
 )
+
+RULES = "Rules: what may be recommended"
+
+Release = Annotated[Path, typer.Option(help="The release's folder.")]
+Key = Annotated[Path, typer.Option(help="The operator's public key, from a way you trust.")]
+Shop = Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")]
+Cache = Annotated[
+    Path | None, typer.Option(help="Folder for encodings; else within the shop's folder.")
+]
 
 
 @app.command("import")
@@ -36,7 +49,6 @@ def import_(
 ) -> None:
     """Read a shop's catalogue and events, clean them, and say what was dropped and why."""
     from client.importing import import_shop  # Polars loads here, not before
-    from common.errors import InputError
 
     if source is None and database_url is None:
         raise InputError("Give the shop's tables: --source or --database-url.", field="source")
@@ -53,7 +65,7 @@ def import_(
 
 @app.command()
 def recover(
-    shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+    shop: Shop,
     journal: Annotated[Path, typer.Option(help="The server's journal, from the operator.")],
     key: Annotated[str, typer.Option(help="The journal's public key in hex, from the operator.")],
     merchant: Annotated[
@@ -86,50 +98,121 @@ def recover(
 
 @app.command()
 def recommend(
-    release: Annotated[Path, typer.Option(help="The release's folder.")],
-    key: Annotated[Path, typer.Option(help="The operator's public key, from a way you trust.")],
-    shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+    release: Release,
+    key: Key,
+    shop: Shop,
     shopper: Annotated[str | None, typer.Option(help="A shopper's id.")] = None,
     history: Annotated[
         list[str] | None,
         typer.Option(help="An item's id or title; repeat it, the latest purchase last."),
     ] = None,
+    new_shopper: Annotated[
+        bool, typer.Option("--new-shopper", help="Somebody of whom nothing is known yet.")
+    ] = False,
     top: Annotated[int, typer.Option(min=1, max=1000, help="How many items.")] = 10,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder for encodings; else within the shop's folder.")
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say why: each score's parts, and the chief reason.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON with all parts of each score.")
+    ] = False,
+    new_items: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of items newer than the import: item_id, title, [text, category]."
+        ),
     ] = None,
+    filters: Annotated[
+        Path | None, typer.Option(help="TOML file with the rules below.", rich_help_panel=RULES)
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these items: an id; repeat it.", rich_help_panel=RULES),
+    ] = None,
+    deny: Annotated[
+        list[str] | None,
+        typer.Option(help="Never this item: an id; repeat it.", rich_help_panel=RULES),
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this category; repeat it for more.", rich_help_panel=RULES),
+    ] = None,
+    not_category: Annotated[
+        list[str] | None,
+        typer.Option(help="Never this category; repeat it for more.", rich_help_panel=RULES),
+    ] = None,
+    stock: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table with item_id and quantity; what is not there is left out.",
+            rich_help_panel=RULES,
+        ),
+    ] = None,
+    keep_bought: Annotated[
+        bool,
+        typer.Option("--keep-bought", help="Also what was bought before.", rich_help_panel=RULES),
+    ] = False,
+    cache: Cache = None,
 ) -> None:
-    """Verify a release, then rank the shop's catalogue for a shopper or a history."""
+    """Verify a release, then rank the shop's catalogue for a shopper or a history.
+
+    Rules decide before the best are picked: the list has as many items as you ask for, or all
+    that pass. Nothing of it leaves this machine.
+    """
     from client.dataset import load_merchant_data  # torch loads here, not before
+    from client.filters import Filters, read_stock
+    from client.listing import explained_list, list_json, list_table
+    from client.new_items import read_new_items, with_new_items
     from client.recommending import Recommender
-    from common.errors import InputError
+
+    if sum((shopper is not None, bool(history), new_shopper)) != 1:
+        raise InputError(
+            "Name a --shopper, a --history or a --new-shopper, and not two of them.",
+            field="history",
+        )
+    rules = Filters(
+        allow=allow or None,
+        deny=deny or (),
+        categories=category or None,
+        not_categories=not_category or (),
+        in_stock=None if stock is None else read_stock(stock),
+        keep_bought=keep_bought,
+    )
+    if filters is not None:
+        rules = Filters.from_toml(filters).joined(rules)
+    verified = _verified(release, key)
+    data = load_merchant_data(shop)
+    if new_items is not None:
+        data = with_new_items(data, read_new_items(new_items))
+    recommender = Recommender(verified, data, cache or shop / "node" / "cache")
+    if shopper is not None:
+        found = recommender.for_shopper(shopper, top, rules)
+    else:
+        found = recommender.for_history(history or [], top, rules)
+    version = verified.manifest.version
+    if as_json:
+        typer.echo(list_json(found, data.catalogue, version))
+        return
+    title = f"Release {version}, verified"
+    Console().print(
+        explained_list(found, data.catalogue, title) if explain else list_table(found, title)
+    )
+    if len(found) < top:
+        Console().print(f"Only {len(found)} item(s) pass the rules; {top} were asked for.")
+
+
+def _verified(release: Path, key: Path) -> "VerifiedRelease":
     from common.release.signing import PublicKey
     from common.release.verifying import verify_release
 
-    if (shopper is None) == (not history):
-        raise InputError("Name a --shopper or a --history, and not both.", field="history")
-    verified = verify_release(release, PublicKey.load(key))
-    recommender = Recommender(verified, load_merchant_data(shop), cache or shop / "node" / "cache")
-    if shopper is not None:
-        found = recommender.for_shopper(shopper, top)
-    else:
-        found = recommender.for_history(history or [], top)
-    table = Table(title=f"Release {verified.manifest.version}, verified")
-    for heading in ("", "item", "title", "score", "shop", "text"):
-        table.add_column(
-            heading, justify="right" if heading in {"score", "shop", "text"} else "left"
-        )
-    for place, one in enumerate(found, 1):
-        numbers = (f"{value:.2f}" for value in (one.score, one.from_shop, one.from_text))
-        table.add_row(str(place), one.item.item_id, one.item.title, *numbers)
-    Console().print(table)
+    return verify_release(release, PublicKey.load(key))
 
 
 @app.command()
 def init(
     folder: Annotated[Path, typer.Option(help="A new folder for the node.")],
     invite: Annotated[Path, typer.Option(help="The operator's invite file.")],
-    shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+    shop: Shop,
 ) -> None:
     """Make the node's key and settings from an invite, and the request for the operator."""
     from datetime import UTC, datetime

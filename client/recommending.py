@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from client.collaborative import EASE_STRENGTHS, choose_ease, fit_ease
 from client.dataset import MerchantData
+from client.explanation import Explanation, ShopperScores
+from client.filters import Filters, best_eligible
 from client.histories import Histories, histories, typed_history
 from client.ranking import FusedRanker, Validation, fit_decay, fit_gate
 from client.splitting import evaluation_cases, split_interactions
@@ -17,6 +19,8 @@ from common.encoder.packaging import released_model
 from common.errors import InputError, ReleaseError
 from common.release.verifying import VerifiedRelease
 
+NO_RULES = Filters()
+
 
 @dataclass(frozen=True)
 class Recommended:
@@ -24,15 +28,18 @@ class Recommended:
 
     Attributes:
         item: What is recommended.
-        score: The sum of both parts.
-        from_shop: What this shop's own purchases say.
-        from_text: What the titles in the history say.
+        explanation: Its score's exact parts.
+        because: The chief reason, in words for the shopper.
     """
 
     item: Item
-    score: float
-    from_shop: float
-    from_text: float
+    explanation: Explanation
+    because: str
+
+    @property
+    def score(self) -> float:
+        """The sum of all parts."""
+        return self.explanation.score
 
 
 class Recommender:
@@ -42,27 +49,19 @@ class Recommender:
         """Encode the catalogue, or find it in `cache`, and fit what is the merchant's own.
 
         Decay and gate are fitted on the shop's validation period; the shop's EASE then uses all
-        its purchases. Nothing of it leaves this machine.
+        its purchases. Nothing of it leaves this machine. A shop that has not trained, or has
+        hardly sold, ranks with the release as it is.
 
         Raises:
             ReleaseError: if the base model at hand is not the release's.
         """
-        model = released_model(release)
-        base = cached_base_model(model.settings.base_model)
-        if base.digest != release.manifest.base_model.weights_sha256:
-            raise ReleaseError(
-                f"The release was trained on other weights of {model.settings.base_model}.",
-                field="base_model",
-            )
         self._data = data
-        encoded = encode_catalogue(data.catalogue, model.basis, model.settings, cache)
-        encoded.tower.load_adapter(model.adapter)
-        vectors = encoded.tokens.vectors(encoded.tower)
+        vectors = released_vectors(release, data.catalogue, cache)
         split = split_interactions(data.interactions, data.split_rule)
         cases = evaluation_cases(split.train, split.valid)
         validation = Validation(histories(split.train, cases.shoppers), cases.seen, cases.relevant)
         ease = choose_ease(split.train.matrix(), cases, EASE_STRENGTHS)
-        text = fit_decay(vectors, encoded.vectors, validation)
+        text = fit_decay(vectors.adapted, vectors.frozen, validation)
         gate = fit_gate(text, ease.model, split.train.item_counts(), validation)
         self._ranker = FusedRanker(
             text,
@@ -71,11 +70,13 @@ class Recommender:
             data.interactions.item_counts(),
         )
 
-    def for_shopper(self, shopper_id: str, top: int) -> list[Recommended]:
-        """Return the `top` best items that the shopper has not bought.
+    def for_shopper(
+        self, shopper_id: str, top: int, filters: Filters = NO_RULES
+    ) -> list[Recommended]:
+        """Return the `top` best items that `filters` let pass, fewer only if fewer do.
 
         Raises:
-            InputError: if the shop has no such shopper.
+            InputError: if the shop has no such shopper, or as `Filters.eligible`.
         """
         try:
             shopper = self._data.interactions.shopper_ids.index(shopper_id)
@@ -87,40 +88,66 @@ class Recommender:
         rows = self._data.interactions
         # All it ever bought: ranking's history is the latest items only.
         bought = np.unique(rows.item[rows.shopper == shopper])
-        return self._best(histories(rows, np.array([shopper])), bought, top)
+        return self._best(histories(rows, np.array([shopper])), bought, top, filters)
 
-    def for_history(self, names: list[str], top: int) -> list[Recommended]:
+    def for_history(
+        self, names: list[str], top: int, filters: Filters = NO_RULES
+    ) -> list[Recommended]:
         """Return the `top` best items for a history of item ids or titles, the latest last.
 
+        One click is a history; an empty one gives the shop's best sellers.
+
         Raises:
-            InputError: if the catalogue has no such item, or none is named.
+            InputError: if the catalogue has no such item, or as `Filters.eligible`.
         """
-        if not names:
-            raise InputError("A history needs at least one item.", field="history")
         items = [find_item(self._data.catalogue, name) for name in names]
         history = typed_history(items, len(self._data.catalogue))
-        return self._best(history, np.array(items), top)
+        return self._best(history, np.array(items, np.int64), top, filters)
 
-    def _best(self, history: Histories, seen: NDArray[np.integer], top: int) -> list[Recommended]:
-        own, told = (part[0] for part in self._ranker.parts(history))
-        total = own + told
-        return [
-            Recommended(
-                self._data.catalogue.items[item],
-                float(total[item]),
-                float(own[item]),
-                float(told[item]),
-            )
-            for item in best_unseen(total, seen, top)
-        ]
+    def _best(
+        self, history: Histories, bought: NDArray[np.integer], top: int, filters: Filters
+    ) -> list[Recommended]:
+        catalogue = self._data.catalogue
+        eligible = filters.eligible(catalogue, bought)
+        scored = ShopperScores(self._ranker, history)
+        found = []
+        for item in best_eligible(scored.scores, eligible, top).tolist():
+            why = scored.explain(item)
+            found.append(Recommended(catalogue.items[item], why, why.because(catalogue)))
+        return found
 
 
-def best_unseen(
-    scores: NDArray[np.float32], seen: NDArray[np.integer], top: int
-) -> NDArray[np.int64]:
-    """Return the `top` best items that are not in `seen`; ties go to the lower index."""
-    allowed = np.setdiff1d(np.arange(len(scores)), seen)
-    return allowed[np.argsort(-scores[allowed], kind="stable")[:top]]
+@dataclass(frozen=True, eq=False)
+class ReleasedVectors:
+    """A catalogue under a release: float32 [items, d] each.
+
+    Attributes:
+        adapted: f of each item with the release's adapter, as a history is read.
+        frozen: The candidate vectors, which no adapter changes.
+    """
+
+    adapted: NDArray[np.float32]
+    frozen: NDArray[np.float32]
+
+
+def released_vectors(
+    release: VerifiedRelease, catalogue: Catalogue, cache: Path
+) -> ReleasedVectors:
+    """Encode a catalogue with a release; only texts that `cache` lacks pass the base model.
+
+    Raises:
+        ReleaseError: if the base model at hand is not the release's.
+    """
+    model = released_model(release)
+    base = cached_base_model(model.settings.base_model)
+    if base.digest != release.manifest.base_model.weights_sha256:
+        raise ReleaseError(
+            f"The release was trained on other weights of {model.settings.base_model}.",
+            field="base_model",
+        )
+    encoded = encode_catalogue(catalogue, model.basis, model.settings, cache)
+    encoded.tower.load_adapter(model.adapter)
+    return ReleasedVectors(encoded.tokens.vectors(encoded.tower), encoded.vectors)
 
 
 def find_item(catalogue: Catalogue, name: str) -> int:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from client.filters import best_eligible
 from client.histories import Histories, histories, typed_history
 from client.ranking import FusedRanker
-from client.recommending import best_unseen, find_item
+from client.recommending import find_item
 from common.catalogue import Buckets
 from simulations.evaluation import ShopJudge
 from simulations.results import Bucket, Example, Recommendation
@@ -60,7 +61,9 @@ def _example(
     catalogue = judge.shop.data.catalogue
     own, told = (part[0] for part in ranker.parts(history))
     total = own + told
-    best = best_unseen(total, history.item if bought is None else bought, SHOWN)
+    eligible = np.ones(len(catalogue), dtype=bool)
+    eligible[history.item if bought is None else bought] = False
+    best = best_eligible(total, eligible, SHOWN)
     return Example(
         merchant=judge.shop.name,
         origin=origin,

@@ -4,31 +4,20 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from shops import command, interactions_of, make_catalogue, make_shop, write_tiny_bert
 
 from client.dataset import load_merchant_data, save_merchant_data
-from client.recommending import Recommender, best_unseen, find_item
+from client.filters import Filters
+from client.new_items import with_new_items
+from client.recommending import Recommender, find_item, released_vectors
+from common.catalogue import Item
 from common.encoder.encoding import cached_base_model
 from common.errors import InputError, ReleaseError
 from common.release.signing import PublicKey, SigningKey
 from common.release.verifying import verify_release
 
 
-# ---------------------------------------------------------------------- top k
-@given(
-    st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=1, max_size=12),
-    st.sets(st.integers(0, 11)),
-    st.integers(1, 15),
-)
-def test_the_best_unseen_are_the_best_and_unseen_ties_to_the_lower_index(scores, seen, top):
-    seen = [item for item in seen if item < len(scores)]
-    found = best_unseen(np.array(scores, np.float32), np.array(seen, np.int64), top)
-    order = sorted(range(len(scores)), key=lambda item: (-scores[item], item))
-    assert found.tolist() == [item for item in order if item not in seen][:top]
-
-
+# ---------------------------------------------------------------------- by name
 def test_an_item_is_found_by_id_before_title_and_in_any_case():
     catalogue = make_catalogue(5)
     assert find_item(catalogue, "item-3") == 3
@@ -81,10 +70,12 @@ def test_also_what_was_bought_before_the_history_that_ranking_looks_at(release, 
     )
 
 
-def test_a_score_is_the_sum_of_its_two_parts_and_the_list_is_in_its_order(recommender, shop):
+def test_a_score_is_the_sum_of_its_parts_and_the_list_is_in_its_order(recommender, shop):
     found = recommender.for_shopper(shop.interactions.shopper_ids[0], 20)
     for one in found:
-        assert one.score == pytest.approx(one.from_shop + one.from_text, abs=1e-6)
+        parts = (part.purchases + part.text for part in one.explanation.history)
+        assert one.score == pytest.approx(sum(parts) + one.explanation.popularity, abs=1e-6)
+        assert one.because == one.explanation.because(shop.catalogue)
     scores = [one.score for one in found]
     assert scores == sorted(scores, reverse=True)
 
@@ -102,8 +93,6 @@ def test_wrong_questions_are_refused_without_naming_a_shopper(recommender):
         recommender.for_shopper("somebody else", 5)
     assert caught.value.field == "shopper"
     assert "shopper-" not in str(caught.value)
-    with pytest.raises(InputError):
-        recommender.for_history([], 5)
     with pytest.raises(InputError):
         recommender.for_history(["no such title"], 5)
 
@@ -133,6 +122,64 @@ def test_another_base_model_is_refused(simulated, release, shop, tmp_path, monke
     assert caught.value.field == "base_model"
 
 
+# ---------------------------------------------------------------- cold start
+def test_an_item_that_came_after_the_import_is_ranked_by_its_text(release, shop, tmp_path):
+    """A new item with the words of an old one is what a shopper of the old one is told of."""
+    old = next(item for item in shop.catalogue.items if len(item.text.split()) > 6)
+    words = old.text.split()
+    text = " ".join([words[1], words[0], *words[2:]])
+    more = with_new_items(shop, [Item("new-1", f"The new {old.title}", text)])
+    found = Recommender(release, more, tmp_path).for_history([old.item_id], 50)
+    assert len(found) == len(shop.catalogue)
+    place = [one.item.item_id for one in found].index("new-1")
+    assert place < 3
+    assert found[place].explanation.text > 0
+    assert found[place].because == f"Because you bought {old.title}: the two have much in common."
+
+
+def test_a_new_shopper_is_served_from_the_first_click_on(recommender, shop):
+    first, second = (
+        [one.item.item_id for one in recommender.for_history([name], 49)]
+        for name in ("item-3", "item-30")
+    )
+    assert len(first) == len(second) == 49
+    assert first != second
+
+
+def test_without_a_history_the_best_sellers_come_first(recommender, shop):
+    found = recommender.for_history([], 50)
+    sales = shop.interactions.item_counts()
+    order = np.argsort(-sales, kind="stable")
+    assert [one.item.item_id for one in found] == [
+        shop.catalogue.items[place].item_id for place in order
+    ]
+    assert found == recommender.for_history([], 50)
+
+
+def test_a_merchant_that_sold_nothing_and_never_trained_uses_the_release_as_it_is(
+    release, tmp_path
+):
+    base = make_shop(items=20, shoppers=3, seed=8)
+    shop = type(base)("New", base.catalogue, interactions_of([], 20, 3), base.split_rule)
+    found = Recommender(release, shop, tmp_path).for_history(["item-4"], 20)
+    assert len(found) == 19
+    assert all(one.explanation.purchases == 0 for one in found)
+    assert len({one.score for one in found}) > 10
+    vectors = released_vectors(release, shop.catalogue, tmp_path)
+    likeness = vectors.frozen @ vectors.adapted[4]
+    best = [place for place in np.argsort(-likeness) if place != 4]
+    assert found[0].item.item_id == f"item-{best[0]}"
+    assert list(tmp_path.rglob("ledger*")) == []
+
+
+def test_rules_narrow_what_is_picked_and_not_the_list(recommender, shop):
+    name = shop.interactions.shopper_ids[0]
+    deny = [one.item.item_id for one in recommender.for_shopper(name, 5)]
+    rest = recommender.for_shopper(name, 10)[5:]
+    found = recommender.for_shopper(name, 5, Filters(deny=deny))
+    assert found == rest
+
+
 # --------------------------------------------------------------- the command
 def recommend(simulated, *more, release=None, key=None, shop=None):
     arguments = ["client", "recommend", *more]
@@ -160,7 +207,73 @@ def test_the_command_takes_a_history(simulated, shop):
     assert done.exception is None
 
 
-@pytest.mark.parametrize("more", [(), ("--shopper", "shopper-1", "--history", "item-1")])
+def printed_parts(simulated, *more):
+    done = recommend(simulated, "--json", *more)
+    assert done.exception is None
+    return json.loads(done.output)["recommendations"]
+
+
+def test_the_json_holds_every_part_of_every_score(simulated, shop):
+    found = printed_parts(simulated, "--shopper", shop.interactions.shopper_ids[3], "--top", "20")
+    assert len(found) == 20
+    for one in found:
+        parts = one["parts"]
+        told = sum(part["bought_together"] + part["text"] for part in parts["history"])
+        assert told + parts["popularity"] == pytest.approx(one["score"], abs=1e-6)
+        assert len(parts["history"]) == len(bought_by(shop, shop.interactions.shopper_ids[3]))
+
+
+def test_explained_recommendations_show_numbers_that_add_up(simulated, shop):
+    name = max(shop.interactions.shopper_ids, key=lambda one: len(bought_by(shop, one)))
+    done = recommend(simulated, "--shopper", name, "--top", "3", "--explain")
+    assert done.exception is None
+    assert done.output.count("Because you bought") == 3
+    assert "more of the history" in done.output
+    for block in re.split(r"\n\d\. ", done.output)[1:]:
+        numbers = re.findall(r"(-?\d+\.\d\d) +(-?\d+\.\d\d) +(-?\d+\.\d\d) *$", block, re.MULTILINE)
+        *parts, score = ([float(one) for one in row] for row in numbers)
+        assert len(parts) == 4  # three of the history, and the rest in one
+        for column in range(3):
+            shown = sum(row[column] for row in parts)
+            assert shown == pytest.approx(score[column], abs=0.0251)  # five rounded numbers
+
+
+def test_the_command_applies_rules_from_flags_and_file(simulated, shop, tmp_path):
+    (tmp_path / "stock.csv").write_text(
+        "item_id,quantity\nitem-1,2\nitem-2,0\nitem-3,1\nitem-4,1\n"
+    )
+    (tmp_path / "rules.toml").write_text('stock = "stock.csv"\ndeny = ["item-4"]\n')
+    rules = ("--new-shopper", "--filters", str(tmp_path / "rules.toml"))
+    found = printed_parts(simulated, *rules)
+    assert {one["item_id"] for one in found} == {"item-1", "item-3"}
+    found = printed_parts(simulated, *rules, "--allow", "item-3", "--allow", "item-9")
+    assert [one["item_id"] for one in found] == ["item-3"]
+    short = recommend(simulated, *rules)
+    assert "Only 2 item(s) pass the rules; 10 were asked for." in short.output
+
+
+def test_the_command_ranks_items_newer_than_the_import(simulated, tmp_path):
+    (tmp_path / "new.csv").write_text("item_id,title\nnew-1,blue jug with lid\n")
+    found = printed_parts(
+        simulated, "--new-shopper", "--new-items", str(tmp_path / "new.csv"), "--allow", "new-1"
+    )
+    assert [(one["item_id"], one["title"]) for one in found] == [("new-1", "blue jug with lid")]
+
+
+def test_an_unknown_id_in_a_rule_is_an_error_that_names_the_rule(simulated):
+    failed = recommend(simulated, "--new-shopper", "--deny", "itm-4").exception
+    assert isinstance(failed, InputError)
+    assert failed.field == "deny"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("--shopper", "shopper-1", "--history", "item-1"),
+        ("--shopper", "shopper-1", "--new-shopper"),
+    ],
+)
 def test_the_command_wants_a_shopper_or_a_history(simulated, more):
     assert isinstance(recommend(simulated, *more).exception, InputError)
 
