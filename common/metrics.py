@@ -61,21 +61,32 @@ def rank_scores(score_chunk: ScoreChunk, seen: csr_matrix, k: int) -> Ranking:
 
 
 def rank_with_auc(
-    score_chunk: ScoreChunk, seen: csr_matrix, relevant: csr_matrix, k: int
-) -> tuple[Ranking, NDArray[np.float64]]:
+    score_chunk: ScoreChunk,
+    seen: csr_matrix,
+    relevant: csr_matrix,
+    k: int,
+    bucket: NDArray[np.bool_] | None = None,
+) -> tuple[Ranking, NDArray[np.float64], NDArray[np.float64]]:
     """Return `rank_scores` and `auc_per_shopper` from one pass over the scores.
+
+    The third is the AUC among the items of `bucket` [items] alone; without a bucket all are in it.
 
     Raises:
         InputError: if a score is not finite, shapes differ, a seen item is relevant, or k is
             below 1.
     """
     _check_cases(seen, relevant)
-    lists, areas = [_no_lists(k)], [np.empty(0)]
+    lists, areas, in_bucket = [_no_lists(k)], [np.empty(0)], [np.empty(0)]
     for rows in _chunks(seen):
         keys = _descending_keys(score_chunk(rows), seen[rows])
         lists.append(_top_items(keys, k))
         areas.append(_auc(keys, seen[rows], relevant[rows]))
-    return Ranking(np.concatenate(lists), seen.shape[1]), np.concatenate(areas)
+        if bucket is not None:
+            kept = np.flatnonzero(bucket)
+            parts = (keys[:, kept], seen[rows][:, kept], relevant[rows][:, kept])
+            in_bucket.append(_auc(*parts))
+    ranking, auc = Ranking(np.concatenate(lists), seen.shape[1]), np.concatenate(areas)
+    return ranking, auc, auc if bucket is None else np.concatenate(in_bucket)
 
 
 def auc_per_shopper(
@@ -187,14 +198,25 @@ def recall(
     return _ratio(hits.sum(axis=1), np.minimum(wanted, ranking.k))
 
 
-def precision(ranking: Ranking, relevant: csr_matrix) -> NDArray[np.float64]:
+def precision(
+    ranking: Ranking, relevant: csr_matrix, bucket: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Return found / k of each case; NaN for a case with nothing relevant.
+
+    With a `bucket` [items], found / shown of its items: 0 if the list shows none of them, NaN for
+    a case with nothing relevant in it.
 
     Raises:
         InputError: if the ranking and `relevant` differ in cases or items.
     """
-    places = np.where(np.diff(relevant.indptr) > 0, ranking.k, 0)
-    return _ratio(_hits(ranking, relevant).sum(axis=1), places)
+    hits = _hits(ranking, relevant)
+    if bucket is None:
+        places = np.where(np.diff(relevant.indptr) > 0, ranking.k, 0)
+        return _ratio(hits.sum(axis=1), places)
+    shown = (bucket[ranking.items] & (ranking.items != NOT_AN_ITEM)).sum(axis=1)
+    wanted = np.diff(relevant[:, np.flatnonzero(bucket)].indptr)
+    found = (hits & bucket[ranking.items]).sum(axis=1)
+    return _ratio(found, np.where(wanted > 0, np.maximum(shown, 1), 0))
 
 
 def tail_share(ranking: Ranking, tail: NDArray[np.bool_]) -> NDArray[np.float64]:

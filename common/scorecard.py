@@ -91,8 +91,10 @@ def evaluate_scores(
         InputError: if a score is not finite, shapes differ, a seen item is relevant, or k is
             below 1.
     """
-    ranking, auc = rank_with_auc(score_chunk, seen, relevant, k)
-    return evaluate_ranking(ranking, relevant, buckets, auc=auc, item_keys=item_keys)
+    ranking, auc, tail_auc = rank_with_auc(score_chunk, seen, relevant, k, buckets.tail)
+    return evaluate_ranking(
+        ranking, relevant, buckets, auc=auc, tail_auc=tail_auc, item_keys=item_keys
+    )
 
 
 def evaluate_ranking(
@@ -101,31 +103,36 @@ def evaluate_ranking(
     buckets: Buckets,
     *,
     auc: NDArray[np.float64],
+    tail_auc: NDArray[np.float64],
     item_keys: NDArray[np.uint64] | None = None,
 ) -> Scorecard:
-    """Judge finished lists; `auc` [cases] comes from `auc_per_shopper`, NaN where not measured.
+    """Judge finished lists; both AUCs [cases] come from `rank_with_auc`, NaN where not measured.
 
     Raises:
         InputError: if ranking, `relevant`, buckets or keys differ in cases or items.
     """
     items = ranking.item_count
     keys = np.arange(items, dtype=np.uint64) if item_keys is None else item_keys
-    if {len(keys), len(buckets.tail)} != {items} or len(auc) != len(ranking.items):
+    lengths = {len(auc), len(tail_auc), len(ranking.items)}
+    if {len(keys), len(buckets.tail)} != {items} or len(lengths) > 1:
         raise InputError(
             f"Buckets, item keys and AUC must fit {items} items and {len(ranking.items)} cases.",
             field="buckets",
         )
     k = ranking.k
     found, exact = recall(ranking, relevant), precision(ranking, relevant)
-    both = found + exact
-    f1 = 2 * found * exact / np.where(both == 0, 1, both)
+    tail_found = recall(ranking, relevant, buckets.tail)
+    tail_exact = precision(ranking, relevant, buckets.tail)
     per_shopper = {
         f"ndcg@{k}": ndcg(ranking, relevant),
         f"recall@{k}": found,
         f"precision@{k}": exact,
-        f"f1@{k}": f1,
+        f"f1@{k}": _f1(found, exact),
         "auc": auc,
-        f"tail_recall@{k}": recall(ranking, relevant, buckets.tail),
+        f"tail_recall@{k}": tail_found,
+        f"tail_precision@{k}": tail_exact,
+        f"tail_f1@{k}": _f1(tail_found, tail_exact),
+        "tail_auc": tail_auc,
         f"head_recall@{k}": recall(ranking, relevant, buckets.head),
         f"cold_recall@{k}": recall(ranking, relevant, buckets.cold),
         f"tail_by_volume_recall@{k}": recall(ranking, relevant, buckets.tail_by_volume),
@@ -173,6 +180,12 @@ def spread(scorecards: Mapping[str, Scorecard]) -> Spread:
             name = pick(defined, key=defined.__getitem__)
             worst[metric] = (name, defined[name])
     return Spread(by_merchant, mean, worst)
+
+
+def _f1(found: NDArray[np.float64], exact: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the harmonic mean of recall and precision, 0 where both are, NaN where undefined."""
+    both = found + exact
+    return 2 * found * exact / np.where(both == 0, 1, both)
 
 
 def _defined_mean(values: NDArray[np.float64]) -> float:

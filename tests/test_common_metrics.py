@@ -32,6 +32,10 @@ def sparse(mask):
     return csr_matrix(np.asarray(mask, dtype=np.float32))
 
 
+def bucket_of(bits, items):
+    return np.array([bits >> item & 1 for item in range(items)], dtype=bool)
+
+
 @st.composite
 def tasks(draw, max_cases=6, max_items=15):
     """Scores with many ties, and disjoint seen and relevant items, some rows empty."""
@@ -128,9 +132,10 @@ def test_auc_equals_counting_all_pairs(task):
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
-@given(tasks(max_cases=12), st.integers(1, 5))
-def test_chunks_change_nothing(task, k):
+@given(tasks(max_cases=12), st.integers(1, 5), st.integers(0, 2**15 - 1))
+def test_chunks_change_nothing(task, k, bits):
     scores, seen, relevant = task
+    bucket = bucket_of(bits, scores.shape[1])
     asked = []
 
     def score_chunk(rows):
@@ -139,18 +144,22 @@ def test_chunks_change_nothing(task, k):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "CHUNK_SCORES", 2 * scores.shape[1])
-        ranking, auc = rank_with_auc(score_chunk, seen, relevant, k)
+        ranking, auc, of_bucket = rank_with_auc(score_chunk, seen, relevant, k, bucket)
         again = rank_scores(score_chunk, seen, k)
     assert max(rows.stop - rows.start for rows in asked) <= 2
     assert (ranking.items == rank_top_k(scores, seen, k).items).all()
     assert (again.items == ranking.items).all()
     np.testing.assert_array_equal(auc, auc_per_shopper(scores, seen, relevant))
+    kept = np.flatnonzero(bucket)
+    among = auc_per_shopper(scores[:, kept], seen[:, kept], relevant[:, kept])
+    np.testing.assert_array_equal(of_bucket, among)
 
 
 def test_no_case_at_all_gives_empty_lists():
     none = csr_matrix((0, 4))
-    ranking, auc = rank_with_auc(lambda rows: np.zeros((0, 4)), none, none, 3)
+    ranking, auc, again = rank_with_auc(lambda rows: np.zeros((0, 4)), none, none, 3)
     assert ranking.items.shape == (0, 3)
+    assert again is auc
     assert auc.shape == ndcg(ranking, none).shape == (0,)
 
 
@@ -212,7 +221,7 @@ def test_the_whole_ranking_equals_ir_measures(random_task):
 @given(tasks(), st.integers(1, 12))
 def test_a_perfect_ranking_scores_one(task, k):
     _, seen, relevant = task
-    ranking, auc = rank_with_auc(lambda rows: relevant[rows].toarray(), seen, relevant, k)
+    ranking, auc, _ = rank_with_auc(lambda rows: relevant[rows].toarray(), seen, relevant, k)
     defined = np.diff(relevant.indptr) > 0
     np.testing.assert_allclose(ndcg(ranking, relevant)[defined], 1)
     np.testing.assert_allclose(recall(ranking, relevant)[defined], 1)
@@ -263,18 +272,20 @@ def test_an_item_nobody_wants_at_the_end_of_the_ranking_changes_no_accuracy(task
 
 
 @given(tasks(), st.integers(1, 12), st.integers(0, 2**15 - 1))
-def test_recall_of_a_bucket_counts_its_items_in_the_full_list(task, k, bits):
+def test_recall_and_precision_of_a_bucket_count_its_items_in_the_full_list(task, k, bits):
     scores, seen, relevant = task
-    bucket = np.array([bits >> item & 1 for item in range(scores.shape[1])], dtype=bool)
+    bucket = bucket_of(bits, scores.shape[1])
     ranking = rank_top_k(scores, seen, k)
-    got = recall(ranking, relevant, bucket)
+    got, exact = recall(ranking, relevant, bucket), precision(ranking, relevant, bucket)
     for row in range(len(scores)):
         wanted = {item for item in relevant[row].indices.tolist() if bucket[item]}
-        found = wanted & set(ranking.items[row].tolist())
+        shown = {item for item in ranking.items[row].tolist() if item >= 0 and bucket[item]}
         if wanted:
-            assert got[row] == pytest.approx(len(found) / min(k, len(wanted)))
+            assert got[row] == pytest.approx(len(wanted & shown) / min(k, len(wanted)))
+            assert exact[row] == pytest.approx(len(wanted & shown) / max(len(shown), 1))
         else:
             assert math.isnan(got[row])
+            assert math.isnan(exact[row])
 
 
 def test_padding_is_never_a_hit():

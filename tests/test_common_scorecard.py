@@ -18,6 +18,9 @@ METRICS = [
     "f1@10",
     "auc",
     "tail_recall@10",
+    "tail_precision@10",
+    "tail_f1@10",
+    "tail_auc",
     "head_recall@10",
     "cold_recall@10",
     "tail_by_volume_recall@10",
@@ -49,7 +52,11 @@ def test_scores_in_chunks_and_finished_lists_give_one_card():
     scores, seen, relevant, buckets = task_of(2)
     card = evaluate_scores(scores.__getitem__, seen, relevant, buckets)
     auc = auc_per_shopper(scores, seen, relevant)
-    again = evaluate_ranking(rank_top_k(scores, seen, 10), relevant, buckets, auc=auc)
+    tail = np.flatnonzero(buckets.tail)
+    tail_auc = auc_per_shopper(scores[:, tail], seen[:, tail], relevant[:, tail])
+    again = evaluate_ranking(
+        rank_top_k(scores, seen, 10), relevant, buckets, auc=auc, tail_auc=tail_auc
+    )
     assert card.means() == again.means()
 
 
@@ -69,6 +76,9 @@ def test_one_case_by_hand():
             "f1@5": 2 / 9,
             "auc": 4 / 20,  # 8 beats 4 of the 5 others; 1, 3 and 5 beat none
             "tail_recall@5": 1 / 3,
+            "tail_precision@5": 1 / 4,  # of 8, 9, 7 and 6
+            "tail_f1@5": 2 / 7,
+            "tail_auc": 4 / 12,  # 8 beats the other four of the tail; 3 and 5 beat none
             "head_recall@5": 0,
             "cold_recall@5": 1,
             "tail_by_volume_recall@5": 1 / 2,
@@ -162,7 +172,15 @@ def test_what_does_not_fit_is_refused():
         spread({})
     ranking = rank_top_k(scores, seen, 10)
     with pytest.raises(InputError) as caught:
-        evaluate_ranking(ranking, relevant, popularity_buckets(np.arange(3)), auc=np.zeros(40))
+        evaluate_ranking(
+            ranking,
+            relevant,
+            popularity_buckets(np.arange(3)),
+            auc=np.zeros(40),
+            tail_auc=np.zeros(40),
+        )
     assert caught.value.field == "buckets"
     with pytest.raises(InputError):
-        evaluate_ranking(ranking, relevant, buckets, auc=np.zeros(3))
+        evaluate_ranking(ranking, relevant, buckets, auc=np.zeros(3), tail_auc=np.zeros(40))
+    with pytest.raises(InputError):
+        evaluate_ranking(ranking, relevant, buckets, auc=np.zeros(40), tail_auc=np.zeros(3))
