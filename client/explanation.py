@@ -49,9 +49,11 @@ class Loudness:
 
 def loudness_of(ranker: FusedRanker) -> Loudness:
     """Return how `ranker`'s gate adds the parts."""
-    items = len(ranker.sales)
+    gate = ranker.gate
     return Loudness(
-        np.ones(items), ranker.gate.weights(ranker.sales).astype(np.float64), np.zeros(items)
+        np.full(len(ranker.sales), gate.own),
+        gate.text_weights(ranker.sales).astype(np.float64),
+        gate.trend * ranker.trend.astype(np.float64),
     )
 
 
@@ -83,7 +85,8 @@ class Explanation:
         item: The item's index.
         score: Its score.
         history: One part for each bought item that ranking looked at, the largest first.
-        popularity: What does not depend on the history.
+        popularity: What does not depend on the history: the sales trend, or the sales where there
+            is no history.
         text_weight: How loud the gate lets the text be for this item.
     """
 
@@ -107,10 +110,12 @@ class Explanation:
         """Return the chief reason as a sentence that may be shown to the shopper."""
         first = self.history[0] if self.history else None
         if first is None or first.total <= 0 or first.total < self.popularity:
-            return "Popular in this shop." if self.popularity > 0 else "The best of what is left."
+            if self.popularity <= 0:
+                return "The best of what is left."
+            return "Selling more than usual lately." if self.history else "Popular in this shop."
         title = catalogue.items[first.item].title
         if first.purchases > first.text:
-            return f"Because you bought {title}: it is often bought with this."
+            return f"Because you bought {title}: they go together."
         return f"Because you bought {title}: the two have much in common."
 
 

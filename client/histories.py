@@ -37,6 +37,13 @@ class Histories:
         part = slice(starts[0], starts[-1])
         return Histories(self.item[part], self.age[part], starts - starts[0], self.item_count)
 
+    def only(self, rows: NDArray[np.integer]) -> "Histories":
+        """Return the histories at `rows`, in that order."""
+        lengths = np.diff(self.starts)[rows]
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        place = np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], lengths)
+        return Histories(self.item[place], self.age[place], starts, self.item_count)
+
     def weights(self, decay: float) -> csr_matrix:
         """Return weights that sum to 1 over each shopper: float32 CSR [shoppers, items]."""
         weight = np.power(decay, self.age)

@@ -1,29 +1,25 @@
 """Rank a merchant's catalogue for a shopper: text taste and the shop's own purchases, fused.
 
-    score = z(collaborative) + (level + rise / (1 + sales)) * z(text)
+    score = own * z(collaborative) + (level + rise * 3 / (3 + sales)) * z(text) + trend * rising
 
 z makes each part's scores over the catalogue mean 0 and deviation 1 for a shopper, so that the two
-can be added. The gate's two numbers are fitted on the merchant's own validation period and stay on
-its machine; where an item sells little, `rise` lets the text speak louder.
+can be added. Where an item sells little, `rise` lets the text speak louder; `rising` is how much
+more it sells lately than it used to. The gate's numbers stay on the merchant's machine.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from client.collaborative import EaseModel
+from client.collaborative import LinearScorer
 from client.histories import Histories
-from common.catalogue import popularity_buckets
-from common.metrics import ndcg, rank_scores, recall
+from common.metrics import ndcg, rank_scores
 
 DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
-LEVELS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.5)
-RISES = (0.0, 0.5, 1.0, 2.0)
-CHUNK = 512  # shoppers scored at once
+FEW_SALES = 3  # at so many sales the text's rise is half
 
 FloatMatrix = NDArray[np.float32]
 
@@ -55,41 +51,70 @@ class TextTaste:
 
 @dataclass(frozen=True)
 class Gate:
-    """How loud the text speaks beside the shop's own purchases: level + rise / (1 + sales)."""
+    """How loud each part speaks.
 
-    level: float
-    rise: float
+    Attributes:
+        own: Weight of the collaborative part.
+        level: Weight of the text for an item that sells much.
+        rise: What is added to it for an item that never sold, half of it at FEW_SALES.
+        trend: Weight of an item's sales trend.
+    """
 
-    def weights(self, sales: NDArray[np.integer]) -> FloatMatrix:
+    own: float = 1.0
+    level: float = 0.1
+    rise: float = 1.1
+    trend: float = 2.0
+
+    def text_weights(self, sales: NDArray[np.integer]) -> FloatMatrix:
         """Return the text's weight for each item: float32 [items]."""
-        return (self.level + self.rise / (1.0 + sales)).astype(np.float32)
+        return (self.level + self.rise * FEW_SALES / (FEW_SALES + sales)).astype(np.float32)
+
+    def weighed(
+        self, own: FloatMatrix, text: FloatMatrix, sales: NDArray[np.integer], trend: FloatMatrix
+    ) -> tuple[FloatMatrix, FloatMatrix, FloatMatrix]:
+        """Return the parts of the score: own and text [shoppers, items], trend [items].
+
+        Args:
+            own: float32 [shoppers, items], standardised.
+            text: float32 [shoppers, items], standardised.
+            sales: int64 [items].
+            trend: float32 [items].
+        """
+        return (
+            own * np.float32(self.own),
+            text * self.text_weights(sales),
+            trend * np.float32(self.trend),
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class FusedRanker:
-    """Text taste and a collaborative model, gated.
+    """Text taste, a collaborative model and the sales trend, gated.
 
     Attributes:
         text: The text part.
-        collaborative: The shop's own EASE.
+        collaborative: The shop's own model of what is bought together.
         gate: How they are added.
         sales: int64 [items], training sales at this merchant.
+        trend: float32 [items], as `client.trend`.
     """
 
     text: TextTaste
-    collaborative: EaseModel
+    collaborative: LinearScorer
     gate: Gate
     sales: NDArray[np.int64]
+    trend: FloatMatrix
 
-    def parts(self, history: Histories) -> tuple[FloatMatrix, FloatMatrix]:
-        """Return the two parts [shoppers, items] that add up to the score."""
-        text = standardised(self.text.score(history)) * self.gate.weights(self.sales)
-        return standardised(self.collaborative.score(history.bought())), text
+    def parts(self, history: Histories) -> tuple[FloatMatrix, FloatMatrix, FloatMatrix]:
+        """Return the parts that add up to the score: own, text [shoppers, items], trend [items]."""
+        own = standardised(self.collaborative.score(history.bought()))
+        text = standardised(self.text.score(history))
+        return self.gate.weighed(own, text, self.sales, self.trend)
 
     def score(self, history: Histories) -> FloatMatrix:
         """Return scores [shoppers, items]."""
-        collaborative, text = self.parts(history)
-        return collaborative + text
+        own, text, trend = self.parts(history)
+        return own + text + trend
 
 
 def standardised(scores: FloatMatrix) -> FloatMatrix:
@@ -108,23 +133,17 @@ class Validation:
     seen: csr_matrix
     relevant: csr_matrix
 
+    def thinned(self, most: int) -> "Validation":
+        """Return at most `most` cases, taken at even steps."""
+        if len(self.history) <= most:
+            return self
+        rows = np.arange(most) * len(self.history) // most
+        return Validation(self.history.only(rows), self.seen[rows], self.relevant[rows])
+
     def ndcg(self, score: FloatMatrix) -> float:
         """Return the mean NDCG@10 of given scores [shoppers, items]."""
         ranking = rank_scores(lambda rows: score[rows], self.seen, 10)
         return float(np.nanmean(ndcg(ranking, self.relevant)))
-
-    def balanced(self, score: FloatMatrix, tail: NDArray[np.bool_]) -> float:
-        """Return NDCG@10 plus tail recall@10: a ranking that forgets the tail is not a good one.
-
-        Args:
-            score: float32 [shoppers, items].
-            tail: bool [items].
-        """
-        ranking = rank_scores(lambda rows: score[rows], self.seen, 10)
-        found = recall(ranking, self.relevant, tail)
-        known = found[~np.isnan(found)]
-        of_tail = float(known.mean()) if len(known) else 0.0
-        return float(np.nanmean(ndcg(ranking, self.relevant))) + of_tail
 
 
 def fit_decay(
@@ -138,23 +157,3 @@ def fit_decay(
     if not len(validation.history):
         return tastes[0]
     return max(tastes, key=lambda taste: validation.ndcg(taste.score(validation.history)))
-
-
-def fit_gate(
-    text: TextTaste, collaborative: EaseModel, sales: NDArray[np.int64], validation: Validation
-) -> Gate:
-    """Return the gate that ranks the validation period best, overall and in the tail together.
-
-    Args:
-        text: Its decay already fitted.
-        collaborative: Fitted on purchases before the validation period.
-        sales: int64 [items], sales before the validation period.
-        validation: Cases after it.
-    """
-    if not len(validation.history):
-        return Gate(1.0, 0.0)
-    own = standardised(collaborative.score(validation.history.bought()))
-    told = standardised(text.score(validation.history))
-    gates = [Gate(level, rise) for level, rise in product(LEVELS, RISES)]
-    tail = popularity_buckets(sales).tail
-    return max(gates, key=lambda gate: validation.balanced(own + gate.weights(sales) * told, tail))

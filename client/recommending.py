@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.collaborative import EASE_STRENGTHS, choose_ease, fit_ease
 from client.dataset import MerchantData
 from client.explanation import Explanation, ShopperScores
 from client.filters import Filters, best_eligible
+from client.gating import GateTrial, fit_gate
 from client.histories import Histories, histories, typed_history
-from client.ranking import FusedRanker, Validation, fit_decay, fit_gate
+from client.ranking import FusedRanker, Validation, fit_decay
 from client.splitting import evaluation_cases, split_interactions
+from client.text_ease import choose_text_ease, fit_text_ease
+from client.trend import sales_trend
 from common.catalogue import Catalogue, Item
 from common.encoder.encoding import cached_base_model, encode_catalogue
 from common.encoder.packaging import released_model
@@ -48,7 +50,7 @@ class Recommender:
     def __init__(self, release: VerifiedRelease, data: MerchantData, cache: Path) -> None:
         """Encode the catalogue, or find it in `cache`, and fit what is the merchant's own.
 
-        Decay and gate are fitted on the shop's validation period; the shop's EASE then uses all
+        Decay and gate are fitted on the shop's validation period; the shop's own model then uses all
         its purchases. Nothing of it leaves this machine. A shop that has not trained, or has
         hardly sold, ranks with the release as it is.
 
@@ -60,14 +62,17 @@ class Recommender:
         split = split_interactions(data.interactions, data.split_rule)
         cases = evaluation_cases(split.train, split.valid)
         validation = Validation(histories(split.train, cases.shoppers), cases.seen, cases.relevant)
-        ease = choose_ease(split.train.matrix(), cases, EASE_STRENGTHS)
+        early = choose_text_ease(split.train.matrix(), vectors.frozen, cases)
         text = fit_decay(vectors.adapted, vectors.frozen, validation)
-        gate = fit_gate(text, ease.model, split.train.item_counts(), validation)
+        gate = fit_gate(
+            GateTrial(text, early, split.train.item_counts(), sales_trend(split.train), validation)
+        )
         self._ranker = FusedRanker(
             text,
-            fit_ease(data.interactions.matrix(), ease.model.l2),
+            fit_text_ease(data.interactions.matrix(), vectors.frozen, early.l2),
             gate,
             data.interactions.item_counts(),
+            sales_trend(data.interactions),
         )
 
     def for_shopper(

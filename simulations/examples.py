@@ -59,8 +59,9 @@ def _example(
     bought: NDArray[np.integer] | None = None,
 ) -> Example:
     catalogue = judge.shop.data.catalogue
-    own, told = (part[0] for part in ranker.parts(history))
-    total = own + told
+    parts = ranker.parts(history)
+    own, told, rising = parts[0][0], parts[1][0], parts[2]
+    total = own + told + rising
     eligible = np.ones(len(catalogue), dtype=bool)
     eligible[history.item if bought is None else bought] = False
     best = best_eligible(total, eligible, SHOWN)
@@ -72,7 +73,11 @@ def _example(
             Recommendation(
                 title=catalogue.items[item].title,
                 score=float(total[item]),
-                parts={"shop": float(own[item]), "text": float(told[item])},
+                parts={
+                    "shop": float(own[item]),
+                    "text": float(told[item]),
+                    "trend": float(rising[item]),
+                },
                 bucket=bucket_of(judge.buckets, int(item)),
             )
             for item in best

@@ -36,11 +36,12 @@ _OPPONENTS: Final = ("local_ease", "frozen_text")  # what it has without a feder
 MODEL_NOTES: Final[Mapping[str, str]] = {
     "popularity": "the same list for everybody: what sells most",
     "local_ease": "each merchant's own item-to-item model, fitted on its own shoppers alone",
+    "ease_trend": "local EASE and what sells more lately than it used to: all without titles",
     "frozen_text": "the language model as it came, whitened, with the history pooled by decay",
-    "gated_frozen": "frozen text and local EASE, weighed by how well an item is known",
+    "gated_frozen": "frozen text, the shop's purchases and its sales trend, gated",
     "solo_adapter": "each merchant trains its own adapter, with the same noise, and shares nothing",
     "adapter": "the adapter of the release, trained by all merchants together",
-    "fused": "the adapter and local EASE, weighed by how well an item is known",
+    "fused": "the adapter, the shop's purchases and its sales trend, gated the same way",
     "adapter_no_noise": "trained together without noise: what privacy costs, not a private model",
     "adapter_central": "trained on all data in one place: a yardstick, not a federation",
 }

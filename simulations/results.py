@@ -42,11 +42,12 @@ CURVE_POINTS: Final = 300
 MODELS: Final[Mapping[str, str]] = {
     "popularity": "Popularity",
     "local_ease": "Local EASE",
+    "ease_trend": "EASE + trend",
     "frozen_text": "Frozen text",
-    "gated_frozen": "Frozen text + EASE",
+    "gated_frozen": "Frozen text, fused",
     "solo_adapter": "Solo adapters",
     "adapter": "Federated adapter",
-    "fused": "Adapter + EASE",
+    "fused": "Adapter, fused",
     "adapter_no_noise": "Adapter, no noise",
     "adapter_central": "Adapter, central",
 }

@@ -8,7 +8,14 @@ from common.scorecard import Scorecard, pool
 from simulations.evaluation import ShopJudge
 from simulations.results import Difference, Interval, Intervals, MerchantResult
 
-BASELINES = ("popularity", "local_ease", "frozen_text", "gated_frozen", "solo_adapter")
+BASELINES = (
+    "popularity",
+    "local_ease",
+    "ease_trend",
+    "frozen_text",
+    "gated_frozen",
+    "solo_adapter",
+)
 COMPARED = ("adapter", "fused")
 COMPARED_METRICS = ("ndcg@10", "tail_recall@10", "head_recall@10", "cold_recall@10")
 SPREAD_METRICS = ("ndcg@10", "tail_recall@10")

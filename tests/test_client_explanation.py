@@ -22,9 +22,10 @@ def ranker_of(random, items=ITEMS, *, gate=None):
     text = TextTaste(
         vectors.astype(np.float32), candidates.astype(np.float32), float(random.uniform(0.3, 1))
     )
-    gate = gate or Gate(*random.uniform(0, 3, 2))
+    gate = gate or Gate(*random.uniform(0, 3, 4))
+    trend = random.normal(size=items).astype(np.float32)
     sales = np.asarray(sold.sum(axis=0)).ravel().astype(np.int64)
-    return FusedRanker(text, fit_ease(csr_matrix(sold, dtype=np.float32), 5.0), gate, sales)
+    return FusedRanker(text, fit_ease(csr_matrix(sold, dtype=np.float32), 5.0), gate, sales, trend)
 
 
 def history_of(random, items=ITEMS):
@@ -45,8 +46,10 @@ def fused_by_loops(ranker, history):
     for scores in map(np.array, (own, told)):
         spread = scores.std()
         parts.append((scores - scores.mean()) / spread if spread > 1e-12 else scores * 0)
-    loud = ranker.gate.level + ranker.gate.rise / (1.0 + ranker.sales)
-    return parts[0], loud.astype(np.float32) * parts[1]
+    gate = ranker.gate
+    loud = gate.level + gate.rise * 3 / (3 + ranker.sales)
+    rising = gate.trend * ranker.trend.astype(float)
+    return gate.own * parts[0], loud.astype(np.float32) * parts[1], rising
 
 
 # ------------------------------------------------------------------- the sums
@@ -55,9 +58,9 @@ def fused_by_loops(ranker, history):
 def test_the_parts_of_every_score_add_up_to_it_and_it_is_the_formula(seed):
     random = np.random.default_rng(seed)
     ranker, history = ranker_of(random), history_of(random)
-    own, told = fused_by_loops(ranker, history)
+    own, told, rising = fused_by_loops(ranker, history)
     scored = ShopperScores(ranker, history)
-    assert np.abs(scored.scores - (own + told)).max() < 1e-6
+    assert np.abs(scored.scores - (own + told + rising)).max() < 1e-6
     for item in range(ITEMS):
         why = scored.explain(item)
         total = sum(part.purchases + part.text for part in why.history) + why.popularity
@@ -65,6 +68,7 @@ def test_the_parts_of_every_score_add_up_to_it_and_it_is_the_formula(seed):
         assert why.score == scored.scores[item]
         assert abs(why.purchases - own[item]) < 1e-6
         assert abs(why.text - told[item]) < 1e-6
+        assert abs(why.popularity - rising[item]) < 1e-6
         assert sorted(part.item for part in why.history) == sorted(history.item)
 
 
@@ -83,7 +87,7 @@ def test_the_explained_scores_are_those_that_rank_many_shoppers_at_once():
 def test_without_one_purchase_its_part_is_what_goes(seed):
     """With deviations held fixed the score is linear in what was bought."""
     random = np.random.default_rng(seed)
-    ranker = ranker_of(random, gate=Gate(0.0, 0.0))  # purchases only: no norm of a pooled text
+    ranker = ranker_of(random, gate=Gate(1, 0, 0, 0))  # purchases only: no norm of a pooled text
     items = random.choice(ranker.collaborative.sold, 3, replace=True).tolist()
     items = list(dict.fromkeys(items))
     whole = ShopperScores(ranker, typed_history(items, ITEMS))
@@ -107,10 +111,10 @@ def test_chunks_of_candidates_give_the_same_scores(monkeypatch):
 
 def test_the_texts_weight_is_the_gates():
     random = np.random.default_rng(8)
-    ranker = ranker_of(random, gate=Gate(0.5, 2.0))
+    ranker = ranker_of(random, gate=Gate(0.75, 0.5, 2.0, 1.0))
     why = ShopperScores(ranker, history_of(random)).explain(4)
-    assert why.text_weight == pytest.approx(0.5 + 2 / (1 + ranker.sales[4]), abs=1e-6)
-    assert loudness_of(ranker).own.tolist() == [1.0] * ITEMS
+    assert why.text_weight == pytest.approx(0.5 + 6 / (3 + ranker.sales[4]), abs=1e-6)
+    assert loudness_of(ranker).own.tolist() == [0.75] * ITEMS
 
 
 # ----------------------------------------------------------------- odd histories
@@ -130,7 +134,13 @@ def test_a_shop_that_sold_nothing_scores_everything_alike_for_nobody_in_particul
     random = np.random.default_rng(1)
     nothing = interactions_of([], ITEMS, 2)
     text = ranker_of(random).text
-    ranker = FusedRanker(text, fit_ease(nothing.matrix(), 5.0), Gate(1, 0), nothing.item_counts())
+    ranker = FusedRanker(
+        text,
+        fit_ease(nothing.matrix(), 5.0),
+        Gate(1, 1, 0, 1),
+        nothing.item_counts(),
+        np.zeros(ITEMS, np.float32),
+    )
     assert not ShopperScores(ranker, typed_history([], ITEMS)).scores.any()
     assert ShopperScores(ranker, typed_history([3], ITEMS)).scores.std() == pytest.approx(1)
 
@@ -147,9 +157,10 @@ def test_one_history_at_a_time():
 @pytest.mark.parametrize(
     ("parts", "popularity", "said"),
     [
-        ([(2.0, 0.1), (0.3, 0.2)], 0.0, "Because you bought {0}: it is often bought with this."),
+        ([(2.0, 0.1), (0.3, 0.2)], 0.0, "Because you bought {0}: they go together."),
         ([(0.1, 2.0), (0.3, 0.2)], 0.0, "Because you bought {0}: the two have much in common."),
-        ([(0.1, 0.2)], 0.9, "Popular in this shop."),
+        ([(0.1, 0.2)], 0.9, "Selling more than usual lately."),
+        ([], 0.9, "Popular in this shop."),
         ([(-0.1, 0.0)], 0.0, "The best of what is left."),
         ([], 0.0, "The best of what is left."),
     ],

@@ -1,5 +1,3 @@
-from itertools import product
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,19 +9,16 @@ from client.collaborative import fit_ease
 from client.histories import histories, typed_history
 from client.ranking import (
     DECAYS,
-    LEVELS,
-    RISES,
     FusedRanker,
     Gate,
     TextTaste,
     Validation,
     fit_decay,
-    fit_gate,
     standardised,
 )
 from client.splitting import evaluation_cases
-from common.catalogue import popularity_buckets
-from common.metrics import ndcg, rank_scores, recall
+from client.trend import sales_trend
+from common.metrics import ndcg, rank_scores
 
 ITEMS, SHOPPERS, WIDTH = 25, 20, 8
 
@@ -107,42 +102,47 @@ def ranker_of(shop, gate, decay=0.8):
         fit_ease(interactions.matrix(), 50.0),
         gate,
         interactions.item_counts(),
+        sales_trend(interactions),
     )
 
 
-@given(st.floats(0, 3), st.floats(0, 3))
-def test_the_two_parts_add_up_to_the_score_exactly(level, rise):
+@given(st.floats(0, 3), st.floats(0, 3), st.floats(0, 3), st.floats(0, 3))
+def test_the_parts_add_up_to_the_score_exactly(own, level, rise, trend):
     interactions = make_interactions(ITEMS, SHOPPERS)
     random = np.random.default_rng(0)
     vectors, candidates = (unit(random.normal(size=(ITEMS, WIDTH))) for _ in range(2))
     history = histories(interactions, np.arange(SHOPPERS))
-    ranker = ranker_of((interactions, history, vectors, candidates), Gate(level, rise))
-    own, told = ranker.parts(history)
-    assert own.shape == told.shape == (SHOPPERS, ITEMS)
-    assert np.abs(ranker.score(history) - (own.astype(float) + told)).max() <= 1e-6
+    gate = Gate(own, level, rise, trend)
+    ranker = ranker_of((interactions, history, vectors, candidates), gate)
+    bought, told, rising = ranker.parts(history)
+    assert bought.shape == told.shape == (SHOPPERS, ITEMS)
+    assert rising.shape == (ITEMS,)
+    total = bought.astype(float) + told + rising
+    assert ranker.score(history) == pytest.approx(total, rel=1e-6, abs=1e-5)
 
 
 def test_the_parts_are_the_formula(shop):
     interactions, history, *_ = shop
-    ranker = ranker_of(shop, Gate(0.5, 2.0))
-    own, told = ranker.parts(history)
+    ranker = ranker_of(shop, Gate(0.75, 0.5, 2.0, 1.5))
+    own, told, rising = ranker.parts(history)
     sales = np.asarray(interactions.matrix().sum(axis=0)).ravel()
     ease = ranker.collaborative.score(history.bought()).astype(float)
     text = ranker.text.score(history).astype(float)
-    for scores, found, weight in ((ease, own, 1.0), (text, told, 0.5 + 2 / (1 + sales))):
+    for scores, found, weight in ((ease, own, 0.75), (text, told, 0.5 + 6 / (3 + sales))):
         z = (scores - scores.mean(axis=1, keepdims=True)) / scores.std(axis=1, keepdims=True)
         assert np.allclose(found, z * weight, atol=1e-4)
+    assert np.allclose(rising, 1.5 * sales_trend(interactions))
 
 
 def test_an_unsold_item_is_told_by_its_text_the_loudest():
-    weights = Gate(0.25, 1.0).weights(np.array([0, 1, 9, 999]))
-    assert weights == pytest.approx([1.25, 0.75, 0.35, 0.251])
+    weights = Gate(level=0.25, rise=1.0).text_weights(np.array([0, 3, 9, 2997]))
+    assert weights == pytest.approx([1.25, 0.75, 0.5, 0.251])
     assert weights.dtype == np.float32
 
 
 def test_chunks_of_histories_score_as_the_whole(shop):
     _, history, *_ = shop
-    ranker = ranker_of(shop, Gate(1.0, 0.5))
+    ranker = ranker_of(shop, Gate())
     whole = ranker.score(history)
     parts = [ranker.score(history.take(slice(start, start + 7))) for start in range(0, 21, 7)]
     assert np.allclose(np.concatenate(parts), whole, atol=1e-5)
@@ -168,34 +168,26 @@ def test_the_decay_is_the_one_that_ranks_validation_best(shop):
     assert by_decay[found.decay] == max(by_decay.values())
 
 
-def test_the_gate_is_the_one_that_ranks_validation_best_overall_and_in_the_tail(shop):
-    interactions, _, vectors, candidates = shop
-    before, validation = validation_of(interactions)
-    sales = before.item_counts()
-    text, ease = TextTaste(vectors, candidates), fit_ease(before.matrix(), 50.0)
-    found = fit_gate(text, ease, sales, validation)
-    tail = popularity_buckets(sales).tail
-
-    def merit(gate):
-        ranker = FusedRanker(text, ease, gate, sales)
-        score = ranker.score(validation.history)
-        ranking = rank_scores(lambda rows: score[rows], validation.seen, 10)
-        of_tail = recall(ranking, validation.relevant, tail)
-        return mean_ndcg(score, validation) + float(np.nanmean(of_tail))
-
-    merits = {(level, rise): merit(Gate(level, rise)) for level, rise in product(LEVELS, RISES)}
-    assert len(set(merits.values())) > 3
-    assert merits[found.level, found.rise] == pytest.approx(max(merits.values()), abs=1e-9)
-
-
-def test_a_merchant_without_validation_cases_gets_plain_defaults(shop):
+def test_a_merchant_without_validation_cases_gets_the_first_decay(shop):
     interactions, _, vectors, candidates = shop
     validation = nobody(interactions)
     assert len(validation.history) == 0
-    text = fit_decay(vectors, candidates, validation)
-    assert text.decay == 1.0
-    ease = fit_ease(interactions.matrix(), 50.0)
-    assert fit_gate(text, ease, interactions.item_counts(), validation) == Gate(1.0, 0.0)
+    assert fit_decay(vectors, candidates, validation).decay == 1.0
+
+
+def test_thinned_cases_keep_their_own_history(shop):
+    interactions, *_ = shop
+    _, validation = validation_of(interactions)
+    few = validation.thinned(4)
+    assert len(few.history) == few.seen.shape[0] == few.relevant.shape[0] == 4
+    rows = np.arange(4) * len(validation.history) // 4
+    for place, row in enumerate(rows):
+        own = few.history.take(slice(place, place + 1))
+        assert (own.item == validation.history.take(slice(row, row + 1)).item).all()
+        assert (own.age == validation.history.take(slice(row, row + 1)).age).all()
+        assert (few.seen[place] != validation.seen[row]).nnz == 0
+        assert set(own.item) <= set(few.seen[place].indices)
+    assert validation.thinned(10_000) is validation
 
 
 def test_equal_decays_go_to_the_first(shop):

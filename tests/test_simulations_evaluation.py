@@ -138,7 +138,13 @@ def test_every_baseline_is_judged_on_the_same_cases(ground):
     *_, judges = ground
     for judge in judges:
         cards = judge.baselines()
-        assert set(cards) == {"popularity", "local_ease", "frozen_text", "gated_frozen"}
+        assert set(cards) == {
+            "popularity",
+            "local_ease",
+            "ease_trend",
+            "frozen_text",
+            "gated_frozen",
+        }
         cases = len(judge.shop.test_cases.shoppers)
         assert cases > 5
         for card in cards.values():

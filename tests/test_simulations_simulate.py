@@ -21,7 +21,15 @@ from simulations.results import load_results
 from simulations.simulate import prepare_out
 from simulations.watching import Screen
 
-MODELS = {"popularity", "local_ease", "frozen_text", "gated_frozen", "adapter", "fused"}
+MODELS = {
+    "popularity",
+    "local_ease",
+    "ease_trend",
+    "frozen_text",
+    "gated_frozen",
+    "adapter",
+    "fused",
+}
 
 
 @pytest.fixture(scope="module")

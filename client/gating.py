@@ -1,0 +1,116 @@
+"""Fit the gate on the merchant's own validation period, and fall back where it does not help.
+
+The public default stands unless another gate is clearly better there, and whatever stands is
+dropped for a single part that did better alone.
+"""
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.choosing import clearly_better
+from client.collaborative import LinearScorer
+from client.ranking import Gate, TextTaste, Validation, standardised
+from common.catalogue import popularity_buckets
+from common.metrics import ndcg, rank_scores, recall
+
+DEFAULT_GATE = Gate()
+TEXT_ALONE = Gate(own=0, level=1, rise=0, trend=0)
+OWN_ALONE = Gate(own=1, level=0, rise=0, trend=0)
+OWN_AND_TREND = Gate(own=1, level=0, rise=0, trend=1.5)  # all that a shop has without titles
+
+CANDIDATES = {
+    "level": (0.0, 0.1, 0.3, 0.6, 1.0, 2.0),
+    "rise": (0.0, 0.3, 0.6, 1.0, 1.5),
+    "trend": (0.0, 1.0, 2.0, 3.0),
+}
+PASSES = 2  # over the three numbers in turn
+MAX_CASES = 1000  # more shoppers decide no better, and take longer
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class GateTrial:
+    """One merchant's parts and validation period, on which gates are compared.
+
+    Attributes:
+        text: Its decay already fitted.
+        collaborative: Fitted on purchases before the validation period.
+        sales: int64 [items], sales before the validation period.
+        trend: float32 [items], the trend before it.
+        validation: Cases after it.
+    """
+
+    text: TextTaste
+    collaborative: LinearScorer
+    sales: NDArray[np.int64]
+    trend: NDArray[np.float32]
+    validation: Validation
+
+    @cached_property
+    def _parts(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        history = self.validation.history
+        own = standardised(self.collaborative.score(history.bought()))
+        return own, standardised(self.text.score(history))
+
+    def merits(self, gate: Gate) -> Floats:
+        """Return what each case adds to a gate's merit: float64 [cases]; the mean is the merit.
+
+        Merit is NDCG@10 + recall@10 of tail items + recall@10 of unsold ones. A ranking that
+        forgets what sells rarely, or not yet, is not a good one.
+        """
+        validation = self.validation
+        own, text = self._parts
+        ranking = rank_scores(
+            lambda rows: sum(gate.weighed(own[rows], text[rows], self.sales, self.trend)),
+            validation.seen,
+            10,
+        )
+        found = np.nan_to_num(ndcg(ranking, validation.relevant))
+        for bucket in (popularity_buckets(self.sales).tail, self.sales == 0):
+            recalled = recall(ranking, validation.relevant, bucket)
+            known = ~np.isnan(recalled)
+            if known.any():  # its mean over all cases is the mean over those it is known for
+                found += np.where(known, recalled, 0) * len(known) / known.sum()
+        return np.asarray(found, dtype=np.float64)
+
+
+def fit_gate(trial: GateTrial) -> Gate:
+    """Return the gate for a merchant.
+
+    A shop without a sale uses the text alone; one without validation cases the default.
+    """
+    if not trial.sales.any():
+        return TEXT_ALONE
+    if not len(trial.validation.history):
+        return DEFAULT_GATE
+    trial = replace(trial, validation=trial.validation.thinned(MAX_CASES))
+    default = trial.merits(DEFAULT_GATE)
+    best, found = _climb(trial, default)
+    if not clearly_better(found, default):
+        best, found = DEFAULT_GATE, default
+    for part in (TEXT_ALONE, OWN_ALONE, OWN_AND_TREND):
+        alone = trial.merits(part)
+        if alone.mean() > found.mean():
+            best, found = part, alone
+    return best
+
+
+def _climb(trial: GateTrial, start: Floats) -> tuple[Gate, Floats]:
+    """Return the best gate found by changing one number at a time, and its merits [cases]."""
+    tried = {DEFAULT_GATE: start}
+    best = DEFAULT_GATE
+    for _ in range(PASSES):
+        before = best
+        for field in fields(Gate):
+            for value in CANDIDATES.get(field.name, ()):
+                gate = replace(best, **{field.name: value})
+                if gate not in tried:
+                    tried[gate] = trial.merits(gate)
+            best = max(tried, key=lambda gate: tried[gate].mean())
+        if best == before:
+            break
+    return best, tried[best]

@@ -1,0 +1,104 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from shops import make_interactions
+
+from client.gating import (
+    CANDIDATES,
+    DEFAULT_GATE,
+    OWN_ALONE,
+    OWN_AND_TREND,
+    TEXT_ALONE,
+    GateTrial,
+    fit_gate,
+)
+from client.histories import histories
+from client.ranking import FusedRanker, Gate, TextTaste, Validation
+from client.splitting import evaluation_cases
+from client.text_ease import fit_text_ease
+from client.trend import sales_trend
+from common.catalogue import popularity_buckets
+from common.metrics import ndcg, rank_scores, recall
+
+ITEMS, SHOPPERS, WIDTH, CUT = 40, 120, 8, 180 * 86_400_000_000
+
+
+def make_trial(seed=0):
+    """A shop whose next purchases have nothing to do with its texts."""
+    rows = make_interactions(ITEMS, SHOPPERS, seed)
+    before, after = rows.where(rows.time < CUT), rows.where(rows.time >= CUT)
+    cases = evaluation_cases(before, after)
+    vectors = np.random.default_rng(seed).normal(size=(ITEMS, WIDTH))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    validation = Validation(histories(before, cases.shoppers), cases.seen, cases.relevant)
+    return GateTrial(
+        TextTaste(vectors, vectors),
+        fit_text_ease(before.matrix(), vectors, 50.0),
+        before.item_counts(),
+        sales_trend(before),
+        validation,
+    )
+
+
+def coming_true(trial, gate):
+    """The same shop, where each shopper bought the five items that `gate` ranks first."""
+    validation = trial.validation
+    ranker = FusedRanker(trial.text, trial.collaborative, gate, trial.sales, trial.trend)
+    score = ranker.score(validation.history)
+    ranked = rank_scores(lambda rows: score[rows], validation.seen, 5).items
+    relevant = validation.relevant.copy().tolil()
+    relevant[:] = 0
+    for shopper, items in enumerate(ranked):
+        relevant[shopper, items[items >= 0]] = 1
+    told = Validation(validation.history, validation.seen, relevant.tocsr().astype(np.float32))
+    return replace(trial, validation=told)
+
+
+@pytest.fixture(scope="module")
+def trial():
+    return make_trial()
+
+
+def test_a_merit_is_ndcg_and_recall_of_tail_and_unsold_items(trial):
+    validation = trial.validation
+    for gate in (DEFAULT_GATE, Gate(0.5, 1.0, 0.2, 1.0)):
+        ranker = FusedRanker(trial.text, trial.collaborative, gate, trial.sales, trial.trend)
+        score = ranker.score(validation.history)
+        ranking = rank_scores(lambda rows, score=score: score[rows], validation.seen, 10)
+        parts = [ndcg(ranking, validation.relevant)]
+        for bucket in (popularity_buckets(trial.sales).tail, trial.sales == 0):
+            parts.append(recall(ranking, validation.relevant, bucket))
+        expected = sum(np.nanmean(part) for part in parts if not np.isnan(part).all())
+        assert trial.merits(gate).mean() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("part", [TEXT_ALONE, OWN_ALONE, OWN_AND_TREND])
+def test_a_part_that_does_better_alone_is_fallen_back_to(trial, part):
+    assert fit_gate(coming_true(trial, part)) == part
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_gate_is_never_worse_than_a_part_on_validation(seed):
+    trial = make_trial(seed)
+    fitted = trial.merits(fit_gate(trial)).mean()
+    for part in (TEXT_ALONE, OWN_ALONE, OWN_AND_TREND):
+        assert fitted >= trial.merits(part).mean()
+
+
+def test_the_default_stands_where_it_comes_true(trial):
+    assert fit_gate(coming_true(trial, DEFAULT_GATE)) == DEFAULT_GATE
+
+
+def test_another_gate_is_taken_where_it_is_clearly_better(trial):
+    wanted = Gate(1.0, 2.0, 0.0, 3.0)
+    assert wanted.level in CANDIDATES["level"] and wanted.trend in CANDIDATES["trend"]
+    told = coming_true(trial, wanted)
+    found = told.merits(fit_gate(told)).mean()
+    assert found > told.merits(DEFAULT_GATE).mean() + 0.1
+
+
+def test_without_cases_the_default_stands(trial):
+    empty = trial.validation.thinned(0)
+    assert not len(empty.history)
+    assert fit_gate(replace(trial, validation=empty)) == DEFAULT_GATE

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+
+from client.collaborative import fit_ease
+from client.splitting import Cases
+from client.text_ease import L2_CANDIDATES, choose_text_ease, fit_text_ease
+from common.errors import InputError
+
+ITEMS, WIDTH = 30, 6
+
+
+def purchases(shoppers=40, seed=0):
+    return csr_matrix((np.random.default_rng(seed).random((shoppers, ITEMS)) < 0.2).astype("f4"))
+
+
+def texts(seed=1):
+    vectors = np.random.default_rng(seed).normal(size=(ITEMS, WIDTH))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def dense_weights(bought, vectors, l2, strength):
+    """B by its definition, with the inverse of the whole matrix."""
+    joined = np.vstack([bought.toarray().astype(float), np.sqrt(strength) * vectors.T])
+    inverse = np.linalg.inv(joined.T @ joined + l2 * np.eye(ITEMS))
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    return weights
+
+
+@given(st.integers(0, 1000), st.floats(1, 500), st.floats(0, 100))
+def test_the_scores_are_those_of_the_definition(seed, l2, strength):
+    bought, vectors = purchases(seed=seed), texts(seed)
+    model = fit_text_ease(bought, vectors, l2, strength)
+    expected = bought.toarray() @ dense_weights(bought, vectors, l2, strength)
+    assert model.score(bought) == pytest.approx(expected, abs=2e-4)
+
+
+def test_without_text_it_is_ease():
+    bought = purchases()
+    found = fit_text_ease(bought, texts(), 50.0, text_strength=0).score(bought)
+    assert found == pytest.approx(fit_ease(bought, 50.0).score(bought), abs=1e-5)
+
+
+def test_rows_add_up_to_the_score_and_an_item_adds_nothing_to_itself():
+    bought = purchases()
+    model = fit_text_ease(bought, texts(), 50.0)
+    history = bought[3].indices
+    rows = model.rows(history)
+    assert rows.shape == (len(history), ITEMS)
+    assert rows.sum(axis=0) == pytest.approx(model.score(bought[3])[0], abs=1e-5)
+    assert not rows[np.arange(len(history)), history].any()
+
+
+def test_an_unsold_item_is_found_through_a_text_like_its_own():
+    bought = purchases().toarray()
+    bought[:, 7] = 0
+    vectors = texts()
+    vectors[7] = vectors[4]
+    model = fit_text_ease(csr_matrix(bought), vectors, 50.0)
+    added = model.rows(np.array([4]))[0]
+    assert added.argmax() == 7 and added[7] > 0
+    assert not fit_text_ease(csr_matrix(bought), vectors, 50.0, 0).rows(np.array([4]))[0, 7]
+
+
+def test_a_shop_without_sales_has_its_texts():
+    model = fit_text_ease(csr_matrix((0, ITEMS), dtype=np.float32), texts(), 50.0)
+    assert np.isfinite(model.factors).all()
+    assert (model.room > 0).all()
+
+
+def test_the_first_l2_stands_unless_another_is_clearly_better():
+    bought, vectors = purchases(300), texts()
+    nobody = Cases(np.empty(0, np.int32), bought[:0], bought[:0])
+    assert choose_text_ease(bought, vectors, nobody).l2 == L2_CANDIDATES[0]
+    random = csr_matrix((np.random.default_rng(5).random((300, ITEMS)) < 0.1).astype("f4"))
+    luck = Cases(
+        np.arange(300, dtype=np.int32), bought, csr_matrix(random - random.multiply(bought))
+    )
+    assert choose_text_ease(bought, vectors, luck, (200.0, 50.0)).l2 == 200.0
+    # What a model with hardly any regularisation says is made to come true.
+    sharp = fit_text_ease(bought, vectors, 1.0).score(bought)
+    sharp[bought.nonzero()] = -np.inf
+    wanted = np.zeros_like(sharp)
+    wanted[np.arange(300), sharp.argmax(axis=1)] = 1
+    told = Cases(np.arange(300, dtype=np.int32), bought, csr_matrix(wanted))
+    assert choose_text_ease(bought, vectors, told, (5000.0, 1.0)).l2 == 1.0
+
+
+@pytest.mark.parametrize(
+    ("field", "call"),
+    [
+        ("l2", lambda bought: fit_text_ease(bought, texts(), 0)),
+        ("l2", lambda bought: fit_text_ease(bought, texts(), float("nan"))),
+        ("text_strength", lambda bought: fit_text_ease(bought, texts(), 1.0, -1)),
+        ("vectors", lambda bought: fit_text_ease(bought, texts()[:-1], 1.0)),
+        ("history", lambda bought: fit_text_ease(bought, texts(), 1.0).score(bought[:, :-1])),
+        (
+            "candidates",
+            lambda bought: choose_text_ease(
+                bought, texts(), Cases(np.empty(0, np.int32), bought[:0], bought[:0]), ()
+            ),
+        ),
+    ],
+)
+def test_bad_input_is_named(field, call):
+    with pytest.raises(InputError) as caught:
+        call(purchases())
+    assert caught.value.field == field
