@@ -135,8 +135,10 @@ class ClickMetrics:
     auc: float
 
 
-def click_metrics(chances: Floats, clicked: Flags, threshold: float) -> ClickMetrics:
+def click_metrics(chances: Floats, clicked: Flags, threshold: float | Floats) -> ClickMetrics:
     """Judge "clicked if the chance is at least `threshold`", and the chances' order (AUC).
+
+    A threshold of each pair [n] is for pairs whose models were fitted apart.
 
     Raises:
         InputError: as `fit_click_curve`.
