@@ -54,7 +54,7 @@ MIN_SHOPPERS = 50  # below it a bootstrap interval is too narrow to decide by
 SEED = 0  # deals the halves and resamples; fixed, so that nobody asks until they like the answer
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class ClickView:
     """The fused score as a click chance, for all items or for the tail: fitted on other shoppers.
 

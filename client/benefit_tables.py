@@ -4,6 +4,7 @@ import json
 import math
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from client.benefit import JUDGED, MODELS, VERDICT_LEVEL, Benefit
@@ -28,8 +29,10 @@ def benefit_page(benefit: Benefit, shop: str, release: str, *, took_part: bool) 
         took_part: Whether the shop's own catalogue is among those the release was trained with.
     """
     parts: list[RenderableType] = [
-        _means(benefit, f"{shop}: validation period, {benefit.shoppers} shoppers"),
+        _means(benefit, f"{escape(shop)}: validation period, {benefit.shoppers} shoppers"),
+        "",
         _differences(benefit),
+        "[dim]In the second lines: 95% intervals, of differences paired over shoppers.[/dim]\n",
     ]
     if benefit.clicks:
         parts.append(_clicks(benefit))
@@ -37,11 +40,15 @@ def benefit_page(benefit: Benefit, shop: str, release: str, *, took_part: bool) 
     return Group(*parts, verdict + _reasons(benefit) + "\n\n" + _fine_print(benefit, took_part))
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
+
+
 def _means(benefit: Benefit, title: str) -> Table:
-    table = Table(title=title)
+    table = _table(title)
     table.add_column("model")
     for heading in COLUMNS.values():
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for model in benefit.cards:
         found = [benefit.mean(model, metric) for metric in COLUMNS]
         table.add_row(
@@ -51,10 +58,10 @@ def _means(benefit: Benefit, title: str) -> Table:
 
 
 def _differences(benefit: Benefit) -> Table:
-    table = Table(title=f"{MODELS['fused']}, minus", caption="95% interval, paired over shoppers")
+    table = _table(f"{MODELS['fused']}, minus")
     table.add_column("model")
     for heading in COLUMNS.values():
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for model in benefit.cards:
         if model != "fused":
             found = [benefit.difference(model, metric) for metric in COLUMNS]
@@ -66,9 +73,8 @@ def _differences(benefit: Benefit) -> Table:
 
 
 def _clicks(benefit: Benefit) -> Table:
-    table = Table(
-        title=f"{MODELS['fused']} as a click chance",
-        caption="of each pair of a shopper and an item it had not bought",
+    table = _table(
+        f"{MODELS['fused']} as a click chance, of each shopper and item it had not bought"
     )
     headings = (
         "items",
@@ -109,8 +115,8 @@ def _reasons(benefit: Benefit) -> str:
 def _fine_print(benefit: Benefit, took_part: bool) -> str:
     trained = (
         "This shop's catalogue is among those the release was trained with: its node has seen "
-        "these purchases too, and epsilon bounds how much that can help. To judge on purchases that no "
-        "training saw, import the shop again later and let validation begin after the training."
+        "these purchases too, and epsilon bounds how much that can help. To judge on purchases "
+        "that no training saw, import the shop again later, with validation after the training."
         if took_part
         else "No catalogue of the release is this shop's: its purchases were in no training, "
         "unless its catalogue has changed since."
@@ -128,7 +134,7 @@ def _cell(interval: Interval, sign: str = "") -> str:
 
 
 def _ends(interval: Interval, sign: str = "") -> str:
-    return f"{_short(interval.low, sign)} to {_short(interval.high, sign)}"
+    return f"{_short(interval.low, sign)}, {_short(interval.high, sign)}"
 
 
 def _short(value: float, sign: str = "") -> str:

@@ -17,10 +17,10 @@ SHOWN_PARTS = 3  # history items named below a recommendation; the others are su
 def list_table(found: list[Recommended], title: str) -> Table:
     """Return the list with each score and its two parts."""
     table = Table(title=title)
-    for heading in ("", "item", "title", "score", "shop", "text"):
-        table.add_column(
-            heading, justify="right" if heading in {"score", "shop", "text"} else "left"
-        )
+    for heading in ("", "item", "title"):
+        table.add_column(heading)
+    for heading in ("score", "shop", "text", "chance"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for place, one in enumerate(found, 1):
         why = one.explanation
         numbers = (why.score, why.purchases + why.popularity, why.text)
@@ -29,6 +29,7 @@ def list_table(found: list[Recommended], title: str) -> Table:
             escape(one.item.item_id),
             escape(one.item.title),
             *(f"{value:.2f}" for value in numbers),
+            "–" if one.chance is None else f"{one.chance:.1%}",
         )
     return table
 
@@ -82,6 +83,7 @@ def list_json(found: list[Recommended], catalogue: Catalogue, version: str) -> s
                     "item_id": one.item.item_id,
                     "title": one.item.title,
                     "score": one.score,
+                    "chance": one.chance,
                     "because": one.because,
                     "text_weight": one.explanation.text_weight,
                     "parts": {

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from client.clicks import fit_chances, pairs_of, validation_of
 from client.collaborative import EASE_STRENGTHS, choose_ease, fit_ease
 from client.dataset import MerchantData
 from client.explanation import Explanation, ShopperScores
 from client.filters import Filters, best_eligible
 from client.histories import Histories, histories, typed_history
-from client.ranking import FusedRanker, Validation, fit_decay, fit_gate
+from client.ranking import FusedRanker, fit_decay, fit_gate
 from client.splitting import evaluation_cases, split_interactions
-from common.catalogue import Catalogue, Item
+from common.catalogue import Catalogue, Item, popularity_buckets
 from common.encoder.encoding import cached_base_model, encode_catalogue
 from common.encoder.packaging import released_model
 from common.errors import InputError, ReleaseError
@@ -30,11 +31,14 @@ class Recommended:
         item: What is recommended.
         explanation: Its score's exact parts.
         because: The chief reason, in words for the shopper.
+        chance: The chance that the shopper buys it within a period as long as the validation
+            period; None if that period has too little to tell.
     """
 
     item: Item
     explanation: Explanation
     because: str
+    chance: float | None
 
     @property
     def score(self) -> float:
@@ -59,10 +63,15 @@ class Recommender:
         vectors = released_vectors(release, data.catalogue, cache)
         split = split_interactions(data.interactions, data.split_rule)
         cases = evaluation_cases(split.train, split.valid)
-        validation = Validation(histories(split.train, cases.shoppers), cases.seen, cases.relevant)
+        validation, sales = validation_of(split.train, cases), split.train.item_counts()
         ease = choose_ease(split.train.matrix(), cases, EASE_STRENGTHS)
         text = fit_decay(vectors.adapted, vectors.frozen, validation)
-        gate = fit_gate(text, ease.model, split.train.item_counts(), validation)
+        gate = fit_gate(text, ease.model, sales, validation)
+        self._tail = popularity_buckets(sales).tail
+        self._chances = None
+        if len(cases):
+            early = FusedRanker(text, ease.model, gate, sales)
+            self._chances = fit_chances(pairs_of(early.score, split.train, cases, self._tail))
         self._ranker = FusedRanker(
             text,
             fit_ease(data.interactions.matrix(), ease.model.l2),
@@ -110,10 +119,16 @@ class Recommender:
         catalogue = self._data.catalogue
         eligible = filters.eligible(catalogue, bought)
         scored = ShopperScores(self._ranker, history)
+        best = best_eligible(scored.scores, eligible, top)
+        # The curves know shoppers with a history only.
+        chances = None
+        if self._chances is not None and len(history.item):
+            chances = self._chances.of(scored.scores[best], self._tail[best])
         found = []
-        for item in best_eligible(scored.scores, eligible, top).tolist():
+        for place, item in enumerate(best.tolist()):
             why = scored.explain(item)
-            found.append(Recommended(catalogue.items[item], why, why.because(catalogue)))
+            chance = None if chances is None else float(chances[place])
+            found.append(Recommended(catalogue.items[item], why, why.because(catalogue), chance))
         return found
 
 
