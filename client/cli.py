@@ -201,6 +201,46 @@ def recommend(
         Console().print(f"Only {len(found)} item(s) pass the rules; {top} were asked for.")
 
 
+@app.command()
+def benefit(
+    release: Release,
+    key: Key,
+    shop: Shop,
+    solo: Annotated[
+        Path | None, typer.Option(help="A release that this shop trained alone, to compare with.")
+    ] = None,
+    solo_key: Annotated[Path | None, typer.Option(help="The public key of that release.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every metric.")] = False,
+    cache: Cache = None,
+) -> None:
+    """Join or stay solo: what a release brings to this shop, on the shop's own shoppers.
+
+    Compares frozen text, the shop's own model, both together, a solo adapter if there is one, and
+    the release, on the validation period. It all happens on this machine; nothing is written but
+    encodings of public text, and nothing is sent.
+    """
+    from client.benefit import measure_benefit  # torch loads here, not before
+    from client.benefit_tables import benefit_json, benefit_page
+    from client.dataset import load_merchant_data
+    from client.recommending import released_vectors
+
+    if (solo is None) != (solo_key is None):
+        raise InputError("Give --solo and its --solo-key together.", field="solo")
+    verified, data = _verified(release, key), load_merchant_data(shop)
+    place = cache or shop / "node" / "cache"
+    alone = None
+    if solo is not None and solo_key is not None:
+        alone = released_vectors(_verified(solo, solo_key), data.catalogue, place)
+    joined = released_vectors(verified, data.catalogue, place)
+    found = measure_benefit(data, joined, alone)
+    version = verified.manifest.version
+    took_part = data.catalogue.digest in verified.manifest.catalogues.values()
+    if as_json:
+        typer.echo(benefit_json(found, version, took_part=took_part))
+    else:
+        Console().print(benefit_page(found, data.name, version, took_part=took_part))
+
+
 def _verified(release: Path, key: Path) -> "VerifiedRelease":
     from common.release.signing import PublicKey
     from common.release.verifying import verify_release

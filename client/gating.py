@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.choosing import clearly_better
-from client.collaborative import LinearScorer
-from client.ranking import Gate, TextTaste, Validation, standardised
+from client.ranking import FusedRanker, Gate, Validation, standardised
 from common.catalogue import popularity_buckets
 from common.metrics import ndcg, rank_scores, recall
 
@@ -34,27 +33,21 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class GateTrial:
-    """One merchant's parts and validation period, on which gates are compared.
+    """One merchant's ranker and validation period, on which gates are compared.
 
     Attributes:
-        text: Its decay already fitted.
-        collaborative: Fitted on purchases before the validation period.
-        sales: int64 [items], sales before the validation period.
-        trend: float32 [items], the trend before it.
+        ranker: Fitted on purchases before the validation period, under any gate.
         validation: Cases after it.
     """
 
-    text: TextTaste
-    collaborative: LinearScorer
-    sales: NDArray[np.int64]
-    trend: NDArray[np.float32]
+    ranker: FusedRanker
     validation: Validation
 
     @cached_property
     def _parts(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         history = self.validation.history
-        own = standardised(self.collaborative.score(history.bought()))
-        return own, standardised(self.text.score(history))
+        own = standardised(self.ranker.collaborative.score(history.bought()))
+        return own, standardised(self.ranker.text.score(history))
 
     def merits(self, gate: Gate) -> Floats:
         """Return what each case adds to a gate's merit: float64 [cases]; the mean is the merit.
@@ -62,15 +55,16 @@ class GateTrial:
         Merit is NDCG@10 + recall@10 of tail items + recall@10 of unsold ones. A ranking that
         forgets what sells rarely, or not yet, is not a good one.
         """
-        validation = self.validation
+        validation, ranker = self.validation, self.ranker
         own, text = self._parts
-        ranking = rank_scores(
-            lambda rows: sum(gate.weighed(own[rows], text[rows], self.sales, self.trend)),
-            validation.seen,
-            10,
-        )
+
+        def score(rows: slice) -> NDArray[np.float32]:
+            bought, told, rising = gate.weighed(own[rows], text[rows], ranker.sales, ranker.trend)
+            return bought + told + rising
+
+        ranking = rank_scores(score, validation.seen, 10)
         found = np.nan_to_num(ndcg(ranking, validation.relevant))
-        for bucket in (popularity_buckets(self.sales).tail, self.sales == 0):
+        for bucket in (popularity_buckets(ranker.sales).tail, ranker.sales == 0):
             recalled = recall(ranking, validation.relevant, bucket)
             known = ~np.isnan(recalled)
             if known.any():  # its mean over all cases is the mean over those it is known for
@@ -78,16 +72,20 @@ class GateTrial:
         return np.asarray(found, dtype=np.float64)
 
 
-def fit_gate(trial: GateTrial) -> Gate:
+def fit_gate(ranker: FusedRanker, validation: Validation) -> Gate:
     """Return the gate for a merchant.
 
     A shop without a sale uses the text alone; one without validation cases the default.
+
+    Args:
+        ranker: Fitted on purchases before the validation period; its own gate does not matter.
+        validation: Cases after it.
     """
-    if not trial.sales.any():
+    if not ranker.sales.any():
         return TEXT_ALONE
-    if not len(trial.validation.history):
+    if not len(validation.history):
         return DEFAULT_GATE
-    trial = replace(trial, validation=trial.validation.thinned(MAX_CASES))
+    trial = GateTrial(ranker, validation.thinned(MAX_CASES))
     default = trial.merits(DEFAULT_GATE)
     best, found = _climb(trial, default)
     if not clearly_better(found, default):

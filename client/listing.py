@@ -17,10 +17,10 @@ SHOWN_PARTS = 3  # history items named below a recommendation; the others are su
 def list_table(found: list[Recommended], title: str) -> Table:
     """Return the list with each score and its two parts."""
     table = Table(title=title)
-    for heading in ("", "item", "title", "score", "shop", "text"):
-        table.add_column(
-            heading, justify="right" if heading in {"score", "shop", "text"} else "left"
-        )
+    for heading in ("", "item", "title"):
+        table.add_column(heading)
+    for heading in ("score", "shop", "text", "chance"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for place, one in enumerate(found, 1):
         why = one.explanation
         numbers = (why.score, why.purchases + why.popularity, why.text)
@@ -28,7 +28,8 @@ def list_table(found: list[Recommended], title: str) -> Table:
             str(place),
             escape(one.item.item_id),
             escape(one.item.title),
-            *(f"{value:.2f}" for value in numbers),
+            *map(_two, numbers),
+            "–" if one.chance is None else f"{one.chance:.1%}",
         )
     return table
 
@@ -58,18 +59,23 @@ def _parts_table(why: Explanation, catalogue: Catalogue) -> Table:
         )
         table.add_row(f"{len(rest)} more of the history", *_numbers(summed))
     if why.popularity:
-        table.add_row("popularity", "", "", f"{why.popularity:.2f}")
+        table.add_row("popularity", "", "", _two(why.popularity))
     table.add_row(
         "[bold]score[/bold]",
-        f"{why.purchases:.2f}",
-        f"{why.text:.2f}",
-        f"[bold]{why.score:.2f}[/bold]",
+        _two(why.purchases),
+        _two(why.text),
+        f"[bold]{_two(why.score)}[/bold]",
     )
     return table
 
 
 def _numbers(part: HistoryPart) -> tuple[str, str, str]:
-    return f"{part.purchases:.2f}", f"{part.text:.2f}", f"{part.total:.2f}"
+    return _two(part.purchases), _two(part.text), _two(part.total)
+
+
+def _two(value: float) -> str:
+    """Return two digits after the point; what rounds to zero has no sign."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def list_json(found: list[Recommended], catalogue: Catalogue, version: str) -> str:
@@ -82,6 +88,7 @@ def list_json(found: list[Recommended], catalogue: Catalogue, version: str) -> s
                     "item_id": one.item.item_id,
                     "title": one.item.title,
                     "score": one.score,
+                    "chance": one.chance,
                     "because": one.because,
                     "text_weight": one.explanation.text_weight,
                     "parts": {

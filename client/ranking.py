@@ -16,6 +16,8 @@ from scipy.sparse import csr_matrix
 
 from client.collaborative import LinearScorer
 from client.histories import Histories
+from client.interactions import Interactions
+from client.trend import sales_trend
 from common.metrics import ndcg, rank_scores
 
 DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
@@ -104,6 +106,13 @@ class FusedRanker:
     gate: Gate
     sales: NDArray[np.int64]
     trend: FloatMatrix
+
+    @classmethod
+    def of(
+        cls, text: TextTaste, collaborative: LinearScorer, gate: Gate, past: Interactions
+    ) -> "FusedRanker":
+        """Return a ranker whose sales and trend are those of `past`."""
+        return cls(text, collaborative, gate, past.item_counts(), sales_trend(past))
 
     def parts(self, history: Histories) -> tuple[FloatMatrix, FloatMatrix, FloatMatrix]:
         """Return the parts that add up to the score: own, text [shoppers, items], trend [items]."""

@@ -1,21 +1,21 @@
 """Recommendations at a merchant: a verified release, the shop's own data, and a history."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from client.clicks import fit_chances, pairs_of, validation_of
 from client.dataset import MerchantData
 from client.explanation import Explanation, ShopperScores
 from client.filters import Filters, best_eligible
-from client.gating import GateTrial, fit_gate
+from client.gating import DEFAULT_GATE, fit_gate
 from client.histories import Histories, histories, typed_history
-from client.ranking import FusedRanker, Validation, fit_decay
+from client.ranking import FusedRanker, fit_decay
 from client.splitting import evaluation_cases, split_interactions
-from client.text_ease import choose_text_ease, fit_text_ease
-from client.trend import sales_trend
-from common.catalogue import Catalogue, Item
+from client.text_ease import choose_text_ease
+from common.catalogue import Catalogue, Item, popularity_buckets
 from common.encoder.encoding import cached_base_model, encode_catalogue
 from common.encoder.packaging import released_model
 from common.errors import InputError, ReleaseError
@@ -32,11 +32,14 @@ class Recommended:
         item: What is recommended.
         explanation: Its score's exact parts.
         because: The chief reason, in words for the shopper.
+        chance: The chance that the shopper buys it within a period as long as the validation
+            period; None if that period has too little to tell.
     """
 
     item: Item
     explanation: Explanation
     because: str
+    chance: float | None
 
     @property
     def score(self) -> float:
@@ -50,8 +53,8 @@ class Recommender:
     def __init__(self, release: VerifiedRelease, data: MerchantData, cache: Path) -> None:
         """Encode the catalogue, or find it in `cache`, and fit what is the merchant's own.
 
-        Decay and gate are fitted on the shop's validation period; the shop's own model then uses all
-        its purchases. Nothing of it leaves this machine. A shop that has not trained, or has
+        Decay and gate are fitted on the shop's validation period; the shop's own model then uses
+        all its purchases. Nothing of it leaves this machine. A shop that has not trained, or has
         hardly sold, ranks with the release as it is.
 
         Raises:
@@ -61,19 +64,18 @@ class Recommender:
         vectors = released_vectors(release, data.catalogue, cache)
         split = split_interactions(data.interactions, data.split_rule)
         cases = evaluation_cases(split.train, split.valid)
-        validation = Validation(histories(split.train, cases.shoppers), cases.seen, cases.relevant)
-        early = choose_text_ease(split.train.matrix(), vectors.frozen, cases)
+        validation = validation_of(split.train, cases)
         text = fit_decay(vectors.adapted, vectors.frozen, validation)
-        gate = fit_gate(
-            GateTrial(text, early, split.train.item_counts(), sales_trend(split.train), validation)
-        )
-        self._ranker = FusedRanker(
-            text,
-            fit_text_ease(data.interactions.matrix(), vectors.frozen, early.l2),
-            gate,
-            data.interactions.item_counts(),
-            sales_trend(data.interactions),
-        )
+        own = choose_text_ease(split.train.matrix(), vectors.frozen, cases)
+        early = FusedRanker.of(text, own, DEFAULT_GATE, split.train)
+        gate = fit_gate(early, validation)
+        self._tail = popularity_buckets(early.sales).tail
+        self._chances = None
+        if len(cases):
+            early = replace(early, gate=gate)
+            self._chances = fit_chances(pairs_of(early.score, split.train, cases, self._tail))
+        full = own.refitted(data.interactions.matrix(), vectors.frozen)
+        self._ranker = FusedRanker.of(text, full, gate, data.interactions)
 
     def for_shopper(
         self, shopper_id: str, top: int, filters: Filters = NO_RULES
@@ -115,10 +117,16 @@ class Recommender:
         catalogue = self._data.catalogue
         eligible = filters.eligible(catalogue, bought)
         scored = ShopperScores(self._ranker, history)
+        best = best_eligible(scored.scores, eligible, top)
+        # The curves know shoppers with a history only.
+        chances = None
+        if self._chances is not None and len(history.item):
+            chances = self._chances.of(scored.scores[best], self._tail[best])
         found = []
-        for item in best_eligible(scored.scores, eligible, top).tolist():
+        for place, item in enumerate(best.tolist()):
             why = scored.explain(item)
-            found.append(Recommended(catalogue.items[item], why, why.because(catalogue)))
+            chance = None if chances is None else float(chances[place])
+            found.append(Recommended(catalogue.items[item], why, why.because(catalogue), chance))
         return found
 
 

@@ -142,6 +142,10 @@ class Cases:
     def __len__(self) -> int:
         return len(self.shoppers)
 
+    def take(self, places: NDArray[np.integer]) -> "Cases":
+        """Return the cases at `places` (sorted), in that order."""
+        return Cases(self.shoppers[places], self.seen[places], self.relevant[places])
+
 
 def evaluation_cases(history: Interactions, future: Interactions) -> Cases:
     """Return the shoppers who have a history and buy something new in `future`.

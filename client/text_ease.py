@@ -21,7 +21,14 @@ from common.errors import InputError
 from common.metrics import ndcg, rank_scores
 
 TEXT_STRENGTH = 10.0  # weight of the texts, in pseudo-shoppers per dimension
-L2_CANDIDATES = (200.0, 50.0, 800.0)  # the first is kept unless validation prefers another
+# l2 and text strength; the first stands unless another is clearly better. The last two are EASE.
+CANDIDATES = (
+    (200.0, TEXT_STRENGTH),
+    (50.0, TEXT_STRENGTH),
+    (800.0, TEXT_STRENGTH),
+    (200.0, 0.0),
+    (50.0, 0.0),
+)
 
 FloatMatrix = NDArray[np.float32]
 
@@ -34,11 +41,17 @@ class TextEaseModel:
         factors: float32 [m, items], Z of `fit_text_ease`; m is shoppers + text dimensions.
         room: float32 [items], 1 - |Z_j|²: what the other items leave unsaid of j.
         l2: The regularisation it was fitted with.
+        text_strength: The weight of the texts it was fitted with.
     """
 
     factors: FloatMatrix
     room: FloatMatrix
     l2: float
+    text_strength: float
+
+    def refitted(self, bought: csr_matrix, vectors: FloatMatrix) -> "TextEaseModel":
+        """Return the model of other purchases, regularised the same way."""
+        return fit_text_ease(bought, vectors, self.l2, self.text_strength)
 
     def score(self, history: csr_matrix) -> FloatMatrix:
         """Return the sum of B over each history: float32 [cases, items].
@@ -98,16 +111,16 @@ def fit_text_ease(
     factor = cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
     z = solve_triangular(factor, joined, lower=True, overwrite_b=True, check_finite=False)
     room = 1 - np.einsum("ij,ij->j", z, z)  # l2 times the inverse's diagonal: above 0
-    return TextEaseModel(z.astype(np.float32), room.astype(np.float32), l2)
+    return TextEaseModel(z.astype(np.float32), room.astype(np.float32), l2, text_strength)
 
 
 def choose_text_ease(
     train: csr_matrix,
     vectors: FloatMatrix,
     valid: Cases,
-    candidates: Sequence[float] = L2_CANDIDATES,
+    candidates: Sequence[tuple[float, float]] = CANDIDATES,
 ) -> TextEaseModel:
-    """Fit each l2 of `candidates` on `train`; keep the first unless another is clearly better.
+    """Fit each of `candidates` on `train`; keep the first unless another is clearly better.
 
     They are compared by NDCG@10 on `valid`. A merchant without validation cases gets the first.
 
@@ -115,10 +128,10 @@ def choose_text_ease(
         InputError: if there is no candidate, or as `fit_text_ease`.
     """
     if not candidates:
-        raise InputError("At least one l2 candidate is needed.", field="candidates")
+        raise InputError("At least one candidate is needed.", field="candidates")
     if not len(valid):
-        return fit_text_ease(train, vectors, candidates[0])
-    models = [fit_text_ease(train, vectors, l2) for l2 in candidates]
+        return fit_text_ease(train, vectors, *candidates[0])
+    models = [fit_text_ease(train, vectors, *one) for one in candidates]
     found = [_validation_ndcg(model, valid) for model in models]
     best = max(range(len(models)), key=lambda place: float(found[place].mean()))
     return models[best] if clearly_better(found[best], found[0]) else models[0]

@@ -23,27 +23,30 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class ClickCurve:
-    """A rising curve from score to chance: straight between its points, level outside of them.
+    """Rising steps from score to chance.
 
     Attributes:
-        scores: float64 [points], rising.
-        chances: float64 [points], in [0, 1], never falling.
+        starts: float64 [steps - 1], rising: the least score of each step but the lowest.
+        chances: float64 [steps], in [0, 1], never falling.
     """
 
-    scores: NDArray[np.float64]
+    starts: NDArray[np.float64]
     chances: NDArray[np.float64]
 
     def __call__(self, scores: Floats) -> NDArray[np.float64]:
         """Return the chance of each score, in their shape."""
-        return np.interp(scores, self.scores, self.chances)
+        found: NDArray[np.float64] = self.chances[
+            np.searchsorted(self.starts, scores, side="right")
+        ]
+        return found
 
 
 def fit_click_curve(scores: Floats, clicked: Flags) -> ClickCurve:
-    """Fit a curve by isotonic regression (Zadrozny and Elkan 2002) over steps of 10 clicks or more.
+    """Fit a curve by isotonic regression (Zadrozny and Elkan 2002) over steps of 10 clicks.
 
-    Pairs are sorted by score and cut into steps with at least CLICKS_PER_STEP clicks each; equal
-    scores stay in one step. The steps' click rates are made to rise by pooling neighbours. With
-    fewer clicks than two steps need the curve is level, at the overall rate.
+    Pairs are sorted by score and cut, from the top, into steps of at least CLICKS_PER_STEP clicks;
+    the lowest takes what is left, and equal scores stay in one step. The steps' click rates are
+    made to rise by pooling neighbours, so over all pairs the chances' mean is the click rate.
 
     Args:
         scores: [n], finite.
@@ -58,22 +61,19 @@ def fit_click_curve(scores: Floats, clicked: Flags) -> ClickCurve:
     starts = _step_starts(sorted_scores, hits)
     sizes = np.diff(np.append(starts, len(hits)))
     rates = np.add.reduceat(hits.astype(np.float64), starts) / sizes
-    middles = np.add.reduceat(sorted_scores, starts) / sizes
     rising = isotonic_regression(rates, weights=sizes.astype(np.float64)).x
-    return ClickCurve(middles, np.clip(rising, 0, 1))
+    return ClickCurve(sorted_scores[starts[1:]], np.clip(rising, 0, 1))
 
 
 def _step_starts(scores: NDArray[np.float64], hits: Flags) -> NDArray[np.int64]:
-    """Return where each step starts; sought from the top, where clicks are dense, downwards."""
-    ends = np.flatnonzero(np.diff(scores)) + 1  # a step may start only where the score changes
-    clicks_from = np.append(np.cumsum(hits[::-1])[::-1], 0)  # clicks at or above each place
-    starts, needed = [], CLICKS_PER_STEP
-    for place in ends[::-1].tolist():
-        enough_below = clicks_from[0] - clicks_from[place] >= CLICKS_PER_STEP
-        if clicks_from[place] >= needed and enough_below:
-            starts.append(place)
-            needed = int(clicks_from[place]) + CLICKS_PER_STEP
-    return np.array([0, *starts[::-1]], dtype=np.int64)
+    """Return the place where each step starts, the lowest first."""
+    changes = np.flatnonzero(np.diff(scores)) + 1  # a step may start only where the score changes
+    clicks = np.cumsum(hits[::-1])[::-1][changes]  # at or above each of them, so falling
+    starts, needed = [0], CLICKS_PER_STEP
+    while (enough := int(np.searchsorted(-clicks, -needed, side="right"))) > 0:
+        starts.append(int(changes[enough - 1]))
+        needed = int(clicks[enough - 1]) + CLICKS_PER_STEP
+    return np.array(sorted(starts), dtype=np.int64)
 
 
 # ------------------------------------------------------------------ how good it is
@@ -135,8 +135,10 @@ class ClickMetrics:
     auc: float
 
 
-def click_metrics(chances: Floats, clicked: Flags, threshold: float) -> ClickMetrics:
+def click_metrics(chances: Floats, clicked: Flags, threshold: float | Floats) -> ClickMetrics:
     """Judge "clicked if the chance is at least `threshold`", and the chances' order (AUC).
+
+    A threshold of each pair [n] is for pairs whose models were fitted apart.
 
     Raises:
         InputError: as `fit_click_curve`.

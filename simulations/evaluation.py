@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from client.collaborative import EASE_STRENGTHS, EaseModel, choose_ease, fit_ease, fit_popularity
 from client.dataset import MerchantData
-from client.gating import OWN_AND_TREND, GateTrial, fit_gate
+from client.gating import DEFAULT_GATE, OWN_AND_TREND, fit_gate
 from client.histories import Histories, histories
 from client.interactions import Interactions
 from client.ranking import FusedRanker, TextTaste, Validation, fit_decay
 from client.splitting import Cases, Split, evaluation_cases, join, split_interactions
-from client.text_ease import TextEaseModel, choose_text_ease, fit_text_ease
-from client.trend import sales_trend
+from client.text_ease import TextEaseModel, choose_text_ease
 from common.adapter import AdapterState
 from common.catalogue import Buckets, popularity_buckets
 from common.encoder.basis import PublicBasis
@@ -159,24 +158,19 @@ class ShopJudge:
         """The shop's own model before the validation period, and again on all of the past."""
         shop, vectors = self.shop, self.vectors.candidates
         early = choose_text_ease(shop.split.train.matrix(), vectors, shop.validation_cases)
-        return early, fit_text_ease(shop.past.matrix(), vectors, early.l2)
+        return early, early.refitted(shop.past.matrix(), vectors)
 
     def fused(self, text: TextTaste) -> FusedRanker:
         """Return `text` gated with the shop's own: gate from validation, the rest from the past."""
         shop, (early, full) = self.shop, self._own
-        train = shop.split.train
-        gate = fit_gate(
-            GateTrial(text, early, train.item_counts(), sales_trend(train), shop.validation)
-        )
-        return FusedRanker(text, full, gate, shop.past.item_counts(), sales_trend(shop.past))
+        before = FusedRanker.of(text, early, DEFAULT_GATE, shop.split.train)
+        return FusedRanker.of(text, full, fit_gate(before, shop.validation), shop.past)
 
     def baselines(self) -> dict[str, Scorecard]:
         """Return the scorecards of the models that need no training together."""
         shop, frozen = self.shop, self.text(None)
         popularity = fit_popularity(shop.past.matrix())
-        untold = FusedRanker(
-            frozen, shop.ease[1], OWN_AND_TREND, shop.past.item_counts(), sales_trend(shop.past)
-        )
+        untold = FusedRanker.of(frozen, shop.ease[1], OWN_AND_TREND, shop.past)
         return {
             "popularity": self.judge(lambda history: popularity.score(history.bought())),
             "local_ease": self.judge(lambda history: shop.ease[1].score(history.bought())),

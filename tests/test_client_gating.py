@@ -17,7 +17,6 @@ from client.histories import histories
 from client.ranking import FusedRanker, Gate, TextTaste, Validation
 from client.splitting import evaluation_cases
 from client.text_ease import fit_text_ease
-from client.trend import sales_trend
 from common.catalogue import popularity_buckets
 from common.metrics import ndcg, rank_scores, recall
 
@@ -32,20 +31,19 @@ def make_trial(seed=0):
     vectors = np.random.default_rng(seed).normal(size=(ITEMS, WIDTH))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     validation = Validation(histories(before, cases.shoppers), cases.seen, cases.relevant)
-    return GateTrial(
-        TextTaste(vectors, vectors),
-        fit_text_ease(before.matrix(), vectors, 50.0),
-        before.item_counts(),
-        sales_trend(before),
-        validation,
-    )
+    own = fit_text_ease(before.matrix(), vectors, 50.0)
+    ranker = FusedRanker.of(TextTaste(vectors, vectors), own, DEFAULT_GATE, before)
+    return GateTrial(ranker, validation)
+
+
+def fitted(trial):
+    return fit_gate(trial.ranker, trial.validation)
 
 
 def coming_true(trial, gate):
     """The same shop, where each shopper bought the five items that `gate` ranks first."""
     validation = trial.validation
-    ranker = FusedRanker(trial.text, trial.collaborative, gate, trial.sales, trial.trend)
-    score = ranker.score(validation.history)
+    score = replace(trial.ranker, gate=gate).score(validation.history)
     ranked = rank_scores(lambda rows: score[rows], validation.seen, 5).items
     relevant = validation.relevant.copy().tolil()
     relevant[:] = 0
@@ -63,42 +61,47 @@ def trial():
 def test_a_merit_is_ndcg_and_recall_of_tail_and_unsold_items(trial):
     validation = trial.validation
     for gate in (DEFAULT_GATE, Gate(0.5, 1.0, 0.2, 1.0)):
-        ranker = FusedRanker(trial.text, trial.collaborative, gate, trial.sales, trial.trend)
-        score = ranker.score(validation.history)
+        score = replace(trial.ranker, gate=gate).score(validation.history)
         ranking = rank_scores(lambda rows, score=score: score[rows], validation.seen, 10)
+        buckets = (popularity_buckets(trial.ranker.sales).tail, trial.ranker.sales == 0)
         parts = [ndcg(ranking, validation.relevant)]
-        for bucket in (popularity_buckets(trial.sales).tail, trial.sales == 0):
-            parts.append(recall(ranking, validation.relevant, bucket))
+        parts += [recall(ranking, validation.relevant, bucket) for bucket in buckets]
         expected = sum(np.nanmean(part) for part in parts if not np.isnan(part).all())
         assert trial.merits(gate).mean() == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("part", [TEXT_ALONE, OWN_ALONE, OWN_AND_TREND])
 def test_a_part_that_does_better_alone_is_fallen_back_to(trial, part):
-    assert fit_gate(coming_true(trial, part)) == part
+    assert fitted(coming_true(trial, part)) == part
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_gate_is_never_worse_than_a_part_on_validation(seed):
     trial = make_trial(seed)
-    fitted = trial.merits(fit_gate(trial)).mean()
+    merit = trial.merits(fitted(trial)).mean()
     for part in (TEXT_ALONE, OWN_ALONE, OWN_AND_TREND):
-        assert fitted >= trial.merits(part).mean()
+        assert merit >= trial.merits(part).mean()
 
 
 def test_the_default_stands_where_it_comes_true(trial):
-    assert fit_gate(coming_true(trial, DEFAULT_GATE)) == DEFAULT_GATE
+    assert fitted(coming_true(trial, DEFAULT_GATE)) == DEFAULT_GATE
 
 
 def test_another_gate_is_taken_where_it_is_clearly_better(trial):
     wanted = Gate(1.0, 2.0, 0.0, 3.0)
-    assert wanted.level in CANDIDATES["level"] and wanted.trend in CANDIDATES["trend"]
+    assert wanted.level in CANDIDATES["level"]
+    assert wanted.trend in CANDIDATES["trend"]
     told = coming_true(trial, wanted)
-    found = told.merits(fit_gate(told)).mean()
+    found = told.merits(fitted(told)).mean()
     assert found > told.merits(DEFAULT_GATE).mean() + 0.1
 
 
 def test_without_cases_the_default_stands(trial):
     empty = trial.validation.thinned(0)
     assert not len(empty.history)
-    assert fit_gate(replace(trial, validation=empty)) == DEFAULT_GATE
+    assert fitted(replace(trial, validation=empty)) == DEFAULT_GATE
+
+
+def test_a_shop_without_a_sale_uses_the_text_alone(trial):
+    unsold = replace(trial.ranker, sales=np.zeros(ITEMS, np.int64))
+    assert fit_gate(unsold, trial.validation) == TEXT_ALONE

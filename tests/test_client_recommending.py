@@ -122,6 +122,19 @@ def test_another_base_model_is_refused(simulated, release, shop, tmp_path, monke
     assert caught.value.field == "base_model"
 
 
+def test_chances_rise_with_the_score_among_head_and_among_tail_items(recommender, shop):
+    found = recommender.for_shopper(shop.interactions.shopper_ids[2], 50)
+    tail = {
+        item.item_id: bool(one)
+        for item, one in zip(shop.catalogue.items, recommender._tail, strict=True)
+    }
+    for of_tail in (True, False):
+        chances = [one.chance for one in found if tail[one.item.item_id] is of_tail]
+        assert chances == sorted(chances, reverse=True)
+        assert all(0 <= chance <= 1 for chance in chances)
+    assert all(one.chance is None for one in recommender.for_history([], 5))
+
+
 # ---------------------------------------------------------------- cold start
 def test_an_item_that_came_after_the_import_is_ranked_by_its_text(release, shop, tmp_path):
     """A new item with the words of an old one is what a shopper of the old one is told of."""
@@ -163,7 +176,7 @@ def test_a_merchant_that_sold_nothing_and_never_trained_uses_the_release_as_it_i
     shop = type(base)("New", base.catalogue, interactions_of([], 20, 3), base.split_rule)
     found = Recommender(release, shop, tmp_path).for_history(["item-4"], 20)
     assert len(found) == 19
-    assert all(one.explanation.purchases == 0 for one in found)
+    assert all(one.explanation.purchases == 0 and one.chance is None for one in found)
     assert len({one.score for one in found}) > 10
     vectors = released_vectors(release, shop.catalogue, tmp_path)
     likeness = vectors.frozen @ vectors.adapted[4]
@@ -196,9 +209,10 @@ def test_the_command_lists_titles_and_both_parts(simulated, shop):
     assert "verified" in done.output
     titles = [item.title for item in shop.catalogue.items if item.title in done.output]
     assert len(titles) >= 5
-    numbers = re.findall(r"(-?\d+\.\d\d)\s+│\s+(-?\d+\.\d\d)\s+│\s+(-?\d+\.\d\d)", done.output)
+    number = r"(-?\d+\.\d\d)\s+│\s+"
+    numbers = re.findall(number * 3 + r"(\d+\.\d)%", done.output)
     assert len(numbers) == 5
-    for score, own, told in numbers:
+    for score, own, told, _ in numbers:
         assert float(score) == pytest.approx(float(own) + float(told), abs=0.011)
 
 

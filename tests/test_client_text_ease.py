@@ -6,7 +6,7 @@ from scipy.sparse import csr_matrix
 
 from client.collaborative import fit_ease
 from client.splitting import Cases
-from client.text_ease import L2_CANDIDATES, choose_text_ease, fit_text_ease
+from client.text_ease import CANDIDATES, choose_text_ease, fit_text_ease
 from common.errors import InputError
 
 ITEMS, WIDTH = 30, 6
@@ -61,7 +61,8 @@ def test_an_unsold_item_is_found_through_a_text_like_its_own():
     vectors[7] = vectors[4]
     model = fit_text_ease(csr_matrix(bought), vectors, 50.0)
     added = model.rows(np.array([4]))[0]
-    assert added.argmax() == 7 and added[7] > 0
+    assert added.argmax() == 7
+    assert added[7] > 0
     assert not fit_text_ease(csr_matrix(bought), vectors, 50.0, 0).rows(np.array([4]))[0, 7]
 
 
@@ -71,22 +72,27 @@ def test_a_shop_without_sales_has_its_texts():
     assert (model.room > 0).all()
 
 
-def test_the_first_l2_stands_unless_another_is_clearly_better():
+def test_the_first_candidate_stands_unless_another_is_clearly_better():
     bought, vectors = purchases(300), texts()
     nobody = Cases(np.empty(0, np.int32), bought[:0], bought[:0])
-    assert choose_text_ease(bought, vectors, nobody).l2 == L2_CANDIDATES[0]
+    found = choose_text_ease(bought, vectors, nobody)
+    assert (found.l2, found.text_strength) == CANDIDATES[0]
     random = csr_matrix((np.random.default_rng(5).random((300, ITEMS)) < 0.1).astype("f4"))
     luck = Cases(
         np.arange(300, dtype=np.int32), bought, csr_matrix(random - random.multiply(bought))
     )
-    assert choose_text_ease(bought, vectors, luck, (200.0, 50.0)).l2 == 200.0
+    assert choose_text_ease(bought, vectors, luck, ((200.0, 10.0), (50.0, 10.0))).l2 == 200
     # What a model with hardly any regularisation says is made to come true.
-    sharp = fit_text_ease(bought, vectors, 1.0).score(bought)
+    sharp = fit_text_ease(bought, vectors, 1.0, 0.0).score(bought)
     sharp[bought.nonzero()] = -np.inf
     wanted = np.zeros_like(sharp)
     wanted[np.arange(300), sharp.argmax(axis=1)] = 1
     told = Cases(np.arange(300, dtype=np.int32), bought, csr_matrix(wanted))
-    assert choose_text_ease(bought, vectors, told, (5000.0, 1.0)).l2 == 1.0
+    sharpest = choose_text_ease(bought, vectors, told, ((5000.0, 10.0), (1.0, 0.0)))
+    assert (sharpest.l2, sharpest.text_strength) == (1, 0)
+    again = sharpest.refitted(bought[:100], vectors)
+    expected = fit_text_ease(bought[:100], vectors, 1.0, 0.0).score(bought)
+    assert (again.score(bought) == expected).all()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,178 @@
+"""What joining brings, as a person reads it and as a program does."""
+
+import json
+import math
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from client.benefit import JUDGED, MODELS, VERDICT_LEVEL, Benefit
+from common.intervals import Interval
+
+COLUMNS = {
+    "ndcg@10": "NDCG@10",
+    "tail_recall@10": "tail recall@10",
+    "head_recall@10": "head recall@10",
+    "cold_recall@10": "cold recall@10",
+}
+NAMES = {"ndcg@10": "overall (NDCG@10)", "tail_recall@10": "in the tail (recall@10)"}
+
+
+def benefit_page(benefit: Benefit, shop: str, release: str, *, took_part: bool) -> RenderableType:
+    """Return tables and the verdict.
+
+    Args:
+        benefit: What was measured.
+        shop: The shop's name.
+        release: The release's version.
+        took_part: Whether the shop's own catalogue is among those the release was trained with.
+    """
+    parts: list[RenderableType] = [
+        _means(benefit, f"{escape(shop)}: validation period, {benefit.shoppers} shoppers"),
+        "",
+        _differences(benefit),
+        "[dim]In the second lines: 95% intervals, of differences paired over shoppers.[/dim]\n",
+    ]
+    if benefit.clicks:
+        parts.append(_clicks(benefit))
+    verdict = f"\n[bold]Verdict: {benefit.verdict}[/bold], with release {release}.\n"
+    return Group(*parts, verdict + _reasons(benefit) + "\n\n" + _fine_print(benefit, took_part))
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
+
+
+def _means(benefit: Benefit, title: str) -> Table:
+    table = _table(title)
+    table.add_column("model")
+    for heading in COLUMNS.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for model in benefit.cards:
+        found = [benefit.mean(model, metric) for metric in COLUMNS]
+        table.add_row(
+            MODELS[model], *(f"{_short(one.mean)}\n[dim]{_ends(one)}[/dim]" for one in found)
+        )
+    return table
+
+
+def _differences(benefit: Benefit) -> Table:
+    table = _table(f"{MODELS['fused']}, minus")
+    table.add_column("model")
+    for heading in COLUMNS.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for model in benefit.cards:
+        if model != "fused":
+            found = [benefit.difference(model, metric) for metric in COLUMNS]
+            table.add_row(
+                MODELS[model],
+                *(f"{_short(one.mean, '+')}\n[dim]{_ends(one, '+')}[/dim]" for one in found),
+            )
+    return table
+
+
+def _clicks(benefit: Benefit) -> Table:
+    table = _table(
+        f"{MODELS['fused']} as a click chance, of each shopper and item it had not bought"
+    )
+    headings = (
+        "items",
+        "pairs",
+        "bought",
+        "precision",
+        "recall",
+        "F1",
+        "AUC",
+        "ECE",
+        "Brier skill",
+    )
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "items" else "right")
+    for name, view in benefit.clicks.items():
+        judged, trust = view.metrics, view.reliability
+        table.add_row(
+            name,
+            f"{trust.pairs:,}",
+            f"{trust.rate:.3%}",
+            *(f"{one:.3f}" for one in (judged.precision, judged.recall, judged.f1, judged.auc)),
+            f"{trust.ece:.3%}",
+            f"{trust.skill:.3f}",
+        )
+    return table
+
+
+def _reasons(benefit: Benefit) -> str:
+    names = " or ".join(MODELS[name] for name in dict.fromkeys(benefit.solo_models))
+    lines = [f"Release + own against the best without others ({names}):"]
+    for metric in JUDGED:
+        gain = benefit.gains[metric]
+        told = "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
+        lines.append(f"  {NAMES[metric]}: {_short(gain.mean, '+')} ({_ends(gain, '+')}), {told}")
+    return "\n".join(lines)
+
+
+def _fine_print(benefit: Benefit, took_part: bool) -> str:
+    trained = (
+        "This shop's catalogue is among those the release was trained with: its node has seen "
+        "these purchases too, and epsilon bounds how much that can help. To judge on purchases "
+        "that no training saw, import the shop again later, with validation after the training."
+        if took_part
+        else "No catalogue of the release is this shop's: its purchases were in no training, "
+        "unless its catalogue has changed since."
+    )
+    return (
+        f"It rests on {benefit.shoppers} shoppers, {benefit.tail_shoppers} of whom bought a tail "
+        "item. Each was judged by models whose gate, decay and click curve were fitted on the "
+        f"other half of the shoppers. The verdict's intervals have {VERDICT_LEVEL:.1%} each, so "
+        f"that both hold together at 95%. {trained} Nothing was sent."
+    )
+
+
+def _cell(interval: Interval, sign: str = "") -> str:
+    return f"{_short(interval.mean, sign)}\n[dim]{_ends(interval, sign)}[/dim]"
+
+
+def _ends(interval: Interval, sign: str = "") -> str:
+    return f"{_short(interval.low, sign)}, {_short(interval.high, sign)}"
+
+
+def _short(value: float, sign: str = "") -> str:
+    """Return four digits without the zero before the point; a dash where undefined."""
+    return "–" if math.isnan(value) else f"{value:{sign}.4f}".replace("0.", ".", 1)
+
+
+def benefit_json(benefit: Benefit, release: str, *, took_part: bool) -> str:
+    """Return all of it as JSON; what is undefined is null."""
+    metrics = [name for name in benefit.solo.per_shopper if not name.startswith("aplt")]
+    document = {
+        "release": release,
+        "verdict": benefit.verdict,
+        "shoppers": benefit.shoppers,
+        "tail_shoppers": benefit.tail_shoppers,
+        "took_part": took_part,
+        "solo_models": benefit.solo_models,
+        "gains": {metric: _plain(gain) for metric, gain in benefit.gains.items()},
+        "models": {
+            model: {metric: _plain(benefit.mean(model, metric)) for metric in metrics}
+            for model in benefit.cards
+        },
+        "fused_minus": {
+            model: {metric: _plain(benefit.difference(model, metric)) for metric in metrics}
+            for model in benefit.cards
+            if model != "fused"
+        },
+        "clicks": {
+            name: _numbers({**vars(view.metrics), **vars(view.reliability)})
+            for name, view in benefit.clicks.items()
+        },
+    }
+    return json.dumps(document, indent=2, allow_nan=False)
+
+
+def _plain(interval: Interval) -> dict[str, float | None]:
+    return _numbers(vars(interval))
+
+
+def _numbers(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
