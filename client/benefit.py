@@ -51,6 +51,7 @@ MODELS: Mapping[str, str] = {
     "fused": "Release + own",
 }
 JOINED = ("release", "fused")
+DIAL = (0.0, 0.5, 1.0, 1.5, 2.0)  # from head to tail
 JUDGED = ("ndcg@10", "tail_recall@10")
 VERDICT_LEVEL = 0.975  # each of the two, so that both hold together at 95%
 MIN_SHOPPERS = 50  # below it a bootstrap interval is too narrow to decide by
@@ -80,6 +81,7 @@ class Benefit:
         solo_models: Which that was, for either half.
         verdict: What follows.
         gains: Fused release minus `solo`, by judged metric, at VERDICT_LEVEL.
+        dial: The scorecard of the fused release with the dial turned.
         clicks: The click view by `all` and `tail`; empty if nothing could be fitted.
     """
 
@@ -88,6 +90,7 @@ class Benefit:
     solo_models: tuple[str, str]
     verdict: Verdict
     gains: Mapping[str, Interval]
+    dial: Mapping[float, Scorecard]
     clicks: Mapping[str, ClickView]
 
     @property
@@ -118,8 +121,8 @@ class _Bench:
     buckets: Buckets
     vectors: Mapping[str, ReleasedVectors]
 
-    def fit(self, cases: Cases) -> dict[str, Score]:
-        """Fit every model on the shoppers of `cases`."""
+    def fit(self, cases: Cases) -> tuple[dict[str, Score], FusedRanker]:
+        """Fit every model on the shoppers of `cases`; return them and the fused release."""
         before = self.train
         validation = validation_of(before, cases)
         popularity = fit_popularity(before.matrix())
@@ -135,9 +138,9 @@ class _Bench:
             text = fit_decay(vectors.adapted, vectors.frozen, validation)
             ranker = FusedRanker.of(text, own, DEFAULT_GATE, before)
             found[name] = text.score
-            fused = "fused" if name == "release" else f"{name}_fused"
-            found[fused] = replace(ranker, gate=fit_gate(ranker, validation)).score
-        return found
+            ranker = replace(ranker, gate=fit_gate(ranker, validation))
+            found["fused" if name == "release" else f"{name}_fused"] = ranker.score
+        return found, ranker  # the release is the last
 
     def judge(self, score: Score, cases: Cases) -> Scorecard:
         """Rank the whole catalogue for each case."""
@@ -190,6 +193,7 @@ class _Half:
     """One half, judged by what the other half fitted."""
 
     cards: dict[str, Scorecard]
+    dial: dict[float, Scorecard]
     solo_model: str
     pairs: Pairs
     chances: NDArray[np.float64] | None
@@ -197,7 +201,7 @@ class _Half:
 
 
 def _judge_half(bench: _Bench, fitted_on: Cases, judged_on: Cases) -> _Half:
-    models = bench.fit(fitted_on)
+    models, fused = bench.fit(fitted_on)
     solo = max(
         (name for name in models if name not in JOINED),
         key=lambda name: _merit(bench.judge(models[name], fitted_on)),
@@ -216,7 +220,11 @@ def _judge_half(bench: _Bench, fitted_on: Cases, judged_on: Cases) -> _Half:
             best_threshold(known[before.tail], before.clicked[before.tail]),
         )
     cards = {name: bench.judge(score, judged_on) for name, score in models.items()}
-    return _Half(cards, solo, after, chances, thresholds)
+    dial = {
+        turn: bench.judge(replace(fused, gate=fused.gate.turned(turn)).score, judged_on)
+        for turn in DIAL
+    }
+    return _Half(cards, dial, solo, after, chances, thresholds)
 
 
 def _merit(card: Scorecard) -> float:
@@ -239,6 +247,7 @@ def _benefit(halves: list[_Half]) -> Benefit:
         solo_models=(first.solo_model, second.solo_model),
         verdict=_joint_verdict([verdict_of(gain, shoppers) for gain in opponents]),
         gains=gains,
+        dial={turn: pool([half.dial[turn] for half in halves]) for turn in DIAL},
         clicks=_click_views(halves),
     )
 

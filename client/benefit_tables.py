@@ -32,6 +32,7 @@ def benefit_page(benefit: Benefit, shop: str, release: str, *, took_part: bool) 
         _means(benefit, f"{escape(shop)}: validation period, {benefit.shoppers} shoppers"),
         "",
         _differences(benefit),
+        _dial(benefit),
         "[dim]In the second lines: 95% intervals, of differences paired over shoppers.[/dim]\n",
     ]
     if benefit.clicks:
@@ -69,6 +70,17 @@ def _differences(benefit: Benefit) -> Table:
                 MODELS[model],
                 *(f"{_short(one.mean, '+')}\n[dim]{_ends(one, '+')}[/dim]" for one in found),
             )
+    return table
+
+
+def _dial(benefit: Benefit) -> Table:
+    table = _table(f"{MODELS['fused']}, with --dial turned from head (0) to tail (2)")
+    table.add_column("dial")
+    for heading in COLUMNS.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for turn, card in benefit.dial.items():
+        means = card.means()
+        table.add_row(f"{turn:g}", *(_short(means[metric]) for metric in COLUMNS))
     return table
 
 
@@ -161,6 +173,10 @@ def benefit_json(benefit: Benefit, release: str, *, took_part: bool) -> str:
             model: {metric: _plain(benefit.difference(model, metric)) for metric in metrics}
             for model in benefit.cards
             if model != "fused"
+        },
+        "dial": {
+            f"{turn:g}": _numbers({metric: card.means()[metric] for metric in metrics})
+            for turn, card in benefit.dial.items()
         },
         "clicks": {
             name: _numbers({**vars(view.metrics), **vars(view.reliability)})

@@ -152,6 +152,12 @@ def recommend(
         bool,
         typer.Option("--keep-bought", help="Also what was bought before.", rich_help_panel=RULES),
     ] = False,
+    dial: Annotated[
+        float,
+        typer.Option(
+            min=0, max=2, help="0 favours the head, 2 the tail; `benefit` shows what it costs."
+        ),
+    ] = 1.0,
     cache: Cache = None,
 ) -> None:
     """Verify a release, then rank the shop's catalogue for a shopper or a history.
@@ -184,7 +190,7 @@ def recommend(
     data = load_merchant_data(shop)
     if new_items is not None:
         data = with_new_items(data, read_new_items(new_items))
-    recommender = Recommender(verified, data, cache or shop / "node" / "cache")
+    recommender = Recommender(verified, data, cache or shop / "node" / "cache", dial)
     if shopper is not None:
         found = recommender.for_shopper(shopper, top, rules)
     else:

@@ -8,7 +8,7 @@ more it sells lately than it used to. The gate's numbers stay on the merchant's 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from client.collaborative import LinearScorer
 from client.histories import Histories
 from client.interactions import Interactions
 from client.trend import sales_trend
+from common.errors import InputError
 from common.metrics import ndcg, rank_scores
 
 DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
@@ -66,6 +67,16 @@ class Gate:
     level: float = 0.1
     rise: float = 1.1
     trend: float = 2.0
+
+    def turned(self, dial: float) -> "Gate":
+        """Return the gate with the merchant's dial at `dial`: 0 head, 1 as fitted, 2 tail.
+
+        Raises:
+            InputError: if it is not in [0, 2].
+        """
+        if not 0 <= dial <= 2:
+            raise InputError(f"The dial is {dial}; it must be from 0 to 2.", field="dial")
+        return replace(self, rise=self.rise * dial)
 
     def text_weights(self, sales: NDArray[np.integer]) -> FloatMatrix:
         """Return the text's weight for each item: float32 [items]."""

@@ -50,15 +50,24 @@ class Recommended:
 class Recommender:
     """Ranks one merchant's catalogue with one verified release."""
 
-    def __init__(self, release: VerifiedRelease, data: MerchantData, cache: Path) -> None:
+    def __init__(
+        self, release: VerifiedRelease, data: MerchantData, cache: Path, dial: float = 1.0
+    ) -> None:
         """Encode the catalogue, or find it in `cache`, and fit what is the merchant's own.
 
         Decay and gate are fitted on the shop's validation period; the shop's own model then uses
         all its purchases. Nothing of it leaves this machine. A shop that has not trained, or has
         hardly sold, ranks with the release as it is.
 
+        Args:
+            release: Verified.
+            data: The merchant's own.
+            cache: Folder of encoded catalogues.
+            dial: How loud the text speaks for what sells little: 0 head, 1 as fitted, 2 tail.
+
         Raises:
             ReleaseError: if the base model at hand is not the release's.
+            InputError: if the dial is not in [0, 2].
         """
         self._data = data
         vectors = released_vectors(release, data.catalogue, cache)
@@ -68,7 +77,7 @@ class Recommender:
         text = fit_decay(vectors.adapted, vectors.frozen, validation)
         own = choose_text_ease(split.train.matrix(), vectors.frozen, cases)
         early = FusedRanker.of(text, own, DEFAULT_GATE, split.train)
-        gate = fit_gate(early, validation)
+        gate = fit_gate(early, validation).turned(dial)
         self._tail = popularity_buckets(early.sales).tail
         self._chances = None
         if len(cases):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from shops import DAY, command, interactions_of, make_catalogue
 
-from client.benefit import JOINED, MODELS, _both_ways, measure_benefit, verdict_of
+from client.benefit import DIAL, JOINED, MODELS, _both_ways, measure_benefit, verdict_of
 from client.dataset import MerchantData, load_merchant_data
+from client.gating import DEFAULT_GATE
 from client.recommending import ReleasedVectors
 from client.splitting import SplitRule, evaluation_cases, split_interactions
 from common.errors import InputError
@@ -148,8 +149,9 @@ def test_fits_do_not_look_at_who_is_judged(monkeypatch):
     monkeypatch.setattr(client.benefit, "evaluate_scores", judge)
     measure_benefit(shop_where(1, shoppers=31), vectors_with(1))
     assert fitted == [16, 16, 15, 15]
-    # First five ways of staying solo are looked at on the fitting half, then all seven are judged.
-    assert judged == [16] * 5 + [15] * 7 + [15] * 5 + [16] * 7
+    # Five ways of staying solo are looked at on the fitting half; then all seven models and five
+    # turns of the dial are judged.
+    assert judged == [16] * 5 + [15] * 12 + [15] * 5 + [16] * 12
 
 
 def test_every_card_is_about_the_same_shoppers_in_the_same_order():
@@ -221,3 +223,14 @@ def test_a_solo_release_needs_its_key(simulated):
     failed = benefit(simulated, "--solo", str(simulated / "release")).exception
     assert isinstance(failed, InputError)
     assert failed.field == "solo"
+
+
+# ------------------------------------------------------------------------- the dial
+def test_the_dial_turns_the_fused_release_from_head_to_tail(monkeypatch):
+    monkeypatch.setattr("client.benefit.fit_gate", lambda *_: DEFAULT_GATE)
+    found = measure_benefit(shop_where(1), vectors_with(1))
+    assert list(found.dial) == list(DIAL)
+    as_fitted = found.dial[1.0].per_shopper["ndcg@10"]
+    assert (as_fitted == found.cards["fused"].per_shopper["ndcg@10"]).all()
+    head, *_, tail = (card.means()["aplt@10"] for card in found.dial.values())
+    assert head < tail

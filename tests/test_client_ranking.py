@@ -18,6 +18,7 @@ from client.ranking import (
 )
 from client.splitting import evaluation_cases
 from client.trend import sales_trend
+from common.errors import InputError
 from common.metrics import ndcg, rank_scores
 
 ITEMS, SHOPPERS, WIDTH = 25, 20, 8
@@ -138,6 +139,19 @@ def test_an_unsold_item_is_told_by_its_text_the_loudest():
     weights = Gate(level=0.25, rise=1.0).text_weights(np.array([0, 3, 9, 2997]))
     assert weights == pytest.approx([1.25, 0.75, 0.5, 0.251])
     assert weights.dtype == np.float32
+
+
+@pytest.mark.parametrize("dial", [0.0, 0.5, 2.0])
+def test_the_dial_moves_what_sells_little_and_nothing_else(dial):
+    gate = Gate(0.5, 0.25, 1.0, 2.0).turned(dial)
+    assert gate == Gate(0.5, 0.25, dial, 2.0)
+
+
+@pytest.mark.parametrize("dial", [-0.1, 2.1, float("nan")])
+def test_a_dial_beyond_its_ends_is_refused(dial):
+    with pytest.raises(InputError) as caught:
+        Gate().turned(dial)
+    assert caught.value.field == "dial"
 
 
 def test_chunks_of_histories_score_as_the_whole(shop):
