@@ -167,7 +167,7 @@ def recommend(
 
     if sum((shopper is not None, bool(history), new_shopper)) != 1:
         raise InputError(
-            "Name a --shopper, a --history or a --new-shopper, and not two of them.",
+            "Name one of --shopper, --history and --new-shopper, and not two of them.",
             field="history",
         )
     rules = Filters(
