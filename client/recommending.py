@@ -1,5 +1,6 @@
 """Recommendations at a merchant: a verified release, the shop's own data, and a history."""
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,11 +170,16 @@ def find_item(catalogue: Catalogue, name: str) -> int:
     """Return the item with that id, or the first whose title is that, in any case.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none; the message names the nearest title.
     """
-    if name not in catalogue:
-        wanted = name.casefold()
-        for place, item in enumerate(catalogue.items):
-            if item.title.casefold() == wanted:
-                return place
-    return catalogue.index_of(name)
+    if name in catalogue:
+        return catalogue.index_of(name)
+    titles = [item.title.casefold() for item in catalogue.items]
+    if name.casefold() in titles:
+        return titles.index(name.casefold())
+    near = difflib.get_close_matches(name.casefold(), titles, n=1)
+    hint = f" Did you mean {catalogue.items[titles.index(near[0])].title!r}?" if near else ""
+    raise InputError(
+        f"history: none of the {len(catalogue)} items has the id or title {name!r}.{hint}",
+        field="history",
+    )

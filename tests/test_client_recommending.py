@@ -22,8 +22,12 @@ def test_an_item_is_found_by_id_before_title_and_in_any_case():
     catalogue = make_catalogue(5)
     assert find_item(catalogue, "item-3") == 3
     assert find_item(catalogue, catalogue.items[2].title.upper()) == 2
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as caught:
         find_item(catalogue, "no such thing")
+    assert caught.value.field == "history"
+    with pytest.raises(InputError) as caught:
+        find_item(catalogue, catalogue.items[3].title[:-1])
+    assert f"Did you mean {catalogue.items[3].title!r}?" in str(caught.value)
 
 
 # ------------------------------------------------------------ with a release
