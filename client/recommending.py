@@ -1,6 +1,7 @@
 """Recommendations at a merchant: a verified release, the shop's own data, and a history."""
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from client.dataset import MerchantData
 from client.explanation import Explanation, ShopperScores
 from client.filters import Filters, best_eligible
 from client.histories import Histories, histories, typed_history
+from client.new_items import with_new_items
 from client.ranking import FusedRanker, fit_decay, fit_gate
 from client.splitting import evaluation_cases, split_interactions
 from common.catalogue import Catalogue, Item, popularity_buckets
@@ -50,18 +52,30 @@ class Recommended:
 class Recommender:
     """Ranks one merchant's catalogue with one verified release."""
 
-    def __init__(self, release: VerifiedRelease, data: MerchantData, cache: Path) -> None:
+    def __init__(
+        self,
+        release: VerifiedRelease,
+        data: MerchantData,
+        cache: Path,
+        new_items: Sequence[Item] = (),
+    ) -> None:
         """Encode the catalogue, or find it in `cache`, and fit what is the merchant's own.
 
         Decay and gate are fitted on the shop's validation period; the shop's EASE then uses all
         its purchases. Nothing of it leaves this machine. A shop that has not trained, or has
-        hardly sold, ranks with the release as it is.
+        hardly sold, ranks with the release as it is. `new_items` came after the import.
 
         Raises:
             ReleaseError: if the base model at hand is not the release's.
+            InputError: if a new item is in the catalogue already.
         """
-        self._data = data
         vectors = released_vectors(release, data.catalogue, cache)
+        if new_items:
+            old, new = data.catalogue, Catalogue(tuple(new_items))
+            data = with_new_items(data, new_items)
+            parts = [(old, vectors), (new, released_vectors(release, new, cache))]
+            vectors = _in_one_order(parts, data)
+        self._data = data
         split = split_interactions(data.interactions, data.split_rule)
         cases = evaluation_cases(split.train, split.valid)
         validation, sales = validation_of(split.train, cases), split.train.item_counts()
@@ -79,6 +93,11 @@ class Recommender:
             gate,
             data.interactions.item_counts(),
         )
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """All that can be recommended, new items included."""
+        return self._data.catalogue
 
     def for_shopper(
         self, shopper_id: str, top: int, filters: Filters = NO_RULES
@@ -164,6 +183,18 @@ def released_vectors(
     encoded = encode_catalogue(catalogue, model.basis, model.settings, cache)
     encoded.tower.load_adapter(model.adapter)
     return ReleasedVectors(encoded.tokens.vectors(encoded.tower), encoded.vectors)
+
+
+def _in_one_order(
+    parts: Sequence[tuple[Catalogue, ReleasedVectors]], data: MerchantData
+) -> ReleasedVectors:
+    """Return the vectors of several catalogues by the index of `data`, which holds them all."""
+    width = parts[0][1].frozen.shape[1]
+    adapted, frozen = (np.empty((len(data.catalogue), width), np.float32) for _ in range(2))
+    for catalogue, vectors in parts:
+        places = [data.catalogue.index_of(item.item_id) for item in catalogue.items]
+        adapted[places], frozen[places] = vectors.adapted, vectors.frozen
+    return ReleasedVectors(adapted, frozen)
 
 
 def find_item(catalogue: Catalogue, name: str) -> int:
