@@ -168,12 +168,12 @@ def recommend(
     from client.dataset import load_merchant_data  # torch loads here, not before
     from client.filters import Filters, read_stock
     from client.listing import explained_list, list_json, list_table
-    from client.new_items import read_new_items, with_new_items
+    from client.new_items import read_new_items
     from client.recommending import Recommender
 
     if sum((shopper is not None, bool(history), new_shopper)) != 1:
         raise InputError(
-            "Name a --shopper, a --history or a --new-shopper, and not two of them.",
+            "Name one of --shopper, --history and --new-shopper, and not two of them.",
             field="history",
         )
     rules = Filters(
@@ -186,22 +186,20 @@ def recommend(
     )
     if filters is not None:
         rules = Filters.from_toml(filters).joined(rules)
-    verified = _verified(release, key)
-    data = load_merchant_data(shop)
-    if new_items is not None:
-        data = with_new_items(data, read_new_items(new_items))
-    recommender = Recommender(verified, data, cache or shop / "node" / "cache", dial)
+    more = [] if new_items is None else read_new_items(new_items)
+    verified, data = _verified(release, key), load_merchant_data(shop)
+    recommender = Recommender(verified, data, cache or shop / "node" / "cache", more, dial)
     if shopper is not None:
         found = recommender.for_shopper(shopper, top, rules)
     else:
         found = recommender.for_history(history or [], top, rules)
     version = verified.manifest.version
     if as_json:
-        typer.echo(list_json(found, data.catalogue, version))
+        typer.echo(list_json(found, recommender.catalogue, version))
         return
     title = f"Release {version}, verified"
     Console().print(
-        explained_list(found, data.catalogue, title) if explain else list_table(found, title)
+        explained_list(found, recommender.catalogue, title) if explain else list_table(found, title)
     )
     if len(found) < top:
         Console().print(f"Only {len(found)} item(s) pass the rules; {top} were asked for.")

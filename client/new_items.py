@@ -4,6 +4,7 @@ An item's vector comes from its text and the release alone, so an item that nobo
 that no training has seen, is ranked like any other.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def read_new_items(path: Path) -> list[Item]:
     return items
 
 
-def with_new_items(data: MerchantData, items: list[Item]) -> MerchantData:
+def with_new_items(data: MerchantData, items: Sequence[Item]) -> MerchantData:
     """Return the shop with `items` in its catalogue, sorted by id as before; nobody bought them.
 
     Raises:

@@ -1,5 +1,7 @@
 """Recommendations at a merchant: a verified release, the shop's own data, and a history."""
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from client.explanation import Explanation, ShopperScores
 from client.filters import Filters, best_eligible
 from client.gating import DEFAULT_GATE, fit_gate
 from client.histories import Histories, histories, typed_history
+from client.new_items import with_new_items
 from client.ranking import FusedRanker, fit_decay
 from client.splitting import evaluation_cases, split_interactions
 from client.text_ease import choose_text_ease
@@ -51,7 +54,12 @@ class Recommender:
     """Ranks one merchant's catalogue with one verified release."""
 
     def __init__(
-        self, release: VerifiedRelease, data: MerchantData, cache: Path, dial: float = 1.0
+        self,
+        release: VerifiedRelease,
+        data: MerchantData,
+        cache: Path,
+        new_items: Sequence[Item] = (),
+        dial: float = 1.0,
     ) -> None:
         """Encode the catalogue, or find it in `cache`, and fit what is the merchant's own.
 
@@ -63,14 +71,20 @@ class Recommender:
             release: Verified.
             data: The merchant's own.
             cache: Folder of encoded catalogues.
+            new_items: Items that came after the import.
             dial: How loud the text speaks for what sells little: 0 head, 1 as fitted, 2 tail.
 
         Raises:
             ReleaseError: if the base model at hand is not the release's.
-            InputError: if the dial is not in [0, 2].
+            InputError: if the dial is not in [0, 2], or a new item is in the catalogue already.
         """
-        self._data = data
         vectors = released_vectors(release, data.catalogue, cache)
+        if new_items:
+            old, new = data.catalogue, Catalogue(tuple(new_items))
+            data = with_new_items(data, new_items)
+            parts = [(old, vectors), (new, released_vectors(release, new, cache))]
+            vectors = _in_one_order(parts, data)
+        self._data = data
         split = split_interactions(data.interactions, data.split_rule)
         cases = evaluation_cases(split.train, split.valid)
         validation = validation_of(split.train, cases)
@@ -85,6 +99,11 @@ class Recommender:
             self._chances = fit_chances(pairs_of(early.score, split.train, cases, self._tail))
         full = own.refitted(data.interactions.matrix(), vectors.frozen)
         self._ranker = FusedRanker.of(text, full, gate, data.interactions)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """All that can be recommended, new items included."""
+        return self._data.catalogue
 
     def for_shopper(
         self, shopper_id: str, top: int, filters: Filters = NO_RULES
@@ -172,15 +191,32 @@ def released_vectors(
     return ReleasedVectors(encoded.tokens.vectors(encoded.tower), encoded.vectors)
 
 
+def _in_one_order(
+    parts: Sequence[tuple[Catalogue, ReleasedVectors]], data: MerchantData
+) -> ReleasedVectors:
+    """Return the vectors of several catalogues by the index of `data`, which holds them all."""
+    width = parts[0][1].frozen.shape[1]
+    adapted, frozen = (np.empty((len(data.catalogue), width), np.float32) for _ in range(2))
+    for catalogue, vectors in parts:
+        places = [data.catalogue.index_of(item.item_id) for item in catalogue.items]
+        adapted[places], frozen[places] = vectors.adapted, vectors.frozen
+    return ReleasedVectors(adapted, frozen)
+
+
 def find_item(catalogue: Catalogue, name: str) -> int:
     """Return the item with that id, or the first whose title is that, in any case.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none; the message names the nearest title.
     """
-    if name not in catalogue:
-        wanted = name.casefold()
-        for place, item in enumerate(catalogue.items):
-            if item.title.casefold() == wanted:
-                return place
-    return catalogue.index_of(name)
+    if name in catalogue:
+        return catalogue.index_of(name)
+    titles = [item.title.casefold() for item in catalogue.items]
+    if name.casefold() in titles:
+        return titles.index(name.casefold())
+    near = difflib.get_close_matches(name.casefold(), titles, n=1)
+    hint = f" Did you mean {catalogue.items[titles.index(near[0])].title!r}?" if near else ""
+    raise InputError(
+        f"history: none of the {len(catalogue)} items has the id or title {name!r}.{hint}",
+        field="history",
+    )

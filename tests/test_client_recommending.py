@@ -22,8 +22,12 @@ def test_an_item_is_found_by_id_before_title_and_in_any_case():
     catalogue = make_catalogue(5)
     assert find_item(catalogue, "item-3") == 3
     assert find_item(catalogue, catalogue.items[2].title.upper()) == 2
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as caught:
         find_item(catalogue, "no such thing")
+    assert caught.value.field == "history"
+    with pytest.raises(InputError) as caught:
+        find_item(catalogue, catalogue.items[3].title[:-1])
+    assert f"Did you mean {catalogue.items[3].title!r}?" in str(caught.value)
 
 
 # ------------------------------------------------------------ with a release
@@ -141,13 +145,25 @@ def test_an_item_that_came_after_the_import_is_ranked_by_its_text(release, shop,
     old = next(item for item in shop.catalogue.items if len(item.text.split()) > 6)
     words = old.text.split()
     text = " ".join([words[1], words[0], *words[2:]])
-    more = with_new_items(shop, [Item("new-1", f"The new {old.title}", text)])
-    found = Recommender(release, more, tmp_path).for_history([old.item_id], 50)
+    new = Item("new-1", f"The new {old.title}", text)
+    recommender = Recommender(release, shop, tmp_path, [new])
+    found = recommender.for_history([old.item_id], 50)
     assert len(found) == len(shop.catalogue)
     place = [one.item.item_id for one in found].index("new-1")
     assert place < 3
     assert found[place].explanation.text > 0
     assert found[place].because == f"Because you bought {old.title}: the two have much in common."
+
+
+def test_new_items_get_the_vectors_that_an_import_would_have_given_them(release, shop, tmp_path):
+    new = [Item("item-15b", "Jug", "ivory jug"), Item("a", "Mug", "rustic oak mug with lid")]
+    more = with_new_items(shop, new)
+    together = released_vectors(release, more.catalogue, tmp_path)
+    apart = Recommender(release, shop, tmp_path, new)
+    assert apart.catalogue.items == more.catalogue.items
+    text = apart._ranker.text
+    assert text.history_vectors == pytest.approx(together.adapted, abs=1e-5)
+    assert text.candidate_vectors == pytest.approx(together.frozen, abs=1e-5)
 
 
 def test_a_new_shopper_is_served_from_the_first_click_on(recommender, shop):

@@ -115,7 +115,19 @@ BAD = {
     "no history": ("client recommend --release no --key no --shop no", "--history"),
     "shopper and history": (
         "client recommend --release no --key no --shop no --shopper a --history b",
-        "not both",
+        "not two of them",
+    ),
+    "no file of rules": (
+        "client recommend --release no --key no --shop no --new-shopper --filters no.toml",
+        "no.toml",
+    ),
+    "no stock table": (
+        "client recommend --release no --key no --shop no --new-shopper --stock no.csv",
+        "no.csv",
+    ),
+    "a solo release without its key": (
+        "client benefit --release no --key no --shop no --solo no",
+        "--solo-key",
     ),
 }
 
