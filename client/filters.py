@@ -120,8 +120,9 @@ def best_eligible(scores: NDArray[np.floating], eligible: Mask, top: int) -> NDA
         InputError: if a score is not finite, the two differ in length, or `top` is below 1.
     """
     barred = csr_matrix(~eligible[None, :])
-    found = rank_top_k(scores[None, :], barred, top).items[0]
-    return found[found != NOT_AN_ITEM].astype(np.int64)
+    places = rank_top_k(scores[None, :], barred, top).items[0]
+    found: NDArray[np.int64] = places[places != NOT_AN_ITEM].astype(np.int64)
+    return found
 
 
 def read_stock(path: Path) -> frozenset[str]:

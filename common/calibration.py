@@ -68,7 +68,8 @@ def fit_click_curve(scores: Floats, clicked: Flags) -> ClickCurve:
 def _step_starts(scores: NDArray[np.float64], hits: Flags) -> NDArray[np.int64]:
     """Return the place where each step starts, the lowest first."""
     changes = np.flatnonzero(np.diff(scores)) + 1  # a step may start only where the score changes
-    clicks = np.cumsum(hits[::-1])[::-1][changes]  # at or above each of them, so falling
+    above = np.cumsum(hits[::-1], dtype=np.int64)[::-1]
+    clicks = above[changes]  # at or above each of them, so falling
     starts, needed = [0], CLICKS_PER_STEP
     while (enough := int(np.searchsorted(-clicks, -needed, side="right"))) > 0:
         starts.append(int(changes[enough - 1]))
