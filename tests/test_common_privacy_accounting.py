@@ -81,7 +81,7 @@ def test_pld_and_prv_agree_on_random_schedules():
 
 
 @pytest.mark.statistical
-def test_pld_and_prv_agree_on_fifty_schedules_of_every_kind(record_property):
+def test_pld_and_prv_agree_on_fifty_schedules_of_every_kind():
     """Many and few steps, much and little noise, up to nine distinct events: what plans allow."""
     chooser = np.random.default_rng(20)
     gaps = []
@@ -91,8 +91,7 @@ def test_pld_and_prv_agree_on_fifty_schedules_of_every_kind(record_property):
         if not 0.02 < epsilon_rdp(schedule, delta) < 40:
             continue  # more is no privacy, less is no run
         gaps.append(epsilon_prv(schedule, delta) - epsilon_pld(schedule, delta))
-    record_property("largest gap", max(gaps, key=abs))
-    assert max(map(abs, gaps)) <= AGREEMENT
+    assert max(map(abs, gaps)) <= AGREEMENT, max(gaps, key=abs)
 
 
 def random_event(chooser):
