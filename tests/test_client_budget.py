@@ -1,14 +1,20 @@
 """Charging rounds: never past the ceiling, over rounds, runs and data sets alike."""
 
-import dataclasses
+import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from client.budget import (
+    advice,
     charge_round,
     fingerprint,
     open_ledger,
+    plan_that_fits,
     renew_ledger,
     rounds_left,
     spent,
@@ -17,7 +23,7 @@ from client.interactions import Interactions
 from client.policy import Policy
 from common.catalogue import Catalogue, Item
 from common.errors import BudgetError, LedgerError, PolicyError
-from common.privacy.accounting import epsilon_pld, epsilon_rdp
+from common.privacy.accounting import budget_share, epsilon_pld, epsilon_rdp
 from common.privacy.entry import spent_events
 from common.privacy.ledger import Ledger
 from common.privacy.plan import PrivacyPlan
@@ -75,19 +81,76 @@ def test_a_refusal_says_what_is_left_and_charges_nothing(path):
     ledger = Ledger.open(path, "shop", "data")
     fill(ledger)
     before = ledger.head
-    strong = dataclasses.replace(PLAN, noise_multiplier=2.0)
+    strong = replace(PLAN, noise_multiplier=2.0)
     with pytest.raises(BudgetError) as caught:
         charge_round(ledger, strong, POLICY, "run", 99, "train")
     assert caught.value.field == "max_epsilon"
-    for part in ("epsilon 3 at delta 1e-05", "is left", "is needed", "0 training round(s)"):
+    for part in ("epsilon 3 at delta 1e-05", "which needs", "is left", "0 training round(s)"):
         assert part in str(caught.value)
     assert ledger.head == before
+
+
+def plan_in(refusal):
+    """The plan that a refusal names, read from its text as a person would."""
+    found = re.search(
+        r"noise_multiplier ([\d.e+]+) and popularity_noise_multiplier ([\d.e+]+): epsilon ([\d.]+)",
+        refusal,
+    )
+    return float(found[1]), float(found[2]), float(found[3])
+
+
+def charge_whole(ledger, plan, policy, run):
+    charge_round(ledger, plan, policy, run, 0, "popularity")
+    for number in range(1, plan.rounds + 1):
+        charge_round(ledger, plan, policy, run, number, "train")
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 12), st.sampled_from([1.0, 0.3]), st.floats(1.5, 9))
+def test_the_plan_that_a_refusal_names_is_accepted_whole(tmp_path, before, q, ceiling):
+    """And hardly any noise could be spared: with a little less it is refused."""
+    path = tmp_path / f"{before}-{q}-{ceiling}.db"
+    policy = Policy(max_epsilon=ceiling, max_run_epsilon=1000.0)
+    ledger = Ledger.open(path, "shop", "data")
+    for number in range(before):
+        charge_round(ledger, replace(PLAN, noise_multiplier=20.0), policy, "old", number, "train")
+    asked = replace(PLAN, sample_rate=q, noise_multiplier=0.5, steps=8)
+    with pytest.raises(BudgetError) as caught:
+        charge_whole(ledger, asked, policy, "refused")
+    training, popularity, epsilon = plan_in(str(caught.value))
+    named = replace(asked, noise_multiplier=training, popularity_noise_multiplier=popularity)
+    assert epsilon_pld(named.events(), named.delta) == pytest.approx(epsilon, abs=6e-4)
+    less = replace(named, noise_multiplier=0.99 * training)
+    spent_so_far = spent_events(ledger.entries())
+    assert budget_share((*spent_so_far, *less.events()), policy.delta, ceiling) > 1
+    charge_whole(ledger, named, policy, "accepted")
+
+
+def test_the_rounds_that_a_refusal_names_are_accepted_and_not_one_more(path):
+    ledger = Ledger.open(path, "shop", "data")
+    with pytest.raises(BudgetError) as caught:
+        charge_round(
+            ledger, replace(PLAN, noise_multiplier=0.5, steps=4), POLICY, "run", 1, "train"
+        )
+    assert "0 training round(s)" in str(caught.value)
+    promised = int(re.search(r"(\d+) training round", advice((), PLAN, POLICY))[1])
+    assert 0 < promised == fill(ledger)
+
+
+def test_when_nothing_fits_any_more_the_refusal_says_so(path):
+    spent_up = Policy(max_epsilon=1e-4, max_run_epsilon=100.0)
+    with pytest.raises(BudgetError) as caught:
+        charge_round(Ledger.open(path, "shop", "data"), PLAN, spent_up, "run", 1, "train")
+    assert "whatever its noise" in str(caught.value)
+    none = replace(PLAN, placement="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
+    assert plan_that_fits((), none, POLICY) is None
+    assert plan_that_fits((), none, replace(POLICY, max_epsilon=math.inf)) == none
 
 
 def test_a_cheaper_plan_still_fits_what_is_left(path):
     ledger = Ledger.open(path, "shop", "data")
     fill(ledger)
-    gentle = dataclasses.replace(PLAN, noise_multiplier=600.0)
+    gentle = replace(PLAN, noise_multiplier=600.0)
     assert rounds_left(ledger, gentle, POLICY) > 0
     charge_round(ledger, gentle, POLICY, "run", 99, "train")
 
@@ -110,7 +173,7 @@ def test_the_policy_is_asked_first(path):
 
 def test_seeded_noise_goes_on_record(path):
     ledger = Ledger.open(path, "shop", "data")
-    policy = dataclasses.replace(POLICY, allow_seeded_noise=True)
+    policy = replace(POLICY, allow_seeded_noise=True)
     charge_round(ledger, PLAN, policy, "run", 1, "train", seeded_noise=True)
     assert ledger.entries()[0].seeded_noise
 
