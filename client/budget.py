@@ -91,6 +91,7 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
     kind: EventKind,
     *,
     seeded_noise: bool = False,
+    cohort: int | None = None,
 ) -> Charge:
     """Put one round's cost on the ledger and return the charge that pays for it.
 
@@ -105,6 +106,7 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
         round_number: From 1; 0 for the histogram before the first round.
         kind: `train` or `popularity`.
         seeded_noise: Whether the run draws noise from a fixed seed (tests); goes on record.
+        cohort: The fewest merchants the run starts with, as its settings say; None: unknown.
 
     Raises:
         PolicyError: if the plan is below the policy.
@@ -117,7 +119,7 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
         (policy.max_epsilon, policy.delta)-DP for one shopper added or removed, adaptively chosen
         or not (see `budget_share`), for as long as the ceiling and delta stay the same.
     """
-    policy.check(plan, seeded_noise=seeded_noise)
+    policy.check(plan, seeded_noise=seeded_noise, cohort=cohort)
 
     def admit(entries: tuple[Entry, ...]) -> None:
         check_receipts(ledger.path, entries)
