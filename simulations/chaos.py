@@ -175,7 +175,7 @@ def entries_of_copy(ground: Ground) -> tuple[Entry, ...]:
             shutil.copy2(path, copy / path.name)
         path = copy / LEDGER_FILE
         dataset = Ledger.bound_to(path)
-        return () if dataset is None else Ledger.open(path, MERCHANT, dataset).verify()
+        return () if dataset is None else Ledger.open(path, MERCHANT, dataset).entries()
 
 
 def _durations(ground: Ground) -> tuple[float, float]:
