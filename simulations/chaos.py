@@ -24,7 +24,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -60,13 +60,11 @@ class Outcome:
         phases: How often a child died in each phase.
         draws: Draws of noise noted so far.
         entries: The ledger's entries at the last death.
-        waited: Seconds from a child's start to its death, over all.
     """
 
     phases: Counter[str] = field(default_factory=Counter)
     draws: int = 0
     entries: tuple[Entry, ...] = ()
-    waited: float = 0.0
 
 
 def torment(folder: Path, kills: int, seed: int) -> Outcome:
@@ -88,7 +86,8 @@ def torment(folder: Path, kills: int, seed: int) -> Outcome:
         marked = len(read_marks(ground.marks))
         in_opening = chooser.random() < OPENING_SHARE
         after = chooser.uniform(0, opening if in_opening else 2 * one_round)
-        outcome.waited += _kill(ground, after, wait_until_ready=not in_opening)
+        one = replace(ground, encoded=None) if in_opening else ground
+        _kill(one, after, wait_until_ready=not in_opening)
         fresh = read_marks(ground.marks)[marked:]
         outcome.phases[fresh[-1].phase if fresh else "before its first mark"] += 1
         check(ground, outcome)
@@ -122,9 +121,9 @@ def prepare(folder: Path, kills: int) -> Ground:
         raise PrivacyError("The shop could not be written.", field="shop")
     cache = folder / "cache"
     basis = fit_public_basis(shop.data.catalogue, settings, cache)
-    encode_catalogue(shop.data.catalogue, basis, settings, cache)
+    encoded = encode_catalogue(shop.data.catalogue, basis, settings, cache)
     data = next(path for path in merchants.iterdir() if path.is_dir())
-    return Ground(data, cache, folder / "marks.log", basis.to_bytes(), settings)
+    return Ground(data, cache, folder / "marks.log", basis.to_bytes(), settings, encoded)
 
 
 def check(ground: Ground, outcome: Outcome) -> None:
@@ -180,7 +179,7 @@ def entries_of_copy(ground: Ground) -> tuple[Entry, ...]:
 
 def _durations(ground: Ground) -> tuple[float, float]:
     """Let a first child live for some rounds; return seconds to open and seconds a round."""
-    child, ready = _start(ground)
+    child, ready = _start(replace(ground, encoded=None))
     began = time.perf_counter()
     _await_ready(child, ready)
     opening = time.perf_counter() - began
@@ -193,9 +192,8 @@ def _durations(ground: Ground) -> tuple[float, float]:
     return opening, (rounds[-1] - rounds[0]) / (len(rounds) - 1)
 
 
-def _kill(ground: Ground, after: float, *, wait_until_ready: bool) -> float:
+def _kill(ground: Ground, after: float, *, wait_until_ready: bool) -> None:
     """Start a child and kill it `after` seconds, counted from its first round or its start."""
-    began = time.perf_counter()
     child, ready = _start(ground)
     if wait_until_ready:
         _await_ready(child, ready)
@@ -206,7 +204,6 @@ def _kill(ground: Ground, after: float, *, wait_until_ready: bool) -> float:
     status = _wait(child)
     if status != -signal.SIGKILL:
         raise PrivacyError(f"A child ended by itself with status {status}.", field="child")
-    return time.perf_counter() - began
 
 
 def _start(ground: Ground) -> tuple[int, int]:

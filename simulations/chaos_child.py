@@ -16,6 +16,7 @@ import client.work
 from client.node import NodeSettings
 from client.training import PrivateTrainer
 from client.work import LEDGER_FILE, MerchantWork
+from common.encoder.encoding import EncodedCatalogue
 from common.errors import BudgetError
 from common.privacy.entry import Entry
 from common.privacy.noise import NoiseSource
@@ -35,6 +36,8 @@ class Ground:
         marks: The file it appends to.
         basis: The public basis, as the server sends it.
         settings: The run's.
+        encoded: The catalogue as the parent has it in memory. A child that is to die in a round
+            takes it, as reading it is most of a start; one that is to die as it opens reads it.
     """
 
     data: Path
@@ -42,6 +45,7 @@ class Ground:
     marks: Path
     basis: bytes
     settings: RunSettings
+    encoded: EncodedCatalogue | None = None
 
     @property
     def ledger(self) -> Path:
@@ -70,7 +74,7 @@ def read_marks(path: Path) -> list[Mark]:
 
 
 def run_child(ground: Ground, ready: int) -> NoReturn:
-    """Open the node as a new process would, and train until the budget ends or somebody kills."""
+    """Open the node on what is on disk, and train until the budget ends or somebody kills."""
     status = 1
     try:
         _train(ground, ready)
@@ -89,6 +93,9 @@ def _train(ground: Ground, ready: int) -> None:
         os.write(file, text.encode("ascii"))
 
     watch(ground.ledger, mark)
+    if ground.encoded is not None:
+        encoded = ground.encoded
+        client.work.encode_catalogue = lambda *_: encoded  # in this process only
     mark("opening data and ledger")
     node = NodeSettings(MERCHANT, ground.data, ground.ledger.parent, ground.cache, simulated=False)
     work = MerchantWork(node)

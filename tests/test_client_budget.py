@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shops import command
 
 from client.budget import (
     advice,
@@ -21,12 +22,14 @@ from client.budget import (
 )
 from client.interactions import Interactions
 from client.policy import Policy
+from client.work import LEDGER_FILE
 from common.catalogue import Catalogue, Item
-from common.errors import BudgetError, LedgerError, PolicyError
+from common.errors import BudgetError, InputError, LedgerError, PolicyError
 from common.privacy.accounting import budget_share, epsilon_pld, epsilon_rdp
 from common.privacy.entry import spent_events
 from common.privacy.ledger import Ledger
 from common.privacy.plan import PrivacyPlan
+from common.settings import RunSettings
 
 PLAN = PrivacyPlan(
     sample_rate=1.0,
@@ -195,6 +198,25 @@ def test_what_is_spent_is_what_the_plan_says(path):
     for number in range(1, 4):
         charge_round(ledger, PLAN, POLICY, "run", number, "train")
     assert spent(ledger, 1e-5).pld == epsilon_pld(PLAN.events(3), 1e-5)
+
+
+def test_the_command_tells_what_fits_and_it_does(tmp_path):
+    shop = tmp_path / "shop"
+    asked = RunSettings(rounds=30, epsilon=6.0).plan()
+    shop.mkdir()
+    ask = ["client", "budget", "--shop", str(shop), "--rounds", "30", "--epsilon", "6"]
+    fresh = command(ask, tmp_path).output
+    assert "0 entries on the ledger" in fresh
+    assert not list(shop.iterdir())  # asking starts no ledger
+    ledger = Ledger.open(shop / "node" / LEDGER_FILE, "shop", "data")
+    charge_whole(ledger, asked, Policy(), "first")
+    told = " ".join(command(ask, tmp_path).output.split())
+    assert "31 entries on the ledger" in told
+    training, popularity, epsilon = plan_in(told)
+    assert epsilon < 6
+    named = replace(asked, noise_multiplier=training, popularity_noise_multiplier=popularity)
+    charge_whole(ledger, named, Policy(), "second")
+    assert isinstance(command([*ask[:3], str(tmp_path / "none")], tmp_path).exception, InputError)
 
 
 CATALOGUE = Catalogue(tuple(Item(f"i{n}", f"title {n}", f"text {n}") for n in range(5)))
