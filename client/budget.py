@@ -185,9 +185,11 @@ def plan_that_fits(events: Events, plan: PrivacyPlan, policy: Policy) -> Privacy
     """
 
     def with_noise(factor: float) -> PrivacyPlan:
-        names = ("noise_multiplier", "popularity_noise_multiplier")
-        values = {name: _rounded_up(factor * getattr(plan, name)) for name in names}
-        return dataclasses.replace(plan, **values)
+        return dataclasses.replace(
+            plan,
+            noise_multiplier=_rounded_up(factor * plan.noise_multiplier),
+            popularity_noise_multiplier=_rounded_up(factor * plan.popularity_noise_multiplier),
+        )
 
     def fits(some: PrivacyPlan) -> bool:
         together = (*events, *some.events())

@@ -123,7 +123,15 @@ def prepare(folder: Path, kills: int) -> Ground:
     basis = fit_public_basis(shop.data.catalogue, settings, cache)
     encoded = encode_catalogue(shop.data.catalogue, basis, settings, cache)
     data = next(path for path in merchants.iterdir() if path.is_dir())
-    return Ground(data, cache, folder / "marks.log", basis.to_bytes(), settings, encoded)
+    return Ground(
+        data,
+        cache,
+        folder / "marks.log",
+        basis.to_bytes(),
+        settings,
+        encoded.tower.adapter(),
+        encoded,
+    )
 
 
 def check(ground: Ground, outcome: Outcome) -> None:

@@ -13,9 +13,11 @@ from typing import Any, NoReturn
 
 import client.training
 import client.work
+from client.audits import LaneBook
 from client.node import NodeSettings
 from client.training import PrivateTrainer
 from client.work import LEDGER_FILE, MerchantWork
+from common.adapter import AdapterState
 from common.encoder.encoding import EncodedCatalogue
 from common.errors import BudgetError
 from common.privacy.entry import Entry
@@ -36,6 +38,7 @@ class Ground:
         marks: The file it appends to.
         basis: The public basis, as the server sends it.
         settings: The run's.
+        start: The adapter of each round; a server would move it on.
         encoded: The catalogue as the parent has it in memory. A child that is to die in a round
             takes it, as reading it is most of a start; one that is to die as it opens reads it.
     """
@@ -45,6 +48,7 @@ class Ground:
     marks: Path
     basis: bytes
     settings: RunSettings
+    start: AdapterState
     encoded: EncodedCatalogue | None = None
 
     @property
@@ -95,15 +99,15 @@ def _train(ground: Ground, ready: int) -> None:
     watch(ground.ledger, mark)
     if ground.encoded is not None:
         encoded = ground.encoded
-        client.work.encode_catalogue = lambda *_: encoded  # in this process only
+        setattr(client.work, "encode_catalogue", lambda *_: encoded)  # noqa: B010 - this process only
     mark("opening data and ledger")
     node = NodeSettings(MERCHANT, ground.data, ground.ledger.parent, ground.cache, simulated=False)
     work = MerchantWork(node)
     mark("preparing the model")
     work.prepare(ground.basis, ground.settings.to_flat())
     plan = ground.settings.plan()
-    adapter = work._trainer._tower.adapter()  # noqa: SLF001 - the server's part, played here
-    done = sum(entry.kind == "train" for entry in work._ledger.entries())  # noqa: SLF001 - the same
+    adapter = ground.start
+    done = sum(entry.kind == "train" for entry in work._ledger.entries())  # noqa: SLF001 - the server's part, played here
     try:
         if done == 0:
             work.popularity(plan, RUN, 0)
@@ -136,7 +140,7 @@ def watch(ledger: Path, mark: Callable[..., None]) -> None:
     marked(client.training, "poisson_sample", "sampling", "sampled, before gradients")
     marked(PrivateTrainer, "clipped_sum", "gradients and clipping", "clipped, before noise")
     marked(client.training, "protect", "taking the charge's step", "noised, update in hand")
-    marked(client.work.LaneBook, "save", "writing the lanes' record", "lanes on disk")
+    marked(LaneBook, "save", "writing the lanes' record", "lanes on disk")
     drawn = NoiseSource.gaussians
 
     @wraps(drawn)

@@ -193,5 +193,6 @@ def test_a_deployed_node_runs_the_allowed_bundle_only(tmp_path, tiny_bert):
         assert not (shop / "node").exists()
         digest = sha256_hex(build(app))
         shop_with(shop, allow + f'app_digests = ["{digest}"]\n')
-        passed = engine.run(app, "--run-config", as_option(config))
+        patient = as_option(config | {"wait_seconds": 180.0})
+        passed = engine.run(app, "--run-config", patient)
         assert passed["status"] == "finished:completed", engine.log()

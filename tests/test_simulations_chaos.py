@@ -5,10 +5,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ledgers import pay
 
 from client.policy import POLICY_FILE
+from common.adapter import AdapterState
 from common.errors import LedgerError, PrivacyError
 from common.privacy.ledger import Ledger
 from common.settings import RunSettings
@@ -21,7 +23,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def ground(tmp_path):
     """A shop whose ledger holds three steps, and marks of three draws, each paid for before."""
-    made = Ground(tmp_path / "shop", tmp_path, tmp_path / "marks.log", b"", RunSettings())
+    adapter = AdapterState({"b": np.zeros((2, 2), dtype=np.float32)})
+    marks = tmp_path / "marks.log"
+    made = Ground(tmp_path / "shop", tmp_path, marks, b"", RunSettings(), adapter)
     made.data.mkdir()
     (made.data / POLICY_FILE).write_text("max_epsilon = 8.0\n")
     ledger = Ledger.open(made.ledger, MERCHANT, "f" * 64)

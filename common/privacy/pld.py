@@ -15,6 +15,8 @@ from dp_accounting.pld import privacy_loss_distribution as library
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
+from common.privacy.doubling import repeated
+
 # Rounding the privacy loss to this grid only ever raises epsilon; a grid five times finer moves
 # it by less than 1e-4 and takes five times as long.
 LOSS_INTERVAL = 5e-4
@@ -53,14 +55,7 @@ def _power(loss: library.PrivacyLossDistribution, count: int) -> library.Privacy
     """
     if count > _DOUBLED:
         return loss.self_compose(count)
-    result = None
-    while True:
-        if count & 1:
-            result = loss if result is None else result.compose(loss)
-        count >>= 1
-        if not count:
-            return result
-        loss = loss.compose(loss)
+    return repeated(loss, count, lambda one, other: one.compose(other))
 
 
 # Rounds ask for t = 1, 2, 3, ... of the same event, and eight merchants ask for the same list:
@@ -78,10 +73,12 @@ def _one_loss(q: float, sigma: float) -> library.PrivacyLossDistribution:
 
 def _loss_range(q: float, sigma: float) -> tuple[float, float]:
     """Return the loss of a removed shopper at the ends of what the noised sum may be."""
-    ends = np.array([-_TAIL * sigma, 1 + _TAIL * sigma])
-    gaussian = (2 * ends - 1) / (2 * sigma**2)
-    low, high = gaussian if q == 1 else np.logaddexp(math.log1p(-q), math.log(q) + gaussian)
-    return float(low), float(high)
+    out = -math.inf if q == 1 else math.log1p(-q)
+    low, high = (
+        float(np.logaddexp(out, math.log(q) + (2 * end - 1) / (2 * sigma**2)))
+        for end in (-_TAIL * sigma, 1 + _TAIL * sigma)
+    )
+    return low, high
 
 
 def _on_grid(
@@ -89,7 +86,7 @@ def _on_grid(
 ) -> pld_pmf.PLDPmf:
     """Connect the dots of a divergence curve over the grid points from `low` to `high`."""
     first, last = math.floor(low / LOSS_INTERVAL), math.ceil(high / LOSS_INTERVAL)
-    deltas = delta_of(np.arange(first, last + 1) * LOSS_INTERVAL)
+    deltas = delta_of(np.arange(first, last + 1, dtype=np.float64) * LOSS_INTERVAL)
     return pld_pmf.create_pmf_pessimistic_connect_dots_fixed_gap(
         LOSS_INTERVAL, first, last, np.clip(deltas, 0.0, 1.0)
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
 from common.errors import PrivacyError
+from common.privacy.doubling import repeated
 
 EPSILON_ERROR = 0.005  # the upper bound that is returned lies this much above the estimate
 
@@ -53,7 +54,7 @@ def epsilon_of_variables(events: Sequence[Event], delta: float, *, width: float)
             circle = np.zeros(domain.size)  # with loss 0 first, so that indices add up
             np.add.at(circle, np.arange(first, first + len(masses)) % domain.size, masses)
             factor *= rfft(circle)
-        product *= _power(factor, count)
+        product *= repeated(factor, count, np.multiply)
     masses = np.roll(irfft(product, domain.size), zero)
     with np.errstate(divide="ignore"):
         composed = DiscretePRV(masses, domain.shift_right(shift))
@@ -124,15 +125,3 @@ def _summed(losses: list[tuple[int, NDArray[np.float64]]]) -> tuple[int, NDArray
     size = next_fast_len(length, real=True)
     product = np.prod([rfft(masses, size) for _, masses in losses], axis=0)
     return sum(first for first, _ in losses), irfft(product, size)[: length - len(losses) + 1]
-
-
-def _power(factor: NDArray[np.complex128], count: int) -> NDArray[np.complex128]:
-    """Return factor ** count, for a whole count above 0, by squaring."""
-    result = None
-    while True:
-        if count & 1:
-            result = factor if result is None else result * factor
-        count >>= 1
-        if not count:
-            return result
-        factor = factor * factor

@@ -36,7 +36,7 @@ def renyi_divergences(
     found = np.empty(len(order))
     found[whole] = _whole(sample_rate, noise_multiplier, tuple(order[whole].tolist()))
     found[~whole] = _between(sample_rate, noise_multiplier, order[~whole])
-    return np.maximum(found, 0.0) / (order - 1)
+    return np.asarray(np.maximum(found, 0.0) / (order - 1))
 
 
 def _whole(q: float, sigma: float, orders: tuple[float, ...]) -> NDArray[np.float64]:
