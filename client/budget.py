@@ -180,8 +180,8 @@ def plan_that_fits(events: Events, plan: PrivacyPlan, policy: Policy) -> Privacy
         policy: Its ceiling.
 
     Returns:
-        The plan itself if it fits; else one whose noise multipliers have four digits, rounded up;
-        None if no noise multiplier up to the largest one allowed fits.
+        Noise multipliers of four digits, rounded up, so that what is printed is what fits; the
+        plan's own if it fits as it is. None if nothing up to the largest one allowed fits.
     """
 
     def with_noise(factor: float) -> PrivacyPlan:
@@ -196,7 +196,7 @@ def plan_that_fits(events: Events, plan: PrivacyPlan, policy: Policy) -> Privacy
         return budget_share(together, policy.delta, policy.max_epsilon) <= 1
 
     if fits(plan):
-        return plan
+        return with_noise(1.0)
     loudest = max(plan.noise_multiplier, plan.popularity_noise_multiplier)
     if loudest == 0:
         return None
