@@ -16,7 +16,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-statistical check format bench clean
+.PHONY: help setup demo test test-slow test-statistical check format bench chaos clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
@@ -48,6 +48,9 @@ format: $(STAMP) ## put the code into the house style
 
 bench: $(STAMP) ## measure the parts that take the time
 	$(BIN)/python -m simulations.benchmarks $(ARGS)
+
+chaos: $(STAMP) ## kill a node 200 times at random moments and check its ledger each time
+	$(BIN)/python -m simulations.chaos $(ARGS)
 
 clean: ## remove caches and builds; .venv and out/ stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -4,8 +4,10 @@ The budget is over everything the ledger holds: every round, run and federation 
 merchant's shoppers, also those that failed or came too late.
 """
 
+import dataclasses
 import hashlib
 import hmac
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,12 +24,13 @@ from common.privacy.accounting import (
     Events,
     account,
     budget_share,
+    epsilon_pld,
     epsilon_rdp,
 )
 from common.privacy.entry import Entry, spent_events
 from common.privacy.keys import load_key
 from common.privacy.ledger import Charge, Ledger
-from common.privacy.plan import EventKind, PrivacyPlan
+from common.privacy.plan import MAX_NOISE, EventKind, PrivacyPlan
 
 
 def open_ledger(
@@ -88,6 +91,7 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
     kind: EventKind,
     *,
     seeded_noise: bool = False,
+    cohort: int | None = None,
 ) -> Charge:
     """Put one round's cost on the ledger and return the charge that pays for it.
 
@@ -102,6 +106,7 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
         round_number: From 1; 0 for the histogram before the first round.
         kind: `train` or `popularity`.
         seeded_noise: Whether the run draws noise from a fixed seed (tests); goes on record.
+        cohort: The fewest merchants the run starts with, as its settings say; None: unknown.
 
     Raises:
         PolicyError: if the plan is below the policy.
@@ -114,7 +119,7 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
         (policy.max_epsilon, policy.delta)-DP for one shopper added or removed, adaptively chosen
         or not (see `budget_share`), for as long as the ceiling and delta stay the same.
     """
-    policy.check(plan, seeded_noise=seeded_noise)
+    policy.check(plan, seeded_noise=seeded_noise, cohort=cohort)
 
     def admit(entries: tuple[Entry, ...]) -> None:
         check_receipts(ledger.path, entries)
@@ -166,13 +171,78 @@ def _rounds_left(events: Events, plan: PrivacyPlan, policy: Policy) -> int:
     return low
 
 
+def plan_that_fits(events: Events, plan: PrivacyPlan, policy: Policy) -> PrivacyPlan | None:
+    """Return the plan with the least noise, and else the same, that the ceiling covers whole.
+
+    Args:
+        events: What is spent already.
+        plan: Its q, steps and C are kept; training's noise and the histogram's grow alike.
+        policy: Its ceiling.
+
+    Returns:
+        Noise multipliers of four digits, rounded up, so that what is printed is what fits; the
+        plan's own if it fits as it is. None if nothing up to the largest one allowed fits.
+    """
+
+    def with_noise(factor: float) -> PrivacyPlan:
+        return dataclasses.replace(
+            plan,
+            noise_multiplier=_rounded_up(factor * plan.noise_multiplier),
+            popularity_noise_multiplier=_rounded_up(factor * plan.popularity_noise_multiplier),
+        )
+
+    def fits(some: PrivacyPlan) -> bool:
+        together = (*events, *some.events())
+        return budget_share(together, policy.delta, policy.max_epsilon) <= 1
+
+    if fits(plan):
+        return with_noise(1.0)
+    loudest = max(plan.noise_multiplier, plan.popularity_noise_multiplier)
+    if loudest == 0:
+        return None
+    low, high = 1.0, MAX_NOISE / loudest / 1.001  # so that rounding up stays within bounds
+    if high <= low or not fits(with_noise(high)):
+        return None
+    while high / low > 1.0001:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if fits(with_noise(middle)) else (middle, high)
+    return with_noise(high)
+
+
+def _rounded_up(value: float) -> float:
+    """Return a number of four digits that is at least `value`."""
+    if value == 0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
+    rounded = float(f"{math.ceil(value / unit) * unit:.4g}")
+    return rounded if rounded >= value else float(f"{value + unit:.4g}")
+
+
+def advice(events: Events, plan: PrivacyPlan, policy: Policy) -> str:
+    """Return what is left of the budget and what would still fit, for a person to act on."""
+    taken = budget_share(events, policy.delta, policy.max_epsilon)
+    left = (
+        f"{taken:.1%} of it is spent (epsilon {epsilon_rdp(events, policy.delta):.3f} so far), "
+        f"{max(1 - taken, 0):.1%} is left."
+    )
+    rounds = _rounds_left(events, plan, policy)
+    fitting = plan_that_fits(events, plan, policy)
+    if fitting is None:
+        whole = "No such plan fits whole, whatever its noise: only a higher max_epsilon would do."
+    else:
+        epsilon = epsilon_pld(fitting.events(), plan.delta)
+        whole = (
+            f"A whole run of {plan.steps} steps at sample_rate {plan.sample_rate:g} would fit with "
+            f"noise_multiplier {fitting.noise_multiplier:g} and popularity_noise_multiplier "
+            f"{fitting.popularity_noise_multiplier:g}: epsilon {epsilon:.3f} for that run."
+        )
+    return f"{left} {rounds} training round(s) of this plan would still fit. {whole}"
+
+
 def _refusal(events: Events, plan: PrivacyPlan, policy: Policy, kind: EventKind) -> str:
     ceiling = f"epsilon {policy.max_epsilon:.4g} at delta {policy.delta:.3g}"
-    taken = budget_share(events, policy.delta, policy.max_epsilon)
     needed = budget_share((plan.event(kind),), policy.delta, policy.max_epsilon)
     return (
-        f"The budget of {ceiling} does not cover this {kind} charge: {taken:.1%} of it is spent "
-        f"(epsilon {epsilon_rdp(events, policy.delta):.3f} so far), {max(1 - taken, 0):.1%} is "
-        f"left and {needed:.1%} is needed. {_rounds_left(events, plan, policy)} training round(s) "
-        "of this plan would still fit."
+        f"The budget of {ceiling} does not cover this {kind} charge, which needs {needed:.1%} of "
+        f"it: {advice(events, plan, policy)}"
     )

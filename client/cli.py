@@ -97,6 +97,47 @@ def recover(
 
 
 @app.command()
+def budget(
+    shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+    rounds: Annotated[int, typer.Option(min=1, help="Of the run that is asked about.")] = 40,
+    sample_rate: Annotated[float, typer.Option(help="Its chance of a shopper in a step.")] = 0.25,
+    epsilon: Annotated[float, typer.Option(help="What it should cost.")] = 4.0,
+    merchant: Annotated[
+        str | None, typer.Option(help="The name in the federation; else the folder's.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="The folder of the ledger; else `node` in the shop's.")
+    ] = None,
+) -> None:
+    """Say what the shop's ledger has spent, what is left, and which run would still fit."""
+    from client.budget import advice
+    from client.policy import read_policy
+    from client.work import LEDGER_FILE
+    from common.errors import InputError
+    from common.privacy.accounting import account
+    from common.privacy.entry import spent_events
+    from common.privacy.ledger import Ledger
+    from common.settings import RunSettings
+
+    if not shop.is_dir():
+        raise InputError(f"There is no folder {shop}.", field="shop")
+    policy, path = read_policy(shop), (state or shop / "node") / LEDGER_FILE
+    bound = Ledger.bound_to(path) if path.exists() else None
+    name = merchant or shop.resolve().name
+    entries = () if bound is None else Ledger.open(path, name, bound).entries()
+    spent = spent_events(entries)
+    values = {"rounds": rounds, "sample_rate": sample_rate, "epsilon": epsilon}
+    plan = RunSettings.from_flat({**values, "delta": policy.delta}).plan()
+    report = account(spent, policy.delta)
+    typer.echo(
+        f"{len(entries)} entries on the ledger. Epsilon {report.pld:.3f} by PLD, {report.prv:.3f} "
+        f"by PRV, {report.rdp:.3f} by RDP at delta {policy.delta:.3g}; ceiling "
+        f"{policy.max_epsilon:.4g}."
+    )
+    typer.echo(advice(spent, plan, policy))
+
+
+@app.command()
 def recommend(
     release: Release,
     key: Key,

@@ -33,6 +33,13 @@ max_run_epsilon = 8.0
 delta = 1e-5
 # The least noise of a training step.
 min_noise_multiplier = 0.3
+# The fewest merchants a run may start with.
+min_cohort = 1
+# Numbers that may leave beside an update.
+metrics = ["delta", "epsilon"]
+# SHA-256 of each app bundle that may run here, as `sha256sum` prints it; none listed: any may.
+# Needs a node that was started with the guard.
+app_digests = []
 """
 
 

@@ -11,9 +11,10 @@ from client.audits import LaneBook
 from client.budget import charge_round, open_ledger
 from client.dataset import load_merchant_data
 from client.examples import ShopperExamples
+from client.guard import check_guarded
 from client.interactions import Interactions
 from client.node import NodeSettings
-from client.policy import POLICY_FILE, Policy
+from client.policy import read_policy
 from client.preflight import check_once
 from client.receipts import accept, covered
 from client.training import Merchant, PrivateTrainer
@@ -44,12 +45,13 @@ class MerchantWork:
         Raises:
             InputError: if there is no data set, or it is altered.
             SettingsError: if the policy file has an unknown name or a value out of bounds.
+            PolicyError: if it names app bundles and nothing outside this one has checked them.
             LedgerError: if the ledger cannot be trusted.
         """
         self._node = node
         self._data = load_merchant_data(node.data)
-        policy = node.data / POLICY_FILE
-        self._policy = Policy.from_toml(policy) if policy.exists() else Policy()
+        self._policy = read_policy(node.data)
+        check_guarded(self._policy, node.data)
         self._ledger = open_ledger(
             node.state / LEDGER_FILE, node.merchant, self._data.interactions, self._data.catalogue
         )
@@ -184,11 +186,17 @@ class MerchantWork:
         return self._settings.audit_lanes, seed
 
     def public_metrics(self) -> Mapping[str, float]:
-        """Return no metric: what the server needs it computes from the plan."""
-        return {}
+        """Return no metric: what the server needs it computes from the plan.
+
+        Raises:
+            PolicyError: if there were one that the policy does not let out.
+        """
+        metrics: dict[str, float] = {}
+        self._policy.check_metrics(metrics)
+        return metrics
 
     def _charge(self, plan: PrivacyPlan, run_id: int, round_number: int, kind: EventKind) -> Charge:
-        seeded = self._settings is not None and self._settings.seeded_noise
+        settings = self._settings
         return charge_round(
             self._ledger,
             plan,
@@ -196,7 +204,8 @@ class MerchantWork:
             str(run_id),
             round_number,
             kind,
-            seeded_noise=seeded,
+            seeded_noise=settings is not None and settings.seeded_noise,
+            cohort=None if settings is None else settings.min_merchants,
         )
 
     def _noise(self, round_number: int, kind: EventKind) -> NoiseSource:

@@ -114,10 +114,10 @@ class Engine:
             time.sleep(0.3)
         raise AssertionError(f"The SuperLink did not start:\n{self.log()}")
 
-    def add_node(self, folder):
+    def add_node(self, folder, command=("flower-supernode",)):
         """Start a SuperNode for the merchant whose shop is `folder`, with a home of its own."""
         self.spawn(
-            *("flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{self.port}"),
+            *(*command, "--insecure", "--superlink", f"127.0.0.1:{self.port}"),
             *("--port", str(free_port()), "--node-config", f'data="{folder}"'),
             name=f"node-{folder.name}",
         )

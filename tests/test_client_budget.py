@@ -1,26 +1,35 @@
 """Charging rounds: never past the ceiling, over rounds, runs and data sets alike."""
 
-import dataclasses
+import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shops import command
 
 from client.budget import (
+    advice,
     charge_round,
     fingerprint,
     open_ledger,
+    plan_that_fits,
     renew_ledger,
     rounds_left,
     spent,
 )
 from client.interactions import Interactions
 from client.policy import Policy
+from client.work import LEDGER_FILE
 from common.catalogue import Catalogue, Item
-from common.errors import BudgetError, LedgerError, PolicyError
-from common.privacy.accounting import epsilon_pld, epsilon_rdp
+from common.errors import BudgetError, InputError, LedgerError, PolicyError
+from common.privacy.accounting import budget_share, epsilon_pld, epsilon_rdp
 from common.privacy.entry import spent_events
 from common.privacy.ledger import Ledger
 from common.privacy.plan import PrivacyPlan
+from common.settings import RunSettings
 
 PLAN = PrivacyPlan(
     sample_rate=1.0,
@@ -75,19 +84,76 @@ def test_a_refusal_says_what_is_left_and_charges_nothing(path):
     ledger = Ledger.open(path, "shop", "data")
     fill(ledger)
     before = ledger.head
-    strong = dataclasses.replace(PLAN, noise_multiplier=2.0)
+    strong = replace(PLAN, noise_multiplier=2.0)
     with pytest.raises(BudgetError) as caught:
         charge_round(ledger, strong, POLICY, "run", 99, "train")
     assert caught.value.field == "max_epsilon"
-    for part in ("epsilon 3 at delta 1e-05", "is left", "is needed", "0 training round(s)"):
+    for part in ("epsilon 3 at delta 1e-05", "which needs", "is left", "0 training round(s)"):
         assert part in str(caught.value)
     assert ledger.head == before
+
+
+def plan_in(refusal):
+    """The plan that a refusal names, read from its text as a person would."""
+    found = re.search(
+        r"noise_multiplier ([\d.e+]+) and popularity_noise_multiplier ([\d.e+]+): epsilon ([\d.]+)",
+        refusal,
+    )
+    return float(found[1]), float(found[2]), float(found[3])
+
+
+def charge_whole(ledger, plan, policy, run):
+    charge_round(ledger, plan, policy, run, 0, "popularity")
+    for number in range(1, plan.rounds + 1):
+        charge_round(ledger, plan, policy, run, number, "train")
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 12), st.sampled_from([1.0, 0.3]), st.floats(1.5, 9))
+def test_the_plan_that_a_refusal_names_is_accepted_whole(tmp_path, before, q, ceiling):
+    """And hardly any noise could be spared: with a little less it is refused."""
+    path = tmp_path / f"{before}-{q}-{ceiling}.db"
+    policy = Policy(max_epsilon=ceiling, max_run_epsilon=1000.0)
+    ledger = Ledger.open(path, "shop", "data")
+    for number in range(before):
+        charge_round(ledger, replace(PLAN, noise_multiplier=20.0), policy, "old", number, "train")
+    asked = replace(PLAN, sample_rate=q, noise_multiplier=0.5, steps=8)
+    with pytest.raises(BudgetError) as caught:
+        charge_whole(ledger, asked, policy, "refused")
+    training, popularity, epsilon = plan_in(str(caught.value))
+    named = replace(asked, noise_multiplier=training, popularity_noise_multiplier=popularity)
+    assert epsilon_pld(named.events(), named.delta) == pytest.approx(epsilon, abs=6e-4)
+    less = replace(named, noise_multiplier=0.99 * training)
+    spent_so_far = spent_events(ledger.entries())
+    assert budget_share((*spent_so_far, *less.events()), policy.delta, ceiling) > 1
+    charge_whole(ledger, named, policy, "accepted")
+
+
+def test_the_rounds_that_a_refusal_names_are_accepted_and_not_one_more(path):
+    ledger = Ledger.open(path, "shop", "data")
+    with pytest.raises(BudgetError) as caught:
+        charge_round(
+            ledger, replace(PLAN, noise_multiplier=0.5, steps=4), POLICY, "run", 1, "train"
+        )
+    assert "0 training round(s)" in str(caught.value)
+    promised = int(re.search(r"(\d+) training round", advice((), PLAN, POLICY))[1])
+    assert 0 < promised == fill(ledger)
+
+
+def test_when_nothing_fits_any_more_the_refusal_says_so(path):
+    spent_up = Policy(max_epsilon=1e-4, max_run_epsilon=100.0)
+    with pytest.raises(BudgetError) as caught:
+        charge_round(Ledger.open(path, "shop", "data"), PLAN, spent_up, "run", 1, "train")
+    assert "whatever its noise" in str(caught.value)
+    none = replace(PLAN, placement="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
+    assert plan_that_fits((), none, POLICY) is None
+    assert plan_that_fits((), none, replace(POLICY, max_epsilon=math.inf)) == none
 
 
 def test_a_cheaper_plan_still_fits_what_is_left(path):
     ledger = Ledger.open(path, "shop", "data")
     fill(ledger)
-    gentle = dataclasses.replace(PLAN, noise_multiplier=600.0)
+    gentle = replace(PLAN, noise_multiplier=600.0)
     assert rounds_left(ledger, gentle, POLICY) > 0
     charge_round(ledger, gentle, POLICY, "run", 99, "train")
 
@@ -110,7 +176,7 @@ def test_the_policy_is_asked_first(path):
 
 def test_seeded_noise_goes_on_record(path):
     ledger = Ledger.open(path, "shop", "data")
-    policy = dataclasses.replace(POLICY, allow_seeded_noise=True)
+    policy = replace(POLICY, allow_seeded_noise=True)
     charge_round(ledger, PLAN, policy, "run", 1, "train", seeded_noise=True)
     assert ledger.entries()[0].seeded_noise
 
@@ -132,6 +198,25 @@ def test_what_is_spent_is_what_the_plan_says(path):
     for number in range(1, 4):
         charge_round(ledger, PLAN, POLICY, "run", number, "train")
     assert spent(ledger, 1e-5).pld == epsilon_pld(PLAN.events(3), 1e-5)
+
+
+def test_the_command_tells_what_fits_and_it_does(tmp_path):
+    shop = tmp_path / "shop"
+    asked = RunSettings(rounds=30, epsilon=6.0).plan()
+    shop.mkdir()
+    ask = ["client", "budget", "--shop", str(shop), "--rounds", "30", "--epsilon", "6"]
+    fresh = command(ask, tmp_path).output
+    assert "0 entries on the ledger" in fresh
+    assert not list(shop.iterdir())  # asking starts no ledger
+    ledger = Ledger.open(shop / "node" / LEDGER_FILE, "shop", "data")
+    charge_whole(ledger, asked, Policy(), "first")
+    told = " ".join(command(ask, tmp_path).output.split())
+    assert "31 entries on the ledger" in told
+    training, popularity, epsilon = plan_in(told)
+    assert epsilon < 6
+    named = replace(asked, noise_multiplier=training, popularity_noise_multiplier=popularity)
+    charge_whole(ledger, named, Policy(), "second")
+    assert isinstance(command([*ask[:3], str(tmp_path / "none")], tmp_path).exception, InputError)
 
 
 CATALOGUE = Catalogue(tuple(Item(f"i{n}", f"title {n}", f"text {n}") for n in range(5)))

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from client.policy import Policy
+from client.policy import POLICY_FILE, Policy, read_policy
 from common.errors import PolicyError, SettingsError
 from common.privacy.accounting import epsilon_pld
 from common.privacy.plan import PrivacyPlan, solve_plan
@@ -48,6 +48,40 @@ def test_a_plan_with_less_privacy_is_refused(policy, plan, field):
     assert caught.value.field == field
 
 
+def test_a_cohort_that_is_too_small_is_refused():
+    Policy().check(PLAN)
+    Policy(min_cohort=3).check(PLAN, cohort=3)
+    for cohort in (2, None):  # what nobody has said counts as one
+        with pytest.raises(PolicyError) as caught:
+            Policy(min_cohort=3).check(PLAN, cohort=cohort)
+        assert caught.value.public() == "policy:min_merchants"
+
+
+def test_metrics_leave_only_if_they_are_named():
+    Policy().check_metrics({"epsilon": 1.0, "delta": 1e-5})
+    Policy(metrics=()).check_metrics({})
+    with pytest.raises(PolicyError) as caught:
+        Policy(metrics=("delta",)).check_metrics({"epsilon": 1.0})
+    assert caught.value.field == "metrics"
+    with pytest.raises(PolicyError) as caught:
+        Policy().check_metrics({"shopper 17850": 1.0})
+    assert "17850" not in str(caught.value)
+
+
+def test_an_app_runs_only_if_it_is_listed_or_nothing_is():
+    one, other = "1" * 64, "2" * 64
+    Policy().check_app(one)
+    Policy(app_digests=(other, one)).check_app(one)
+    with pytest.raises(PolicyError, match=one):
+        Policy(app_digests=(other,)).check_app(one)
+
+
+def test_without_a_file_a_shop_has_the_default_policy(tmp_path):
+    assert read_policy(tmp_path) == Policy()
+    (tmp_path / POLICY_FILE).write_text("min_cohort = 4")
+    assert read_policy(tmp_path) == Policy(min_cohort=4)
+
+
 def test_seeded_noise_needs_leave():
     with pytest.raises(PolicyError) as caught:
         Policy().check(PLAN, seeded_noise=True)
@@ -80,6 +114,14 @@ def test_a_file_sets_what_it_names_and_leaves_the_rest(tmp_path):
         ("placements = [1]", "placements"),
         ("placements = [[]]", "placements"),
         ('allow_seeded_noise = "no"', "allow_seeded_noise"),
+        ("min_cohort = 0", "min_cohort"),
+        ("min_cohort = 2.0", "min_cohort"),
+        ("min_cohort = true", "min_cohort"),
+        ('metrics = ["loss"]', "metrics"),
+        ('metrics = "epsilon"', "metrics"),
+        ('app_digests = ["abc"]', "app_digests"),
+        (f'app_digests = ["{"A" * 64}"]', "app_digests"),
+        (f'app_digests = "{"a" * 64}"', "app_digests"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path, text, field):

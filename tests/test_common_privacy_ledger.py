@@ -351,3 +351,13 @@ def test_a_signed_head_tells_where_the_ledger_ends_and_what_it_spent(ledger):
     head.check("shop")
     assert (head.number, head.hash, head.covers) == (1, charge.entry.hash, "ab" * 32)
     assert head.spent == (PLAN.event("train"),)
+
+
+def test_a_ledger_says_whose_data_it_is_of_and_a_lost_one_starts_anew(path):
+    assert Ledger.bound_to(path) is None  # a recovery may begin with nothing
+    Ledger.rebind(path, "shop", "data")
+    assert Ledger.bound_to(path) is None
+    pay(reopen(path))
+    assert Ledger.bound_to(path) == "data"
+    Ledger.rebind(path, "shop", "more data")
+    assert Ledger.bound_to(path) == "more data"

@@ -8,26 +8,21 @@ differ by one shopper added or removed.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from dp_accounting import dp_event
-from dp_accounting.pld import privacy_loss_distribution as pld
-from dp_accounting.rdp import RdpAccountant, rdp_privacy_accountant
+from dp_accounting.rdp import rdp_privacy_accountant
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
 from common.errors import PrivacyError, SettingsError
+from common.privacy.pld import epsilon_of_losses
+from common.privacy.prv import epsilon_of_variables, grid_width
+from common.privacy.renyi import renyi_divergences
 
 AGREEMENT = 0.02  # PLD and PRV may differ by this much in epsilon
-
-# Rounding the privacy loss to this grid only ever raises epsilon; a grid five times finer moves
-# it by less than 1e-4 and takes five times as long.
-_LOSS_INTERVAL = 5e-4
-_PRV_EPSILON_ERROR = 0.005  # PRV returns its upper bound, which lies this much above its estimate
 
 # Rényi orders to choose from. Below 2 the series for the sampled Gaussian often fails to converge,
 # and those orders are best only for epsilon above 16.
@@ -165,7 +160,7 @@ def budget_share(events: Iterable[MechanismEvent], delta: float, ceiling: float)
     allowed = ceiling - conversion
     if allowed <= 0:
         return math.inf
-    return float(_divergences(merged, (order,))[0]) / allowed
+    return float(_divergences(merged)[_ORDERS.index(order)]) / allowed
 
 
 def ceiling_for(events: Iterable[MechanismEvent], delta: float) -> float:
@@ -259,27 +254,12 @@ def _endless(events: Events) -> bool:
     return any(event.noise_multiplier == 0 for event in events)
 
 
-# Rounds ask for t = 1, 2, 3, ... of the same event, and eight merchants ask for the same list:
-# one release's distribution is kept, and so is each answer.
-@lru_cache(maxsize=64)
-def _one_loss(sample_rate: float, noise_multiplier: float) -> pld.PrivacyLossDistribution:
-    return pld.from_gaussian_mechanism(
-        standard_deviation=noise_multiplier,
-        sampling_prob=sample_rate,
-        value_discretization_interval=_LOSS_INTERVAL,
-        neighboring_relation=pld.NeighborRel.ADD_OR_REMOVE_ONE,
-    )
-
-
+# Rounds ask for t = 1, 2, 3, ... of the same event, and eight merchants ask for the same list.
 @lru_cache(maxsize=4096)
 def _epsilon_pld(events: Events, delta: float) -> float:
     if _endless(events):
         return math.inf
-    total = pld.identity(value_discretization_interval=_LOSS_INTERVAL)
-    for event in events:
-        loss = _one_loss(event.sample_rate, event.noise_multiplier)
-        total = total.compose(loss.self_compose(event.count))
-    return float(total.get_epsilon_for_delta(delta))
+    return epsilon_of_losses(map(astuple, events), delta)
 
 
 @lru_cache(maxsize=4096)
@@ -288,64 +268,39 @@ def _epsilon_prv(events: Events, delta: float) -> float:
         return 0.0
     if _endless(events):
         return math.inf
-    return _prv_by_opacus(events, delta)
 
+    def bound(some: tuple[tuple[float, float, int], ...], at: float) -> float:
+        return _rdp(tuple(MechanismEvent(*one) for one in some), at)
 
-def _prv_by_opacus(events: Events, delta: float) -> float:
-    from opacus.accountants import PRVAccountant  # noqa: PLC0415 - needs torch; an auditor may not
-    from opacus.accountants.analysis.prv import Domain  # noqa: PLC0415 - the same
-
-    def domain(*, eps_error: float, delta_error: float, **_: Any) -> Domain:
-        """Choose the grid as Opacus does (Gopi et al., remark 5.6), from Rényi bounds we keep.
-
-        Opacus computes the same bounds anew each time, which is nine tenths of its time.
-        """
-        releases = sum(event.count for event in events)
-        width = _rdp(events, _ORDERS, delta_error / 4)
-        for event in events:
-            single = (MechanismEvent(event.sample_rate, event.noise_multiplier, 1),)
-            width = max(width, _rdp(single, _ORDERS, delta_error / (8 * releases)))
-        width = max(width, eps_error) + 3
-        mesh = eps_error / math.sqrt(releases * math.log(12 / delta_error) / 2)
-        return Domain.create_aligned(-width, width, mesh)
-
-    accountant = PRVAccountant()
-    accountant.history = [(e.noise_multiplier, e.sample_rate, e.count) for e in events]
-    accountant._get_domain = domain  # noqa: SLF001 - only the choice of grid is replaced
-    with np.errstate(divide="ignore"):  # at q = 1 Opacus takes log(1 - q) = -inf, which is right
-        return float(accountant.get_epsilon(delta, eps_error=_PRV_EPSILON_ERROR))
+    plain = [astuple(event) for event in events]
+    return epsilon_of_variables(plain, delta, width=grid_width(plain, delta, bound))
 
 
 @lru_cache(maxsize=1024)
-def _one_rdp(event: MechanismEvent, orders: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the Rényi divergence of one release of `event` at each order."""
-    accountant = RdpAccountant(orders)
-    gaussian = dp_event.GaussianDpEvent(event.noise_multiplier)
-    accountant.compose(dp_event.PoissonSampledDpEvent(event.sample_rate, gaussian))
-    return tuple(float(value) for value in accountant.rdp)
+def _one_rdp(sample_rate: float, noise_multiplier: float) -> NDArray[np.float64]:
+    return renyi_divergences(sample_rate, noise_multiplier, _ORDERS)
 
 
-def _divergences(events: Events, orders: tuple[float, ...]) -> NDArray[np.float64]:
-    """Return the summed Rényi divergence of all releases at each order."""
+def _divergences(events: Events) -> NDArray[np.float64]:
+    """Return the summed Rényi divergence of all releases at each of the orders."""
     if _endless(events):
-        return np.full(len(orders), math.inf)
-    total = np.zeros(len(orders))
+        return np.full(len(_ORDERS), math.inf)
+    total = np.zeros(len(_ORDERS))
     for event in events:
-        single = MechanismEvent(event.sample_rate, event.noise_multiplier, 1)
-        total += event.count * np.asarray(_one_rdp(single, orders))
+        total += event.count * _one_rdp(event.sample_rate, event.noise_multiplier)
     return total
 
 
-def _rdp(events: Events, orders: tuple[float, ...], delta: float) -> float:
+def _rdp(events: Events, delta: float) -> float:
     if not events or _endless(events):
         return math.inf if events else 0.0
-    epsilon, _ = rdp_privacy_accountant.compute_epsilon(orders, _divergences(events, orders), delta)
+    epsilon, _ = rdp_privacy_accountant.compute_epsilon(_ORDERS, _divergences(events), delta)
     return float(epsilon)
 
 
 @lru_cache(maxsize=4096)
 def _epsilon_rdp(events: Events, delta: float) -> float:
-    return _rdp(events, _ORDERS, delta)
+    return _rdp(events, delta)
 
 
 @lru_cache(maxsize=64)

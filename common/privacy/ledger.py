@@ -131,6 +131,24 @@ class Ledger:
         return ledger
 
     @classmethod
+    def bound_to(cls, path: Path) -> str | None:
+        """Return the fingerprint of the data set that a ledger says it is of, not yet checked.
+
+        Returns:
+            None for a ledger without an entry, also one that is only now begun.
+
+        Raises:
+            LedgerError: if it cannot be read.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with ledger_file(path) as connection:
+            migrate(connection)
+            last = connection.execute(
+                "SELECT body FROM entries ORDER BY number DESC LIMIT 1"
+            ).fetchone()
+        return None if last is None else Entry.from_body(last[0]).dataset
+
+    @classmethod
     def rebind(cls, path: Path, merchant: str, dataset_fingerprint: str) -> "Ledger":
         """Open the ledger for changed data (new purchases, corrections) and note the change.
 
@@ -139,11 +157,7 @@ class Ledger:
         Raises:
             LedgerError: as `open`, except that the data set may differ.
         """
-        with ledger_file(path) as connection:
-            last = connection.execute(
-                "SELECT body FROM entries ORDER BY number DESC LIMIT 1"
-            ).fetchone()
-        before = dataset_fingerprint if last is None else Entry.from_body(last[0]).dataset
+        before = cls.bound_to(path) or dataset_fingerprint
         ledger = cls.open(path, merchant, before)
         if before != dataset_fingerprint:
             ledger.dataset = dataset_fingerprint

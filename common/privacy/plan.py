@@ -20,6 +20,7 @@ EventKind = Literal["popularity", "train"]
 
 PLACEMENTS: tuple[str, ...] = get_args(Placement)
 EVENT_KINDS: tuple[str, ...] = get_args(EventKind)
+MAX_NOISE = 1e4  # the largest noise multiplier
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class PrivacyPlan:
 
     def __post_init__(self) -> None:
         self._number("sample_rate", 0, 1, low_open=True)
-        self._number("noise_multiplier", 0, 1e4)
-        self._number("popularity_noise_multiplier", 0, 1e4)
+        self._number("noise_multiplier", 0, MAX_NOISE)
+        self._number("popularity_noise_multiplier", 0, MAX_NOISE)
         self._number("max_grad_norm", 1e-9, 1e9)
         self._number("delta", 0, 0.1, low_open=True)
         self._count("steps", 10_000_000)

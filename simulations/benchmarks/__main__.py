@@ -3,6 +3,13 @@
 from rich.console import Console
 
 from simulations.benchmarks.lanes import measure_lanes
+from simulations.benchmarks.ledger import (
+    APPEND_LIMIT,
+    ENTRIES,
+    EPSILON_LIMIT,
+    MeasuredLedger,
+    measure_ledger,
+)
 from simulations.benchmarks.steps import measure_step
 
 
@@ -18,6 +25,21 @@ def main() -> None:
     Console().print(
         f"The audit's canary lanes add {1000 * lanes:.1f} ms to a step: "
         f"{lanes / step.private_seconds:.1%}."
+    )
+    for distinct in (12, 195):
+        _print_ledger(measure_ledger(distinct))
+
+
+def _print_ledger(ledger: MeasuredLedger) -> None:
+    spent = ledger.report
+    Console().print(
+        f"A ledger of {ENTRIES} entries, {ledger.distinct} distinct. One append: "
+        f"{1000 * ledger.append:.1f} ms, {1000 * ledger.append_processor:.1f} ms of them on the "
+        f"processor (limit {1000 * APPEND_LIMIT:.0f} ms: {ledger.append / APPEND_LIMIT:.0%}); one "
+        f"charge: {1000 * ledger.charge:.1f} ms. Epsilon by all three accountants: "
+        f"{ledger.wall:.2f} s, {ledger.processor:.2f} s of them on the processor (limit "
+        f"{EPSILON_LIMIT:.0f} s: {ledger.wall / EPSILON_LIMIT:.0%}). "
+        f"pld {spent.pld:.3f}, prv {spent.prv:.3f}, rdp {spent.rdp:.3f}."
     )
 
 

@@ -1,0 +1,50 @@
+"""Rényi divergences: against two other accountants and against integration of the definition."""
+
+import math
+
+import numpy as np
+import pytest
+from dp_accounting import dp_event
+from dp_accounting.rdp import RdpAccountant
+from hypothesis import given
+from hypothesis import strategies as st
+from opacus.accountants.analysis.rdp import compute_rdp
+from scipy import integrate
+
+from common.privacy.renyi import renyi_divergences
+
+ORDERS = (2.0, 2.25, 3.0, 3.5, 4.75, 8.0, 33.0, 128.0, 512.0)
+
+
+@pytest.mark.parametrize("q", [1.0, 0.5, 0.1, 1e-3])
+@pytest.mark.parametrize("sigma", [0.7, 2.0, 9.0])
+def test_the_accountants_of_google_and_opacus_say_the_same(q, sigma):
+    google = RdpAccountant(ORDERS)
+    google.compose(dp_event.PoissonSampledDpEvent(q, dp_event.GaussianDpEvent(sigma)))
+    opacus = compute_rdp(q=q, noise_multiplier=sigma, steps=1, orders=ORDERS)
+    found = renyi_divergences(q, sigma, ORDERS)
+    for order, ours, first, second in zip(ORDERS, found, google.rdp, opacus, strict=True):
+        assert ours == pytest.approx(second, rel=1e-6, abs=1e-9), order
+        if order == int(order):
+            assert ours == pytest.approx(first, rel=1e-6, abs=1e-9), order
+        else:
+            assert ours <= first * (1 + 1e-6)  # Google's may be a looser bound between whole orders
+
+
+@given(st.floats(0.01, 1), st.floats(0.5, 12), st.sampled_from([2.0, 2.25, 3.0, 4.5]))
+def test_it_is_the_integral_that_defines_it(q, sigma, order):
+    def moment(x):
+        ratio = 1 - q + q * math.exp((2 * x - 1) / (2 * sigma**2))
+        return ratio**order * math.exp(-((x / sigma) ** 2) / 2)
+
+    ends = (-12 * sigma, order + 12 * sigma)
+    whole = integrate.quad(moment, *ends, limit=400, epsabs=0, epsrel=1e-10)[0]
+    expected = math.log(whole / (sigma * math.sqrt(2 * math.pi))) / (order - 1)
+    assert renyi_divergences(q, sigma, (order,))[0] == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+def test_a_rare_shopper_costs_little_but_not_nothing():
+    """Nearly a q^2 (e^(1/sigma^2) - 1) / 2, the second-order term, with all its digits."""
+    q, sigma, orders = 1e-7, 2.0, (2.0, 3.0, 16.0)
+    expected = np.array(orders) * q**2 * math.expm1(1 / sigma**2) / 2
+    assert renyi_divergences(q, sigma, orders) == pytest.approx(expected, rel=1e-5)
