@@ -140,7 +140,7 @@ def test_a_model_is_checked_once_and_another_anew(shop, tmp_path, monkeypatch):
     assert json.loads(path.read_bytes()) == {"key": "two", "passed": True}
     path.write_bytes(b"{")
     check_once(tmp_path, "two", *asked)
-    assert len(calls) == 36
+    assert len(calls) == 27
 
 
 def test_a_refused_model_stays_refused(shop, tmp_path, monkeypatch):
