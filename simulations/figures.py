@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from simulations.results import METRICS, Metric, PopularityCurve, Results, SpreadMetric
+from simulations.measures import METRICS, Metric, SpreadMetric
+from simulations.results import PopularityCurve, Results
 from simulations.svg import (
     AMBER,
     GREY,

@@ -15,7 +15,8 @@ from markupsafe import Markup
 from common.files import write_atomic
 from common.release.manifest import Placement
 from simulations import figures
-from simulations.results import METRICS, Difference, Metric, Results
+from simulations.measures import METRICS, Difference, Metric
+from simulations.results import Results
 from simulations.svg import Picture
 from simulations.tables import best_models, label_of, ordered_models
 

@@ -6,7 +6,7 @@ from itertools import product
 from common.intervals import bootstrap_mean, paired_bootstrap
 from common.scorecard import Scorecard, pool
 from simulations.evaluation import ShopJudge
-from simulations.results import Difference, Interval, Intervals, MerchantResult
+from simulations.measures import Difference, Interval, Intervals, MerchantResult
 
 BASELINES = ("popularity", "local_ease", "frozen_text", "gated_frozen", "solo_adapter")
 COMPARED = ("adapter", "fused")

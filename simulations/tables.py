@@ -6,7 +6,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from simulations.results import LOWER_IS_BETTER, MODELS, Interval, Metric, Results
+from simulations.measures import LOWER_IS_BETTER, MODELS, Interval, Metric
+from simulations.results import Results
 
 SHOWN: tuple[Metric, ...] = (
     "ndcg@10",

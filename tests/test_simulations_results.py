@@ -18,16 +18,8 @@ from rich.console import Console
 from common.catalogue import popularity_buckets
 from common.errors import InputError
 from simulations import schema
-from simulations.results import (
-    LOWER_IS_BETTER,
-    METRICS,
-    MODELS,
-    Metric,
-    PopularityCurve,
-    load_results,
-    popularity_curve,
-    write_results,
-)
+from simulations.measures import LOWER_IS_BETTER, METRICS, MODELS, Metric
+from simulations.results import PopularityCurve, load_results, popularity_curve, write_results
 from simulations.tables import best_models, comparison_table, privacy_table
 
 PAGE = Path(__file__).parents[1] / "docs" / "ref-results-schema.md"
