@@ -34,7 +34,7 @@ _ACCENT: Final[Mapping[str, str]] = {"fused": TEAL, "adapter": LIGHT_TEAL}
 
 def metric_bars(results: Results, metric: Metric) -> Picture:
     """Draw one metric as a bar for each model, with its interval where there is one."""
-    models = ordered_models(results)
+    models = ordered_models(results.metrics)
     values = [results.metrics[model][metric] for model in models]
     with mpl.rc_context(STYLE):
         figure, axes = canvas(3.8, 0.45 + 0.3 * len(models))

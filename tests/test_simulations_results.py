@@ -230,18 +230,18 @@ def test_the_comparison_table_shows_models_intervals_and_the_best(results):
     assert "Adapter + EASE" in text
     assert "0.1108" in text
     assert ".1030–.1186" in text
-    assert best_models(results, "ndcg@10") == {"fused"}
-    assert best_models(results, "tail_recall@10") == {"adapter"}
-    assert best_models(results, "gini@10") == {"frozen_text"}
+    assert best_models(results.metrics, "ndcg@10") == {"fused"}
+    assert best_models(results.metrics, "tail_recall@10") == {"adapter"}
+    assert best_models(results.metrics, "gini@10") == {"frozen_text"}
     assert "\x1b[1m0.1108\x1b[0m" in styled(comparison_table(results))
     assert "\x1b[1m0.0985\x1b[0m" not in styled(comparison_table(results))
 
 
 def test_best_is_nobody_alone_and_both_in_a_tie():
     rows = metrics()
-    assert best_models(example_results(metrics={"adapter": rows["adapter"]}), "auc") == set()
+    assert best_models({"adapter": rows["adapter"]}, "auc") == set()
     tied = {"adapter": rows["adapter"], "fused": rows["adapter"]}
-    assert best_models(example_results(metrics=tied), "auc") == {"adapter", "fused"}
+    assert best_models(tied, "auc") == {"adapter", "fused"}
 
 
 def test_an_undefined_metric_is_said_to_be_so():
