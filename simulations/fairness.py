@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Final, get_args
+from typing import Final
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from common.intervals import paired_bootstrap
 from common.scorecard import Scorecard, spread
 from simulations.findings import Fairness, MerchantGain, ModelSpread
 from simulations.measures import Interval, SpreadMetric
+from simulations.scoring import SPREAD_METRICS
 
 COMPARED: Final = (  # what joining brings: like against like
     ("adapter", "frozen_text"),
@@ -17,7 +18,6 @@ COMPARED: Final = (  # what joining brings: like against like
     ("fused", "local_ease"),
     ("fused", "gated_frozen"),
 )
-METRICS: Final[tuple[SpreadMetric, ...]] = get_args(SpreadMetric)
 
 
 def fairness(
@@ -40,7 +40,7 @@ def fairness(
     spreads = []
     for model, of_shops in cards.items():
         found = spread(dict(zip(merchants, of_shops, strict=True)))
-        for metric in METRICS:
+        for metric in SPREAD_METRICS:
             name, worst = found.worst.get(metric, ("", float("nan")))
             spreads.append(
                 ModelSpread(
@@ -53,7 +53,7 @@ def fairness(
             )
     gains = [
         _gain(cards, merchants, pair, metric, seed=seed, resamples=resamples)
-        for pair, metric in product(COMPARED, METRICS)
+        for pair, metric in product(COMPARED, SPREAD_METRICS)
         if set(pair) <= set(cards)
     ]
     return Fairness(spreads=spreads, gains=[one for one in gains if one is not None])

@@ -13,6 +13,7 @@ from client.dataset import MerchantData
 from common.release.manifest import Manifest
 from server.checkpoint import RoundRecord
 from simulations.datasets import summarise_dataset
+from simulations.epsilon_figure import epsilon_figure
 from simulations.evaluation import Shop
 from simulations.findings import EpsilonCurve, GateRecord, HeldOut
 from simulations.partition import PartitionKind
@@ -34,11 +35,14 @@ class Beside:
 
     def files(self) -> dict[str, bytes]:
         """Return what goes into the release folder of it, by file name."""
-        return {
+        files = {
             f"{name.replace('_', '-')}.json": one.model_dump_json(indent=2).encode() + b"\n"
             for name, one in (("gate", self.gate), ("epsilon_curve", self.epsilon_curve))
             if one is not None
         }
+        if self.epsilon_curve is not None:
+            files["epsilon-curve.svg"] = epsilon_figure(self.epsilon_curve).svg.encode()
+        return files
 
 
 def round_record(record: RoundRecord, curve: dict[int, tuple[float, float]]) -> Round:

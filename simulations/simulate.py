@@ -22,10 +22,12 @@ from common.scorecard import Scorecard
 from common.settings import RunSettings
 from server.checkpoint import RoundRecord
 from simulations.datasets import load_dataset
+from simulations.epsilon_curve import epsilon_curve
 from simulations.evaluation import Shop, ShopJudge, make_judges
 from simulations.examples import example_recommendations
 from simulations.fairness import fairness
 from simulations.federation import spent_by_merchant
+from simulations.findings import EpsilonCurve
 from simulations.gating import gate_release, load_holdout
 from simulations.held_out import hold_out, judge_held_out
 from simulations.options import SimulationOptions, declared_settings
@@ -94,8 +96,10 @@ class Simulation:
                     judge.judge(judge.text(adapter).score)
                     for judge, adapter in zip(judges, adapters, strict=True)
                 ]
+        curve = self._epsilon_curve(trainer, judges, cards)
         with self.phase("evaluation"):
             beside = Beside(
+                epsilon_curve=curve,
                 gate=gate_release(public, run, settings, self.cache),
                 held_out=judge_held_out(self.held_out, run, settings, self.cache),
             )
@@ -196,6 +200,15 @@ class Simulation:
                 found["adapter_no_noise"] = [free] * len(shops)
                 found["adapter_central"] = [central] * len(shops)
         return found
+
+    def _epsilon_curve(
+        self, trainer: Trainer, judges: Sequence[ShopJudge], cards: dict[str, list[Scorecard]]
+    ) -> EpsilonCurve | None:
+        if not self.options.epsilon_curve:
+            return None
+        watch = Watch(on_round=lambda record, _: self.screen.round(record, trainer.settings))
+        with self.phase("curve"), self.screen.rounds("against ε", trainer.settings):
+            return epsilon_curve(trainer, judges, cards, self.options.epsilon_curve, watch)
 
     # ----------------------------------------------------------------- results
     def _results(

@@ -1,5 +1,6 @@
 """All the training runs of a simulation: the federation, and what it is compared with."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,16 @@ class Trainer:
     def solo(self, shop: Shop, watch: Watch) -> FinishedRun:
         """Train one shop alone, at the same epsilon."""
         return self._yardstick([shop], self.settings, f"solo-{shop.name}", watch)
+
+    def at_epsilon(self, shops: Sequence[Shop], epsilon: float, watch: Watch) -> FinishedRun:
+        """Train all shops together at another budget, inf without noise."""
+        noise = "local" if self.settings.noise == "none" else self.settings.noise
+        settings = self.settings.model_copy(
+            update={"noise": "none"}
+            if math.isinf(epsilon)
+            else {"noise": noise, "epsilon": epsilon}
+        )
+        return self._yardstick(shops, settings, f"epsilon-{epsilon!r}", watch)
 
     def _yardstick(
         self, shops: Sequence[Shop], settings: RunSettings, name: str, watch: Watch

@@ -126,7 +126,7 @@ def test_a_release_that_passes_carries_the_gate_under_its_signature(
     verified = verify_release(out / "release", PublicKey.load(out / "operator.pub"))
     gate = json.loads(verified.files["gate.json"])
     assert gate["passed"]
-    assert gate == load_results(out / "results.json").gate.model_dump()
+    assert gate == load_results(out / "results.json").gate.model_dump(mode="json")
 
 
 def test_the_gate_judges_the_release_and_the_frozen_model_on_the_hold_out(
