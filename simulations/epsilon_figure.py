@@ -41,9 +41,7 @@ def _accuracy(axes: Axes, curve: EpsilonCurve, metric: SpreadMetric) -> None:
         level = curve.frozen[baseline][metric]
         if level is not None:
             axes.axhline(level, color=colour, linewidth=1.2, linestyle="--")
-    axes.set_title(
-        f"{METRICS[metric]} (broken: {label_of('frozen_text').lower()}, without training)"
-    )
+    axes.set_title(f"{METRICS[metric]} (broken lines: the same without training)")
     axes.grid(axis="y")
     axes.margins(x=0.06, y=0.2)
     if metric == "ndcg@10":
