@@ -49,7 +49,7 @@ def simulate(
         str | None,
         typer.Option(
             help="Public data, a folder or file, on which a release must beat the frozen model, "
-            "or none. [default: none with --data, else another marketplace]",
+            "or none. [default: none with --data, else further made-up shoppers]",
         ),
     ] = None,
     epsilon_curve: Annotated[

@@ -15,21 +15,21 @@ from server.evaluation import GateDecision, decide_release
 from simulations.datasets import load_dataset
 from simulations.evaluation import Shop, make_judges
 from simulations.findings import GateCheck, GateRecord
-from simulations.marketplace import MarketplaceSettings, make_marketplace
+from simulations.marketplace import make_marketplace, other_shoppers
 from simulations.options import NO_HOLDOUT, SimulationOptions
 from simulations.rehearsal import rehearse
 from simulations.runner import FinishedRun
 
 NOT_GATED: Final = "no public hold-out: not gated"
-APART: Final = 1_000_000_007  # added to the seed: other items, shoppers and tastes
-APART_SIZE: Final = MarketplaceSettings(merchants=1, items=600)
+APART: Final = 1_000_000_007  # added to the seed
+APART_SHOPPERS: Final = 800
 
 
 def load_holdout(options: SimulationOptions, private: MerchantData, cache: Path) -> Shop | None:
     """Return the shop whose shoppers are public, None where there is none.
 
-    A data folder counts as public because whoever names it says so. Beside the synthetic
-    marketplace another one is made, of other items and other shoppers.
+    A data folder counts as public because whoever names it says so. Of the synthetic marketplace
+    other shoppers are made, who are declared public.
 
     Raises:
         InputError: if there is nothing to judge on, or purchases of the private shoppers are in it:
@@ -39,7 +39,8 @@ def load_holdout(options: SimulationOptions, private: MerchantData, cache: Path)
     if asked == NO_HOLDOUT or (asked is None and options.data is not None):
         return None
     if asked is None:
-        data = make_marketplace(APART_SIZE, seed=options.partition_seed + APART).data
+        market = make_marketplace(seed=options.partition_seed)
+        data = other_shoppers(market, APART_SHOPPERS, options.partition_seed + APART)
     else:
         data = load_dataset(Path(asked), seed=0, cache=cache / "imports")
     if options.rehearse:

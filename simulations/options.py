@@ -27,7 +27,7 @@ class SimulationOptions:
         merchants: How many train.
         held_out_merchants: How many more there are that never train and only use the release.
         public_holdout: Folder or file of public data that the release must beat the frozen model
-            on, or `none`. None is `none`, and with the marketplace another marketplace.
+            on, or `none`. None is `none`, and with the marketplace further made-up shoppers.
         epsilon_curve: Budgets at which training is repeated, for accuracy against epsilon; inf is
             without noise. Empty draws no curve.
         partition: How shoppers are given to merchants; None takes the column where there is one.

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from shops import command, make_shop, simulate_small, small_options
 
 from client.dataset import save_merchant_data
@@ -14,6 +15,7 @@ from common.release.verifying import verify_release
 from server.evaluation import decide_release
 from simulations import gating
 from simulations.gating import check_apart, load_holdout
+from simulations.marketplace import make_marketplace
 from simulations.options import SimulationOptions
 from simulations.results import load_results
 
@@ -72,16 +74,19 @@ def test_real_data_has_no_hold_out_unless_it_is_named(tmp_path, public):
     assert load_holdout(named, data, tmp_path).name == "Open shop"
 
 
-def test_beside_the_marketplace_another_one_is_made(tmp_path):
-    from simulations.marketplace import make_marketplace
-
+def test_the_marketplaces_hold_out_is_other_shoppers_of_the_same_items(tmp_path):
     options = SimulationOptions(out=tmp_path)
-    private = make_marketplace(seed=0).data
-    shop = load_holdout(options, private, tmp_path)
-    assert len(shop.test_cases) > 100
-    assert not np.intersect1d(shop.data.catalogue.text_keys, private.catalogue.text_keys).size > 300
-    again = load_holdout(options, private, tmp_path)
-    assert again.data.catalogue.digest == shop.data.catalogue.digest
+    market = make_marketplace(seed=0)
+    shop = load_holdout(options, market.data, tmp_path)
+    assert len(shop.test_cases) > 500
+    assert shop.data.catalogue is market.data.catalogue or (
+        shop.data.catalogue.digest == market.data.catalogue.digest
+    )
+    again = load_holdout(options, market.data, tmp_path)
+    assert np.array_equal(again.past.item, shop.past.item)
+    # They follow the same vogue: what sells to them is what sells to the private ones.
+    ours, theirs = (one.item_counts() for one in (shop.past, market.data.interactions))
+    assert spearmanr(ours, theirs).statistic > 0.5
 
 
 def test_a_hold_out_without_a_test_is_an_error(tmp_path):
