@@ -1,16 +1,21 @@
 """Merchants that never train: nothing of them is in a run, and the release is judged on them."""
 
 import json
+import shutil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shops import command, make_shop, small_options
+from shops import command, make_plan, make_shop, small_options
 
-from client.dataset import load_merchant_data
-from common.errors import SettingsError
+from client.dataset import POINTER, load_merchant_data
+from common.errors import InputError, SettingsError
+from simulations.evaluation import Shop
+from simulations.federation import write_federation
 from simulations.held_out import hold_out
+from simulations.partition import partition_merchants
 from simulations.results import load_results
+from simulations.training import check_same_merchants
 
 
 @given(st.integers(1, 12), st.data())
@@ -69,6 +74,27 @@ def test_the_release_is_judged_on_them_beside_what_they_have_alone(finished):
     assert sum(one.cases for one in held.merchants) > 10
     assert held.metrics["adapter"]["auc"] != held.metrics["frozen_text"]["auc"]
     assert "2 merchants that never trained" in output
+
+
+def test_a_folder_of_other_merchants_is_not_gone_on_with(tmp_path):
+    """Else a finished run's adapter would be judged on a merchant that had trained it."""
+
+    def shops(merchants):
+        data = make_shop(shoppers=60)
+        parts = partition_merchants(data, how="random", merchants=merchants, seed=0)
+        return [Shop.of(part) for part in parts]
+
+    three, folder = shops(3), tmp_path / "merchants"
+    check_same_merchants(three, folder)  # nothing there yet
+    write_federation(three, folder, make_plan())
+    check_same_merchants(three, folder)
+    for others in (three[:2], three[1:], [three[0], three[2]], shops(4)[:3]):
+        with pytest.raises(InputError) as caught:
+            check_same_merchants(others, folder)
+        assert caught.value.field == "merchants"
+    shutil.rmtree(folder / "02-merchant-3")  # a stop came while the folders were written
+    (folder / "01-merchant-2" / POINTER).unlink()
+    check_same_merchants(three, folder)
 
 
 def test_a_wrong_number_is_an_error(tiny_bert, tmp_path):
