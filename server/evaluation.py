@@ -113,6 +113,15 @@ def decide_release(
         both = ~np.isnan(ours) & ~np.isnan(theirs)
         # Not "at most": a comparison with NaN is false, so what is unknown is not shown.
         met = difference.low > 0 if demand == "higher" else not difference.high < 0
-        means = (float(one[both].mean()) if both.any() else float("nan") for one in (ours, theirs))
-        checks.append(GateCheck(metric, demand, *means, difference=difference, met=bool(met)))
+        ours, theirs = ours[both], theirs[both]
+        checks.append(
+            GateCheck(
+                metric=metric,
+                demand=demand,
+                release=float(ours.mean()) if len(ours) else float("nan"),
+                frozen=float(theirs.mean()) if len(theirs) else float("nan"),
+                difference=difference,
+                met=bool(met),
+            )
+        )
     return GateDecision(len(next(iter(release.values()))), tuple(checks))

@@ -16,10 +16,9 @@ from common.scorecard import Scorecard, pool
 from common.settings import RunSettings
 from simulations.evaluation import Shop, ShopJudge
 from simulations.findings import CurvePoint, EpsilonCurve
-from simulations.measures import Number, SpreadMetric
+from simulations.measures import SPREAD_METRICS, Number, SpreadMetric
 from simulations.membership import membership_scores, membership_test
 from simulations.runner import FinishedRun, Watch
-from simulations.scoring import SPREAD_METRICS
 from simulations.training import Trainer
 
 HELD_BACK: Final = 0.2  # of each merchant's shoppers

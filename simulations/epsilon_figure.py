@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 
 from simulations.findings import CurvePoint, EpsilonCurve
-from simulations.measures import METRICS, SpreadMetric
+from simulations.measures import METRICS, SPREAD_METRICS, SpreadMetric
 from simulations.svg import AMBER, GREY, LIGHT_TEAL, STYLE, TEAL, Picture, canvas, picture
 from simulations.tables import label_of
 
@@ -25,7 +25,7 @@ def epsilon_figure(curve: EpsilonCurve) -> Picture:
     points = curve.points
     with mpl.rc_context(STYLE):
         figure, _ = canvas(9.0, 7.2, rows=3)
-        for axes, metric in zip(figure.axes, ("ndcg@10", "tail_recall@10"), strict=False):
+        for axes, metric in zip(figure.axes, SPREAD_METRICS, strict=False):
             _accuracy(axes, curve, metric)
         _attack(figure.axes[2], points)
         figure.axes[2].set_xticks(range(len(points)), [_name(one) for one in points])

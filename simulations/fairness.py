@@ -9,8 +9,7 @@ import numpy as np
 from common.intervals import paired_bootstrap
 from common.scorecard import Scorecard, spread
 from simulations.findings import Fairness, MerchantGain, ModelSpread
-from simulations.measures import Interval, SpreadMetric
-from simulations.scoring import SPREAD_METRICS
+from simulations.measures import SPREAD_METRICS, Interval, SpreadMetric
 
 COMPARED: Final = (  # what joining brings: like against like
     ("adapter", "frozen_text"),

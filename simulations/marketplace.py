@@ -221,7 +221,8 @@ def _draw_tastes(
     style[people, first] = 1.0
     goes_with = np.array([[colour in pair for colour in COLOURS] for pair in STYLE_COLOURS])
 
-    given, shared_by_facet = iter(vogue), []
+    given = iter(vogue)
+    shared_by_facet: list[NDArray[np.float64]] = []
 
     def own(values: int, strength: float) -> NDArray[np.float64]:
         shared = next(given, None)

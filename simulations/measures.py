@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -59,6 +59,7 @@ Metric = Literal[
     "aplt@10",
 ]
 SpreadMetric = Literal["ndcg@10", "tail_recall@10"]
+SPREAD_METRICS: Final[tuple[SpreadMetric, ...]] = get_args(SpreadMetric)
 Bucket = Literal["head", "tail", "cold"]
 
 

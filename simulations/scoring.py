@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import get_args
 
 from common.intervals import bootstrap_mean, paired_bootstrap
 from common.scorecard import Scorecard, pool
 from simulations.evaluation import ShopJudge
-from simulations.measures import Difference, Interval, Intervals, MerchantResult, SpreadMetric
+from simulations.measures import SPREAD_METRICS, Difference, Interval, Intervals, MerchantResult
 
 BASELINES = ("popularity", "local_ease", "frozen_text", "gated_frozen", "solo_adapter")
 COMPARED = ("adapter", "fused")
 COMPARED_METRICS = ("ndcg@10", "tail_recall@10", "head_recall@10", "cold_recall@10")
-SPREAD_METRICS: tuple[SpreadMetric, ...] = get_args(SpreadMetric)
 RESAMPLES = 2000
 
 Cards = Mapping[str, Sequence[Scorecard]]

@@ -106,7 +106,7 @@ def grouped(extracts: Sequence[Extract]) -> list[Group]:
     return sorted((Group(tuple(runs)) for runs in groups.values()), key=_order)
 
 
-def _order(group: Group) -> tuple[object, ...]:
+def _order(group: Group) -> tuple[str, int, float, tuple[str, ...]]:
     one = group.first
     noise = ("local", "distributed", "central", "none").index(one.placement)
     return (one.data.name, noise, -float(str(one.settings["epsilon"])), one.group)

@@ -135,7 +135,10 @@ def _models(group: Group) -> str:
         model: {metric: group.metric(model, metric) for metric in SHOWN} for model in group.models
     }
     best = {
-        metric: max((row[metric].mean for row in cells.values() if row[metric].mean), default=None)
+        metric: max(
+            (mean for row in cells.values() if (mean := row[metric].mean) is not None),
+            default=None,
+        )
         for metric in SHOWN
     }
     rows = [
