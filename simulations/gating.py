@@ -20,7 +20,6 @@ from simulations.options import NO_HOLDOUT, SimulationOptions
 from simulations.rehearsal import rehearse
 from simulations.runner import FinishedRun
 
-NOT_GATED: Final = "no public hold-out: not gated"
 APART: Final = 1_000_000_007  # added to the seed
 APART_SHOPPERS: Final = 800
 

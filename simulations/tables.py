@@ -9,12 +9,12 @@ from rich.text import Text
 from simulations.findings import Fairness
 from simulations.measures import (
     LOWER_IS_BETTER,
-    METRICS,
     MODELS,
     Interval,
     Intervals,
     Metric,
     Number,
+    SpreadMetric,
 )
 from simulations.results import Results
 
@@ -26,6 +26,7 @@ SHOWN: tuple[Metric, ...] = (
     "coverage@10",
 )
 _HEADINGS: Mapping[Metric, str] = {"ndcg@10": "overall\nNDCG@10", "coverage@10": "cover-\nage@10"}
+_SHORT: Mapping[SpreadMetric, str] = {"ndcg@10": "NDCG", "tail_recall@10": "tail"}
 MetricsByModel = Mapping[str, Mapping[Metric, Number]]
 _ACCOUNTANTS = ("pld", "prv", "rdp")
 
@@ -81,22 +82,22 @@ def _models_table(title: str, metrics: MetricsByModel, intervals: Intervals) -> 
 def gains_table(fairness: Fairness) -> Table:
     """Return what each merchant gains: ahead at how many, the median and the worst."""
     table = Table(
-        title="Merchant by merchant: model minus baseline",
+        title="Merchant by merchant: NDCG@10 and tail recall@10",
         caption="Below the worst merchant's difference: its 95% interval.",
         box=SIMPLE_HEAD,
         collapse_padding=True,
         pad_edge=False,
     )
-    for heading in ("model", "minus", "metric"):
-        table.add_column(heading)
-    for heading in ("ahead at", "median", "worst"):
-        table.add_column(heading, justify="right")
+    for heading in ("model", "minus", "of"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("ahead", "median", "worst"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for one in fairness.gains:
-        ends = f"{_signed(one.worst.low)} to {_signed(one.worst.high)}"
+        ends = f"{_signed(one.worst.low)} to {_signed(one.worst.high)}".replace("0.", ".")
         table.add_row(
             label_of(one.model),
             label_of(one.baseline),
-            METRICS[one.metric],
+            _SHORT[one.metric],
             f"{one.ahead} of {one.merchants}",
             _signed(one.median),
             Text(_signed(one.worst.mean)).append(f"\n{ends}", style="dim"),
