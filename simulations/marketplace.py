@@ -204,11 +204,11 @@ def _draw_tastes(
     shoppers: int,
     settings: MarketplaceSettings,
     random: np.random.Generator,
-    vogue: Sequence[NDArray[np.float64]] = (),
+    known_vogue: Sequence[NDArray[np.float64]] = (),
 ) -> Tastes:
     """Draw what each shopper likes: what is in vogue with all, favourite styles, and whims.
 
-    `vogue` is drawn too, unless it is given.
+    The vogue is drawn too, unless it is known.
 
     Colours follow styles. That, and what is in vogue, no title says: it has to be learnt from
     shoppers. The product family, which a sentence encoder weighs most, matters least.
@@ -221,7 +221,7 @@ def _draw_tastes(
     style[people, first] = 1.0
     goes_with = np.array([[colour in pair for colour in COLOURS] for pair in STYLE_COLOURS])
 
-    given = iter(vogue)
+    given = iter(known_vogue)
     shared_by_facet: list[NDArray[np.float64]] = []
 
     def own(values: int, strength: float) -> NDArray[np.float64]:
@@ -241,7 +241,9 @@ def _draw_tastes(
         follow * style @ goes_with + own(len(COLOURS), weak),
         own(len(MATERIALS), settings.family_strength),
     )
-    return Tastes(*(part.astype(np.float32) for part in parts), vogue=tuple(shared_by_facet))
+    styles, *others = (part.astype(np.float32) for part in parts)
+    word, family, department, colour, material = others
+    return Tastes(styles, word, family, department, colour, material, tuple(shared_by_facet))
 
 
 def _normal_scores(count: int) -> NDArray[np.float64]:

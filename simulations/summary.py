@@ -12,7 +12,7 @@ from typing import Final
 from common.errors import FedtailError
 from common.files import write_atomic
 from simulations.extracts import Extract, extract, read_extracts, write_extract
-from simulations.measures import METRICS, Metric
+from simulations.measures import METRICS, SPREAD_METRICS, Metric
 from simulations.results import load_results
 from simulations.seeds import Group, SeedMean, grouped
 from simulations.tables import ordered_models
@@ -31,7 +31,6 @@ SHOWN: Final[tuple[Metric, ...]] = (
     "coverage@10",
     "auc",
 )
-COMPARED: Final[tuple[Metric, ...]] = ("ndcg@10", "tail_recall@10")
 SETTINGS: Final = (  # told of every group, whatever the defaults are today
     "rounds",
     "sample_rate",
@@ -162,14 +161,14 @@ def _differences(group: Group, *, held_out: bool = False) -> str:
     rows = []
     for model, baseline in group.pairs(held_out=held_out):
         row = [f"`{model}` − `{baseline}`"]
-        for metric in COMPARED:
+        for metric in SPREAD_METRICS:
             found = group.difference(model, baseline, metric, held_out=held_out)
             side = "above" if (found.mean or 0.0) > 0 else "below"
             clear = f"{found.clear} of {found.seeds} clearly {side}" if found.seeds else ""
             row += [shown_difference(found), clear]
         rows.append(row)
     headings = ["difference"]
-    for metric in COMPARED:
+    for metric in SPREAD_METRICS:
         headings += [METRICS[metric], "seeds"]
     return _table(headings, rows)
 
@@ -218,7 +217,7 @@ def _spreads(group: Group) -> str:
     rows = []
     for model in group.models:
         row = [f"`{model}`"]
-        for metric in COMPARED:
+        for metric in SPREAD_METRICS:
             found = [
                 one
                 for run in group.runs
@@ -231,7 +230,7 @@ def _spreads(group: Group) -> str:
                 row.append(f"{sum(known) / len(known):.4f}" if known else "undefined")
         rows.append(row)
     headings = ["model"]
-    for metric in COMPARED:
+    for metric in SPREAD_METRICS:
         headings += [f"{METRICS[metric]}, mean merchant", "worst merchant"]
     return _table(headings, rows)
 
@@ -273,7 +272,7 @@ def _curve(group: Group) -> Iterator[str]:
             accuracy = [
                 "undefined" if value is None else f"{value:.4f}"
                 for model in ("adapter", "fused")
-                for metric in COMPARED
+                for metric in SPREAD_METRICS
                 for value in [point.metrics[model][metric]]
             ]
             attack = [
@@ -283,7 +282,10 @@ def _curve(group: Group) -> Iterator[str]:
                 f"{told.bound:.3f}",
             ]
             rows.append([budget, *accuracy, *attack])
-        headings = ["ε", *(f"`{m}` {METRICS[k]}" for m in ("adapter", "fused") for k in COMPARED)]
+        headings = [
+            "ε",
+            *(f"`{m}` {METRICS[k]}" for m in ("adapter", "fused") for k in SPREAD_METRICS),
+        ]
         yield _table([*headings, "attack's AUC", "advantage", "by chance, up to", "bound"], rows)
 
 
