@@ -5,6 +5,8 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT   ?= out/demo
+# Folders of finished simulations, for `make results`
+RUNS  ?=
 # More for pytest or the demo, such as ARGS='-k ledger'
 ARGS  ?=
 
@@ -16,7 +18,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-statistical check format bench chaos clean
+.PHONY: help setup demo test test-slow test-statistical check format bench chaos results clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
@@ -51,6 +53,9 @@ bench: $(STAMP) ## measure the parts that take the time
 
 chaos: $(STAMP) ## kill a node 200 times at random moments and check its ledger each time
 	$(BIN)/python -m simulations.chaos $(ARGS)
+
+results: $(STAMP) ## docs/ref-results.md from its extracts, with RUNS="out/a out/b" added
+	$(BIN)/python -m simulations.summary $(RUNS)
 
 clean: ## remove caches and builds; .venv and out/ stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

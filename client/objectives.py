@@ -58,18 +58,25 @@ def shopper_losses(
         adjust = settings.popularity_strength * candidates.log_popularity
         positive = similarity / settings.temperature + adjust[item]
         negative = taste @ candidates.vectors[candidates.negatives].T / settings.temperature
-        negative = (negative + adjust[candidates.negatives])[shopper]
-        same = candidates.negatives[None, :] == item[:, None]
+        negative += adjust[candidates.negatives]
         if settings.objective == "softmax":
-            loss = _cross_entropy(positive, negative.masked_fill(same, -torch.inf))
+            among = torch.isin(item, candidates.negatives)
+            loss = _cross_entropy(positive, negative, shopper, among)
         else:
-            loss = _click_loss(positive, negative, same, value.clamp(0.0, 1.0))
+            same = candidates.negatives[None, :] == item[:, None]
+            loss = _click_loss(positive, negative[shopper], same, value.clamp(0.0, 1.0))
     counts = torch.bincount(shopper, minlength=batch.shoppers).clamp_min(1)
     return torch.zeros(batch.shoppers).index_add(0, shopper, loss) / counts
 
 
-def _cross_entropy(positive: Tensor, negative: Tensor) -> Tensor:
-    return torch.logsumexp(torch.cat([positive[:, None], negative], dim=1), dim=1) - positive
+def _cross_entropy(positive: Tensor, negative: Tensor, shopper: Tensor, among: Tensor) -> Tensor:
+    """Return each target's cross-entropy among itself and the negatives, itself counted once: [t].
+
+    The negatives of a shopper are summed once for all its targets: the sum already holds a target
+    that is `among` them, and takes in one that is not.
+    """
+    others = torch.logsumexp(negative, dim=1)[shopper]
+    return torch.where(among, others, torch.logaddexp(others, positive)) - positive
 
 
 def _click_loss(positive: Tensor, negative: Tensor, same: Tensor, label: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client.training import ROUNDING_MARGIN, PrivateTrainer
 from common.adapter import AdapterState
@@ -41,13 +42,14 @@ def check_sensitivity(trainer: PrivateTrainer, adapter: AdapterState, plan: Priv
         `clip_and_sum` together with the independence of rows that is tested here.
     """
     trainer.start_at(adapter)
+
+    def replayed(shoppers: NDArray[np.int64]) -> NDArray[np.float64]:
+        return trainer.clipped_sum(shoppers, plan, np.random.default_rng(0)).vector
+
     company = _company(trainer)
+    whole = replayed(company)
     for left_out in company[:LEFT_OUT]:
-        rest = company[company != left_out]
-        whole, less, alone = (
-            trainer.clipped_sum(some, plan, np.random.default_rng(0)).vector
-            for some in (company, rest, np.array([left_out]))
-        )
+        less, alone = replayed(company[company != left_out]), replayed(np.array([left_out]))
         change = float(np.linalg.norm(whole - less)) / plan.max_grad_norm
         others = float(np.linalg.norm(whole - less - alone)) / plan.max_grad_norm
         # Not "greater than": a number that is not a number is refused as well.
@@ -96,7 +98,7 @@ def _outcome(key: str, *, passed: bool) -> bytes:
     return json.dumps({"key": key, "passed": passed}, sort_keys=True).encode()
 
 
-def _company(trainer: PrivateTrainer) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _company(trainer: PrivateTrainer) -> NDArray[np.int64]:
     """Return up to COMPANY shoppers with purchases, chosen by chance."""
     shoppers = trainer.shoppers_with_history()
     count = min(COMPANY, len(shoppers))

@@ -205,7 +205,10 @@ class PrivateTrainer:
         rows = self._hooked(hidden.requires_grad_(), summed, mask)
         taste = pool_rows(rows, batch)
         candidates = Candidates(self._merchant.vectors, self._merchant.log_popularity, negatives)
-        shopper_losses(taste, batch, candidates, self._settings).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        losses = shopper_losses(taste, batch, candidates, self._settings)
+        # The hooks need the way back to the input. The sum over all shoppers that autograd would
+        # leave in each parameter is never read, so it is not asked for.
+        losses.sum().backward(inputs=[hidden])  # type: ignore[no-untyped-call]  # torch leaves it untyped
         gradients = []
         for parameter in self._parameters:
             by_row = parameter.grad_sample.flatten(start_dim=1)  # type: ignore[attr-defined]  # set by Opacus

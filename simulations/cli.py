@@ -38,7 +38,27 @@ def simulate(
     mapping: Annotated[
         str | None, typer.Option(help="Mapping of --data: a ready-made name or a TOML file.")
     ] = None,
-    merchants: Annotated[int | None, typer.Option(help="How many merchants. [default: 4]")] = None,
+    merchants: Annotated[
+        int | None, typer.Option(help="How many merchants train. [default: 4]")
+    ] = None,
+    held_out_merchants: Annotated[
+        int | None,
+        typer.Option(help="How many more never train and are judged on the release. [default: 0]"),
+    ] = None,
+    public_holdout: Annotated[
+        str | None,
+        typer.Option(
+            help="Public data, a folder or file, on which a release must beat the frozen model, "
+            "or none. [default: none with --data, else further made-up shoppers]",
+        ),
+    ] = None,
+    epsilon_curve: Annotated[
+        str | None,
+        typer.Option(
+            help="Repeat the training at these budgets, such as inf,8,4,2,1: accuracy and "
+            "membership inference against epsilon."
+        ),
+    ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds of training. [default: 40]")] = None,
     epsilon: Annotated[
         float | None, typer.Option(help="Budget of the whole run for one shopper. [default: 4]")
@@ -101,6 +121,9 @@ def simulate(
         "data": data,
         "mapping": mapping,
         "merchants": merchants,
+        "held_out_merchants": held_out_merchants,
+        "public_holdout": public_holdout,
+        "epsilon_curve": None if epsilon_curve is None else _numbers(epsilon_curve),
         "partition": partition,
         "alpha": alpha,
         "partition_seed": seed,
@@ -124,6 +147,7 @@ def _run(
     overwrite: bool,
     tensorboard: bool,
 ) -> None:
+    from common.errors import ReleaseError
     from simulations.options import SimulationOptions, experiment_options
     from simulations.simulate import Simulation  # torch loads here, not before
     from simulations.watching import Screen
@@ -143,18 +167,31 @@ def _run(
     with Screen(console) as screen:
         results = Simulation(simulation, screen, cache).run()
     show(console, results, out)
+    if results.gate is not None and not results.gate.passed:
+        raise ReleaseError(f"No release: {results.gate.reason}.", field="gate")
 
 
 def show(console: Console, results: Any, out: Path) -> None:
     """Print what a run came to."""
-    from simulations.tables import comparison_table, privacy_table
+    from simulations.tables import (
+        comparison_table,
+        gains_table,
+        gate_line,
+        held_out_table,
+        privacy_table,
+    )
 
     console.print(comparison_table(results))
     console.print(privacy_table(results))
+    if results.fairness is not None:
+        console.print(gains_table(results.fairness))
+    if results.held_out is not None:
+        console.print(held_out_table(results))
     console.print(examples_table(results))
     if results.dataset.synthetic:
         console.print("These shops are synthetic. For a real shop: fedtail simulate --data FOLDER")
-    for name in ("report.html", "results.json", "release"):
+    console.print(f"Release gate: {gate_line(results)}", highlight=False)
+    for name in ("report.html", "results.json", *(("release",) if results.release else ())):
         console.print(f"{name:<13} {out / name}", highlight=False)
 
 
@@ -180,6 +217,18 @@ def settings_table() -> Table:
     for name, field in RunSettings.model_fields.items():
         table.add_row(name, str(field.default), field.description or "")
     return table
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    from common.errors import SettingsError
+
+    try:
+        return tuple(float(one) for one in text.split(","))
+    except ValueError:
+        raise SettingsError(
+            f"--epsilon-curve {text!r} is not a list of numbers, such as inf,8,4,2,1.",
+            field="epsilon_curve",
+        ) from None
 
 
 def _named(pairs: list[str]) -> dict[str, str]:

@@ -11,7 +11,8 @@ from client.ranking import FusedRanker
 from client.recommending import find_item
 from common.catalogue import Buckets
 from simulations.evaluation import ShopJudge
-from simulations.results import Bucket, Example, Recommendation
+from simulations.measures import Bucket
+from simulations.results import Example, Recommendation
 
 EXAMPLES = 5
 SHOWN = 5

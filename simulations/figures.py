@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from simulations.results import METRICS, Metric, PopularityCurve, Results, SpreadMetric
+from simulations.measures import METRICS, Metric, SpreadMetric
+from simulations.results import PopularityCurve, Results
 from simulations.svg import (
     AMBER,
     GREY,
@@ -33,7 +34,7 @@ _ACCENT: Final[Mapping[str, str]] = {"fused": TEAL, "adapter": LIGHT_TEAL}
 
 def metric_bars(results: Results, metric: Metric) -> Picture:
     """Draw one metric as a bar for each model, with its interval where there is one."""
-    models = ordered_models(results)
+    models = ordered_models(results.metrics)
     values = [results.metrics[model][metric] for model in models]
     with mpl.rc_context(STYLE):
         figure, axes = canvas(3.8, 0.45 + 0.3 * len(models))

@@ -6,7 +6,7 @@ is made.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -19,6 +19,7 @@ from client.interactions import Interactions
 from client.splitting import SplitRule
 from common.catalogue import Catalogue, Item
 from common.errors import SettingsError
+from simulations.marketplace_settings import LAUNCH_DAYS_IN_TEST, MarketplaceSettings
 from simulations.titles import (
     COLOURS,
     DEPARTMENTS,
@@ -42,92 +43,15 @@ LATE_SHARE = 0.4  # items that go on sale during training
 GROWTH = 0.75  # days are drawn as u**GROWTH: trade rises a little over the year
 NOVELTY_LASTS = 45 * MICROSECONDS_PER_DAY  # after this time the pull of the new is down to 1/e
 LEAST_SHELF = 0.02  # added to each department's share: no shop leaves one out
-LAUNCH_DAYS_IN_TEST = 20  # the last cold items appear this long after the test period begins
 MERCHANT_NAMES = ("Abbey", "Harbour", "Lantern Row", "Mill Lane", "Orchard", "Quay", "Station")
-
-
-@dataclass(frozen=True)
-class MarketplaceSettings:
-    """The size of the marketplace and how strongly each facet drives choice.
-
-    Attributes:
-        merchants: Shops on the platform, 1 to 64; they share the catalogue, not the shoppers.
-        min_shoppers: Fewest shoppers at a merchant, at least 10.
-        max_shoppers: Most shoppers at a merchant, at most 10,000.
-        items: Products in the catalogue, 100 to 20,000.
-        min_interactions: Fewest rows of a shopper, at least 3.
-        max_interactions: Most rows of a shopper, at most half of `items` and at most 500.
-        basket_size: Mean items in a basket, 1 to 10.
-        zipf: Exponent of popularity by rank, 0 (all alike) to 2.
-        cold_share: Share of items launched after training ends, 0 to 0.5.
-        novelty: How much an item pulls at its launch beyond its later pull of 1, 0 to 100.
-        style_strength: Utility of a favourite style, 0 to 10.
-        word_strength: Standard deviation of the utility of one word for a style, 0 to 10.
-        family_strength: The same for a family, department or material, 0 to 10.
-        attribute_strength: The same for a colour, and for a style beside the favourites.
-        trend_strength: Standard deviation of what all shoppers like alike, 0 to 10.
-        repeat_factor: What owning an item does to its odds of being bought again, 0 to 1.
-        days: Length of the whole period, 60 to 3,650.
-        valid_day: Day on which validation begins.
-        test_day: Day on which test begins.
-
-    Raises:
-        SettingsError: if a value is out of its bounds.
-    """
-
-    merchants: int = 4
-    min_shoppers: int = 350
-    max_shoppers: int = 450
-    items: int = 2000
-    min_interactions: int = 15
-    max_interactions: int = 40
-    basket_size: float = 3.0
-    zipf: float = 0.4
-    cold_share: float = 0.12
-    novelty: float = 3.0
-    style_strength: float = 3.5
-    word_strength: float = 0.8
-    family_strength: float = 0.8
-    attribute_strength: float = 0.5
-    trend_strength: float = 1.1
-    repeat_factor: float = 0.1
-    days: int = 366
-    valid_day: int = 274
-    test_day: int = 305
-
-    def __post_init__(self) -> None:
-        bounds: dict[str, tuple[float, float]] = {
-            "merchants": (1, 64),
-            "min_shoppers": (10, self.max_shoppers),
-            "max_shoppers": (self.min_shoppers, 10_000),
-            "items": (100, 20_000),
-            "min_interactions": (3, self.max_interactions),
-            "max_interactions": (self.min_interactions, min(500, self.items // 2)),
-            "basket_size": (1, 10),
-            "zipf": (0, 2),
-            "cold_share": (0, 0.5),
-            "novelty": (0, 100),
-            "style_strength": (0, 10),
-            "word_strength": (0, 10),
-            "family_strength": (0, 10),
-            "attribute_strength": (0, 10),
-            "trend_strength": (0, 10),
-            "repeat_factor": (0, 1),
-            "days": (60, 3650),
-            "valid_day": (1, self.test_day),
-            "test_day": (self.valid_day, self.days - LAUNCH_DAYS_IN_TEST),
-        }
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise SettingsError(
-                    f"The marketplace's {name} is {value}; it must be {low} to {high}.", field=name
-                )
 
 
 @dataclass(frozen=True, eq=False)
 class Tastes:
-    """What each shopper likes: float32 [shoppers, values of the facet], utilities that add up."""
+    """What each shopper likes: float32 [shoppers, values of the facet], utilities that add up.
+
+    `vogue` is what all like alike, float64 [values] by facet, and is already in them.
+    """
 
     style: NDArray[np.float32]
     word: NDArray[np.float32]
@@ -135,6 +59,7 @@ class Tastes:
     department: NDArray[np.float32]
     colour: NDArray[np.float32]
     material: NDArray[np.float32]
+    vogue: tuple[NDArray[np.float64], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,9 +115,7 @@ def make_marketplace(settings: MarketplaceSettings | None = None, *, seed: int =
     shopper_merchant = _draw_merchants(settings, for_people)
     shelf = for_people.dirichlet(np.ones(len(DEPARTMENTS)), settings.merchants) + LEAST_SHELF
     tastes = _draw_tastes(len(shopper_merchant), settings, for_people)
-    log_odds = _utilities(tastes, products, np.arange(len(shopper_merchant)))
-    log_odds += np.log(popularity).astype(np.float32)
-    log_odds += np.log(shelf).astype(np.float32)[shopper_merchant][:, products.department]
+    log_odds = _log_odds(tastes, products, popularity, shelf[shopper_merchant])
     interactions = _shop(log_odds, launch, settings, for_trade)
     data = MerchantData(
         name="Synthetic marketplace",
@@ -203,6 +126,28 @@ def make_marketplace(settings: MarketplaceSettings | None = None, *, seed: int =
         merchant_names=tuple(sorted(_merchant_name(place) for place in range(settings.merchants))),
     )
     return Marketplace(data, products, tastes, popularity, launch, shopper_merchant, shelf)
+
+
+def other_shoppers(
+    market: Marketplace, shoppers: int, seed: int, settings: MarketplaceSettings | None = None
+) -> MerchantData:
+    """Return a shop of the same marketplace whose shoppers are nobody of it.
+
+    They see the same items and the same vogue, and their own tastes; the shop gives departments the
+    room that merchants give them on average. `settings` are the marketplace's.
+    """
+    for_people, for_trade = np.random.default_rng((seed, shoppers)).spawn(2)
+    settings = settings or MarketplaceSettings()
+    tastes = _draw_tastes(shoppers, settings, for_people, market.tastes.vogue)
+    shelf = np.broadcast_to(market.shelf.mean(axis=0), (shoppers, market.shelf.shape[1]))
+    log_odds = _log_odds(tastes, market.products, market.popularity, shelf)
+    return replace(
+        market.data,
+        name="Public shoppers of the synthetic marketplace",
+        interactions=_shop(log_odds, market.launch, settings, for_trade),
+        event_merchant=None,
+        merchant_names=(),
+    )
 
 
 def _clock(day: float) -> int:
@@ -256,9 +201,14 @@ def _draw_merchants(
 
 
 def _draw_tastes(
-    shoppers: int, settings: MarketplaceSettings, random: np.random.Generator
+    shoppers: int,
+    settings: MarketplaceSettings,
+    random: np.random.Generator,
+    known_vogue: Sequence[NDArray[np.float64]] = (),
 ) -> Tastes:
     """Draw what each shopper likes: what is in vogue with all, favourite styles, and whims.
+
+    The vogue is drawn too, unless it is known.
 
     Colours follow styles. That, and what is in vogue, no title says: it has to be learnt from
     shoppers. The product family, which a sentence encoder weighs most, matters least.
@@ -271,8 +221,14 @@ def _draw_tastes(
     style[people, first] = 1.0
     goes_with = np.array([[colour in pair for colour in COLOURS] for pair in STYLE_COLOURS])
 
+    given = iter(known_vogue)
+    shared_by_facet: list[NDArray[np.float64]] = []
+
     def own(values: int, strength: float) -> NDArray[np.float64]:
-        shared = settings.trend_strength * random.permutation(_normal_scores(values))
+        shared = next(given, None)
+        if shared is None:
+            shared = settings.trend_strength * random.permutation(_normal_scores(values))
+        shared_by_facet.append(shared)
         return shared + strength * random.standard_normal((shoppers, values))
 
     weak = settings.attribute_strength
@@ -285,7 +241,9 @@ def _draw_tastes(
         follow * style @ goes_with + own(len(COLOURS), weak),
         own(len(MATERIALS), settings.family_strength),
     )
-    return Tastes(*(part.astype(np.float32) for part in parts))
+    styles, *others = (part.astype(np.float32) for part in parts)
+    word, family, department, colour, material = others
+    return Tastes(styles, word, family, department, colour, material, tuple(shared_by_facet))
 
 
 def _normal_scores(count: int) -> NDArray[np.float64]:
@@ -304,6 +262,16 @@ def _utilities(
         with_none = np.pad(liking, ((0, 0), (0, 1)))  # ABSENT, -1, reads the added column of zeros
         total += with_none[:, getattr(products, facet)]
     return total
+
+
+def _log_odds(
+    tastes: Tastes, products: Products, popularity: NDArray[np.float64], shelf: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return log odds, float32 [s, items], where each shopper sees `shelf` [s, departments]."""
+    log_odds = _utilities(tastes, products, np.arange(len(shelf)))
+    log_odds += np.log(popularity).astype(np.float32)
+    log_odds += np.log(shelf).astype(np.float32)[:, products.department]
+    return log_odds
 
 
 def _shop(

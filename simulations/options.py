@@ -12,6 +12,7 @@ from common.settings import RunSettings, read_toml
 from simulations.partition import PartitionKind
 
 PARTITIONS: tuple[PartitionKind, ...] = ("column", "dirichlet", "random")
+NO_HOLDOUT = "none"
 _BRACKETS = (1, 1.5, 2, 3, 5, 7)  # per power of ten
 
 
@@ -23,7 +24,12 @@ class SimulationOptions:
         out: Folder for all that it writes.
         data: Folder or file of a real data set; None is the synthetic marketplace.
         mapping: Name or file of the data's mapping; None detects it.
-        merchants: How many.
+        merchants: How many train.
+        held_out_merchants: How many more there are that never train and only use the release.
+        public_holdout: Folder or file of public data that the release must beat the frozen model
+            on, or `none`. None is `none`, and with the marketplace further made-up shoppers.
+        epsilon_curve: Budgets at which training is repeated, for accuracy against epsilon; inf is
+            without noise. Empty draws no curve.
         partition: How shoppers are given to merchants; None takes the column where there is one.
         alpha: Dirichlet's concentration.
         partition_seed: Of the deal, apart from the training's seed.
@@ -44,6 +50,9 @@ class SimulationOptions:
     data: Path | None = None
     mapping: str | None = None
     merchants: int = 4
+    held_out_merchants: int = 0
+    public_holdout: str | None = None
+    epsilon_curve: tuple[float, ...] = ()
     partition: PartitionKind | None = None
     alpha: float = 0.5
     partition_seed: int = 0
@@ -63,6 +72,17 @@ class SimulationOptions:
         if not 1 <= self.merchants <= 1000:
             raise SettingsError(
                 f"merchants is {self.merchants}; it must be 1 to 1000.", field="merchants"
+            )
+        if not 0 <= self.held_out_merchants <= 1000:
+            raise SettingsError(
+                f"held_out_merchants is {self.held_out_merchants}; it must be 0 to 1000.",
+                field="held_out_merchants",
+            )
+        if len(set(self.epsilon_curve)) != len(self.epsilon_curve) or not all(
+            epsilon > 0 for epsilon in self.epsilon_curve
+        ):
+            raise SettingsError(
+                "epsilon_curve must be distinct numbers above 0, or inf.", field="epsilon_curve"
             )
         RunSettings.from_flat(self.settings)  # a wrong one is found before the data is read
 
@@ -85,6 +105,8 @@ def experiment_options(path: Path) -> dict[str, Any]:
         table[name] = _typed(path, name, table[name])
     if "data" in table:
         table["data"] = (path.parent / table["data"]).resolve()
+    if table.get("public_holdout", NO_HOLDOUT) != NO_HOLDOUT:
+        table["public_holdout"] = str((path.parent / table["public_holdout"]).resolve())
     return table
 
 

@@ -1,6 +1,7 @@
 """Sign what a simulated federation learnt: claims from its ledgers and results, then the folder."""
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from simulations.runner import FinishedRun
 
 KEY_FILE = "operator.key"
 PUBLIC_KEY_FILE = "operator.pub"
+RELEASE = "release"
 PUBLISHED = ("frozen_text", "adapter", "fused")
 
 
@@ -89,8 +91,11 @@ def publish(
     metrics: Mapping[str, Mapping[str, float | None]],
     data_name: str,
     code_version: str,
+    more_files: Mapping[str, bytes] | None = None,
 ) -> Manifest:
     """Write the signed release folder under `folder`, in the place of an older one.
+
+    `more_files` are put into it and signed with the rest, by name.
 
     Raises:
         ReleaseError: if the parts do not fit each other, or the audit of a merchant disproves
@@ -123,12 +128,17 @@ def publish(
         code_version=code_version,
     )
     return build_release(
-        folder / "release",
-        {**files, STATEMENT_FILE: statement.encode()},
+        folder / RELEASE,
+        {**files, **(more_files or {}), STATEMENT_FILE: statement.encode()},
         claims,
         operator_key(folder),
         replace=True,
     )
+
+
+def withdraw(folder: Path) -> None:
+    """Remove the release that an earlier run left under `folder`: this one's was refused."""
+    shutil.rmtree(folder / RELEASE, ignore_errors=True)
 
 
 def _known(values: Mapping[str, float | None]) -> dict[str, float | None]:

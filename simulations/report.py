@@ -15,9 +15,18 @@ from markupsafe import Markup
 from common.files import write_atomic
 from common.release.manifest import Placement
 from simulations import figures
-from simulations.results import METRICS, Difference, Metric, Results
+from simulations.epsilon_figure import epsilon_figure
+from simulations.findings import Fairness
+from simulations.measures import METRICS, Difference, Interval, Intervals, Metric
+from simulations.results import Results
 from simulations.svg import Picture
-from simulations.tables import best_models, label_of, ordered_models
+from simulations.tables import (
+    MetricsByModel,
+    best_models,
+    gate_line,
+    label_of,
+    ordered_models,
+)
 
 TEMPLATE: Final = "report.html.j2"
 MAIN_METRICS: Final[tuple[Metric, ...]] = (
@@ -106,10 +115,21 @@ def render_report(results: Results) -> str:
         tiles=tiles(results),
         metric_names=METRICS,
         main_metrics=MAIN_METRICS,
-        table=_table(results),
+        table=_table(results.metrics, results.intervals),
+        gate_line=gate_line(results),
+        held_out=None
+        if results.held_out is None
+        else _table(results.held_out.metrics, results.held_out.intervals),
+        held_out_compared=[]
+        if results.held_out is None
+        else list(_compared(results.held_out.intervals)),
+        gains=[] if results.fairness is None else list(_gain_rows(results.fairness)),
+        epsilon_figure=None
+        if results.epsilon_curve is None
+        else epsilon_figure(results.epsilon_curve),
         notes=MODEL_NOTES,
         compared_metrics=COMPARED_METRICS,
-        compared=list(_compared(results)),
+        compared=list(_compared(results.intervals)),
         bucket_figures=[figures.metric_bars(results, metric) for metric in BUCKET_METRICS],
         round_figures=[
             figure
@@ -225,9 +245,11 @@ def _beside(results: Results, metric: Metric) -> str:
     return "" if row is None else f"local EASE {_number(row[metric])}"
 
 
-def _table(results: Results) -> list[tuple[str, str, dict[Metric, Cell]]]:
+def _table(
+    metrics: MetricsByModel, intervals: Intervals
+) -> list[tuple[str, str, dict[Metric, Cell]]]:
     """Return for each model its key, its label and a cell for each metric."""
-    best = {metric: best_models(results, metric) for metric in next(iter(results.metrics.values()))}
+    best = {metric: best_models(metrics, metric) for metric in next(iter(metrics.values()))}
     return [
         (
             model,
@@ -235,30 +257,45 @@ def _table(results: Results) -> list[tuple[str, str, dict[Metric, Cell]]]:
             {
                 metric: Cell(
                     _number(value),
-                    _interval(results, model, metric),
+                    _interval(intervals, model, metric),
                     model in best[metric],
                 )
-                for metric, value in results.metrics[model].items()
+                for metric, value in metrics[model].items()
             },
         )
-        for model in ordered_models(results)
+        for model in ordered_models(metrics)
     ]
 
 
-def _interval(results: Results, model: str, metric: Metric) -> str:
-    interval = results.intervals.metrics.get(model, {}).get(metric)
+def _interval(intervals: Intervals, model: str, metric: Metric) -> str:
+    interval = intervals.metrics.get(model, {}).get(metric)
     if interval is None or interval.low is None or interval.high is None:
         return ""
     return f"{interval.low:.4f} to {interval.high:.4f}"
 
 
-def _compared(results: Results) -> Iterator[ComparedRow]:
+def _compared(intervals: Intervals) -> Iterator[ComparedRow]:
     by_pair: dict[tuple[str, str], dict[Metric, Difference]] = {}
-    for one in results.intervals.differences:
+    for one in intervals.differences:
         by_pair.setdefault((one.model, one.baseline), {})[one.metric] = one
     for (model, baseline), by_metric in by_pair.items():
         cells = tuple(_difference(by_metric.get(metric)) for metric in COMPARED_METRICS)
         yield ComparedRow(label_of(model), label_of(baseline), cells)
+
+
+def _gain_rows(fairness: Fairness) -> Iterator[tuple[str, ...]]:
+    """Yield model, baseline, metric, how many are ahead, median, worst, its interval and name."""
+    for one in fairness.gains:
+        yield (
+            label_of(one.model),
+            label_of(one.baseline),
+            METRICS[one.metric],
+            f"{one.ahead} of {one.merchants}",
+            _signed(one.median),
+            _signed(one.worst.mean),
+            _ends(one.worst),
+            one.worst_merchant,
+        )
 
 
 def _difference(one: Difference | None) -> tuple[str, str, str]:
@@ -267,7 +304,7 @@ def _difference(one: Difference | None) -> tuple[str, str, str]:
     return (_signed(one.mean), _ends(one), one.verdict)
 
 
-def _ends(one: Difference) -> str:
+def _ends(one: Interval) -> str:
     return f"{_signed(one.low)} to {_signed(one.high)}"
 
 

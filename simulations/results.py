@@ -3,26 +3,15 @@
 The page docs/ref-results-schema.md is made from these classes (`simulations/schema.py`).
 """
 
-import math
 import os
 import platform
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from numbers import Real
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from common.catalogue import popularity_buckets
 from common.errors import InputError
@@ -35,126 +24,11 @@ from common.release.manifest import (
     check_claims,
     first_problem,
 )
+from simulations.findings import EpsilonCurve, Fairness, GateRecord, HeldOut
+from simulations.measures import METRICS, Bucket, Intervals, MerchantResult, Metric, Number, Part
 
 SCHEMA_VERSION: Final = 1
 CURVE_POINTS: Final = 300
-
-MODELS: Final[Mapping[str, str]] = {
-    "popularity": "Popularity",
-    "local_ease": "Local EASE",
-    "ease_trend": "EASE + trend",
-    "frozen_text": "Frozen text",
-    "gated_frozen": "Frozen text, fused",
-    "solo_adapter": "Solo adapters",
-    "adapter": "Federated adapter",
-    "fused": "Adapter, fused",
-    "adapter_no_noise": "Adapter, no noise",
-    "adapter_central": "Adapter, central",
-}
-METRICS: Final[Mapping[str, str]] = {
-    "ndcg@10": "NDCG@10",
-    "recall@10": "Recall@10",
-    "precision@10": "Precision@10",
-    "f1@10": "F1@10",
-    "auc": "AUC",
-    "tail_recall@10": "Tail recall@10",
-    "tail_precision@10": "Tail precision@10",
-    "tail_f1@10": "Tail F1@10",
-    "tail_auc": "Tail AUC",
-    "head_recall@10": "Head recall@10",
-    "cold_recall@10": "Cold recall@10",
-    "tail_by_volume_recall@10": "Tail-by-volume recall@10",
-    "coverage@10": "Coverage@10",
-    "gini@10": "Gini@10",
-    "aplt@10": "APLT@10",
-}
-LOWER_IS_BETTER: Final = frozenset({"gini@10"})
-
-
-def _null_for_nan(value: object) -> object:
-    """Turn NaN (undefined, in numpy) into null (the same, in JSON); take numpy floats as floats."""
-    if isinstance(value, Real) and not isinstance(value, (bool, int)):
-        number = float(value)
-        return None if math.isnan(number) else number
-    return value
-
-
-Number = Annotated[float | None, BeforeValidator(_null_for_nan)]
-Metric = Literal[
-    "ndcg@10",
-    "recall@10",
-    "precision@10",
-    "f1@10",
-    "auc",
-    "tail_recall@10",
-    "tail_precision@10",
-    "tail_f1@10",
-    "tail_auc",
-    "head_recall@10",
-    "cold_recall@10",
-    "tail_by_volume_recall@10",
-    "coverage@10",
-    "gini@10",
-    "aplt@10",
-]
-SpreadMetric = Literal["ndcg@10", "tail_recall@10"]
-Bucket = Literal["head", "tail", "cold"]
-
-
-class Part(BaseModel):
-    """Base of the record's parts: unknown keys and infinite numbers are errors, all frozen."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-    )
-
-
-class Interval(Part):
-    """A mean over shoppers and its interval; null where a metric has no per-shopper value."""
-
-    mean: Number = Field(description="Mean over shoppers")
-    low: Number = Field(description="Lower end")
-    high: Number = Field(description="Upper end")
-
-
-class Difference(Interval):
-    """A model's value minus a baseline's on the same shoppers, with the paired interval."""
-
-    model: str = Field(description="Whose value is taken")
-    baseline: str = Field(description="Whose value is subtracted")
-    metric: Metric = Field(description="Of which metric")
-
-    @property
-    def verdict(self) -> Literal["higher", "lower", "unclear"]:
-        """Which side of zero the whole interval lies on, `unclear` if on both or unknown."""
-        if self.low is None or self.high is None:
-            return "unclear"
-        return "higher" if self.low > 0 else "lower" if self.high < 0 else "unclear"
-
-
-class Intervals(Part):
-    """How sure the numbers are."""
-
-    confidence: float = Field(gt=0, lt=1, description="Such as 0.95")
-    method: str = Field(description="Such as paired bootstrap over shoppers, 2000 resamples")
-    metrics: dict[str, dict[Metric, Interval]] = Field(description="By model, then by metric")
-    differences: tuple[Difference, ...] = Field(description="Models minus baselines, paired")
-
-
-class MerchantResult(Part):
-    """One merchant's share of the test."""
-
-    name: str = Field(description="The merchant")
-    shoppers: int = Field(ge=0, description="The declared size; public by declaration")
-    cases: int = Field(ge=0, description="Shoppers in the test")
-    metrics: dict[str, dict[SpreadMetric, Number]] = Field(
-        description="By model, then `ndcg@10` and `tail_recall@10`"
-    )
 
 
 class Privacy(Part):
@@ -302,6 +176,12 @@ class Results(Part):
     )
     timing: Timing = Field(description="How long it took")
     release: ReleaseReference | None = Field(default=None, description="The signed release")
+    fairness: Fairness | None = Field(default=None, description="How evenly merchants are served")
+    gate: GateRecord | None = Field(default=None, description="The release gate; null: not gated")
+    held_out: HeldOut | None = Field(default=None, description="Merchants that never trained")
+    epsilon_curve: EpsilonCurve | None = Field(
+        default=None, description="Accuracy and membership inference against epsilon"
+    )
 
     @model_validator(mode="after")
     def _every_model_has_every_metric(self) -> Self:

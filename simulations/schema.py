@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from simulations.results import LOWER_IS_BETTER, METRICS, MODELS, Results
+from simulations.measures import LOWER_IS_BETTER, METRICS, MODELS
+from simulations.results import Results
 
 _PLAIN = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 _MEANINGS = {

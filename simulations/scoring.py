@@ -6,7 +6,7 @@ from itertools import product
 from common.intervals import bootstrap_mean, paired_bootstrap
 from common.scorecard import Scorecard, pool
 from simulations.evaluation import ShopJudge
-from simulations.results import Difference, Interval, Intervals, MerchantResult
+from simulations.measures import SPREAD_METRICS, Difference, Interval, Intervals, MerchantResult
 
 BASELINES = (
     "popularity",
@@ -18,7 +18,6 @@ BASELINES = (
 )
 COMPARED = ("adapter", "fused")
 COMPARED_METRICS = ("ndcg@10", "tail_recall@10", "head_recall@10", "cold_recall@10")
-SPREAD_METRICS = ("ndcg@10", "tail_recall@10")
 RESAMPLES = 2000
 
 Cards = Mapping[str, Sequence[Scorecard]]

@@ -2,7 +2,6 @@
 
 import resource
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,27 +17,35 @@ from client.ranking import FusedRanker
 from common.adapter import AdapterState
 from common.encoder.basis import PublicBasis
 from common.errors import InputError
-from common.release.manifest import Manifest
+from common.privacy.statement import UNIT, privacy_statement
 from common.scorecard import Scorecard
 from common.settings import RunSettings
 from server.checkpoint import RoundRecord
-from simulations.datasets import load_dataset, summarise_dataset
+from simulations.datasets import load_dataset
+from simulations.epsilon_curve import epsilon_curve
 from simulations.evaluation import Shop, ShopJudge, make_judges
 from simulations.examples import example_recommendations
+from simulations.fairness import fairness
 from simulations.federation import spent_by_merchant
+from simulations.findings import EpsilonCurve
+from simulations.gating import gate_release, load_holdout
+from simulations.held_out import hold_out, judge_held_out
 from simulations.options import SimulationOptions, declared_settings
 from simulations.partition import PartitionKind, partition_merchants
-from simulations.publishing import merchant_privacy, publish
+from simulations.publishing import merchant_privacy, publish, withdraw
+from simulations.recording import (
+    Beside,
+    commit,
+    dataset_record,
+    release_reference,
+    round_record,
+)
 from simulations.rehearsal import rehearse
 from simulations.report import write_report
 from simulations.results import (
-    Dataset,
     Privacy,
-    ReleaseReference,
     Results,
-    Round,
     Timing,
-    popularity_curve,
     read_environment,
     write_results,
 )
@@ -61,6 +68,7 @@ class Simulation:
         self.options, self.screen, self.cache = options, screen, cache
         self.phases: dict[str, float] = {}
         self.curve: dict[int, tuple[float, float]] = {}
+        self.held_out: list[Shop] = []
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -77,6 +85,7 @@ class Simulation:
         prepare_out(self.options)
         with self.phase("data"):
             data, shops, settings, how = self._shops()
+            public = load_holdout(self.options, data, self.cache)
         trainer = Trainer(self.options.out, self.cache, settings)
         run = self._federated(trainer, shops)
         judges = make_judges(shops, run.basis, settings, self.cache)
@@ -87,9 +96,24 @@ class Simulation:
                     judge.judge(judge.text(adapter).score)
                     for judge, adapter in zip(judges, adapters, strict=True)
                 ]
+        curve = self._epsilon_curve(trainer, judges, cards)
+        with self.phase("evaluation"):
+            beside = Beside(
+                epsilon_curve=curve,
+                gate=gate_release(public, run, settings, self.cache),
+                held_out=judge_held_out(self.held_out, run, settings, self.cache),
+            )
         with self.phase("release and report"):
             return self._results(
-                data, how, judges, cards, rankers=rankers, run=run, settings=settings, began=began
+                data,
+                how,
+                judges,
+                cards,
+                rankers=rankers,
+                run=run,
+                beside=beside,
+                settings=settings,
+                began=began,
             )
 
     def _shops(self) -> tuple[MerchantData, list[Shop], RunSettings, PartitionKind]:
@@ -107,10 +131,12 @@ class Simulation:
         parts = partition_merchants(
             data,
             how=how,
-            merchants=options.merchants,
+            merchants=options.merchants + options.held_out_merchants,
             seed=options.partition_seed,
             alpha=options.alpha,
         )
+        parts, apart = hold_out(parts, options.held_out_merchants, options.partition_seed)
+        self.held_out = [Shop.of(part) for part in apart]
         shops = [Shop.of(part) for part in parts]
         shoppers = sum(shop.past.shopper_count for shop in shops)
         settings = declared_settings({"seed": seed, **options.settings}, shoppers, len(shops))
@@ -175,6 +201,15 @@ class Simulation:
                 found["adapter_central"] = [central] * len(shops)
         return found
 
+    def _epsilon_curve(
+        self, trainer: Trainer, judges: Sequence[ShopJudge], cards: dict[str, list[Scorecard]]
+    ) -> EpsilonCurve | None:
+        if not self.options.epsilon_curve:
+            return None
+        watch = Watch(on_round=lambda record, _: self.screen.round(record, trainer.settings))
+        with self.phase("curve"), self.screen.rounds("against ε", trainer.settings):
+            return epsilon_curve(trainer, judges, cards, self.options.epsilon_curve, watch)
+
     # ----------------------------------------------------------------- results
     def _results(
         self,
@@ -185,6 +220,7 @@ class Simulation:
         *,
         rankers: Sequence[FusedRanker],
         run: FinishedRun,
+        beside: Beside,
         settings: RunSettings,
         began: float,
     ) -> Results:
@@ -197,16 +233,21 @@ class Simulation:
         }
         metrics = pooled_metrics(cards)
         environment = read_environment(commit())
-        manifest = publish(
-            options.out,
-            run,
-            settings,
-            shops,
-            privacy,
-            metrics=metrics,
-            data_name=data.name,
-            code_version=environment.fedtail,
-        )
+        manifest = None
+        if beside.may_publish:
+            manifest = publish(
+                options.out,
+                run,
+                settings,
+                shops,
+                privacy,
+                metrics=metrics,
+                data_name=data.name,
+                code_version=environment.fedtail,
+                more_files=beside.files(),
+            )
+        else:
+            withdraw(options.out)
         synthetic = options.data is None
         results = Results(
             name=f"{data.name}, {len(shops)} merchants",
@@ -217,10 +258,10 @@ class Simulation:
             intervals=intervals(cards, settings.seed),
             merchants=merchant_results(cards, judges, settings.declared_shoppers),
             privacy=Privacy(
-                unit=manifest.privacy.unit,
+                unit=UNIT,
                 placement=run.plan.placement,
                 merchants=privacy,
-                statement=(options.out / "release" / "STATEMENT.md").read_text(encoding="utf-8"),
+                statement=privacy_statement(run.plan, privacy, len(shops), settings.seeded_noise),
             ),
             rounds=[round_record(one, self.curve) for one in run.history],
             settings={**settings.to_flat(), "merchants": len(shops), "partition": how},
@@ -233,7 +274,9 @@ class Simulation:
                 phases=self.phases,
                 peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             ),
-            release=release_reference(manifest),
+            release=None if manifest is None else release_reference(manifest),
+            fairness=fairness(cards, [shop.name for shop in shops], seed=settings.seed),
+            **vars(beside),
         )
         write_results(results, options.out / RESULTS_FILE)
         write_report(results, options.out / REPORT_FILE)
@@ -269,73 +312,6 @@ def validation_means(judges: Sequence[ShopJudge], adapter: AdapterState) -> tupl
 def _mean(values: np.ndarray) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
-
-
-def round_record(record: RoundRecord, curve: dict[int, tuple[float, float]]) -> Round:
-    """Return a round of results.json."""
-    ndcg, tail = curve.get(record.round_number, (None, None))
-    finite = record.epsilon is not None and np.isfinite(record.epsilon)
-    return Round(
-        round=record.round_number,
-        epsilon=record.epsilon if finite else None,
-        update_norm=record.update_norm,
-        bytes_up=record.bytes_up,
-        bytes_down=record.bytes_down,
-        seconds=record.seconds,
-        participants=record.participants,
-        ndcg=ndcg,
-        tail_recall=tail,
-    )
-
-
-def dataset_record(
-    data: MerchantData, shops: Sequence[Shop], how: PartitionKind, *, synthetic: bool
-) -> Dataset:
-    """Return what was learnt from and tested on."""
-    summary = summarise_dataset(data)
-    keys = np.concatenate([shop.data.catalogue.text_keys for shop in shops])
-    sales = np.concatenate([shop.past.item_counts() for shop in shops])
-    texts, place = np.unique(keys, return_inverse=True)
-    return Dataset(
-        name=data.name,
-        synthetic=synthetic,
-        shoppers=summary.shoppers,
-        items=len(texts),
-        interactions=sum(len(shop.past) for shop in shops),
-        cases=sum(len(shop.test_cases.shoppers) for shop in shops),
-        split=split_words(data),
-        partition=how,
-        popularity_curve=popularity_curve(np.bincount(place, weights=sales).astype(np.int64)),
-    )
-
-
-def split_words(data: MerchantData) -> str:
-    """Return how the test was cut off."""
-    rule = data.split_rule
-    if rule.kind == "leave_last_out":
-        return "leave-last-out: each shopper's last item (the data has an order, but no clock)"
-    day = datetime.fromtimestamp(rule.test_from / 1e6, UTC).date().isoformat()
-    return f"global in time: test from {day}"
-
-
-def release_reference(manifest: Manifest) -> ReleaseReference:
-    """Return which release came of it."""
-    return ReleaseReference(
-        version=manifest.version,
-        digest=manifest.digest,
-        signing_key=manifest.signing_key,
-        adapter_digest=manifest.adapter.digest,
-    )
-
-
-def commit() -> str:
-    """Return the checkout's commit, or nothing where this is not a checkout."""
-    git = shutil.which("git")
-    if git is None:
-        return ""
-    asked = [git, "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603 - fixed arguments
-    return answer.stdout.strip() if answer.returncode == 0 else ""
 
 
 def _has_column(data: MerchantData) -> bool:

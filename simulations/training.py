@@ -1,19 +1,21 @@
 """All the training runs of a simulation: the federation, and what it is compared with."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from client.dataset import MerchantData
+from client.dataset import POINTER, MerchantData, load_merchant_data
 from client.interactions import Interactions
+from client.node import merchant_folders
 from common.catalogue import Catalogue, Item
 from common.errors import InputError
 from common.settings import RunSettings
 from server.checkpoint import read_checkpoint
 from simulations.evaluation import Shop
-from simulations.federation import write_federation
+from simulations.federation import folder_name, write_federation
 from simulations.runner import FinishedRun, Watch, run_federation
 
 
@@ -48,6 +50,16 @@ class Trainer:
         """Train one shop alone, at the same epsilon."""
         return self._yardstick([shop], self.settings, f"solo-{shop.name}", watch)
 
+    def at_epsilon(self, shops: Sequence[Shop], epsilon: float, watch: Watch) -> FinishedRun:
+        """Train all shops together at another budget, inf without noise."""
+        noise = "local" if self.settings.noise == "none" else self.settings.noise
+        settings = self.settings.model_copy(
+            update={"noise": "none"}
+            if math.isinf(epsilon)
+            else {"noise": noise, "epsilon": epsilon}
+        )
+        return self._yardstick(shops, settings, f"epsilon-{epsilon!r}", watch)
+
     def _yardstick(
         self, shops: Sequence[Shop], settings: RunSettings, name: str, watch: Watch
     ) -> FinishedRun:
@@ -65,8 +77,43 @@ class Trainer:
                 "--overwrite to empty this one.",
                 field="plan_digest",
             )
+        check_same_merchants(shops, folder)
         write_federation(shops, folder, plan)
         return run_federation(folder, settings, checkpoints, self.cache, watch)
+
+
+def check_same_merchants(shops: Sequence[Shop], folder: Path) -> None:
+    """Refuse to go on in a federation's folder of other merchants.
+
+    Their adapter would pass for one that these trained: also for one that a merchant, held out now,
+    had no part in.
+
+    Raises:
+        InputError: if a merchant of the folder is none of `shops`, or has other data.
+    """
+    wanted = {folder_name(place, shop.name): shop for place, shop in enumerate(shops)}
+    held = merchant_folders(folder) if folder.exists() else []
+    for path in held:
+        if not (path / POINTER).exists():
+            continue  # a stop came while it was written
+        if path.name not in wanted or not _same_past(load_merchant_data(path), wanted[path.name]):
+            raise InputError(
+                f"{folder.name} holds a run of other merchants. Give another --out, or --overwrite "
+                "to empty this one.",
+                field="merchants",
+            )
+
+
+def _same_past(data: MerchantData, shop: Shop) -> bool:
+    ours, theirs = data.interactions, shop.past
+    return (
+        data.catalogue.digest == shop.data.catalogue.digest
+        and ours.shopper_ids == theirs.shopper_ids
+        and all(
+            np.array_equal(getattr(ours, name), getattr(theirs, name))
+            for name in ("shopper", "item", "time")
+        )
+    )
 
 
 def one_shop(shops: Sequence[Shop]) -> Shop:

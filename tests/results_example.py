@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from simulations.results import METRICS, MODELS, Results, popularity_curve, read_environment
+from simulations.measures import METRICS, MODELS
+from simulations.results import Results, popularity_curve, read_environment
 
 SHOPS = {
     "Harbour Gifts": 812,

@@ -132,7 +132,7 @@ def test_a_model_is_checked_once_and_another_anew(shop, tmp_path, monkeypatch):
 
     monkeypatch.setattr(PrivateTrainer, "clipped_sum", counting)
     asked = (shop.trainer, shop.tower.adapter(), make_plan())
-    for key, expected in (("one", 12), ("one", 12), ("two", 24), ("two", 24)):
+    for key, expected in (("one", 9), ("one", 9), ("two", 18), ("two", 18)):
         check_once(tmp_path, key, *asked)
         assert len(calls) == expected
     path = tmp_path / PREFLIGHT_FILE
@@ -140,7 +140,7 @@ def test_a_model_is_checked_once_and_another_anew(shop, tmp_path, monkeypatch):
     assert json.loads(path.read_bytes()) == {"key": "two", "passed": True}
     path.write_bytes(b"{")
     check_once(tmp_path, "two", *asked)
-    assert len(calls) == 36
+    assert len(calls) == 27
 
 
 def test_a_refused_model_stays_refused(shop, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from results_example import example_results, examples, intervals, metrics, privacy, results_fields
 
 from simulations import figures
+from simulations.measures import MODELS
 from simulations.report import (
     MODEL_NOTES,
     TRUST,
@@ -19,7 +20,7 @@ from simulations.report import (
     tiles,
     write_report,
 )
-from simulations.results import MODELS, load_results, popularity_curve, write_results
+from simulations.results import load_results, popularity_curve, write_results
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&"

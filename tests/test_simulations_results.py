@@ -18,16 +18,8 @@ from rich.console import Console
 from common.catalogue import popularity_buckets
 from common.errors import InputError
 from simulations import schema
-from simulations.results import (
-    LOWER_IS_BETTER,
-    METRICS,
-    MODELS,
-    Metric,
-    PopularityCurve,
-    load_results,
-    popularity_curve,
-    write_results,
-)
+from simulations.measures import LOWER_IS_BETTER, METRICS, MODELS, Metric
+from simulations.results import PopularityCurve, load_results, popularity_curve, write_results
 from simulations.tables import best_models, comparison_table, privacy_table
 
 PAGE = Path(__file__).parents[1] / "docs" / "ref-results-schema.md"
@@ -238,18 +230,18 @@ def test_the_comparison_table_shows_models_intervals_and_the_best(results):
     assert "Adapter + EASE" in text
     assert "0.1108" in text
     assert ".1030–.1186" in text
-    assert best_models(results, "ndcg@10") == {"fused"}
-    assert best_models(results, "tail_recall@10") == {"adapter"}
-    assert best_models(results, "gini@10") == {"frozen_text"}
+    assert best_models(results.metrics, "ndcg@10") == {"fused"}
+    assert best_models(results.metrics, "tail_recall@10") == {"adapter"}
+    assert best_models(results.metrics, "gini@10") == {"frozen_text"}
     assert "\x1b[1m0.1108\x1b[0m" in styled(comparison_table(results))
     assert "\x1b[1m0.0985\x1b[0m" not in styled(comparison_table(results))
 
 
 def test_best_is_nobody_alone_and_both_in_a_tie():
     rows = metrics()
-    assert best_models(example_results(metrics={"adapter": rows["adapter"]}), "auc") == set()
+    assert best_models({"adapter": rows["adapter"]}, "auc") == set()
     tied = {"adapter": rows["adapter"], "fused": rows["adapter"]}
-    assert best_models(example_results(metrics=tied), "auc") == {"adapter", "fused"}
+    assert best_models(tied, "auc") == {"adapter", "fused"}
 
 
 def test_an_undefined_metric_is_said_to_be_so():

@@ -16,6 +16,7 @@ from common.encoder.base_model import BaseModel, load_base_model
 from common.encoder.basis import PublicBasis, fit_basis
 from common.encoder.tower import ItemTokens, Tower
 from common.encoder.trunk import Progress, encode_trunk
+from common.errors import InputError
 from common.files import sha256_hex, write_atomic
 from common.settings import RunSettings
 
@@ -40,22 +41,28 @@ class EncodedCatalogue:
 def fit_public_basis(
     catalogue: Catalogue, settings: RunSettings, cache: Path, progress: Progress | None = None
 ) -> PublicBasis:
-    """Fit the run's basis on a public catalogue.
+    """Fit the run's basis on a public catalogue, or read it from `cache`.
 
     Raises:
         SettingsError: if the base model cannot be loaded or lacks an adapted layer.
     """
     model = cached_base_model(settings.base_model)
-    first = settings.placement.first_layer(model.depth)
+    path = cache / f"basis-{_basis_key(model, catalogue, settings)}.safetensors"
+    try:
+        return PublicBasis.from_bytes(path.read_bytes())
+    except (OSError, InputError):
+        pass  # not there, or broken: fitted anew
     trunk = encode_trunk(
         model,
         catalogue,
-        layer=first,
+        layer=settings.placement.first_layer(model.depth),
         max_tokens=settings.max_tokens,
         cache=cache,
         progress=progress,
     )
-    return fit_basis(model, trunk, settings.placement, whitening_power=settings.whitening_power)
+    basis = fit_basis(model, trunk, settings.placement, whitening_power=settings.whitening_power)
+    write_atomic(path, basis.to_bytes())
+    return basis
 
 
 def encode_catalogue(
@@ -90,6 +97,21 @@ def encode_catalogue(
 def candidate_tensor(encoded: EncodedCatalogue) -> torch.Tensor:
     """Return the candidate vectors as a tensor [items, d] that shares their memory."""
     return torch.from_numpy(encoded.vectors)
+
+
+def _basis_key(model: BaseModel, catalogue: Catalogue, settings: RunSettings) -> str:
+    """Name all that a basis depends on: texts in order but no ids, and the code that fits it."""
+    texts = sha256_hex(catalogue.text_keys.tobytes())
+    power = settings.whitening_power
+    parts = (_code_digest(), model.digest, texts, settings.max_tokens, settings.placement, power)
+    return sha256_hex(repr(parts).encode())[:32]
+
+
+@functools.cache
+def _code_digest() -> str:
+    return sha256_hex(
+        b"".join(one.read_bytes() for one in sorted(Path(__file__).parent.glob("*.py")))
+    )
 
 
 def _key(model: BaseModel, catalogue: Catalogue, basis: PublicBasis, settings: RunSettings) -> str:

@@ -154,7 +154,8 @@ class Tower(nn.Module):
         if summed is not None:
             output = self.layers[-1].output
             scale = output.dense.scaling["default"]
-            hidden = output.LayerNorm(summed + scale * output.dense.lora_B["default"](hidden))
+            added = output.dense.lora_B["default"](hidden)
+            hidden = output.LayerNorm(torch.add(summed, added, alpha=scale))
         else:
             added = (1.0 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
             for layer in self.layers:

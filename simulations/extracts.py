@@ -1,0 +1,169 @@
+"""What of a run's results.json is kept with the project: numbers, settings, environment.
+
+An extract is small, and holds no path, no title and no command: nothing of the machine or the shop.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import Field, JsonValue, ValidationError
+
+from common.errors import InputError
+from common.files import sha256_hex, write_atomic
+from common.release.manifest import Placement, UtcTime, first_problem
+from simulations.findings import EpsilonCurve, Fairness, GateRecord
+from simulations.measures import Difference, Interval, Metric, Number, Part
+from simulations.results import Dataset, Environment, Results
+
+DIGITS: Final = 6
+KEPT_INTERVALS: Final[tuple[Metric, ...]] = (
+    "ndcg@10",
+    "tail_recall@10",
+    "head_recall@10",
+    "cold_recall@10",
+    "auc",
+)
+# What may differ between the runs of one group: a seed deals shoppers, and so sizes, anew.
+_NOT_A_VARIANT: Final = ("seed", "declared_shoppers", "delta")
+
+
+class Data(Part):
+    """What was learnt from and tested on."""
+
+    name: str
+    synthetic: bool
+    shoppers: int
+    items: int
+    interactions: int
+    cases: int
+    split: str
+    partition: str
+
+
+class HeldOutExtract(Part):
+    """Merchants that never trained, taken together."""
+
+    merchants: int = Field(ge=1)
+    cases: int = Field(ge=0)
+    metrics: dict[str, dict[Metric, Number]]
+    differences: tuple[Difference, ...]
+
+
+class Extract(Part):
+    """One run in numbers."""
+
+    created: UtcTime
+    data: Data
+    settings: dict[str, JsonValue]
+    metrics: dict[str, dict[Metric, Number]]
+    intervals: dict[str, dict[Metric, Interval]]
+    differences: tuple[Difference, ...]
+    placement: Placement
+    epsilon: Number
+    audit: Number
+    environment: Environment
+    seconds: float
+    fairness: Fairness | None = None
+    held_out: HeldOutExtract | None = None
+    gate: GateRecord | None = None
+    epsilon_curve: EpsilonCurve | None = None
+
+    @property
+    def seed(self) -> int:
+        """The run's."""
+        return int(str(self.settings["seed"]))
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """What runs that differ by their seed alone have in common."""
+        held = 0 if self.held_out is None else self.held_out.merchants
+        settings = {n: v for n, v in self.settings.items() if n not in _NOT_A_VARIANT}
+        told = json.dumps(settings, sort_keys=True)
+        return (self.data.name, self.data.partition, str(held), told)
+
+    @property
+    def file_name(self) -> str:
+        """A name that says what was run, the same for a run that is made again."""
+        variant = sha256_hex(repr(self.group).encode())[:6]
+        epsilon = "no-noise" if self.placement == "none" else f"eps{self.settings['epsilon']:g}"
+        name = "".join(one if one.isalnum() or one == "_" else "-" for one in self.data.name)
+        return f"{name}-{self.placement}-{epsilon}-{variant}-seed{self.seed}.json"
+
+
+def extract(results: Results) -> Extract:
+    """Return what is kept of a run."""
+    audits = [one.audit.epsilon for one in results.privacy.merchants.values() if one.audit]
+    held = results.held_out
+    return Extract(
+        created=results.created,
+        data=_data(results.dataset),
+        settings={**results.settings, "base_model": _last_part(results.settings)},
+        metrics=results.metrics,
+        intervals={
+            model: {name: one for name, one in of_model.items() if name in KEPT_INTERVALS}
+            for model, of_model in results.intervals.metrics.items()
+        },
+        differences=results.intervals.differences,
+        placement=results.privacy.placement,
+        epsilon=results.privacy.worst_epsilon,
+        audit=max(audits, default=None),
+        environment=results.environment.model_copy(
+            update={"platform": results.environment.platform.split()[0]}
+        ),
+        seconds=results.timing.total_seconds,
+        fairness=results.fairness,
+        held_out=None
+        if held is None
+        else HeldOutExtract(
+            merchants=len(held.merchants),
+            cases=sum(one.cases for one in held.merchants),
+            metrics=held.metrics,
+            differences=held.intervals.differences,
+        ),
+        gate=results.gate,
+        epsilon_curve=results.epsilon_curve,
+    )
+
+
+def _data(dataset: Dataset) -> Data:
+    return Data(**{name: getattr(dataset, name) for name in Data.model_fields})
+
+
+def _last_part(settings: dict[str, JsonValue]) -> str:
+    """Return the base model's name; of a folder its last part, since a path is the machine's."""
+    return Path(str(settings.get("base_model", ""))).name
+
+
+def write_extract(one: Extract, folder: Path) -> Path:
+    """Write an extract under its own name, in the place of one of the same run."""
+    path = folder / one.file_name
+    fields = _rounded(one.model_dump(mode="json"))
+    write_atomic(path, json.dumps(fields, separators=(",", ":"), sort_keys=True).encode() + b"\n")
+    return path
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, DIGITS)
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    return [_rounded(inner) for inner in value] if isinstance(value, list) else value
+
+
+def read_extracts(folder: Path) -> list[Extract]:
+    """Return all extracts of a folder, by file name.
+
+    Raises:
+        InputError: if one cannot be read.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(Extract.model_validate_json(path.read_bytes(), strict=True))
+        except ValidationError as error:
+            raise InputError(
+                f"{path.name} is not an extract of this version: {first_problem(error)}.",
+                field="extract",
+            ) from error
+    return found
