@@ -27,14 +27,9 @@ from pydantic import (
 from common.catalogue import popularity_buckets
 from common.errors import InputError
 from common.files import write_atomic
-from common.release.manifest import (
-    MerchantPrivacy,
-    Placement,
-    Sha256,
-    UtcTime,
-    check_claims,
-    first_problem,
-)
+from common.privacy.statement import MerchantPrivacy, Placement, check_claims
+from common.record import Sha256, first_problem
+from common.release.manifest import UtcTime
 
 SCHEMA_VERSION: Final = 1
 CURVE_POINTS: Final = 300
