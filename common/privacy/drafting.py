@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 
 from common.privacy.auditing import CONFIDENCE
 from common.privacy.composition import MOST_MERCHANTS, epsilon_of_several
@@ -18,6 +17,7 @@ from common.privacy.statement import (
     SeveralMerchants,
     Statement,
 )
+from common.privacy.versions import package_version
 from common.release.code import code_digest
 
 _PACKAGES = {"pld": "dp-accounting", "prv": "opacus", "rdp": "dp-accounting"}
@@ -78,11 +78,3 @@ def ledger_record(node: str, signer: str, entries: Sequence[Entry]) -> LedgerRec
 def journal_record(entries: Sequence[JournalEntry]) -> JournalRecord:
     """Return where a journal of at least one entry stands."""
     return JournalRecord(entries=len(entries), hash=entries[-1].hash, key=entries[-1].signer)
-
-
-def package_version(package: str) -> str:
-    """Return a package's name and version; without a version where it is not installed."""
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return package
