@@ -156,6 +156,7 @@ def show(console: Console, results: Any, out: Path) -> None:
         console.print("These shops are synthetic. For a real shop: fedtail simulate --data FOLDER")
     for name in ("report.html", "results.json", "release"):
         console.print(f"{name:<13} {out / name}", highlight=False)
+    console.print(f"{'check it':<13} fedtail audit run {out}", highlight=False, soft_wrap=True)
 
 
 def examples_table(results: Any) -> Table:

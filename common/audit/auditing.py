@@ -85,6 +85,7 @@ def audit_release(folder: Path, key: Path | None = None) -> Report:
             bound = check_bound(sheet, name, statement, record)
             merchants.append(_merchant(name, statement, bound=bound))
         check_several(sheet, statement)
+        check_adapter(sheet, found.release, None)
         with sheet.check("Epsilon: the claims against the ledgers", LEDGERS) as marks:
             marks.skip("a release holds no ledger: `fedtail audit run` checks them")
         check_code(sheet, found.release.manifest)
@@ -112,8 +113,7 @@ def audit_ledger(
     epsilon_pld((), delta)  # a delta out of bounds is an error of whoever calls
     sheet = Checklist()
     entries: tuple[Entry, ...] = ()
-    title = "Ledger"
-    with sheet.check(f"{title}: numbering, chain, hashes and signatures", file.name) as marks:
+    with sheet.check("Ledger: numbering, chain, hashes and signatures", file.name) as marks:
         entries = read_ledger(read_bytes(file), signer)
         marks.says(f"{len(entries)} entries")
     found = Evidence(file, ledgers={file.stem: entries})
@@ -121,7 +121,7 @@ def audit_ledger(
         with sheet.check("Journal: numbering, chain, hashes and signatures", journal.name) as marks:
             found.journal = read_journal(read_bytes(journal))
         if found.journal is not None:
-            ledger = NamedLedger(title, file.name, entries[0].merchant, entries)
+            ledger = NamedLedger("", file.name, entries[0].merchant, entries)
             plans = check_journal(sheet, found.journal)
             check_heads(sheet, ledger, found.journal)
             check_charges(sheet, ledger, found.journal, plans)
@@ -170,7 +170,7 @@ def _merchants_of_run(
         if entries is not None:
             other = check_epsilon(sheet, name, statement, entries)
         if entries is not None and journal is not None:
-            ledger = NamedLedger(f"Ledger of {name}", f"{LEDGERS}/{node}.jsonl", node, entries)
+            ledger = NamedLedger(name, f"{LEDGERS}/{node}.jsonl", node, entries)
             check_heads(sheet, ledger, journal)
             check_charges(sheet, ledger, journal, plans)
             if record is not None:

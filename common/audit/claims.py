@@ -31,8 +31,8 @@ def check_epsilon(
     """Check one merchant's claim against its ledger as it stood; return the second accountant."""
     one, until = statement.merchants[name], statement.ledgers[name].entries
     other: SecondOpinion | None = None
-    title = f"Epsilon of {name}: the claim against what two accountants compute"
-    with sheet.check(title, _STATEMENT) as marks:
+    title = "Epsilon: the claim against what two accountants compute"
+    with sheet.check(title, _STATEMENT, name) as marks:
         events = spent_events(entries[:until])
         if one.epsilon is None or one.delta is None:
             marks.note("no noise was added, and nothing is claimed")
@@ -110,7 +110,7 @@ def check_adapter(
             marks.wrong("adapter.digest", "The tensors have another digest.", file=file)
     with sheet.check("Adapter: what a round on the journal came to", JOURNAL) as marks:
         if journal is None:
-            marks.skip("the journal could not be read")
+            marks.skip("there is no journal that can be trusted")
             return
         digest = manifest.privacy.privacy_plan.digest
         rounds = [one for one in journal if one.kind == "train" and one.plan_digest == digest]

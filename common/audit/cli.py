@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from common.audit.findings import Report
+    from collections.abc import Sequence
+
+    from common.audit.findings import Check, Report
 
 HELP = """
 Check what was claimed about privacy, from exported files, trusting nobody.
@@ -112,9 +114,10 @@ def show(console: Console, report: "Report") -> None:
     checks = Table(title=f"Audit of the {report.kind} {report.target}", title_justify="left")
     for heading in ("check", "result", "what was looked at"):
         checks.add_column(heading)
-    for one in report.checks:
-        word = Text(_WORDS[one.status], style=_STYLES[one.status])
-        checks.add_row(Text(one.name), word, Text(one.detail))
+    for name in dict.fromkeys(one.name for one in report.checks):
+        alike = [one for one in report.checks if one.name == name]
+        worst = max(alike, key=lambda one: list(_WORDS).index(one.status)).status
+        checks.add_row(Text(name), Text(_WORDS[worst], style=_STYLES[worst]), _looked_at(alike))
     console.print(checks)
     if report.merchants:
         console.print(_numbers(report))
@@ -127,15 +130,26 @@ def show(console: Console, report: "Report") -> None:
         console.print(Text(f"Failed: {len(wrong)} finding(s).", style="bold red"))
     else:
         notes = sum(one.status == "noted" for one in report.checks)
-        more = f", {notes} with a note" if notes else ""
-        console.print(Text(f"Passed: nothing is wrong{more}.", style="bold green"))
+        more = f" Read the notes: {notes}." if notes else ""
+        console.print(Text(f"Passed: nothing is wrong.{more}", style="bold green"))
+
+
+def _looked_at(alike: "Sequence[Check]") -> Text:
+    """Return what one check looked at; of many merchants, how many passed and what of the rest."""
+    if len(alike) == 1:
+        return Text(alike[0].detail)
+    others = [one for one in alike if one.status != "passed"]
+    lines = [f"{len(alike) - len(others)} of {len(alike)} merchants"]
+    lines += [f"{one.subject}: {one.detail or _WORDS[one.status]}" for one in others]
+    return Text("\n".join(lines))
 
 
 def _numbers(report: "Report") -> Table:
     """Return the claim beside what was computed, one row a merchant."""
-    table = Table(title="ε by merchant", title_justify="left")
-    first, second = (report.accountants[name] for name in ("first", "second"))
+    table = Table(title="ε by merchant", title_justify="left", caption_justify="left")
+    first, second = (report.accountants[name][:3] for name in ("first", "second"))
     headings = ("merchant", "claimed", first, second, "RDP", "lower bound", "δ", "entries")
+    table.caption = " and ".join(report.accountants.values())
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "merchant" else "right")
     for one in report.merchants:

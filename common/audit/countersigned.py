@@ -17,9 +17,9 @@ ROUNDS = ("popularity", "train")
 
 @dataclass(frozen=True)
 class NamedLedger:
-    """A ledger that was read: what a report calls it, its file, its node and its entries."""
+    """A ledger that was read: its merchant as a report calls it, its file, node and entries."""
 
-    title: str
+    name: str
     file: str
     node: str
     entries: tuple[Entry, ...]
@@ -71,7 +71,8 @@ def check_journal(sheet: Checklist, journal: Sequence[JournalEntry]) -> dict[str
 def check_heads(sheet: Checklist, ledger: NamedLedger, journal: Sequence[JournalEntry]) -> None:
     """Check that a ledger has every head that the journal countersigned, and spent what it said."""
     entries, receipts = ledger.entries, _receipts_of(journal, ledger.node)
-    with sheet.check(f"{ledger.title}: every countersigned head is in it", ledger.file) as marks:
+    title = "Ledger: every countersigned head is in it"
+    with sheet.check(title, ledger.file, ledger.name) as marks:
         if not receipts:
             marks.note("the journal has no head of it")
             return
@@ -99,9 +100,9 @@ def check_charges(
     plans: Mapping[str, PrivacyPlan],
 ) -> None:
     """Check that each round the node took part in is on its ledger, at the plan's own price."""
-    title = f"{ledger.title}: every round was charged, at its plan's price"
+    title = "Ledger: every round was charged, at its plan's price"
     node, entries = ledger.node, ledger.entries
-    with sheet.check(title, ledger.file) as marks:
+    with sheet.check(title, ledger.file, ledger.name) as marks:
         for entry in entries:
             plan = plans.get(entry.plan_digest)
             if plan is not None and entry.event != plan.event(_kind(entry)):

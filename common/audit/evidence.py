@@ -1,5 +1,6 @@
 """Read the exported files of a run, each checked as far as it can be on its own."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from common.release.manifest import STATEMENT_FILE, Manifest
 from common.release.signing import PublicKey
 from common.release.verifying import VerifiedRelease, verify_release
 
+_RELEASE_FILE = re.compile(r"^Release file '([^']+)'")
 MOST_BYTES = 256 << 20  # of a journal or ledger: a file of rubbish must not fill the memory
 
 
@@ -62,13 +64,19 @@ def read_release(sheet: Checklist, folder: Path, key: PublicKey) -> VerifiedRele
     """Check a release folder and the page in it; return it if all of it is covered."""
     release: VerifiedRelease | None = None
     with sheet.check("Release: signature, manifest and every file", RELEASE) as marks:
-        release = verify_release(folder, key)
+        try:
+            release = verify_release(folder, key)
+        except ReleaseError as error:
+            named = _RELEASE_FILE.search(str(error))
+            file = f"{RELEASE}/{named[1]}" if named else RELEASE
+            marks.wrong("content", str(error), file=file)
+            return None
         manifest = release.manifest
-        marks.says(f"version {manifest.version}, {len(manifest.files)} files, {manifest.digest}")
+        marks.says(
+            f"version {manifest.version}, {len(manifest.files)} files, {manifest.digest[:16]}…"
+        )
     with sheet.check("Statement: the page says what the record says", RELEASE) as marks:
-        if release is None:
-            marks.skip("the release is not to be trusted")
-        elif release.files[STATEMENT_FILE] != statement_page(release.manifest.privacy).encode():
+        if release.files[STATEMENT_FILE] != statement_page(release.manifest.privacy).encode():
             where = f"{RELEASE}/{STATEMENT_FILE}"
             marks.wrong("text", "The page is not the one that the record makes.", file=where)
     return release
@@ -91,7 +99,7 @@ def read_evidence(sheet: Checklist, folder: Path, key_path: Path | None) -> Evid
     key: PublicKey | None = None
     with sheet.check("Key: the operator's public key", PUBLIC_KEY) as marks:
         key = load_public_key(key_path or folder / PUBLIC_KEY)
-        marks.says(f"id {key.key_id}")
+        marks.says(f"id {key.key_id[:16]}…")
     if key is None:
         with sheet.check("Release: signature, manifest and every file", RELEASE) as marks:
             marks.skip("there is no key to check it with")
@@ -149,7 +157,7 @@ def _read_ledgers(sheet: Checklist, found: Evidence) -> None:
     for node in sorted({*files, *nodes}):
         name, record = nodes.get(node, (node, None))
         file = f"{LEDGERS}/{node}.jsonl"
-        with sheet.check(f"Ledger of {name}: numbering, chain, hashes and signatures", file) as m:
+        with sheet.check("Ledger: numbering, chain, hashes and signatures", file, name) as m:
             if node not in files:
                 m.wrong("file", "The statement names this ledger, and there is none.")
                 continue
@@ -159,7 +167,7 @@ def _read_ledgers(sheet: Checklist, found: Evidence) -> None:
             entries = read_ledger(read_bytes(files[node]), signer, node)
             m.says(f"{len(entries)} entries")
             found.ledgers[node] = entries
-        with sheet.check(f"Ledger of {name}: the one that the statement names", file) as m:
+        with sheet.check("Ledger: the one that the statement names", file, name) as m:
             if record is None or node not in found.ledgers:
                 m.skip("it or the statement could not be read")
             else:

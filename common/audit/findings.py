@@ -35,9 +35,18 @@ class Finding(Record):
 
 
 class Check(Record):
-    """One check: `noted` passed with a remark to read, `skipped` could not be made."""
+    """One check: `noted` passed with a remark to read, `skipped` could not be made.
+
+    Attributes:
+        name: What was checked.
+        subject: Of which merchant; empty where it is of the whole run.
+        status: What came of it.
+        detail: What was looked at.
+        findings: What is wrong.
+    """
 
     name: str
+    subject: str
     status: Status
     detail: str
     findings: tuple[Finding, ...]
@@ -161,8 +170,11 @@ class Checklist:
         self.checks: list[Check] = []
 
     @contextmanager
-    def check(self, name: str, file: str) -> Iterator[Marks]:
-        """Make one check; what is raised in it is a finding in `file`."""
+    def check(self, name: str, file: str, subject: str = "") -> Iterator[Marks]:
+        """Make one check, of one merchant or of all; what is raised in it is a finding in `file`.
+
+        Errors of ours and of the disk are findings: they are what a damaged file looks like.
+        """
         marks = Marks(file)
         try:
             yield marks
@@ -175,6 +187,7 @@ class Checklist:
         self.checks.append(
             Check(
                 name=name,
+                subject=subject,
                 status=marks.status,
                 detail=marks.detail,
                 findings=tuple(marks.findings),

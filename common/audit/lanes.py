@@ -39,7 +39,7 @@ def check_bound(
     """Check what the statement says of one merchant's lanes; return the bound they prove."""
     one = statement.merchants[name]
     bound: LowerBound | None = None
-    with sheet.check(f"Lower bound of {name}: computed again from its lanes", FILE) as marks:
+    with sheet.check("Lower bound: computed again from the lanes", FILE, name) as marks:
         if record is None and one.audit is None:
             marks.note("it was not audited: nothing measures its claim")
         elif record is None:
@@ -83,8 +83,8 @@ def check_commitment(
     entries: Sequence[Entry],
 ) -> None:
     """Check that lanes were committed to before the rounds they watched, and watched no others."""
-    title = f"Lanes of {name}: committed to on the journal before training"
-    with sheet.check(title, FILE) as marks:
+    title = "Lanes: committed to on the journal before training"
+    with sheet.check(title, FILE, name) as marks:
         own = [one for one in journal if one.run_id == record.run_id]
         told = [
             one for one in own if one.kind == "lanes" and one.participants == (record.merchant,)

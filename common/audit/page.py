@@ -31,7 +31,8 @@ class Growth:
         lower: Height of the lower bound; None without one.
         first: Day and time of the first entry.
         last: Of the last.
-        told: The same in words.
+        said: The claim in words.
+        told: The figure in words.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Growth:
     lower: float | None
     first: str
     last: str
+    said: str
     told: str
 
 
@@ -126,6 +128,7 @@ def _growth(one: MerchantAudit, top: float) -> Growth:
         lower=None if one.lower is None else down(one.lower),
         first=_moment(began),
         last=_moment(ended),
+        said="" if one.claimed is None else f"claimed ε = {one.claimed:.3f}",
         told=(
             f"{one.name}: epsilon grew to {one.curve[-1].epsilon:.2f} over "
             f"{one.curve[-1].entry} entries"
