@@ -104,3 +104,16 @@ class Forger:
                 name: told if one["node"] == node else one for name, one in held.items()
             }
         )
+
+
+def found(report):
+    """Each finding's file, entry and field."""
+    return [(one.file, one.entry, one.field) for check in report.checks for one in check.findings]
+
+
+def named(report, file, field):
+    return any((one[0], one[2]) == (file, field) for one in found(report))
+
+
+def by_name(report, start):
+    return [check for check in report.checks if check.name.startswith(start)]

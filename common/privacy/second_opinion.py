@@ -54,6 +54,8 @@ def second_opinion(events: Iterable[MechanismEvent], delta: float) -> SecondOpin
     """
     merged = merge(events)
     try:
+        import opacus.accountants  # noqa: F401, PLC0415 - is it here? It brings torch with it
+
         value = epsilon_prv(merged, delta)
         return SecondOpinion(f"PRV by {package_version('opacus')}", value, numerical=True)
     except ImportError:  # no torch here
