@@ -59,14 +59,23 @@ def test_where_no_numerical_one_is_renyi_accounting_bounds_from_above(without):
     assert not bound.accepts(bound.epsilon + 0.01)
 
 
-@pytest.mark.parametrize("missing", [(), ("opacus", "torch")])
-def test_nothing_spent_is_nothing_and_no_noise_is_without_bound(missing, without):
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        ((), "PRV by opacus "),
+        (("opacus",), "PRV by prv-accountant "),
+        (("opacus", "prv_accountant"), "RDP by dp-accounting "),
+    ],
+)
+def test_nothing_spent_is_nothing_and_no_noise_is_without_bound(missing, named, without):
     without(*missing)
-    assert second_opinion([], 1.2e-5).epsilon == 0
+    nothing = second_opinion([], 1.2e-5)
+    assert nothing.epsilon == 0
+    assert nothing.accountant.startswith(named)  # nobody is named who was not there
     endless = second_opinion([MechanismEvent(0.5, 0.0, 1)], 1.2e-5)
     assert math.isinf(endless.epsilon)
     assert endless.accepts(math.inf)
-    assert not endless.accepts(4.0)
+    assert endless.accepts(4.0) != endless.numerical  # as a bound from above it says nothing
 
 
 def test_a_delta_out_of_bounds_is_refused():

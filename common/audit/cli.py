@@ -122,10 +122,10 @@ def show(console: Console, report: "Report") -> None:
     if report.merchants:
         console.print(_numbers(report))
     for name, key in report.keys.items():
-        console.print(Text(f"key  {name}: {key}", style="dim"), soft_wrap=True)
+        console.print(_plain(f"key  {name}: {key}", "dim"), soft_wrap=True)
     wrong = [finding for check in report.checks for finding in check.findings]
     for finding in wrong:
-        console.print(Text.assemble(("WRONG ", "bold red"), str(finding)), soft_wrap=True)
+        console.print(Text.assemble(("WRONG ", "bold red"), _plain(str(finding))), soft_wrap=True)
     if wrong:
         console.print(Text(f"Failed: {len(wrong)} finding(s).", style="bold red"))
     else:
@@ -134,14 +134,20 @@ def show(console: Console, report: "Report") -> None:
         console.print(Text(f"Passed: nothing is wrong.{more}", style="bold green"))
 
 
+def _plain(text: str, style: str = "") -> Text:
+    """Return a text as it may go to a terminal: names may hold codes that move the cursor."""
+    kept = "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
+    return Text(kept, style=style)
+
+
 def _looked_at(alike: "Sequence[Check]") -> Text:
     """Return what one check looked at; of many merchants, how many passed and what of the rest."""
     if len(alike) == 1:
-        return Text(alike[0].detail)
+        return _plain(alike[0].detail)
     others = [one for one in alike if one.status != "passed"]
     lines = [f"{len(alike) - len(others)} of {len(alike)} merchants"]
     lines += [f"{one.subject}: {one.detail or _WORDS[one.status]}" for one in others]
-    return Text("\n".join(lines))
+    return _plain("\n".join(lines))
 
 
 def _numbers(report: "Report") -> Table:
@@ -155,7 +161,7 @@ def _numbers(report: "Report") -> Table:
     for one in report.merchants:
         values = (one.claimed, one.pld, one.second, one.rdp, one.lower)
         table.add_row(
-            Text(one.name),
+            _plain(one.name),
             *("-" if value is None else f"{value:.3f}" for value in values),
             "-" if one.delta is None else f"{one.delta:.1e}",
             "-" if one.entries is None else str(one.entries),

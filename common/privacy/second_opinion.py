@@ -70,14 +70,14 @@ def second_opinion(events: Iterable[MechanismEvent], delta: float) -> SecondOpin
 
 def _prv_without_torch(events: Events, delta: float) -> float:
     """Return the upper bound of Gopi, Lee, Wutschitz 2021 by its authors' own package."""
-    if not events or any(event.noise_multiplier == 0 for event in events):
-        return math.inf if events else 0.0
     from prv_accountant import (  # noqa: PLC0415 - an extra that few need
         GaussianMechanism,
         PoissonSubsampledGaussianMechanism,
         PRVAccountant,
     )
 
+    if not events or any(event.noise_multiplier == 0 for event in events):
+        return math.inf if events else 0.0
     mechanisms = [
         GaussianMechanism(event.noise_multiplier)
         if event.sample_rate == 1
