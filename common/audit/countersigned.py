@@ -8,7 +8,7 @@ from common.audit.layout import JOURNAL
 from common.errors import SettingsError
 from common.files import sha256_hex
 from common.privacy.entry import Entry, spent_events
-from common.privacy.heads import Receipt, missing_events, place_of
+from common.privacy.heads import Head, Receipt, missing_events, place_of
 from common.privacy.journal import JournalEntry
 from common.privacy.plan import EventKind, PrivacyPlan
 
@@ -77,17 +77,20 @@ def check_heads(sheet: Checklist, ledger: NamedLedger, journal: Sequence[Journal
             marks.note("the journal has no head of it")
             return
         last = 0
-        for receipt in receipts:
-            head = receipt.head
+        made_good: Head | None = None  # the nearest later head that a recovery made good
+        for head in (receipt.head for receipt in reversed(receipts)):
             place = place_of(entries, head)
             if place is None:
-                marks.wrong("rollback", "A countersigned head is not in it.", entry=head.number)
+                lost = made_good is None or missing_events(head.spent, made_good.spent)
+                if lost:
+                    marks.wrong("rollback", "A countersigned head is not in it.", entry=head.number)
                 continue
             last = max(last, place)
             spent = spent_events(entries[:place])
-            exact = place == head.number
+            exact = place == 0 or entries[place - 1].hash == head.hash
             if missing_events(head.spent, spent) or (exact and spent != head.spent):
                 marks.wrong("spent", "Its head told the server another cost.", entry=place)
+            made_good = made_good if exact else head
         marks.says(f"{len(receipts)} heads, the last at entry {last}")
         if last < len(entries):
             marks.note(f"{len(entries) - last} entries after the last one: charged, no head told")
