@@ -14,6 +14,7 @@ from common.audit.claims import (
     check_epsilon,
     check_several,
     curve,
+    tell_trust,
 )
 from common.audit.countersigned import NamedLedger, check_charges, check_heads, check_journal
 from common.audit.evidence import (
@@ -55,6 +56,7 @@ def audit_run(folder: Path, key: Path | None = None) -> Report:
     statement = found.statement
     merchants = [] if statement is None else _merchants_of_run(sheet, found, statement)
     if found.release is not None and statement is not None:
+        tell_trust(sheet, statement)
         check_several(sheet, statement)
         check_adapter(sheet, found.release, found.journal)
         check_code(sheet, found.release.manifest)
@@ -84,6 +86,7 @@ def audit_release(folder: Path, key: Path | None = None) -> Report:
             record = records.get(statement.ledgers[name].node)
             bound = check_bound(sheet, name, statement, record)
             merchants.append(_merchant(name, statement, bound=bound))
+        tell_trust(sheet, statement)
         check_several(sheet, statement)
         check_adapter(sheet, found.release, None)
         with sheet.check("Epsilon: the claims against the ledgers", LEDGERS) as marks:

@@ -15,6 +15,7 @@ from common.privacy.entry import Entry, spent_events
 from common.privacy.journal import JournalEntry
 from common.privacy.second_opinion import SecondOpinion, second_opinion
 from common.privacy.statement import MerchantPrivacy, Statement
+from common.privacy.statement_page import TRUST
 from common.release.code import code_digest
 from common.release.manifest import ADAPTER_FILE, MANIFEST_FILE, Manifest
 from common.release.verifying import VerifiedRelease
@@ -83,6 +84,15 @@ def _check_seeds(marks: Marks, statement: Statement, entries: Sequence[Entry]) -
         marks.note("NOISE FROM A FIXED SEED: a test that protects nobody, as the statement says")
 
 
+def tell_trust(sheet: Checklist, statement: Statement) -> None:
+    """Tell who must be trusted; a placement that protects from few is a note."""
+    with sheet.check("Trust: where the noise was added", _STATEMENT) as marks:
+        if statement.placement == "local":
+            marks.says("at each merchant: nobody else need be trusted")
+        else:
+            marks.note(TRUST[statement.placement])
+
+
 def check_several(sheet: Checklist, statement: Statement) -> None:
     """Check epsilon of a shopper at several merchants."""
     title = "A shopper of several merchants: computed again from the plan"
@@ -144,10 +154,15 @@ def check_code(sheet: Checklist, manifest: Manifest) -> None:
 
 
 def curve(entries: Sequence[Entry], delta: float) -> tuple[CurvePoint, ...]:
-    """Return epsilon by PLD as it grew over a ledger, at most `CURVE_POINTS` points of it."""
+    """Return epsilon by PLD as it grew over a ledger, at about `CURVE_POINTS` points of it.
+
+    Each point is an accounting of its own, whose time grows with the number of distinct events: a
+    ledger of many gets fewer points, the last among them.
+    """
     if not entries or any(entry.event and not entry.noise_multiplier for entry in entries):
         return ()
-    every = max(1, -(-len(entries) // CURVE_POINTS))
+    points = max(4, CURVE_POINTS // max(1, len(spent_events(entries)) - 1))
+    every = max(1, -(-len(entries) // points))
     numbers = sorted({1, *range(every, len(entries) + 1, every), len(entries)})
     found = []
     for number in numbers:
