@@ -50,6 +50,14 @@ def test_a_person_can_find_every_point_of_the_checklist():
     assert "fixed seed" not in text
 
 
+@pytest.mark.parametrize(("epsilon", "sure"), [(0.0, "50%"), (1.0, "73.2%"), (3.987, "98.2%")])
+def test_the_largest_claim_is_told_as_odds(epsilon, sure):
+    merchants = {"Ash": merchant_fields(epsilon=0.0), "Birch": merchant_fields(epsilon=epsilon)}
+    text = statement_page(make_statement(merchants=merchants))
+    assert f"At ε = {epsilon:.2f}, " in text
+    assert f"at most {sure} sure" in text
+
+
 def test_a_shopper_of_several_merchants_is_told_both_ways():
     text = statement_page(make_statement())
     heading = "| merchants | **noise at each merchant** | noise once, on the sum |"

@@ -4,6 +4,7 @@ The page is made of the record and of nothing else, so whoever has the record ca
 compare.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -95,7 +96,7 @@ def _cost(statement: Statement) -> str:
         (
             "**Cost**, over everything each merchant's ledger holds: all rounds of all runs, also "
             "those that failed. What was sent can change anybody's odds that a shopper was in the "
-            "data by a factor of at most e^ε, up to a failure of size δ."
+            f"data by a factor of at most e^ε, up to a failure of size δ. {_odds(statement)}"
         ),
         "",
         "| merchant | ε | δ | ε by PLD | ε by PRV | ε by RDP | audit |",
@@ -113,6 +114,16 @@ def _cost(statement: Statement) -> str:
         ),
     ]
     return "\n".join(rows)
+
+
+def _odds(statement: Statement) -> str:
+    """Say what the largest claim means for somebody who had no idea before."""
+    worst = max((one.epsilon or 0.0 for one in statement.merchants.values()), default=0.0)
+    sure = 1 / (1 + math.exp(-worst))
+    return (
+        f"At ε = {worst:.2f}, the most of any merchant here, somebody who held it for even odds "
+        f"can be at most {math.ceil(1000 * sure) / 10:g}% sure afterwards."
+    )
 
 
 def _cost_row(name: str, one: MerchantPrivacy) -> str:
