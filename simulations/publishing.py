@@ -18,6 +18,7 @@ from common.privacy.statement import (
     Accountants,
     AuditedBound,
     MerchantPrivacy,
+    Statement,
     check_audits,
 )
 from common.privacy.statement_page import statement_page
@@ -81,6 +82,24 @@ def audited_bound(lanes: LaneRecord, delta: float) -> AuditedBound:
     )
 
 
+def run_statement(
+    folder: Path,
+    run: FinishedRun,
+    settings: RunSettings,
+    shops: Sequence[Shop],
+    privacy: Mapping[str, MerchantPrivacy],
+) -> Statement:
+    """Export the run's journal and ledgers for an auditor, and return the statement about them."""
+    evidence = export_evidence(folder, run, shops)
+    return draft_statement(
+        run.plan,
+        privacy,
+        evidence.ledgers,
+        evidence.journal,
+        seeded_noise=settings.seeded_noise,
+    )
+
+
 def publish(
     folder: Path,
     run: FinishedRun,
@@ -103,14 +122,7 @@ def publish(
     except ValueError as error:
         raise ReleaseError(f"No release: {error}.", field="audit") from error
     model = cached_base_model(settings.base_model)
-    evidence = export_evidence(folder, run, shops)
-    statement = draft_statement(
-        run.plan,
-        privacy,
-        evidence.ledgers,
-        evidence.journal,
-        seeded_noise=settings.seeded_noise,
-    )
+    statement = run_statement(folder, run, settings, shops, privacy)
     files = model_files(run.adapter, run.basis, settings, model)
     if run.audits:
         files = {**files, LANES_FILE: pack_records(run.audits.values())}

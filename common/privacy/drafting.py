@@ -6,6 +6,7 @@ from dataclasses import asdict
 from common.privacy.auditing import CONFIDENCE
 from common.privacy.composition import MOST_MERCHANTS, epsilon_of_several
 from common.privacy.entry import GENESIS, Entry
+from common.privacy.heads import Head
 from common.privacy.journal import JournalEntry
 from common.privacy.plan import PrivacyPlan
 from common.privacy.statement import (
@@ -73,6 +74,11 @@ def ledger_record(node: str, signer: str, entries: Sequence[Entry]) -> LedgerRec
     """Return where a ledger stands."""
     last = entries[-1].hash if entries else GENESIS
     return LedgerRecord(node=node, entries=len(entries), hash=last, signer=signer)
+
+
+def head_record(head: Head) -> LedgerRecord:
+    """Return where a ledger stood when its node told this head: all that a server knows of it."""
+    return LedgerRecord(node=head.merchant, entries=head.number, hash=head.hash, signer=head.signer)
 
 
 def journal_record(entries: Sequence[JournalEntry]) -> JournalRecord:
