@@ -33,7 +33,7 @@ _WORDS = {"passed": "passed", "noted": "note", "skipped": "not made", "failed": 
 
 @app.command()
 def ledger(
-    file: Annotated[Path, typer.Argument(help="As `fedtail client export-ledger` writes it.")],
+    file: Path,
     journal: Annotated[
         Path | None, typer.Option(help="A server's journal, to hold the ledger against.")
     ] = None,
@@ -43,7 +43,10 @@ def ledger(
     delta: Annotated[float, typer.Option(help="At which ε is computed.")] = 1e-5,
     out: _Out = None,
 ) -> None:
-    """Check a merchant's ledger: chain, numbering, signatures; what all of it has spent."""
+    """Check a merchant's ledger: chain, numbering, signatures; what all of it has spent.
+
+    FILE is what `fedtail client export-ledger` wrote.
+    """
     from common.audit.auditing import audit_ledger
 
     report = audit_ledger(file, delta=delta, journal=journal, signer=signer)
@@ -52,14 +55,17 @@ def ledger(
 
 @app.command()
 def release(
-    folder: Annotated[Path, typer.Argument(help="The release's folder.")],
+    folder: Path,
     key: Annotated[
         Path | None,
         typer.Option(help="The operator's public key; else operator.pub beside the folder."),
     ] = None,
     out: _Out = None,
 ) -> None:
-    """Check a release: signature, files, statement, and the lower bounds from its lanes."""
+    """Check a release: signature, files, statement, and the lower bounds from its lanes.
+
+    FOLDER is the release's own.
+    """
     from common.audit.auditing import audit_release
 
     _finish(audit_release(folder, key), out or folder.parent)
@@ -67,19 +73,17 @@ def release(
 
 @app.command()
 def run(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            help="Holds release/, operator.pub, journal.jsonl and ledgers/*.jsonl, as "
-            "`fedtail simulate` leaves them."
-        ),
-    ],
+    folder: Path,
     key: Annotated[
         Path | None, typer.Option(help="The operator's public key, from a way you trust.")
     ] = None,
     out: _Out = None,
 ) -> None:
-    """Check a whole run: release, journal and ledgers against each other, every number again."""
+    """Check a whole run: release, journal and ledgers against each other, every number again.
+
+    FOLDER holds release/, operator.pub, journal.jsonl and ledgers/*.jsonl, as `fedtail simulate`
+    leaves them.
+    """
     from common.audit.auditing import audit_run
 
     _finish(audit_run(folder, key), out or folder)
