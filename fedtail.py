@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from client.cli import app as client
+from common.audit.cli import app as audit
 from common.errors import FedtailError
 from server.cli import app as server
 from simulations.cli import HELP as SIMULATE_HELP
@@ -52,6 +53,7 @@ def fedtail(
 
 app.add_typer(client, name="client")
 app.add_typer(server, name="server")
+app.add_typer(audit, name="audit")
 app.command(help=SIMULATE_HELP)(simulate)
 
 

@@ -96,6 +96,25 @@ def recover(
     typer.echo("The ledger is whole." if written else "The ledger lacks nothing.")
 
 
+@app.command("export-ledger")
+def export_ledger(
+    shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+    out: Annotated[Path, typer.Option(help="The file to write, such as NAME.jsonl.")],
+    state: Annotated[
+        Path | None, typer.Option(help="The folder of the ledger; else `node` in the shop's.")
+    ] = None,
+) -> None:
+    """Write the ledger as text for an auditor: every entry and signature, and no secret."""
+    from client.work import LEDGER_FILE
+    from common.files import write_atomic
+    from common.privacy.export import export_ledger as as_text
+
+    content = as_text((state or shop / "node") / LEDGER_FILE)
+    write_atomic(out, content)
+    entries = content.count(b"\n")
+    Console().print(f"{out}: {entries} entries. Check: fedtail audit ledger {out}", soft_wrap=True)
+
+
 @app.command()
 def budget(
     shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],

@@ -146,7 +146,7 @@ class Cohort:
     members: dict[int, Prepared] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     address: Callable[[RecordDict], RecordDict] = lambda content: content
-    welcome: Callable[[str, RecordDict], None] = lambda _merchant, _content: None
+    welcome: Callable[[Prepared, RecordDict], None] = lambda _prepared, _content: None
     turned_away: Callable[[int, str], None] = lambda _node, _merchant: None
     _attempts: dict[int, int] = field(default_factory=dict)
 
@@ -221,7 +221,7 @@ class Cohort:
             self._note_refusal(node, "federation:merchant")
             return
         try:
-            self.welcome(prepared.merchant, reply.content)
+            self.welcome(prepared, reply.content)
         except FederationError as error:
             self._note_refusal(node, error.public())
             self.turned_away(node, prepared.merchant)

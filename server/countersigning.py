@@ -10,6 +10,7 @@ from flwr.app import Message, RecordDict
 from common.errors import FederationError
 from common.privacy.heads import Head
 from common.privacy.journal import JournalKind
+from common.wire import Prepared
 from common.wire_heads import RECEIPT, JournalNote, read_head, with_note
 from server.cohort import Exchange
 from server.journal import Journal
@@ -31,8 +32,8 @@ class Countersigning:
         receipt = None if merchant is None else self._journal.last.get(merchant)
         return with_note(content, JournalNote(self._journal.signer, receipt))
 
-    def welcome(self, merchant: str, content: RecordDict) -> None:
-        """Check the head that a newly prepared node tells.
+    def welcome(self, prepared: Prepared, content: RecordDict) -> None:
+        """Check the head that a newly prepared node tells, and note the lanes it committed to.
 
         Raises:
             FederationError: if it has none, or is older or another than the journal has.
@@ -40,10 +41,12 @@ class Countersigning:
         if self._journal is None:
             return
         try:
-            self._journal.check(merchant, read_head(content), charged=False)
+            self._journal.check(prepared.merchant, read_head(content), charged=False)
         except FederationError as error:
-            self._journal.append("refusal", participants=(merchant,), reason=error.public())
+            told, reason = (prepared.merchant,), error.public()
+            self._journal.append("refusal", participants=told, reason=reason)
             raise
+        self._journal.commit(prepared.merchant, prepared.lanes_commitment)
 
     def take(self, merchant: str, content: RecordDict) -> None:
         """Check the head of a reply that was charged for, and hold it until the round is closed.

@@ -50,6 +50,9 @@ class Journal:
             self._number = len(entries)
             self._prior = entries[-1].hash if entries else GENESIS
             self.last = last_receipts(entries)
+            self._committed = {
+                (one.participants, one.commitment) for one in entries if one.run_id == run_id
+            }
             self.append("run", plan=plan.to_json())
         except BaseException:
             os.close(self._file)
@@ -96,6 +99,19 @@ class Journal:
         if head.number <= last.number and head.hash != last.hash:
             logger.warning("%s is back with a ledger that was recovered.", merchant)
 
+    def commit(self, merchant: str, commitment: str) -> None:
+        """Note which canary lanes a merchant has committed to in this run, once for each.
+
+        Lanes that are opened later count only if this was written before the rounds they watched.
+
+        Raises:
+            JournalError: if it cannot be written.
+        """
+        told = ((merchant,), commitment)
+        if commitment and told not in self._committed:
+            self.append("lanes", participants=(merchant,), commitment=commitment)
+            self._committed.add(told)
+
     def append(
         self,
         kind: JournalKind,
@@ -106,6 +122,7 @@ class Journal:
         participants: Sequence[str] = (),
         adapter: str = "",
         reason: str = "",
+        commitment: str = "",
     ) -> None:
         """Write an entry and countersign its heads; on return it is on disk.
 
@@ -129,6 +146,7 @@ class Journal:
             time=round(time.time(), 3),
             signer=self.signer,
             prior=self._prior,
+            commitment=commitment,
         )
         signature = self._key.sign(bytes.fromhex(entry.hash)).hex()
         try:

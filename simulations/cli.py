@@ -193,6 +193,7 @@ def show(console: Console, results: Any, out: Path) -> None:
     console.print(f"Release gate: {gate_line(results)}", highlight=False)
     for name in ("report.html", "results.json", *(("release",) if results.release else ())):
         console.print(f"{name:<13} {out / name}", highlight=False)
+    console.print(f"{'check it':<13} fedtail audit run {out}", highlight=False, soft_wrap=True)
 
 
 def examples_table(results: Any) -> Table:

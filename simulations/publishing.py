@@ -3,7 +3,6 @@
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,26 +12,30 @@ from common.encoder.placement import Placement
 from common.errors import ReleaseError
 from common.privacy.accounting import AccountantReport
 from common.privacy.auditing import audit_lanes
+from common.privacy.drafting import draft_statement
 from common.privacy.lanes import LaneRecord, pack_records
 from common.privacy.plan import PrivacyPlan
-from common.privacy.statement import UNIT, privacy_statement
+from common.privacy.statement import (
+    Accountants,
+    AuditedBound,
+    MerchantPrivacy,
+    Statement,
+    check_audits,
+)
+from common.privacy.statement_page import statement_page
 from common.release.manifest import (
     LANES_FILE,
     STATEMENT_FILE,
-    Accountants,
     AdapterRecord,
-    AuditedBound,
     BaseModelRecord,
     Claims,
     Manifest,
-    MerchantPrivacy,
     MetricsRecord,
-    PrivacyRecord,
-    check_audits,
 )
 from common.release.signing import SigningKey, build_release
 from common.settings import RunSettings
 from simulations.evaluation import Shop
+from simulations.evidence import export_evidence
 from simulations.runner import FinishedRun
 
 KEY_FILE = "operator.key"
@@ -81,6 +84,24 @@ def audited_bound(lanes: LaneRecord, delta: float) -> AuditedBound:
     )
 
 
+def run_statement(
+    folder: Path,
+    run: FinishedRun,
+    settings: RunSettings,
+    shops: Sequence[Shop],
+    privacy: Mapping[str, MerchantPrivacy],
+) -> Statement:
+    """Export the run's journal and ledgers for an auditor, and return the statement about them."""
+    evidence = export_evidence(folder, run, shops)
+    return draft_statement(
+        run.plan,
+        privacy,
+        evidence.ledgers,
+        evidence.journal,
+        seeded_noise=settings.seeded_noise,
+    )
+
+
 def publish(
     folder: Path,
     run: FinishedRun,
@@ -106,7 +127,7 @@ def publish(
     except ValueError as error:
         raise ReleaseError(f"No release: {error}.", field="audit") from error
     model = cached_base_model(settings.base_model)
-    statement = privacy_statement(run.plan, privacy, len(shops), settings.seeded_noise)
+    statement = run_statement(folder, run, settings, shops, privacy)
     files = model_files(run.adapter, run.basis, settings, model)
     if run.audits:
         files = {**files, LANES_FILE: pack_records(run.audits.values())}
@@ -117,9 +138,7 @@ def publish(
         base_model=BaseModelRecord(name=settings.base_model, weights_sha256=model.digest),
         catalogues={shop.name: shop.data.catalogue.digest for shop in shops},
         adapter=adapter_record(run, settings, model.depth),
-        privacy=PrivacyRecord(
-            unit=UNIT, placement=run.plan.placement, plan=asdict(run.plan), merchants=privacy
-        ),
+        privacy=statement,
         metrics=MetricsRecord(
             measured_on="simulated",
             data=data_name,
@@ -129,7 +148,7 @@ def publish(
     )
     return build_release(
         folder / RELEASE,
-        {**files, **(more_files or {}), STATEMENT_FILE: statement.encode()},
+        {**files, **(more_files or {}), STATEMENT_FILE: statement_page(statement).encode()},
         claims,
         operator_key(folder),
         replace=True,

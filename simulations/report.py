@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.files import write_atomic
-from common.release.manifest import Placement
+from common.privacy.statement import Placement
 from simulations import figures
 from simulations.epsilon_figure import epsilon_figure
 from simulations.findings import Fairness

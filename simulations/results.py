@@ -16,14 +16,9 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from common.catalogue import popularity_buckets
 from common.errors import InputError
 from common.files import write_atomic
-from common.release.manifest import (
-    MerchantPrivacy,
-    Placement,
-    Sha256,
-    UtcTime,
-    check_claims,
-    first_problem,
-)
+from common.privacy.statement import MerchantPrivacy, Placement, check_claims
+from common.record import Sha256, first_problem
+from common.release.manifest import UtcTime
 from simulations.findings import EpsilonCurve, Fairness, GateRecord, HeldOut
 from simulations.measures import METRICS, Bucket, Intervals, MerchantResult, Metric, Number, Part
 

@@ -29,6 +29,7 @@ class FinishedRun:
         plan: The privacy plan it ran under.
         history: One record a round, those before a stop included.
         audits: Opened canary lanes, by the merchant's folder name.
+        journal: The server's journal; None where none was kept.
     """
 
     adapter: AdapterState
@@ -36,6 +37,7 @@ class FinishedRun:
     plan: PrivacyPlan
     history: tuple[RoundRecord, ...]
     audits: Mapping[str, LaneRecord]
+    journal: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,14 @@ def run_federation(
         strategy.start(grid)
     finally:
         close_nodes()
-    return FinishedRun(strategy.state.adapter, basis, setup.plan, strategy.history, strategy.audits)
+    return FinishedRun(
+        adapter=strategy.state.adapter,
+        basis=basis,
+        plan=setup.plan,
+        history=strategy.history,
+        audits=strategy.audits,
+        journal=setup.journal,
+    )
 
 
 def epsilon_after(plan: PrivacyPlan, rounds: int) -> AccountantReport:

@@ -1,5 +1,7 @@
 """Settings for every test: property tests have no deadline, as a busy machine misses any."""
 
+import shutil
+
 import pytest
 from hypothesis import settings
 
@@ -29,6 +31,22 @@ def simulated(tiny_bert, tmp_path_factory):
     from shops import simulate_small
 
     return simulate_small(tmp_path_factory.mktemp("simulated") / "out", tiny_bert)
+
+
+@pytest.fixture(scope="session")
+def honest(simulated, tmp_path_factory):
+    """What an auditor of that simulation is given."""
+    from forging import export
+
+    return export(simulated, tmp_path_factory.mktemp("audited") / "run")
+
+
+@pytest.fixture
+def forger(simulated, honest, tmp_path):
+    """A copy of it, and all the keys to sign it anew."""
+    from forging import Forger
+
+    return Forger(simulated, shutil.copytree(honest, tmp_path / "run"))
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from common.privacy.journal import read_journal
 from common.privacy.keys import key_path
 from common.privacy.ledger import Ledger
 from common.privacy.plan import PrivacyPlan
+from common.wire import Prepared
 from common.wire_heads import JournalNote, with_head
 from server.countersigning import Countersigning
 from server.journal import Journal
@@ -56,7 +57,7 @@ class Federation:
         with Journal(self.journal, PLAN, "1") as journal:
             desk, ledger = Countersigning(journal), self.ledger()
             first = with_head(RecordDict(), ledger.signed_head(covered(ledger, journal.signer)))
-            desk.welcome("shop", first)
+            desk.welcome(Prepared("shop", "digest", np.arange(1, dtype=np.uint64)), first)
             for _ in range(count):
                 self.round += 1
                 accept(ledger, JournalNote(journal.signer, journal.last.get("shop")))

@@ -1,59 +1,115 @@
-"""The statement says what the manifest says, and nothing better."""
+"""The record holds together or is refused, and nothing in it may be left out or made up."""
+
+import json
+from dataclasses import asdict
 
 import pytest
+from pydantic import ValidationError
 from shops import make_plan
+from statements import HEX, PLAN, make_statement, merchant_fields, statement_fields
 
-from common.privacy.statement import UNIT, privacy_statement
-from common.release.manifest import Accountants, AuditedBound, MerchantPrivacy
+from common.privacy.statement import NOT_PROTECTED, Statement, check_claims
 
-AUDIT = AuditedBound(epsilon=2.345, one_run=0.9, lanes=512, steps=40, commitment="ab" * 32)
-
-
-def merchant(plan, epsilon=3.987, audit=None):
-    return MerchantPrivacy(
-        epsilon=epsilon,
-        delta=plan.delta,
-        accountants=Accountants(pld=3.987, prv=3.991, rdp=4.4),
-        noise_multiplier=plan.noise_multiplier,
-        sample_rate=plan.sample_rate,
-        steps=plan.steps,
-        max_grad_norm=plan.max_grad_norm,
-        audit=audit,
-    )
+SILENT = make_plan(placement="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
+AUDIT = {"epsilon": 2.345, "one_run": 0.9, "lanes": 512, "steps": 40, "commitment": HEX}
 
 
-def rows(text):
-    """The table's lines as cells, heading and rule left out."""
-    table = [line for line in text.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table][1:]
+@pytest.mark.parametrize("plan", [PLAN, SILENT, make_plan(placement="central")])
+def test_a_statement_reads_back_as_itself(plan):
+    statement = make_statement(plan)
+    text = statement.model_dump_json()
+    assert Statement.model_validate_json(text, strict=True) == statement
+    assert statement.privacy_plan == plan
 
 
-def test_each_merchants_cost_stands_beside_what_its_audit_proves():
-    plan = make_plan()
-    merchants = {"Ash": merchant(plan, audit=AUDIT), "Birch": merchant(plan)}
-    text = privacy_statement(plan, merchants, 2, seeded_noise=False)
-    delta = f"{plan.delta:.1e}"
-    assert rows(text) == [
-        ["Ash", "3.987", delta, "3.987", "3.991", "4.400", "≥ 2.345"],
-        ["Birch", "3.987", delta, "3.987", "3.991", "4.400", "none"],
-    ]
-    for said in (UNIT, "these 2 merchants", f"q = {plan.sample_rate:g}", f"{plan.steps} steps"):
-        assert said in text
-    assert "fixed seed" not in text
+@pytest.mark.parametrize("field", sorted(set(Statement.model_fields) - {"unit", "tuning"}))
+def test_each_part_must_be_there(field):
+    fields = statement_fields()
+    if field in {"not_protected", "journal"}:  # there, and not said to be nothing
+        fields[field] = [] if field == "not_protected" else "none"
+    else:
+        del fields[field]
+    with pytest.raises(ValidationError):
+        Statement.model_validate(fields)
 
 
-def test_a_run_with_a_fixed_seed_says_that_it_protects_nobody():
-    plan = make_plan()
-    text = privacy_statement(plan, {"Ash": merchant(plan)}, 1, seeded_noise=True)
-    assert "protects anybody" in text.split("**Unit.**")[0]
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"plan": {**asdict(PLAN), "steps": "40"}}, "the plan is not one"),
+        ({"plan": {**asdict(PLAN), "more": 1}}, "the plan is not one"),
+        ({"placement": "central"}, "places the noise elsewhere"),
+        ({"ledgers": {}}, "one ledger for each merchant"),
+        ({"accountants": {"pld": "dp 1"}}, "pld, prv and rdp"),
+        ({"not_protected": NOT_PROTECTED[1:]}, "told whole"),
+        ({"several": []}, "1 to 5 merchants"),
+        ({"several": statement_fields()["several"][:4]}, "1 to 5 merchants"),
+        ({"noise": {"seeded": False, "cut_at": 13}}, "cut_at"),
+        ({"tuning": "counted"}, "tuning"),
+        ({"code_sha256": HEX[1:]}, "code_sha256"),
+    ],
+)
+def test_a_statement_that_does_not_hold_together_is_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        Statement.model_validate({**statement_fields(), **changes})
 
 
-@pytest.mark.parametrize("placement", ["central", "none"])
-def test_a_placement_that_protects_from_nobody_promises_nothing(placement):
-    silent = {"noise_multiplier": 0.0, "popularity_noise_multiplier": 0.0}
-    plan = make_plan(placement=placement, **(silent if placement == "none" else {}))
-    text = privacy_statement(plan, {"Ash": merchant(plan)}, 1, seeded_noise=False)
-    assert "nobody but the merchant itself need be trusted" not in text
-    assert ("no protection" in text) == (placement == "central")
-    assert ("no privacy guarantee of any kind" in text) == (placement == "none")
-    assert (rows(text) == []) == (placement == "none")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("noise_multiplier", 2.2), ("sample_rate", 0.2), ("steps", 39), ("max_grad_norm", 2.0)],
+)
+def test_a_merchants_numbers_are_the_plans(name, value):
+    merchants = {"Ash": merchant_fields(), "Birch": merchant_fields(**{name: value})}
+    with pytest.raises(ValidationError, match=r"'Birch' has other numbers"):
+        make_statement(merchants=merchants)
+
+
+def test_a_claim_is_at_the_plans_delta():
+    with pytest.raises(ValidationError, match="another delta"):
+        make_statement(merchants={"Ash": merchant_fields(delta=1e-4)})
+
+
+def test_two_merchants_have_two_ledgers():
+    merchants = {"Ash": merchant_fields(), "Birch": merchant_fields()}
+    fields = statement_fields(merchants=merchants)
+    fields["ledgers"]["Birch"] = fields["ledgers"]["Ash"]
+    with pytest.raises(ValidationError, match="two merchants name one ledger"):
+        Statement.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("placement", "fields"),
+    [
+        ("none", {"epsilon": 4.0}),
+        ("none", {"delta": 1e-5}),
+        ("local", {}),
+        ("central", {"epsilon": 1}),
+    ],
+)
+def test_epsilon_is_claimed_exactly_when_noise_was_added(placement, fields):
+    plan = {"local": PLAN, "none": SILENT, "central": make_plan(placement="central")}[placement]
+    one = {**merchant_fields(plan), "epsilon": None, "delta": None, **fields}
+    with pytest.raises(ValidationError, match=r"claims epsilon|lacks epsilon"):
+        make_statement(plan, merchants={"Ash": one})
+    with pytest.raises(ValueError, match=r"claims epsilon|lacks epsilon"):
+        check_claims(placement, {"Ash": _parsed(one)})
+
+
+def _parsed(one):
+    from common.privacy.statement import MerchantPrivacy
+
+    return MerchantPrivacy.model_validate(one)
+
+
+def test_a_claim_below_what_its_audit_proves_is_refused():
+    proved = {**AUDIT, "epsilon": 3.988}
+    make_statement(merchants={"Ash": merchant_fields(audit=AUDIT)})
+    with pytest.raises(ValidationError, match="prove at least"):
+        make_statement(merchants={"Ash": merchant_fields(audit=proved)})
+
+
+def test_an_infinite_number_is_refused():
+    text = json.dumps(statement_fields(), default=str).replace("3.987", "Infinity")
+    with pytest.raises(ValidationError):
+        Statement.model_validate_json(text)

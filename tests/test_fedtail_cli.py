@@ -74,9 +74,24 @@ def test_every_option_says_what_it_is_for():
     silent = [
         f"{' '.join(path)} {parameter.name}"
         for path, parameter in options(command)
-        if not getattr(parameter, "help", None)
+        if parameter.param_type_name == "option" and not parameter.help
     ]
     assert silent == []
+
+
+def arguments(command, path=()):
+    """Yield each command below `command` that takes an argument, with the argument's name."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from arguments(below, (*path, name))
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            yield path, command, parameter.name.upper()
+
+
+def test_every_argument_is_explained_in_its_commands_own_words():
+    found = list(arguments(typer.main.get_command(fedtail.app)))
+    assert len(found) >= 3
+    assert [path for path, command, name in found if name not in (command.help or "")] == []
 
 
 def test_the_settings_list_has_every_setting_with_its_default_and_meaning(run):

@@ -282,6 +282,7 @@ def unknown_words(words):
         command = command.commands[rest.pop(0)]
     if hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         return [rest[0]]
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
     known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     takes_value = {
         option
@@ -292,7 +293,9 @@ def unknown_words(words):
     wrong = []
     while rest:
         word = rest.pop(0)
-        if word not in known:
+        if word not in known and arguments and not word.startswith("-"):
+            arguments.pop()
+        elif word not in known:
             wrong.append(word)
         elif word in takes_value and rest:
             rest.pop(0)
@@ -313,5 +316,7 @@ def test_commands_in_pages_are_commands_that_exist(page):
 def test_the_check_of_commands_finds_what_is_wrong():
     assert unknown_words(["fedtail", "simulate", "--out", "x", "--nope"]) == ["--nope"]
     assert unknown_words(["fedtail", "client", "import", "shop", "--out", "x"]) == ["shop"]
-    assert unknown_words(["fedtail", "audit", "x"]) == ["audit"]
+    assert unknown_words(["fedtail", "audit", "x"]) == ["x"]
+    assert unknown_words(["fedtail", "audit", "run", "out", "--key", "k", "more"]) == ["more"]
+    assert unknown_words(["fedtail", "divine", "x"]) == ["divine"]
     assert unknown_words(["fedtail", "simulate", "--fast", "--out", "--x"]) == []

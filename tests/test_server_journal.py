@@ -5,7 +5,7 @@ import os
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fake_node import LOCAL, federation, make_setup, shops
+from fake_node import LOCAL, FakeWork, federation, make_setup, seeded, shops
 
 from client.app import app
 from client.node import close_nodes
@@ -40,6 +40,24 @@ def test_a_run_is_on_the_journal_with_every_head_signed_twice(shops, federation,
         assert [head.merchant for head in heads] == ["ash", "birch", "cedar"]
     assert entries[-1].adapter == strategy.state.adapter.digest
     assert {one.head.number for one in last_receipts(entries).values()} == {3}
+
+
+def test_a_commitment_to_lanes_is_on_the_journal_before_training_and_once(
+    shops, federation, tmp_path, monkeypatch
+):
+    def commitment(work, plan, run_id):
+        return seeded(work.merchant, run_id).bytes(32).hex()
+
+    monkeypatch.setattr(FakeWork, "commitment", commitment)
+    path = tmp_path / "run" / "journal.jsonl"
+    run(federation, path, 1)
+    run(federation, path, 2)  # goes on: the nodes prepare again
+    entries = read_journal(path.read_bytes())
+    kinds = ["run", "lanes", "lanes", "lanes", "popularity", "train", "run", "train"]
+    assert [entry.kind for entry in entries] == kinds
+    told = {entry.participants: entry.commitment for entry in entries if entry.kind == "lanes"}
+    assert told == {(name,): seeded(name, 9).bytes(32).hex() for name in ("ash", "birch", "cedar")}
+    assert "commitment" not in entries[0].body()  # as journals of before this kind were signed
 
 
 def test_a_node_that_forgot_its_ledger_is_not_asked_to_train(shops, federation, tmp_path):

@@ -10,6 +10,7 @@ from client.dataset import load_merchant_data
 from client.policy import POLICY_FILE, Policy
 from client.training import PrivateTrainer
 from client.work import LEDGER_FILE
+from common.audit.auditing import audit_run
 from common.errors import InputError, ReleaseError, SettingsError
 from common.privacy.auditing import audit_lanes
 from common.privacy.lanes import unpack_records
@@ -197,6 +198,7 @@ def test_a_stopped_simulation_goes_on_with_the_same_command(
         assert report.rdp <= policy.max_epsilon
         assert report.pld == pytest.approx(one.epsilon)  # what was repeated is told
         assert report.pld > 4.1
+    assert audit_run(out).passed
 
 
 def test_a_finished_simulation_may_be_asked_for_again(simulated, tiny_bert, tmp_path):

@@ -1,7 +1,8 @@
 """The server's journal as anybody can read it: entries, their chain, their signatures.
 
-`server.journal` writes it. An entry says which plan a run has, who took part in a round and with
-which ledger heads, both signatures kept; who was refused and why.
+`server.journal` writes it. An entry says which plan a run has; which canary lanes a node committed
+to before it trained; who took part in a round and with which ledger heads, both signatures kept;
+who was refused and why.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from common.privacy.entry import GENESIS
 from common.privacy.heads import Receipt, accepts
 from common.privacy.lines import read_lines
 
-JournalKind = Literal["run", "popularity", "train", "refusal"]
+JournalKind = Literal["run", "lanes", "popularity", "train", "refusal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +25,22 @@ class JournalEntry:
 
     Attributes:
         number: From 1, without a gap.
-        kind: `run` opens a run or goes on with it; `popularity` and `train` are rounds; `refusal`
-            is a node whose ledger was not accepted.
+        kind: `run` opens a run or goes on with it; `lanes` is a node's commitment to its canary
+            lanes; `popularity` and `train` are rounds; `refusal` is a node whose ledger was not
+            accepted.
         run_id: Flower's number of the run.
         round_number: Counted from 1; 0 before the first round.
         plan: The plan as JSON, in `run`; empty elsewhere.
         plan_digest: The plan in force.
-        participants: Merchants whose reply was used, sorted.
+        participants: Merchants whose reply was used, sorted; in `lanes`, who committed.
         receipts: One receipt for each head that came in, used or not, as JSON.
         adapter: Digest of the adapter after the round; empty where there is none.
         reason: Why a node was refused; empty elsewhere.
         time: Seconds since 1970 UTC by the server's clock.
         signer: The journal's public key, hex.
         prior: Hash of the entry before, `GENESIS` for the first.
+        commitment: In `lanes`, what the opened lanes must match (`LaneRecord.commitment`); empty
+            elsewhere, and then not in the body, as in entries of earlier versions.
     """
 
     number: int
@@ -52,10 +56,14 @@ class JournalEntry:
     time: float
     signer: str
     prior: str
+    commitment: str = ""
 
     def body(self) -> str:
         """Return the entry as canonical JSON: what is hashed and signed."""
-        return canonical(asdict(self))
+        fields = asdict(self)
+        if not self.commitment:
+            del fields["commitment"]
+        return canonical(fields)
 
     @property
     def hash(self) -> str:

@@ -9,21 +9,14 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    PlainSerializer,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
 
 from common.errors import ReleaseError
 from common.files import sha256_hex
+from common.privacy.statement import Statement
+from common.record import FrozenMap, Record, Sha256, first_problem
 
 FORMAT: Final = "fedtail-release"
 FORMAT_VERSION: Final = 1
@@ -42,20 +35,7 @@ MAX_FILE_BYTES: Final = 256 << 20
 MAX_FILES: Final = 32
 
 _NAME_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
-_T = TypeVar("_T")
-
-
-def _thawed(frozen: Mapping[str, object]) -> dict[str, object]:
-    return {
-        name: _thawed(value) if isinstance(value, MappingProxyType) else value
-        for name, value in frozen.items()
-    }
-
-
-FrozenMap = Annotated[Mapping[str, _T], AfterValidator(MappingProxyType), PlainSerializer(_thawed)]
-Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 Version = Annotated[str, Field(pattern=r"\A[0-9]{1,9}(\.[0-9]{1,9}){0,3}\z")]
-Placement = Literal["none", "local", "distributed", "central"]
 
 
 def _utc(text: str) -> str:
@@ -65,12 +45,6 @@ def _utc(text: str) -> str:
 
 
 UtcTime = Annotated[str, AfterValidator(_utc)]
-
-
-class Record(BaseModel):
-    """Base of the manifest's parts: unknown keys and non-finite numbers are errors, all frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FileRecord(Record):
@@ -109,92 +83,6 @@ class AdapterRecord(Record):
     settings: FrozenMap[JsonValue] = MappingProxyType({})
 
 
-class Accountants(Record):
-    """The same history counted by several accountants; null where one was not asked."""
-
-    pld: float | None = Field(default=None, ge=0, description="dp_accounting, loss distribution")
-    prv: float | None = Field(default=None, ge=0, description="Opacus, PRV")
-    rdp: float | None = Field(default=None, ge=0, description="Renyi; the ledger gates on it")
-
-
-class AuditedBound(Record):
-    """What a merchant's canary lanes prove it spent at least, each with confidence 95%."""
-
-    epsilon: float = Field(ge=0, description="Lower bound at the claim's delta, Gaussian test")
-    one_run: float = Field(ge=0, description="The same, assuming nothing of scores; weak")
-    lanes: int = Field(ge=1, description="Canary lanes: virtual shoppers that were watched")
-    steps: int = Field(ge=0, description="Noised steps they were watched for")
-    commitment: Sha256 = Field(description="Told before training; the opened lanes match it")
-
-
-class MerchantPrivacy(Record):
-    """What one merchant's shoppers were charged; null epsilon and delta mean no guarantee."""
-
-    epsilon: float | None = Field(ge=0, description="Epsilon over all rounds; null: no guarantee")
-    delta: float | None = Field(gt=0, lt=1, description="Delta; null: no guarantee")
-    accountants: Accountants = Field(
-        default_factory=Accountants, description="Epsilon at this delta by each accountant"
-    )
-    noise_multiplier: float = Field(ge=0, description="Noise sigma, in units of max_grad_norm")
-    sample_rate: float = Field(ge=0, le=1, description="Chance of a shopper to be in a step (q)")
-    steps: int = Field(ge=0, description="Noised steps over all rounds (T)")
-    max_grad_norm: float = Field(gt=0, description="Bound on one shopper's gradient norm (C)")
-    audit: AuditedBound | None = Field(
-        default=None, description="What the run's audit measured; null: not audited"
-    )
-
-
-class PrivacyRecord(Record):
-    """The plan that was run and what it cost each merchant's shoppers.
-
-    Attributes:
-        unit: Whom the guarantee is about, such as `one shopper at one merchant, add/remove`.
-        placement: Where the noise was added; `none` means there is no guarantee.
-        plan: The privacy plan's own fields.
-        merchants: By merchant name.
-    """
-
-    unit: str = Field(min_length=1)
-    placement: Placement
-    plan: FrozenMap[JsonValue]
-    merchants: FrozenMap[MerchantPrivacy]
-
-    @model_validator(mode="after")
-    def _claims_match_placement(self) -> Self:
-        check_claims(self.placement, self.merchants)
-        check_audits(self.merchants)
-        return self
-
-
-def check_audits(merchants: Mapping[str, MerchantPrivacy]) -> None:
-    """Refuse a claim that its own audit disproves.
-
-    Raises:
-        ValueError: so that pydantic reports it as the field's error.
-    """
-    for name, merchant in merchants.items():
-        proved = 0.0 if merchant.audit is None else merchant.audit.epsilon
-        if merchant.epsilon is not None and proved > merchant.epsilon:
-            raise ValueError(
-                f"merchant {name!r} claims epsilon {merchant.epsilon:.3f}, but its canary lanes "
-                f"prove at least {proved:.3f}"
-            )
-
-
-def check_claims(placement: Placement, merchants: Mapping[str, MerchantPrivacy]) -> None:
-    """Refuse an epsilon without noise, and noise without an epsilon.
-
-    Raises:
-        ValueError: so that pydantic reports it as the field's error.
-    """
-    for name, merchant in merchants.items():
-        claimed = merchant.epsilon is not None and merchant.delta is not None
-        if placement == "none" and (merchant.epsilon is not None or merchant.delta is not None):
-            raise ValueError(f"merchant {name!r} claims epsilon or delta, but no noise was added")
-        if placement != "none" and not claimed:
-            raise ValueError(f"merchant {name!r} lacks epsilon or delta, though noise was added")
-
-
 class MetricsRecord(Record):
     """Metrics that may be published: measured on public data or in a simulation.
 
@@ -216,6 +104,7 @@ class Claims(Record):
         version: One to four numbers with dots, such as `2026.11.24`; compared number by number.
         created: UTC, ISO 8601.
         catalogues: SHA-256 of each catalogue the release was trained with, by name.
+        privacy: What the release costs a shopper, and what it does not cover.
         code_version: The fedtail version, and the commit where known.
         parent: The digest of the release this one was trained from.
     """
@@ -225,7 +114,7 @@ class Claims(Record):
     base_model: BaseModelRecord
     catalogues: FrozenMap[Sha256]
     adapter: AdapterRecord
-    privacy: PrivacyRecord
+    privacy: Statement
     metrics: MetricsRecord
     code_version: str = Field(min_length=1)
     parent: Sha256 | None = None
@@ -308,13 +197,6 @@ def parse_manifest(content: bytes) -> Manifest:
     if manifest.to_bytes() != content:
         raise _bad("is not in canonical form (a key twice, spaces or another order)")
     return manifest
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return where and what the first of pydantic's findings is, without the value itself."""
-    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "the document"
-    return f"{where}: {problem['msg']}"
 
 
 def _bad(what: str) -> ReleaseError:

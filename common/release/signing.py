@@ -28,13 +28,13 @@ from pydantic import ValidationError
 
 from common.errors import ReleaseError
 from common.files import PRIVATE_MODE, sha256_hex, sync_folder, write_atomic
+from common.record import first_problem
 from common.release.manifest import (
     MANIFEST_FILE,
     MAX_MANIFEST_BYTES,
     SIGNATURE_FILE,
     Claims,
     Manifest,
-    first_problem,
 )
 
 SIGNATURE_BYTES: Final = 64

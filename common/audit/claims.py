@@ -1,0 +1,174 @@
+"""Compute epsilon again from the entries, by two accountants, and hold the claims to it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.adapter import AdapterState
+from common.audit.findings import Checklist, CurvePoint, Marks
+from common.audit.layout import JOURNAL, RELEASE
+from common.errors import InputError
+from common.privacy.accounting import Events, epsilon_pld, epsilon_rdp
+from common.privacy.drafting import several_merchants
+from common.privacy.entry import Entry, spent_events
+from common.privacy.journal import JournalEntry
+from common.privacy.second_opinion import SecondOpinion, second_opinion
+from common.privacy.statement import MerchantPrivacy, Statement
+from common.privacy.statement_page import TRUST
+from common.release.code import code_digest
+from common.release.manifest import ADAPTER_FILE, MANIFEST_FILE, Manifest
+from common.release.verifying import VerifiedRelease
+
+TOLERANCE = 1e-3  # one accountant, another version or machine
+CURVE_POINTS = 24
+
+_STATEMENT = f"{RELEASE}/{MANIFEST_FILE}"
+
+
+def check_epsilon(
+    sheet: Checklist, name: str, statement: Statement, entries: Sequence[Entry]
+) -> SecondOpinion | None:
+    """Check one merchant's claim against its ledger as it stood; return the second accountant."""
+    one, until = statement.merchants[name], statement.ledgers[name].entries
+    other: SecondOpinion | None = None
+    title = "Epsilon: the claim against what two accountants compute"
+    with sheet.check(title, _STATEMENT, name) as marks:
+        events = spent_events(entries[:until])
+        if one.epsilon is None or one.delta is None:
+            marks.note("no noise was added, and nothing is claimed")
+            return None
+        pld, rdp = epsilon_pld(events, one.delta), epsilon_rdp(events, one.delta)
+        other = second_opinion(events, one.delta)
+        _compare(marks, name, one, {"pld": pld, "rdp": rdp}, other)
+        if not other.accepts(pld):
+            marks.wrong(
+                "accountants",
+                f"For {name} PLD gives {pld:.4f}, {other.accountant} {other.epsilon:.4f}.",
+            )
+        marks.says(f"claimed {one.epsilon:.3f}, computed {pld:.3f} and {other.epsilon:.3f}")
+        _check_seeds(marks, statement, entries[:until])
+    return other
+
+
+def _compare(
+    marks: Marks,
+    name: str,
+    one: MerchantPrivacy,
+    computed: dict[str, float],
+    other: SecondOpinion,
+) -> None:
+    stated = {"epsilon": one.epsilon, "pld": one.accountants.pld, "rdp": one.accountants.rdp}
+    found = {"epsilon": computed["pld"], **computed}
+    if other.numerical:
+        stated["prv"], found["prv"] = one.accountants.prv, other.epsilon
+    for field, value in stated.items():
+        # Two programs compute PRV's bound on grids of their own, which lie this far apart.
+        room = 10 * TOLERANCE if field == "prv" else TOLERANCE
+        if value is None or not abs(value - found[field]) <= room:
+            says = "nothing" if value is None else f"{value:.4f}"
+            marks.wrong(
+                field, f"The statement says {says} of {name}; its ledger gives {found[field]:.4f}."
+            )
+
+
+def _check_seeds(marks: Marks, statement: Statement, entries: Sequence[Entry]) -> None:
+    seeded = [entry.number for entry in entries if entry.seeded_noise]
+    if seeded and not statement.noise.seeded:
+        marks.wrong(
+            "noise.seeded",
+            f"Noise from a fixed seed was allowed (entry {seeded[0]} of the ledger), and the "
+            "statement does not say so.",
+        )
+    elif seeded or statement.noise.seeded:
+        marks.note("NOISE FROM A FIXED SEED: a test that protects nobody, as the statement says")
+
+
+def tell_trust(sheet: Checklist, statement: Statement) -> None:
+    """Tell who must be trusted; a placement that protects from few is a note."""
+    with sheet.check("Trust: where the noise was added", _STATEMENT) as marks:
+        if statement.placement == "local":
+            marks.says("at each merchant: nobody else need be trusted")
+        else:
+            marks.note(TRUST[statement.placement])
+
+
+def check_several(sheet: Checklist, statement: Statement) -> None:
+    """Check epsilon of a shopper at several merchants."""
+    title = "A shopper of several merchants: computed again from the plan"
+    with sheet.check(title, _STATEMENT) as marks:
+        found = several_merchants(statement.privacy_plan)
+        for told, again in zip(statement.several, found, strict=True):
+            for field in ("local", "central"):
+                stated, value = getattr(told, field), getattr(again, field)
+                if not abs(stated - value) <= TOLERANCE * max(1.0, value):
+                    marks.wrong(
+                        f"several.{field}",
+                        f"At {told.merchants} merchants it says {stated:.4f}; it is {value:.4f}.",
+                    )
+        marks.says("both placements, 1 to 5 merchants" if found else "no noise, no guarantee")
+
+
+def check_adapter(
+    sheet: Checklist, release: VerifiedRelease, journal: Sequence[JournalEntry] | None
+) -> None:
+    """Check that the adapter is the one the manifest names, and that the journal's run made it."""
+    manifest = release.manifest
+    with sheet.check("Adapter: the one that the manifest names", RELEASE) as marks:
+        if manifest.adapter.digest not in _adapter_digests(release):
+            file = f"{RELEASE}/{ADAPTER_FILE}"
+            marks.wrong("adapter.digest", "The tensors have another digest.", file=file)
+    with sheet.check("Adapter: what a round on the journal came to", JOURNAL) as marks:
+        if journal is None:
+            marks.skip("there is no journal that can be trusted")
+            return
+        digest = manifest.privacy.privacy_plan.digest
+        rounds = [one for one in journal if one.kind == "train" and one.plan_digest == digest]
+        made = [one for one in rounds if one.adapter == manifest.adapter.digest]
+        if not made:
+            marks.wrong("adapter", "No round under the statement's plan came to this adapter.")
+        else:
+            marks.says(f"round {made[-1].round_number} of run {made[-1].run_id}")
+
+
+def _adapter_digests(release: VerifiedRelease) -> set[str]:
+    """Return the digests that the release's trained tensors can have: B alone, or A and B."""
+    files = [name for name in release.files if name in {ADAPTER_FILE, "projection.safetensors"}]
+    tensors: dict[str, NDArray[np.float32]] = {}
+    for name in files:
+        try:
+            tensors |= AdapterState.from_bytes(release.files[name]).tensors
+        except InputError:
+            return set()
+    only_b = {name: tensor for name, tensor in tensors.items() if ".lora_B." in name}
+    return {AdapterState(one).digest for one in (only_b, tensors) if one}
+
+
+def check_code(sheet: Checklist, manifest: Manifest) -> None:
+    """Tell whether this program is the code that made the release."""
+    with sheet.check("Code: the release's and this program's", _STATEMENT) as marks:
+        made_by = f"release made by {manifest.code_version}"
+        marks.says(made_by)
+        if manifest.privacy.code_sha256 != code_digest():
+            marks.note("this program is another version: get that one to check line by line")
+
+
+def curve(entries: Sequence[Entry], delta: float) -> tuple[CurvePoint, ...]:
+    """Return epsilon by PLD as it grew over a ledger, at about `CURVE_POINTS` points of it.
+
+    Each point is an accounting of its own, whose time grows with the number of distinct events: a
+    ledger of many gets fewer points, the last among them.
+    """
+    if not entries or any(entry.event and not entry.noise_multiplier for entry in entries):
+        return ()
+    points = max(4, CURVE_POINTS // max(1, len(spent_events(entries)) - 1))
+    every = max(1, -(-len(entries) // points))
+    numbers = sorted({1, *range(every, len(entries) + 1, every), len(entries)})
+    found = []
+    for number in numbers:
+        events: Events = spent_events(entries[:number])
+        point = CurvePoint(
+            entry=number, time=entries[number - 1].time, epsilon=epsilon_pld(events, delta)
+        )
+        found.append(point)
+    return tuple(found)

@@ -1,0 +1,125 @@
+"""Compute the lower bound again from the opened canary lanes, and hold them to their commitment."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from common.audit.findings import Checklist, Marks
+from common.audit.layout import RELEASE
+from common.privacy.auditing import LowerBound, audit_lanes
+from common.privacy.entry import Entry
+from common.privacy.journal import JournalEntry
+from common.privacy.lanes import LaneRecord, unpack_records
+from common.privacy.statement import MerchantPrivacy, Statement
+from common.release.manifest import LANES_FILE
+from common.release.verifying import VerifiedRelease
+
+FILE = f"{RELEASE}/{LANES_FILE}"
+_ROUNDING = 1e-6  # two computations of one bound may differ by this much
+
+
+def read_lanes(sheet: Checklist, release: VerifiedRelease) -> Mapping[str, LaneRecord]:
+    """Return the opened records by node."""
+    statement = release.manifest.privacy
+    records: Mapping[str, LaneRecord] = {}
+    with sheet.check("Lanes: opened, each of a merchant of the statement", FILE) as marks:
+        if LANES_FILE not in release.files:
+            marks.note("no merchant opened any: no lower bound can be computed")
+            return records
+        records = unpack_records(release.files[LANES_FILE])
+        nodes = {record.node for record in statement.ledgers.values()}
+        for node in sorted(set(records) - nodes):
+            marks.wrong("merchant", f"{node!r} is no merchant of the statement.")
+        marks.says(f"{len(records)} records")
+    return records
+
+
+def check_bound(
+    sheet: Checklist, name: str, statement: Statement, record: LaneRecord | None
+) -> LowerBound | None:
+    """Check what the statement says of one merchant's lanes; return the bound they prove."""
+    one = statement.merchants[name]
+    bound: LowerBound | None = None
+    with sheet.check("Lower bound: computed again from the lanes", FILE, name) as marks:
+        if record is None and one.audit is None:
+            marks.note("it was not audited: nothing measures its claim")
+        elif record is None:
+            marks.wrong("lanes", f"The statement has a bound of {name}, and there are no lanes.")
+        else:
+            bound = audit_lanes(record, one.delta)
+            _compare(marks, one, record, bound)
+            if record.plan != statement.privacy_plan.to_json():
+                marks.wrong("plan", f"The lanes of {name} are of another plan.")
+            marks.says(f"epsilon at least {bound.epsilon:.3f}, claimed {one.epsilon or 0:.3f}")
+    return bound
+
+
+def _compare(marks: Marks, one: MerchantPrivacy, record: LaneRecord, bound: LowerBound) -> None:
+    if one.audit is None:
+        marks.wrong("audit", "There are lanes, and the statement has no bound.", file=RELEASE)
+        return
+    told = one.audit
+    for field, stated, found in (
+        ("epsilon", told.epsilon, bound.epsilon),
+        ("one_run", told.one_run, bound.one_run),
+        ("lanes", told.lanes, bound.lanes),
+        ("steps", told.steps, bound.steps),
+    ):
+        if abs(stated - found) > _ROUNDING:
+            marks.wrong(field, f"The statement says {stated:g}; the lanes give {found:g}.")
+    if told.commitment != record.commitment:
+        marks.wrong("commitment", "The lanes are not those that the statement names.")
+    if one.epsilon is not None and bound.epsilon > one.epsilon:
+        marks.wrong(
+            "epsilon",
+            f"The claim is {one.epsilon:.3f}, and the lanes prove at least {bound.epsilon:.3f}.",
+        )
+
+
+def check_commitment(
+    sheet: Checklist,
+    name: str,
+    record: LaneRecord,
+    journal: Sequence[JournalEntry],
+    entries: Sequence[Entry],
+) -> None:
+    """Check that lanes were committed to before the rounds they watched, and watched no others."""
+    title = "Lanes: committed to on the journal before training"
+    with sheet.check(title, FILE, name) as marks:
+        own = [one for one in journal if one.run_id == record.run_id]
+        told = [
+            one for one in own if one.kind == "lanes" and one.participants == (record.merchant,)
+        ]
+        right = [one.number for one in told if one.commitment == record.commitment]
+        watched = set(record.rounds.tolist())
+        rounds = [
+            one.number
+            for one in own
+            if one.kind == "train"
+            and one.round_number in watched
+            and record.merchant in one.participants
+        ]
+        if not right:
+            marks.wrong("commitment", f"The journal has no commitment to the lanes of {name}.")
+        elif rounds and min(rounds) < min(right):
+            marks.wrong(
+                "commitment",
+                f"The lanes of {name} were committed to at entry {min(right)} of the journal, "
+                f"after a round that they watched, at entry {min(rounds)}.",
+            )
+        _check_rounds(marks, name, record, entries)
+        if len({one.commitment for one in told}) > 1:
+            marks.note("the node committed to several records; this is one of them")
+
+
+def _check_rounds(marks: Marks, name: str, record: LaneRecord, entries: Sequence[Entry]) -> None:
+    """Find fault with steps that were watched and not charged; tell of those not watched."""
+    charged: Counter[int] = Counter()
+    for entry in entries:
+        if entry.kind == "train" and entry.run_id == record.run_id:
+            charged[entry.round_number] += entry.steps
+    watched = Counter(record.rounds.tolist())
+    for number in sorted(watched - charged):
+        marks.wrong("rounds", f"The lanes of {name} watched round {number}, which was not charged.")
+    marks.says(f"{watched.total()} steps watched")
+    if charged - watched:
+        marks.note(f"{(charged - watched).total()} charged steps were not watched")

@@ -1,0 +1,8 @@
+"""Where a run's files lie in the folder that an auditor is given."""
+
+from typing import Final
+
+RELEASE: Final = "release"
+PUBLIC_KEY: Final = "operator.pub"
+JOURNAL: Final = "journal.jsonl"
+LEDGERS: Final = "ledgers"
