@@ -159,6 +159,30 @@ def start(folder: Annotated[Path, typer.Option(help="The node's folder.")]) -> N
 
 
 @app.command()
+def fetch(folder: Annotated[Path, typer.Option(help="The node's folder.")]) -> None:
+    """Fetch the operator's latest release, verify it and keep it in the node's folder."""
+    from client.fetching import fetch_release
+    from client.provisioning import NodeFolder
+
+    place, _ = fetch_release(NodeFolder(folder))
+    Console().print(f"Verified: {place}", soft_wrap=True)
+
+
+@app.command()
+def catalogue(
+    shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+    out: Annotated[Path, typer.Option(help="The file for the operator.")],
+) -> None:
+    """Write the shop's items for the operator: titles and texts, public by declaration."""
+    from client.dataset import load_merchant_data
+    from common.catalogue_file import write_catalogue
+
+    items = load_merchant_data(shop).catalogue
+    write_catalogue(items, out)
+    Console().print(f"{out}: {len(items)} items. No purchase is in it.", soft_wrap=True)
+
+
+@app.command()
 def rotate(
     folder: Annotated[Path, typer.Option(help="The node's folder.")],
     done: Annotated[

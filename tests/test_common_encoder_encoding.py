@@ -8,9 +8,8 @@ import pytest
 import torch
 from shops import make_catalogue, make_settings, write_tiny_bert
 
-from common.encoder import encoding
 from common.encoder.base_model import files_digest
-from common.encoder.encoding import encode_catalogue, fit_public_basis
+from common.encoder.encoding import encode_catalogue, fit_public_basis, forget_base_models
 
 ITEMS = 30
 
@@ -68,11 +67,11 @@ def test_another_model_in_the_same_folder_is_not_taken_for_the_old_one(tiny, enc
     try:
         assert files_digest(tiny) != digest
         encode()  # this process holds the old model still, and must not note it as the new one
-        encoding._loaded.cache_clear()  # as a new process would
+        forget_base_models()  # as a new process would
         assert not np.array_equal(encode().vectors, before.vectors)
     finally:
         write_tiny_bert(tiny, seed=0)
-        encoding._loaded.cache_clear()
+        forget_base_models()
 
 
 def test_a_name_on_the_hub_has_no_files_here():

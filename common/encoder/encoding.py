@@ -34,6 +34,11 @@ def cached_base_model(name: str) -> BaseModel:
     return _loaded(name)[0]
 
 
+def forget_base_models() -> None:
+    """Have models loaded anew, as a new process would."""
+    _loaded.cache_clear()
+
+
 @dataclass(frozen=True, eq=False)
 class EncodedCatalogue:
     """A catalogue under one base model, basis and placement.
