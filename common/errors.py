@@ -16,7 +16,7 @@
 Each class has a `code`. What leaves a node on failure is `public()`, that code and a field name:
 never the message, which may quote a row of a merchant's table.
 
-A command that ends with one has the status 2, or 1 where the same command may go well the next time:
+A command that ends with one has the status 2, or 1 where the same command may go well next time:
 a service manager starts it again for 1 and not for 2.
 """
 
