@@ -8,25 +8,13 @@ from pathlib import Path
 
 from common.encoder.encoding import cached_base_model
 from common.encoder.packaging import model_files
-from common.encoder.placement import Placement
-from common.errors import ReleaseError
-from common.privacy.accounting import AccountantReport
-from common.privacy.auditing import audit_lanes
 from common.privacy.drafting import draft_statement
-from common.privacy.lanes import LaneRecord, pack_records
-from common.privacy.plan import PrivacyPlan
-from common.privacy.statement import (
-    Accountants,
-    AuditedBound,
-    MerchantPrivacy,
-    Statement,
-    check_audits,
-)
+from common.privacy.lanes import pack_records
+from common.privacy.statement import MerchantPrivacy, Statement
 from common.privacy.statement_page import statement_page
 from common.release.manifest import (
     LANES_FILE,
     STATEMENT_FILE,
-    AdapterRecord,
     BaseModelRecord,
     Claims,
     Manifest,
@@ -34,6 +22,7 @@ from common.release.manifest import (
 )
 from common.release.signing import SigningKey, build_release
 from common.settings import RunSettings
+from server.releases import adapter_record, check_release_audits, version_at
 from simulations.evaluation import Shop
 from simulations.evidence import export_evidence
 from simulations.runner import FinishedRun
@@ -50,38 +39,6 @@ def operator_key(folder: Path) -> SigningKey:
     key = SigningKey.load(path) if path.exists() else SigningKey.create(path)
     key.public.save(folder / PUBLIC_KEY_FILE)
     return key
-
-
-def merchant_privacy(
-    plan: PrivacyPlan, spent: AccountantReport, lanes: LaneRecord | None = None
-) -> MerchantPrivacy:
-    """Return the record of what one merchant's ledger holds and its opened lanes prove."""
-    promised = plan.placement != "none"
-    accountants = Accountants()  # without noise there is no finite number to state
-    if promised:
-        accountants = Accountants(pld=spent.pld, prv=spent.prv, rdp=spent.rdp)
-    return MerchantPrivacy(
-        epsilon=spent.pld if promised else None,
-        delta=plan.delta if promised else None,
-        accountants=accountants,
-        noise_multiplier=plan.noise_multiplier,
-        sample_rate=plan.sample_rate,
-        steps=plan.steps,
-        max_grad_norm=plan.max_grad_norm,
-        audit=None if lanes is None else audited_bound(lanes, plan.delta),
-    )
-
-
-def audited_bound(lanes: LaneRecord, delta: float) -> AuditedBound:
-    """Return what one merchant's opened lanes prove at `delta`."""
-    bound = audit_lanes(lanes, delta)
-    return AuditedBound(
-        epsilon=bound.epsilon,
-        one_run=bound.one_run,
-        lanes=bound.lanes,
-        steps=bound.steps,
-        commitment=lanes.commitment,
-    )
 
 
 def run_statement(
@@ -122,10 +79,7 @@ def publish(
         ReleaseError: if the parts do not fit each other, or the audit of a merchant disproves
             its claim. Nothing is written then.
     """
-    try:
-        check_audits(privacy)
-    except ValueError as error:
-        raise ReleaseError(f"No release: {error}.", field="audit") from error
+    check_release_audits(privacy)
     model = cached_base_model(settings.base_model)
     statement = run_statement(folder, run, settings, shops, privacy)
     files = model_files(run.adapter, run.basis, settings, model)
@@ -133,11 +87,11 @@ def publish(
         files = {**files, LANES_FILE: pack_records(run.audits.values())}
     now = datetime.now(UTC)
     claims = Claims(
-        version=now.strftime("%Y.%m.%d.") + str(now.hour * 3600 + now.minute * 60 + now.second),
+        version=version_at(now),
         created=now.isoformat(timespec="seconds"),
         base_model=BaseModelRecord(name=settings.base_model, weights_sha256=model.digest),
         catalogues={shop.name: shop.data.catalogue.digest for shop in shops},
-        adapter=adapter_record(run, settings, model.depth),
+        adapter=adapter_record(run.adapter, settings, model.depth),
         privacy=statement,
         metrics=MetricsRecord(
             measured_on="simulated",
@@ -166,21 +120,3 @@ def _known(values: Mapping[str, float | None]) -> dict[str, float | None]:
         name: None if value is None or math.isnan(value) else value
         for name, value in values.items()
     }
-
-
-def adapter_record(run: FinishedRun, settings: RunSettings, depth: int) -> AdapterRecord:
-    """Return what the manifest says about the adapter."""
-    placement = settings.placement
-    return AdapterRecord(
-        method=_method(placement),
-        placement=tuple(placement.module_names(depth)),
-        rank=placement.rank,
-        alpha=float(placement.rank),
-        trained_numbers=run.adapter.size,
-        digest=run.adapter.digest,
-        settings=settings.to_flat(),
-    )
-
-
-def _method(placement: Placement) -> str:
-    return "ffa" if placement.aggregates_exactly else "plain (aggregated inexactly)"

@@ -21,6 +21,7 @@ from common.privacy.statement import UNIT, privacy_statement
 from common.scorecard import Scorecard
 from common.settings import RunSettings
 from server.checkpoint import RoundRecord
+from server.releases import merchant_privacy
 from simulations.datasets import load_dataset
 from simulations.epsilon_curve import epsilon_curve
 from simulations.evaluation import Shop, ShopJudge, make_judges
@@ -32,7 +33,7 @@ from simulations.gating import gate_release, load_holdout
 from simulations.held_out import hold_out, judge_held_out
 from simulations.options import SimulationOptions, declared_settings
 from simulations.partition import PartitionKind, partition_merchants
-from simulations.publishing import merchant_privacy, publish, withdraw
+from simulations.publishing import publish, withdraw
 from simulations.recording import (
     Beside,
     commit,

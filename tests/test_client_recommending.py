@@ -11,7 +11,7 @@ from client.filters import Filters
 from client.new_items import with_new_items
 from client.recommending import Recommender, find_item, released_vectors
 from common.catalogue import Item
-from common.encoder.encoding import cached_base_model
+from common.encoder.encoding import cached_base_model, forget_base_models
 from common.errors import InputError, ReleaseError
 from common.release.signing import PublicKey, SigningKey
 from common.release.verifying import verify_release
@@ -348,14 +348,14 @@ def test_another_operators_key_is_refused(simulated, tmp_path):
 def test_a_base_model_with_other_weights_is_refused(simulated, tiny_bert, tmp_path, monkeypatch):
     """The folder that the release names now holds another model."""
     other = write_tiny_bert(tmp_path / "other", seed=9)
-    cached_base_model.cache_clear()
+    forget_base_models()
     kept = (tiny_bert / "model.safetensors").read_bytes()
     try:
         (tiny_bert / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
         done = recommend(simulated, "--shopper", "shopper-1")
     finally:
         (tiny_bert / "model.safetensors").write_bytes(kept)
-        cached_base_model.cache_clear()
+        forget_base_models()
     assert isinstance(done.exception, ReleaseError)
     assert done.exception.field == "base_model"
 

@@ -1,71 +1,85 @@
-"""What is kept on disk of a catalogue is what would be computed anew."""
+"""What is kept of an encoded catalogue is enough to train on, and loads no language model."""
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
-from shops import make_catalogue, make_settings
+import torch
+from shops import make_catalogue, make_settings, write_tiny_bert
 
-from common.catalogue import Catalogue, Item
-from common.encoder import encoding
-from common.encoder.encoding import fit_public_basis
+from common.encoder.base_model import files_digest
+from common.encoder.encoding import encode_catalogue, fit_public_basis, forget_base_models
+
+ITEMS = 30
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return str(write_tiny_bert(tmp_path_factory.mktemp("bert")))
 
 
 @pytest.fixture
-def settings(tiny_bert):
-    return make_settings(base_model=str(tiny_bert))
+def encode(tiny, tmp_path):
+    """Encode a small catalogue with what is in the cache."""
+
+    def make(**changes):
+        settings = make_settings(base_model=tiny, rank=4, output_directions=32, **changes)
+        catalogue = make_catalogue(ITEMS)
+        basis = fit_public_basis(catalogue, settings, tmp_path / "cache")
+        return encode_catalogue(catalogue, basis, settings, tmp_path / "cache")
+
+    return make
 
 
-def fits(monkeypatch):
-    """Count how often a basis is fitted from here on."""
-    counted, fit = [], encoding.fit_basis
-    monkeypatch.setattr(encoding, "fit_basis", lambda *a, **k: counted.append(1) or fit(*a, **k))
-    return counted
+def step(encoded):
+    """The vectors under a random B, and the gradient of a number of them."""
+    tower = encoded.tower
+    random = np.random.default_rng(3)
+    adapter = tower.adapter()
+    tower.load_adapter(adapter.with_vector(random.normal(size=adapter.size).astype(np.float32)))
+    rows = tower(*encoded.tokens.rows(np.arange(ITEMS)))
+    (rows * torch.arange(rows.shape[1])).sum().backward()
+    return rows.detach().numpy(), [one.grad.numpy() for _, one in tower.trained()]
 
 
-def renamed(catalogue):
-    return Catalogue(
-        tuple(
-            Item(f"other-{place}", one.title, one.text) for place, one in enumerate(catalogue.items)
-        )
-    )
+def test_the_tower_from_the_cache_is_the_whole_one_to_the_last_bit(encode):
+    whole, cached = encode(), encode()
+    assert len(list(whole.tower.modules())) > 2 * len(list(cached.tower.modules()))
+    assert whole.tower.adapter().tensors.keys() == cached.tower.adapter().tensors.keys()
+    np.testing.assert_array_equal(whole.vectors, cached.vectors)
+    for first, second in zip(step(whole), step(cached), strict=True):
+        np.testing.assert_array_equal(first, second)
+    for name, _ in whole.tower.trained():
+        assert torch.equal(whole.tower.noise_frame(name), cached.tower.noise_frame(name))
 
 
-def test_a_basis_is_fitted_once_for_the_same_texts(settings, tmp_path, monkeypatch):
-    counted, catalogue = fits(monkeypatch), make_catalogue(12)
-    first = fit_public_basis(catalogue, settings, tmp_path)
-    again = fit_public_basis(renamed(catalogue), settings, tmp_path)
-    assert len(counted) == 1
-    assert again.digest == first.digest
-    assert fit_public_basis(catalogue, settings, tmp_path / "other").digest == first.digest
-    assert len(counted) == 2
+@pytest.mark.parametrize("modules", ["query,value", "output.dense,projection"])
+def test_where_more_is_trained_the_whole_tower_is_built_each_time(encode, modules):
+    first, second = encode(lora_modules=modules), encode(lora_modules=modules)
+    assert len(list(first.tower.modules())) == len(list(second.tower.modules()))
+    np.testing.assert_array_equal(first.vectors, second.vectors)
 
 
-@pytest.mark.parametrize(
-    "change", [{"rank": 2}, {"whitening_power": 0.5}, {"max_tokens": 12}, {"last_layers": 2}]
-)
-def test_another_setting_has_another_basis(settings, tmp_path, monkeypatch, change):
-    counted, catalogue = fits(monkeypatch), make_catalogue(12)
-    fit_public_basis(catalogue, settings, tmp_path)
-    other = settings.model_copy(update=change)
-    kept = fit_public_basis(catalogue, other, tmp_path)
-    assert len(counted) == 2
-    assert kept.digest == fit_public_basis(catalogue, other, tmp_path / "alone").digest
+def test_another_model_in_the_same_folder_is_not_taken_for_the_old_one(tiny, encode, tmp_path):
+    before, digest = encode(), files_digest(tiny)
+    write_tiny_bert(tiny, seed=1)
+    try:
+        assert files_digest(tiny) != digest
+        encode()  # this process holds the old model still, and must not note it as the new one
+        forget_base_models()  # as a new process would
+        assert not np.array_equal(encode().vectors, before.vectors)
+    finally:
+        write_tiny_bert(tiny, seed=0)
+        forget_base_models()
 
 
-def test_other_texts_order_or_code_have_another_basis(settings, tmp_path, monkeypatch):
-    counted, catalogue = fits(monkeypatch), make_catalogue(12)
-    fit_public_basis(catalogue, settings, tmp_path)
-    fit_public_basis(catalogue.take(range(11, -1, -1)), settings, tmp_path)
-    fit_public_basis(make_catalogue(12, seed=1), settings, tmp_path)
-    assert len(counted) == 3
-    monkeypatch.setattr(encoding, "_code_digest", lambda: "changed")
-    fit_public_basis(catalogue, settings, tmp_path)
-    assert len(counted) == 4
+def test_a_name_on_the_hub_has_no_files_here():
+    assert files_digest("bert-base-nowhere") is None
 
 
-def test_a_broken_file_is_made_anew(settings, tmp_path, monkeypatch):
-    catalogue = make_catalogue(12)
-    first = fit_public_basis(catalogue, settings, tmp_path)
-    [path] = tmp_path.glob("basis-*.safetensors")
-    path.write_bytes(path.read_bytes()[:-7])
-    counted = fits(monkeypatch)
-    assert fit_public_basis(catalogue, settings, tmp_path).digest == first.digest
-    assert len(counted) == 1
+def test_neither_transformers_nor_peft_is_loaded_to_train_on_what_is_cached():
+    """The import alone would cost 150 MB and seconds a message."""
+    code = "import sys, client.work; print(sorted({'transformers', 'peft'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,132 @@
+"""Start a merchant's node: knock at the server, then run a SuperNode and look after it."""
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from client.fleet import knock
+from client.provisioning import NodeFolder
+from common.errors import FederationError, SettingsError
+from common.processes import (
+    Child,
+    flower_command,
+    flower_environment,
+    interruptible,
+    start_child,
+    stopping,
+    wait_for_end,
+)
+
+KNOCK_SECONDS = 5.0
+SOON_SECONDS = 30.0  # a SuperNode that ends sooner would end again
+_OURS = frozenset("\"'\\\n")  # what Flower would read as its own in a node's configuration
+
+
+def run_node(folder: NodeFolder, say: Callable[[str], None]) -> None:
+    """Run the node until it is stopped with Ctrl-C or SIGTERM.
+
+    Args:
+        folder: The node's.
+        say: Told what happens, one line each.
+
+    Raises:
+        SettingsError: if the folder or the shop is not ready, or the node runs already.
+        EnrolmentError: if the server will not let this node in, now or any more; says why.
+        FederationError: if the SuperNode ends by itself as soon as it is started. One that ends
+            later is started again, once the server has said that the node may connect.
+    """
+    supernode_command(folder)  # what is wrong with the folder is found before anybody is asked
+    with interruptible(), _only_one(folder):
+        while True:
+            _wait_for_server(folder, say)  # a server that has put the node out says so here
+            began = time.monotonic()
+            ended = _run_until_one_ends(folder, say)
+            if time.monotonic() - began < SOON_SECONDS:
+                raise FederationError(
+                    f"The {ended.name} ended by itself (status {ended.ended}); the end of "
+                    f"{ended.log}:\n{ended.last_output()}",
+                    field="node",
+                )
+            say(f"The {ended.name} ended by itself (status {ended.ended}); starting it again.")
+
+
+def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child:
+    config, environment = folder.config(), flower_environment(folder.flower_home)
+    children: list[Child] = []
+    with stopping(children):
+        for name, line in _commands(folder).items():
+            log = folder.logs.resolve() / f"{name}.log"
+            children.append(start_child(name, line, log, environment))
+        say(f"{config.merchant} is connected to {config.server}. Logs: {folder.logs}")
+        say(f"Health: http://{config.address}/health")
+        return wait_for_end(children)
+
+
+def _commands(folder: NodeFolder) -> dict[str, list[str]]:
+    """Return the node's two parts: one speaks with the server, one forks a process a message."""
+    workers = [sys.executable, "-m", "client.workers", folder.config().address, str(os.getpid())]
+    return {"supernode": supernode_command(folder), "workers": workers}
+
+
+def supernode_command(folder: NodeFolder) -> list[str]:
+    """Return the command for the SuperNode. It names files; no secret stands in it.
+
+    Raises:
+        SettingsError: if there is no shop, or a path has a character that Flower reads as its own.
+    """
+    config = folder.config()
+    if not config.data.is_dir():
+        raise SettingsError(
+            f"`data` names {config.data}, which is no folder; import the shop first.", field="data"
+        )
+    places = {"data": config.data, "merchant": config.merchant, "state": config.state_folder}
+    for name, value in places.items():
+        if _OURS & set(str(value)):
+            raise SettingsError(
+                f"`{name}` must have no quote, backslash or line break in it.", field=name
+            )
+    host, _, port = config.address.rpartition(":")
+    return [
+        flower_command("flower-supernode"),
+        *("--superlink", config.server),
+        *("--root-certificates", str(folder.authority.resolve())),
+        *("--auth-supernode-private-key", str(folder.key.resolve())),
+        *("--host", host, "--port", port),
+        *("--isolation", "process"),  # client.workers starts the processes
+        *("--node-config", " ".join(f'{name}="{value}"' for name, value in places.items())),
+    ]
+
+
+def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> None:
+    told = False
+    while True:
+        try:
+            knock(folder, datetime.now(UTC))
+        except FederationError as error:
+            if not told:
+                say(f"{error} Trying again every {KNOCK_SECONDS:.0f} seconds.")
+                told = True
+            time.sleep(KNOCK_SECONDS)
+        else:
+            return
+
+
+@contextmanager
+def _only_one(folder: NodeFolder) -> Iterator[None]:
+    """Hold the folder's lock: two SuperNodes with one key would throw each other out."""
+    path: Path = folder.root / "node.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise SettingsError(f"The node in {folder.root} runs already.", field="folder") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
