@@ -136,15 +136,17 @@ class Cohort:
         timeout: Seconds a node has to encode its catalogue.
         members: Prepared nodes, connected or not.
         refused: Nodes that refused the preparation, with their reason: they are not asked again.
+        identify: Raises FederationError if a node is not the merchant whose name it gives.
         address: Adds to the request what the server's journal has to say.
         welcome: Raises FederationError if a merchant's ledger head is not accepted.
-        turned_away: Told of a node and merchant whose head was not.
+        turned_away: Told of a node and merchant whose ledger went back.
     """
 
     request: PrepareRequest
     timeout: float
     members: dict[int, Prepared] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    identify: Callable[[int, str], None] = lambda _node, _merchant: None
     address: Callable[[RecordDict], RecordDict] = lambda content: content
     welcome: Callable[[str, RecordDict], None] = lambda _merchant, _content: None
     turned_away: Callable[[int, str], None] = lambda _node, _merchant: None
@@ -213,6 +215,7 @@ class Cohort:
         """
         try:
             prepared = decode_prepared(reply.content)
+            self.identify(node, prepared.merchant)
         except FederationError as error:
             self._note_refusal(node, error.public())
             return
@@ -224,7 +227,8 @@ class Cohort:
             self.welcome(prepared.merchant, reply.content)
         except FederationError as error:
             self._note_refusal(node, error.public())
-            self.turned_away(node, prepared.merchant)
+            if error.field == "rollback":  # its own ledger: to a stranger no receipt is sent
+                self.turned_away(node, prepared.merchant)
             return
         for one in twins:
             del self.members[one]

@@ -10,11 +10,21 @@ from common.errors import SettingsError
 from common.settings import RunSettings
 from common.wire import Scalar
 from server.cohort import Quorum
+from server.identity import Identities
 from server.optimiser import make_optimiser
 from server.strategy import RunSetup
 
 CATALOGUE_FILE = "public-catalogue.jsonl"
-PLACES = ("federation", "catalogue", "folder", "journal", "cache", "merchants")
+PLACES = (
+    "federation",
+    "catalogue",
+    "folder",
+    "journal",
+    "cache",
+    "members",
+    "new_ledger_keys",
+    "merchants",
+)
 JOURNAL_FILE = "journal.jsonl"
 
 
@@ -28,7 +38,9 @@ def open_run(
             `federation` (a simulated federation's folder, which holds the public catalogue),
             `catalogue` (the file, where there is no such folder), `folder` (for checkpoints),
             `journal` (the journal's file, shared by all runs; else within `folder`),
-            `cache` (for encodings), and `merchants`, how many share central noise.
+            `cache` (for encodings), `members` (the file of enrolled nodes, see
+            `server.identity`), `new_ledger_keys` (names, with commas, of merchants whose ledger
+            may come back under another key), and `merchants`, how many share central noise.
         progress: Told how many items of how many to encode are done.
 
     Raises:
@@ -58,6 +70,7 @@ def open_run(
         round_timeout=settings.round_timeout,
         folder=Path(places["folder"]) if "folder" in places else None,
         journal=_journal_path(places),
+        identities=_identities(places),
     )
 
 
@@ -67,6 +80,12 @@ def _merchants(value: str) -> int:
             f"merchants is {value!r}; it must be a whole number, at least 1.", field="merchants"
         )
     return int(value)
+
+
+def _identities(places: Mapping[str, str]) -> Identities:
+    names = (name.strip() for name in places.get("new_ledger_keys", "").split(","))
+    members = Path(places["members"]) if "members" in places else None
+    return Identities(members, frozenset(filter(None, names)))
 
 
 def _journal_path(places: Mapping[str, str]) -> Path | None:
