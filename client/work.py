@@ -19,7 +19,7 @@ from client.receipts import accept, covered
 from client.training import Merchant, PrivateTrainer
 from common.adapter import AdapterState, AdapterUpdate
 from common.encoder.basis import PublicBasis
-from common.encoder.encoding import candidate_tensor, encode_catalogue
+from common.encoder.encoding import cached_base_model, candidate_tensor, encode_catalogue
 from common.errors import FederationError
 from common.files import sha256_hex
 from common.privacy.clipping import ClippedSum, clip_and_sum
@@ -78,7 +78,10 @@ class MerchantWork:
         )
         self._trainer = PrivateTrainer(encoded.tower, merchant, self._settings)
         return Prepared(
-            self._node.merchant, self._data.catalogue.digest, self._data.catalogue.text_keys
+            self._node.merchant,
+            self._data.catalogue.digest,
+            self._data.catalogue.text_keys,
+            base_model=cached_base_model(self._settings.base_model).digest,
         )
 
     def popularity(self, plan: PrivacyPlan, run_id: int, round_number: int) -> NDArray[np.float32]:

@@ -32,8 +32,8 @@ from server.checkpoint import (
     write_checkpoint,
 )
 from server.cohort import Answers, Cohort, Exchange, Quorum
+from server.conditions import Conditions
 from server.countersigning import Countersigning
-from server.identity import Identities
 from server.journal import Journal
 from server.optimiser import Optimiser, OptimiserState, Schedule, learning_rate
 from server.step import Step
@@ -58,7 +58,7 @@ class RunSetup:
         prepare_timeout: Seconds a node has to encode its catalogue.
         folder: Where checkpoints go; None keeps none.
         journal: The journal's file, which outlives the run; None keeps none.
-        identities: Which node may speak for which merchant.
+        conditions: What a node must be and have to take part.
     """
 
     adapter: AdapterState
@@ -73,7 +73,7 @@ class RunSetup:
     prepare_timeout: float = 3600.0
     folder: Path | None = None
     journal: Path | None = None
-    identities: Identities = field(default_factory=Identities)
+    conditions: Conditions = field(default_factory=Conditions)
 
 
 class FedtailStrategy(Strategy):
@@ -106,7 +106,7 @@ class FedtailStrategy(Strategy):
         self._on_round = on_round
         self._epsilon = epsilon
         request = wire.PrepareRequest(setup.basis, setup.settings, setup.plan.to_json())
-        self._cohort = Cohort(request, setup.prepare_timeout, identify=setup.identities.check)
+        self._cohort = Cohort(request, setup.prepare_timeout, check=setup.conditions.check)
         self._desk = Countersigning(None)
         self._present: dict[int, wire.Prepared] = {}
         self._timeout = setup.round_timeout
@@ -365,7 +365,7 @@ class FedtailStrategy(Strategy):
             return
         run_id = str(exchange.grid.run.run_id)
         journal = stack.enter_context(Journal(self.setup.journal, self.setup.plan, run_id))
-        desk = self._desk = Countersigning(journal, self.setup.identities.may_renew)
+        desk = self._desk = Countersigning(journal, self.setup.conditions.may_renew)
         self._cohort.address = lambda content: desk.address(content, None)
         self._cohort.welcome = desk.welcome
         self._cohort.turned_away = lambda node, name: desk.deliver(exchange, {node: name})

@@ -15,8 +15,8 @@ from common.privacy.heads import Head
 from common.privacy.journal import last_receipts, read_journal
 from common.wire_heads import with_head
 from server.cohort import Quorum
+from server.conditions import Conditions, read_members, write_members
 from server.countersigning import Countersigning
-from server.identity import Identities, read_members, write_members
 from server.journal import Journal
 from server.strategy import FedtailStrategy
 from simulations.grid import InProcessGrid
@@ -73,7 +73,7 @@ def test_enrolled_nodes_take_part_under_their_own_names_only(shops, federation, 
     write_members(members, NODES)
     assert read_members(members) == NODES
     shops.make = Impostor
-    setup = setup_of(tmp_path / "run", identities=Identities(members))
+    setup = setup_of(tmp_path / "run", conditions=Conditions(members))
     strategy = run(federation, setup, 1, away=[1000])  # the name is free: `ash` is not there
     assert strategy._cohort.refused == {1002: "federation:merchant"}
     assert strategy.history[0].participants == 1
@@ -86,7 +86,7 @@ def test_a_node_that_is_not_enrolled_is_refused_and_one_enrolled_since_is_not(
 ):
     members = tmp_path / "members.json"
     write_members(members, {1000: "ash", 1001: "birch"})
-    setup = setup_of(tmp_path / "run", identities=Identities(members))
+    setup = setup_of(tmp_path / "run", conditions=Conditions(members))
     strategy = run(federation, setup, 1)
     assert strategy._cohort.refused == {1002: "federation:merchant"}
     write_members(members, NODES)
@@ -97,7 +97,7 @@ def test_a_node_that_is_not_enrolled_is_refused_and_one_enrolled_since_is_not(
 def test_a_file_of_members_that_is_none_stops_the_run(shops, federation, tmp_path, content):
     if content is not None:
         (tmp_path / "members.json").write_text(content)
-    setup = setup_of(tmp_path / "run", identities=Identities(tmp_path / "members.json"))
+    setup = setup_of(tmp_path / "run", conditions=Conditions(tmp_path / "members.json"))
     with pytest.raises(InputError) as caught:
         run(federation, setup, 1)
     assert caught.value.field == "members"
@@ -157,7 +157,7 @@ def test_the_operator_may_say_that_a_key_was_lost(shops, federation, tmp_path):
     shops.make = Recovered
     for renewed, refused in (((), ["federation:signer"]), (("ash",), [])):
         close_nodes()
-        strategy = FedtailStrategy(replace(setup, identities=Identities(None, frozenset(renewed))))
+        strategy = FedtailStrategy(replace(setup, conditions=Conditions(None, frozenset(renewed))))
         grid = Absent(app, 3, {"federation": str(federation)}, 9)
         grid.away = frozenset([1000, 1001])
         if refused:
