@@ -130,6 +130,9 @@ def init(
     folder: Annotated[Path, typer.Option(help="A new folder for the node.")],
     invite: Annotated[Path, typer.Option(help="The operator's invite file.")],
     shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+    address: Annotated[
+        str, typer.Option(help="Where the node answers /health, on this machine only.")
+    ] = "127.0.0.1:9094",
 ) -> None:
     """Make the node's key and settings from an invite, and the request for the operator."""
     from datetime import UTC, datetime
@@ -139,11 +142,44 @@ def init(
     from common.release.signing import PublicKey
 
     opened = Invite.load(invite)
-    node = init_node(folder, opened, shop, datetime.now(UTC))
+    node = init_node(folder, opened, shop, datetime.now(UTC), address=address)
     key = PublicKey.from_pem(opened.enrolment_key.encode())
     print_ = Console().print
     print_(f"Compare with the operator, by voice: {key.key_id[:32]}")
     print_(f"Then send the operator {node.request}. It holds no secret.", soft_wrap=True)
+
+
+@app.command()
+def start(folder: Annotated[Path, typer.Option(help="The node's folder.")]) -> None:
+    """Run the node until Ctrl-C: connect to the server, and train when it asks."""
+    from client.provisioning import NodeFolder
+    from client.starting import run_node
+
+    run_node(NodeFolder(folder), lambda line: Console().print(line, soft_wrap=True))
+
+
+@app.command()
+def fetch(folder: Annotated[Path, typer.Option(help="The node's folder.")]) -> None:
+    """Fetch the operator's latest release, verify it and keep it in the node's folder."""
+    from client.fetching import fetch_release
+    from client.provisioning import NodeFolder
+
+    place, _ = fetch_release(NodeFolder(folder))
+    Console().print(f"Verified: {place}", soft_wrap=True)
+
+
+@app.command()
+def catalogue(
+    shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+    out: Annotated[Path, typer.Option(help="The file for the operator.")],
+) -> None:
+    """Write the shop's items for the operator: titles and texts, public by declaration."""
+    from client.dataset import load_merchant_data
+    from common.catalogue_file import write_catalogue
+
+    items = load_merchant_data(shop).catalogue
+    write_catalogue(items, out)
+    Console().print(f"{out}: {len(items)} items. No purchase is in it.", soft_wrap=True)
 
 
 @app.command()

@@ -6,10 +6,13 @@
     authority.crt    the certificate authority whose server the node talks to
     operator.pub     the key that releases must be signed with
     enrol.json       the request that goes to the operator
+    flower/          what Flower keeps, and the number that the server gave this node
+    log/             what the node prints; nothing of a shopper is in it
 
 The policy goes where the node reads it: `policy.toml` in the shop's folder, unless one is there.
 """
 
+import ipaddress
 import json
 import tomllib
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from common.errors import EnrolmentError, SettingsError
 from common.files import PRIVATE_MODE, write_atomic
 from common.node_key import NodeKey
 
+DEFAULT_ADDRESS = "127.0.0.1:9094"
 _POLICY = b"""\
 # The least privacy this merchant's node accepts. Whatever the operator asks for, the node refuses
 # a run that goes below; what is left out has the default shown.
@@ -72,6 +76,26 @@ class NodeFolder:
         """The request that goes to the operator."""
         return self.root / "enrol.json"
 
+    @property
+    def flower_home(self) -> Path:
+        """FLWR_HOME of the SuperNode and what it starts."""
+        return self.root / "flower"
+
+    @property
+    def node_id(self) -> Path:
+        """The number that the server gave this node."""
+        return self.flower_home / "node-id"
+
+    @property
+    def logs(self) -> Path:
+        """What the node prints."""
+        return self.root / "log"
+
+    @property
+    def releases(self) -> Path:
+        """Releases that were fetched and verified, one folder a version."""
+        return self.root / "releases"
+
     def config(self) -> "NodeConfig":
         """Read the settings.
 
@@ -88,17 +112,34 @@ class NodeConfig:
     Attributes:
         server: Where to connect, `host:port`.
         merchant: The name in the federation, public.
-        data: The shop's folder, as `client import` made it.
+        data: The shop's folder, as `client import` made it; the policy is in it.
+        state: The folder of the ledger and of encodings; empty is `node` in the shop's folder.
+        address: Where the node answers /health, on this machine only.
     """
 
     server: str
     merchant: str
     data: Path
+    state: str = ""
+    address: str = DEFAULT_ADDRESS
 
     def __post_init__(self) -> None:
-        host, _, port = self.server.rpartition(":")
-        if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
-            raise SettingsError("`server` must be host:port.", field="server")
+        for name, value in (("server", self.server), ("address", self.address)):
+            host, _, port = value.rpartition(":")
+            if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
+                raise SettingsError(f"`{name}` must be host:port.", field=name)
+        host = self.address.rpartition(":")[0]
+        if not _is_loopback(host):
+            # Whoever reaches the SuperNode's port can take its tasks: it asks nobody who they are.
+            raise SettingsError(
+                "`address` must be an address of this machine's loopback, such as 127.0.0.1:9094.",
+                field="address",
+            )
+
+    @property
+    def state_folder(self) -> Path:
+        """Where the ledger lies."""
+        return Path(self.state) if self.state else self.data / "node"
 
     def to_toml(self) -> bytes:
         """Return the file's content."""
@@ -108,6 +149,10 @@ class NodeConfig:
             f"merchant = {_quoted(self.merchant)}\n"
             "# The shop's folder, as `fedtail client import` made it.\n"
             f"data = {_quoted(str(self.data))}\n"
+            "# The folder of the privacy ledger and of encodings; empty: `node` in the shop's.\n"
+            f"state = {_quoted(self.state)}\n"
+            "# Where the node answers /health, on this machine only; each node its own port.\n"
+            f"address = {_quoted(self.address)}\n"
         ).encode()
 
 
@@ -127,9 +172,19 @@ def read_config(folder: NodeFolder) -> NodeConfig:
     if unknown:
         raise SettingsError(f"{path} has an unknown setting {unknown[0]!r}.", field=unknown[0])
     for name in ("server", "merchant", "data"):
-        if not isinstance(values.get(name), str) or not values[name]:
+        if not values.get(name):
+            raise SettingsError(f"{path}: `{name}` must be text.", field=name)
+    for name, value in values.items():
+        if not isinstance(value, str):
             raise SettingsError(f"{path}: `{name}` must be text.", field=name)
     return NodeConfig(**{**values, "data": Path(values["data"])})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _quoted(text: str) -> str:
@@ -137,16 +192,19 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def init_node(root: Path, invite: Invite, shop: Path, now: datetime) -> NodeFolder:
+def init_node(
+    root: Path, invite: Invite, shop: Path, now: datetime, *, address: str = DEFAULT_ADDRESS
+) -> NodeFolder:
     """Make a node's folder from an invite, with the request that goes back to the operator.
 
     `node.toml` is written last, so a folder that was cut short is not taken for a node's.
 
     Raises:
         EnrolmentError: if the invite is altered or too old, or the folder holds anything.
-        SettingsError: if there is no shop.
+        SettingsError: if there is no shop, or `address` is not on the loopback.
     """
     invite.check(now)
+    config = NodeConfig(invite.server, invite.name, shop.resolve(), address=address)
     if not shop.is_dir():
         raise SettingsError(
             f"{shop} is not a folder; name the one that `fedtail client import` made.", field="shop"
@@ -160,7 +218,6 @@ def init_node(root: Path, invite: Invite, shop: Path, now: datetime) -> NodeFold
     if not (shop / POLICY_FILE).exists():
         write_atomic(shop / POLICY_FILE, _POLICY)
     write_atomic(folder.request, make_request(invite, key, now).to_bytes(), mode=PRIVATE_MODE)
-    config = NodeConfig(invite.server, invite.name, shop.resolve())
     write_atomic(folder.settings_file, config.to_toml())
     return folder
 

@@ -19,7 +19,7 @@ from client.receipts import accept, covered
 from client.training import Merchant, PrivateTrainer
 from common.adapter import AdapterState, AdapterUpdate
 from common.encoder.basis import PublicBasis
-from common.encoder.encoding import cached_base_model, candidate_tensor, encode_catalogue
+from common.encoder.encoding import candidate_tensor, encode_catalogue
 from common.errors import FederationError
 from common.files import sha256_hex
 from common.privacy.clipping import ClippedSum, clip_and_sum
@@ -81,7 +81,7 @@ class MerchantWork:
             self._node.merchant,
             self._data.catalogue.digest,
             self._data.catalogue.text_keys,
-            base_model=cached_base_model(self._settings.base_model).digest,
+            base_model=encoded.base_model,
         )
 
     def popularity(self, plan: PrivacyPlan, run_id: int, round_number: int) -> NDArray[np.float32]:

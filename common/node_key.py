@@ -64,6 +64,12 @@ class NodePublicKey:
         """SHA-256 of the line, 64 hex digits: how people compare keys."""
         return sha256_hex(self.line.encode())
 
+    @property
+    def pem(self) -> bytes:
+        """The same key as PEM SubjectPublicKeyInfo, which is how Flower names it."""
+        key = load_ssh_public_key(self.line.encode())
+        return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
     def accepts(self, signature: bytes, message: bytes) -> bool:
         """Return whether `signature` over `message` was made with the private half."""
         key = load_ssh_public_key(self.line.encode())
@@ -116,6 +122,11 @@ class NodeKey:
         """The public half."""
         line = self._key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
         return NodePublicKey(line.decode())
+
+    @property
+    def pair(self) -> tuple[EllipticCurvePrivateKey, EllipticCurvePublicKey]:
+        """Both halves, as Flower's client takes them to sign a request."""
+        return self._key, self._key.public_key()
 
     def sign(self, message: bytes) -> bytes:
         """Return a signature over `message` (ECDSA with SHA-384, DER)."""

@@ -5,14 +5,12 @@ import logging
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from common.files import write_atomic
 from common.privacy.accounting import account
+from server.outcome import write_outcome
 from server.strategy import FedtailStrategy
 
 app = ServerApp()
 logger = logging.getLogger("flwr.fedtail")  # a child of Flower's logger: shown where Flower's is
-
-ADAPTER_FILE = "adapter.safetensors"
 
 
 @app.main()
@@ -29,5 +27,5 @@ def main(grid: Grid, context: Context) -> None:
     )
     strategy.start(grid)
     if setup.folder is not None:
-        write_atomic(setup.folder / ADAPTER_FILE, strategy.state.adapter.to_bytes())
+        write_outcome(setup.folder, strategy.state.adapter, setup.basis, strategy.audits)
     logger.info("Adapter digest: %s", strategy.state.adapter.digest)

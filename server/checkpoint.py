@@ -150,6 +150,23 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         raise _broken("checkpoint", f"cannot be read ({type(error).__name__})") from error
 
 
+def read_history(folder: Path) -> tuple[RoundRecord, ...]:
+    """Return the records of the rounds that a run has done; none where there is no checkpoint.
+
+    The tensors are not looked at, so another process may be writing the next checkpoint.
+
+    Raises:
+        InputError: if the JSON is incomplete or of another version.
+    """
+    try:
+        facts = json.loads((folder / POINTER).read_bytes())
+        return _history(facts)
+    except FileNotFoundError:
+        return ()
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise _broken("checkpoint", f"cannot be read ({type(error).__name__})") from error
+
+
 def read_matching(folder: Path, plan_digest: str, settings: str) -> Checkpoint | None:
     """Return the checkpoint in `folder` if it belongs to this plan and these settings.
 
@@ -197,7 +214,6 @@ def _checkpoint(facts: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Chec
     popularity = None
     if _KEYS in tensors:
         popularity = Popularity(tensors[_KEYS], tensors[_PROBABILITY])
-    names = [field.name for field in fields(RoundRecord)]
     return Checkpoint(
         round_number=int(facts["round"]),
         adapter=AdapterState(adapter),
@@ -205,9 +221,14 @@ def _checkpoint(facts: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Chec
             tensors[_MOMENTUM], float(optimiser["second_moment"]), int(optimiser["steps"])
         ),
         popularity=popularity,
-        history=tuple(
-            RoundRecord(**{name: record[name] for name in names}) for record in facts["history"]
-        ),
+        history=_history(facts),
         plan_digest=str(facts["plan_digest"]),
         settings_digest=str(facts["settings_digest"]),
+    )
+
+
+def _history(facts: dict[str, Any]) -> tuple[RoundRecord, ...]:
+    names = [field.name for field in fields(RoundRecord)]
+    return tuple(
+        RoundRecord(**{name: record[name] for name in names}) for record in facts["history"]
     )

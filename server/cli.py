@@ -2,16 +2,40 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from server.folder import ServerFolder
+
 app = typer.Typer(
     help="The operator's side: certificates, and which merchants' nodes may connect.",
     no_args_is_help=True,
 )
+
+
+def _say(line: str) -> None:
+    Console().print(line, soft_wrap=True)
+
+
+def _tell_superlink(folder: "ServerFolder") -> None:
+    """Have a running SuperLink let in and refuse what the list of nodes says now."""
+    from server.admission import admit
+    from server.control import control, superlink_answers
+
+    if not superlink_answers(folder):
+        _say("The server is not running; it acts on this when it is started.")
+        return
+    with control(folder) as link:
+        changed = admit(folder, link)
+    for name in changed.admitted:
+        _say(f"The running server lets {name} in.")
+    for name in changed.refused:
+        _say(f"The running server refuses the old key of {name} from now on.")
+
 
 _Folder = Annotated[Path, typer.Option(help="The server's folder.")]
 
@@ -23,12 +47,15 @@ def init(
         list[str], typer.Option(help="A name or address of the server; repeat it. First: invites.")
     ],
     port: Annotated[int, typer.Option(help="The port that nodes connect to.")] = 8443,
+    listen: Annotated[str, typer.Option(help="The address here that they connect to.")] = "0.0.0.0",  # noqa: S104 - to be reached is what the proxy is for
+    superlink_port: Annotated[int, typer.Option(help="SuperLink's port, on the loopback.")] = 9092,
 ) -> None:
     """Make the authority, the server's certificate and the keys for invites and releases."""
     from server.folder import ServerSettings
     from server.provisioning import init_server
 
-    made = init_server(folder, ServerSettings(tuple(host), port), datetime.now(UTC))
+    settings = ServerSettings(tuple(host), port, listen, superlink_port)
+    made = init_server(folder, settings, datetime.now(UTC))
     Console().print(f"Made {made.root}. Keep a copy where only you can read it.", soft_wrap=True)
 
 
@@ -69,7 +96,7 @@ def enrol(
     opened = ServerFolder(folder)
     key = let_in(opened, read, datetime.now(UTC))
     Console().print(f"{read.name} is enrolled, key {key.fingerprint[:32]}", soft_wrap=True)
-    Console().print(f"Its key for Flower: {opened.node_keys / read.name}.pub", soft_wrap=True)
+    _tell_superlink(opened)
 
 
 @app.command()
@@ -80,8 +107,63 @@ def revoke(
     from server.folder import ServerFolder
     from server.provisioning import revoke as put_out
 
-    put_out(ServerFolder(folder), name, datetime.now(UTC))
-    Console().print(f"{name} is revoked. Unregister it in Flower too: flwr supernode unregister")
+    opened = ServerFolder(folder)
+    put_out(opened, name, datetime.now(UTC))
+    Console().print(f"{name} is revoked.")
+    _tell_superlink(opened)
+
+
+@app.command()
+def start(
+    folder: _Folder,
+    proxy: Annotated[
+        bool, typer.Option(help="Start nginx too; without, you put a proxy before SuperLink.")
+    ] = True,
+) -> None:
+    """Run the server until Ctrl-C: SuperLink on the loopback, and the proxy that nodes reach."""
+    from server.folder import ServerFolder
+    from server.starting import serve
+
+    opened = ServerFolder(folder)
+    serve(opened, datetime.now(UTC), _say, proxy=proxy)
+
+
+@app.command()
+def federate(
+    folder: _Folder,
+    experiment: Annotated[Path, typer.Argument(help="A TOML file: catalogues and settings.")],
+    app_: Annotated[
+        Path | None, typer.Option("--app", help="The checkout whose code nodes run; else this one.")
+    ] = None,
+) -> None:
+    """Run an experiment to its signed release; given again, go on from the last checkpoint."""
+    from server.experiment import Experiment
+    from server.federating import app_folder
+    from server.federating import federate as run
+    from server.folder import ServerFolder
+
+    run(ServerFolder(folder), Experiment.load(experiment), app_ or app_folder(), _say)
+
+
+@app.command()
+def status(folder: _Folder) -> None:
+    """Show nodes, their last contact and what their ledgers have spent, and the runs."""
+    from server.folder import ServerFolder
+    from server.status import read_status
+
+    now, found = datetime.now(UTC), read_status(ServerFolder(folder))
+    nodes = Table("node", "connected", "last contact", "charges", "steps", "ε spent", "at δ")
+    for one in found.nodes:
+        connected = "yes" if one.node is not None and one.node.connected else "no"
+        spent = ["", "", "", ""]
+        if one.spent is not None:
+            epsilon, delta = f"{one.spent.epsilon:.2f}", f"{one.spent.delta:.0e}"
+            spent = [str(one.spent.entries), str(one.spent.steps), epsilon, delta]
+        nodes.add_row(one.name, connected, one.seen(now), *spent)
+    runs = Table("run", "round", "state")
+    for run in found.runs:
+        runs.add_row(run.name, f"{run.done}/{run.rounds}", run.outcome)
+    Console().print(nodes, runs)
 
 
 @app.command()

@@ -7,8 +7,16 @@ enrolment.key           signs invites
 operator.key, .pub      sign releases
 nodes.json              invites, enrolled nodes, revoked keys
 keys/NAME.pub           enrolled nodes' public keys, as Flower registers them
+flower/                 SuperLink's database and what else Flower keeps
+proxy/                  the reverse proxy's configuration and temporary files
+log/                    what SuperLink and the proxy print
+cache/                  encodings of public text
+runs/NAME/              a run's checkpoints and outcome
+journal/journal.jsonl   the journal of all runs, and its key
+public/releases/        signed releases: all that is here, everybody may read
 """
 
+import ipaddress
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +27,8 @@ from common.files import write_atomic
 
 SETTINGS_FILE = "server.toml"
 DEFAULT_PORT = 8443
+DEFAULT_LISTEN = "0.0.0.0"  # noqa: S104 - the proxy is what others shall reach
+DEFAULT_SUPERLINK_PORT = 9092
 MAX_PORT = 65_535
 
 
@@ -29,25 +39,44 @@ class ServerSettings:
     Attributes:
         hosts: Names and addresses by which nodes reach the server; the first goes on invites.
         port: The proxy's port, the only one that others reach.
+        listen: The proxy's address on this machine.
+        superlink_port: SuperLink's port on the loopback. Whoever reaches it can start runs.
     """
 
     hosts: tuple[str, ...]
     port: int = DEFAULT_PORT
+    listen: str = DEFAULT_LISTEN
+    superlink_port: int = DEFAULT_SUPERLINK_PORT
 
     def __post_init__(self) -> None:
         if not self.hosts or not all(isinstance(host, str) and host for host in self.hosts):
             raise SettingsError("`hosts` must be a list of names, at least one.", field="hosts")
-        if isinstance(self.port, bool) or not isinstance(self.port, int):
-            kind = type(self.port).__name__
-            raise SettingsError(f"`port` must be a whole number, not {kind}.", field="port")
-        if not 1 <= self.port <= MAX_PORT:
-            raise SettingsError(f"`port` must lie between 1 and {MAX_PORT}.", field="port")
+        _check_port("port", self.port)
+        _check_port("superlink_port", self.superlink_port)
+        if self.port == self.superlink_port:
+            raise SettingsError(
+                "`port` and `superlink_port` must differ: one is the proxy's, one SuperLink's.",
+                field="superlink_port",
+            )
+        try:
+            ipaddress.ip_address(str(self.listen))  # a number would be read as one, too
+        except ValueError:
+            raise SettingsError("`listen` must be an IP address.", field="listen") from None
 
     @property
     def address(self) -> str:
         """Where nodes connect, `host:port`."""
-        host = self.hosts[0]
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        return _joined(self.hosts[0], self.port)
+
+    @property
+    def proxy_address(self) -> str:
+        """Where the proxy listens, `address:port`."""
+        return _joined(self.listen, self.port)
+
+    @property
+    def superlink(self) -> str:
+        """Where SuperLink listens, `address:port`; never anything but the loopback."""
+        return _joined("127.0.0.1", self.superlink_port)
 
     def to_toml(self) -> bytes:
         """Return the file's content."""
@@ -58,7 +87,23 @@ class ServerSettings:
             f"hosts = [{hosts}]\n"
             "# The port of the reverse proxy, the only one that others may reach.\n"
             f"port = {self.port}\n"
+            "# The address on this machine that the proxy listens on; 0.0.0.0 is every one.\n"
+            f'listen = "{self.listen}"\n'
+            "# SuperLink's port on the loopback. Whoever reaches it can start runs: let nobody.\n"
+            f"superlink_port = {self.superlink_port}\n"
         ).encode()
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _check_port(name: str, port: object) -> None:
+    if isinstance(port, bool) or not isinstance(port, int):
+        kind = type(port).__name__
+        raise SettingsError(f"`{name}` must be a whole number, not {kind}.", field=name)
+    if not 1 <= port <= MAX_PORT:
+        raise SettingsError(f"`{name}` must lie between 1 and {MAX_PORT}.", field=name)
 
 
 @dataclass(frozen=True)
@@ -113,9 +158,59 @@ class ServerFolder:
         return self.root / "nodes.json"
 
     @property
+    def members(self) -> Path:
+        """Which merchant each of Flower's node numbers is; runs read it."""
+        return self.root / "members.json"
+
+    @property
     def node_keys(self) -> Path:
         """The public keys of enrolled nodes, one file a node, as Flower registers them."""
         return self.root / "keys"
+
+    @property
+    def flower_home(self) -> Path:
+        """FLWR_HOME of SuperLink and what it starts."""
+        return self.root / "flower"
+
+    @property
+    def database(self) -> Path:
+        """SuperLink's database: registrations survive in it."""
+        return self.flower_home / "superlink.sqlite"
+
+    @property
+    def proxy(self) -> Path:
+        """The proxy's configuration and temporary files."""
+        return self.root / "proxy"
+
+    @property
+    def logs(self) -> Path:
+        """What SuperLink and the proxy print."""
+        return self.root / "log"
+
+    @property
+    def runs(self) -> Path:
+        """One folder a run."""
+        return self.root / "runs"
+
+    @property
+    def cache(self) -> Path:
+        """Encodings of public text."""
+        return self.root / "cache"
+
+    @property
+    def journal(self) -> Path:
+        """The journal of all runs."""
+        return self.root / "journal" / "journal.jsonl"
+
+    @property
+    def public(self) -> Path:
+        """What the proxy shows to everybody."""
+        return self.root / "public"
+
+    @property
+    def releases(self) -> Path:
+        """Signed releases, one folder a version, and the latest one's name."""
+        return self.public / "releases"
 
     def settings(self) -> ServerSettings:
         """Read the settings.

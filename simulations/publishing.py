@@ -2,35 +2,25 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from common.encoder.encoding import cached_base_model
 from common.encoder.packaging import model_files
-from common.encoder.placement import Placement
-from common.errors import ReleaseError
-from common.privacy.accounting import AccountantReport
-from common.privacy.auditing import audit_lanes
-from common.privacy.lanes import LaneRecord, pack_records
-from common.privacy.plan import PrivacyPlan
-from common.privacy.statement import UNIT, privacy_statement
+from common.privacy.lanes import pack_records
+from common.privacy.statement import privacy_statement
 from common.release.manifest import (
     LANES_FILE,
     STATEMENT_FILE,
-    Accountants,
-    AdapterRecord,
-    AuditedBound,
     BaseModelRecord,
     Claims,
     Manifest,
     MerchantPrivacy,
     MetricsRecord,
-    PrivacyRecord,
-    check_audits,
 )
 from common.release.signing import SigningKey, build_release
 from common.settings import RunSettings
+from server.releases import adapter_record, privacy_record, version_at
 from simulations.evaluation import Shop
 from simulations.runner import FinishedRun
 
@@ -45,38 +35,6 @@ def operator_key(folder: Path) -> SigningKey:
     key = SigningKey.load(path) if path.exists() else SigningKey.create(path)
     key.public.save(folder / PUBLIC_KEY_FILE)
     return key
-
-
-def merchant_privacy(
-    plan: PrivacyPlan, spent: AccountantReport, lanes: LaneRecord | None = None
-) -> MerchantPrivacy:
-    """Return the record of what one merchant's ledger holds and its opened lanes prove."""
-    promised = plan.placement != "none"
-    accountants = Accountants()  # without noise there is no finite number to state
-    if promised:
-        accountants = Accountants(pld=spent.pld, prv=spent.prv, rdp=spent.rdp)
-    return MerchantPrivacy(
-        epsilon=spent.pld if promised else None,
-        delta=plan.delta if promised else None,
-        accountants=accountants,
-        noise_multiplier=plan.noise_multiplier,
-        sample_rate=plan.sample_rate,
-        steps=plan.steps,
-        max_grad_norm=plan.max_grad_norm,
-        audit=None if lanes is None else audited_bound(lanes, plan.delta),
-    )
-
-
-def audited_bound(lanes: LaneRecord, delta: float) -> AuditedBound:
-    """Return what one merchant's opened lanes prove at `delta`."""
-    bound = audit_lanes(lanes, delta)
-    return AuditedBound(
-        epsilon=bound.epsilon,
-        one_run=bound.one_run,
-        lanes=bound.lanes,
-        steps=bound.steps,
-        commitment=lanes.commitment,
-    )
 
 
 def publish(
@@ -96,10 +54,7 @@ def publish(
         ReleaseError: if the parts do not fit each other, or the audit of a merchant disproves
             its claim. Nothing is written then.
     """
-    try:
-        check_audits(privacy)
-    except ValueError as error:
-        raise ReleaseError(f"No release: {error}.", field="audit") from error
+    record = privacy_record(run.plan, privacy)
     model = cached_base_model(settings.base_model)
     statement = privacy_statement(run.plan, privacy, len(shops), settings.seeded_noise)
     files = model_files(run.adapter, run.basis, settings, model)
@@ -107,14 +62,12 @@ def publish(
         files = {**files, LANES_FILE: pack_records(run.audits.values())}
     now = datetime.now(UTC)
     claims = Claims(
-        version=now.strftime("%Y.%m.%d.") + str(now.hour * 3600 + now.minute * 60 + now.second),
+        version=version_at(now),
         created=now.isoformat(timespec="seconds"),
         base_model=BaseModelRecord(name=settings.base_model, weights_sha256=model.digest),
         catalogues={shop.name: shop.data.catalogue.digest for shop in shops},
-        adapter=adapter_record(run, settings, model.depth),
-        privacy=PrivacyRecord(
-            unit=UNIT, placement=run.plan.placement, plan=asdict(run.plan), merchants=privacy
-        ),
+        adapter=adapter_record(run.adapter, settings, model.depth),
+        privacy=record,
         metrics=MetricsRecord(
             measured_on="simulated",
             data=data_name,
@@ -137,21 +90,3 @@ def _known(values: Mapping[str, float | None]) -> dict[str, float | None]:
         name: None if value is None or math.isnan(value) else value
         for name, value in values.items()
     }
-
-
-def adapter_record(run: FinishedRun, settings: RunSettings, depth: int) -> AdapterRecord:
-    """Return what the manifest says about the adapter."""
-    placement = settings.placement
-    return AdapterRecord(
-        method=_method(placement),
-        placement=tuple(placement.module_names(depth)),
-        rank=placement.rank,
-        alpha=float(placement.rank),
-        trained_numbers=run.adapter.size,
-        digest=run.adapter.digest,
-        settings=settings.to_flat(),
-    )
-
-
-def _method(placement: Placement) -> str:
-    return "ffa" if placement.aggregates_exactly else "plain (aggregated inexactly)"

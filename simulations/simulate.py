@@ -22,13 +22,14 @@ from common.release.manifest import Manifest
 from common.scorecard import Scorecard
 from common.settings import RunSettings
 from server.checkpoint import RoundRecord
+from server.releases import merchant_privacy
 from simulations.datasets import load_dataset, summarise_dataset
 from simulations.evaluation import Shop, ShopJudge, make_judges
 from simulations.examples import example_recommendations
 from simulations.federation import spent_by_merchant
 from simulations.options import SimulationOptions, declared_settings
 from simulations.partition import PartitionKind, partition_merchants
-from simulations.publishing import merchant_privacy, publish
+from simulations.publishing import publish
 from simulations.rehearsal import rehearse
 from simulations.report import write_report
 from simulations.results import (

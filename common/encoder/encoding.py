@@ -12,14 +12,31 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from common.catalogue import Catalogue
-from common.encoder.base_model import BaseModel, load_base_model
+from common.encoder.base_model import BaseModel, files_digest, load_base_model
 from common.encoder.basis import PublicBasis, fit_basis
-from common.encoder.tower import ItemTokens, Tower
+from common.encoder.tower import ItemTokens, TopNorm, Tower
 from common.encoder.trunk import Progress, encode_trunk
 from common.files import sha256_hex, write_atomic
 from common.settings import RunSettings
 
-cached_base_model = functools.lru_cache(maxsize=2)(load_base_model)
+_SCALE = "top/scale"  # there where the base model need not be loaded
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(name: str) -> tuple[BaseModel, str | None]:
+    """Return a base model, loaded once in a process, and the digest of the files it came from."""
+    files = files_digest(name)
+    return load_base_model(name), files
+
+
+def cached_base_model(name: str) -> BaseModel:
+    """Return a base model, loaded once in a process; errors as `load_base_model`."""
+    return _loaded(name)[0]
+
+
+def forget_base_models() -> None:
+    """Have models loaded anew, as a new process would."""
+    _loaded.cache_clear()
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +47,13 @@ class EncodedCatalogue:
         tower: f, with the adapter that was loaded last.
         tokens: The items as the tower reads them.
         vectors: float32 [items, d], the frozen candidate vectors; no adapter changes them.
+        base_model: The base model's digest.
     """
 
     tower: Tower
     tokens: ItemTokens
     vectors: NDArray[np.float32]
+    base_model: str
 
 
 def fit_public_basis(
@@ -63,17 +82,26 @@ def encode_catalogue(
 ) -> EncodedCatalogue:
     """Encode a catalogue, or read it from `cache`.
 
+    Where nothing before B is trained, what the cache holds is enough to train and to rank: the
+    base model is then not loaded at all.
+
     Raises:
         SettingsError: if the base model cannot be loaded or lacks an adapted layer.
         InputError: if the basis does not fit model and placement.
     """
+    known = _known_model(settings.base_model, cache)
+    if known is not None:
+        stored = _read(cache / f"items-{_key(known, catalogue, basis, settings)}.safetensors")
+        if stored is not None and _SCALE in stored:
+            tower = Tower.without_bert(_top(stored), basis, settings.placement)
+            return EncodedCatalogue(tower, _tokens(stored), stored["vectors"], known)
     model = cached_base_model(settings.base_model)
+    _remember_model(settings.base_model, cache)
     tower = Tower(model, basis, settings.placement)
-    path = cache / f"items-{_key(model, catalogue, basis, settings)}.safetensors"
+    path = cache / f"items-{_key(model.digest, catalogue, basis, settings)}.safetensors"
     stored = _read(path)
-    if stored is not None:
-        tokens = ItemTokens(stored["offsets"], stored["hidden"], stored.get("summed"))
-        return EncodedCatalogue(tower, tokens, stored["vectors"])
+    if stored is not None and (_SCALE in stored or not settings.placement.needs_no_bert):
+        return EncodedCatalogue(tower, _tokens(stored), stored["vectors"], model.digest)
     trunk = encode_trunk(
         model,
         catalogue,
@@ -83,8 +111,9 @@ def encode_catalogue(
     )
     tokens = ItemTokens.from_trunk(tower, trunk)
     vectors = tokens.vectors(tower)  # the tower's B is zero here: the frozen encoder
-    write_atomic(path, save({**tokens.arrays(), "vectors": vectors}))
-    return EncodedCatalogue(tower, tokens, vectors)
+    top = _top_arrays(tower) if settings.placement.needs_no_bert else {}
+    write_atomic(path, save({**tokens.arrays(), **top, "vectors": vectors}))
+    return EncodedCatalogue(tower, tokens, vectors, model.digest)
 
 
 def candidate_tensor(encoded: EncodedCatalogue) -> torch.Tensor:
@@ -92,8 +121,39 @@ def candidate_tensor(encoded: EncodedCatalogue) -> torch.Tensor:
     return torch.from_numpy(encoded.vectors)
 
 
-def _key(model: BaseModel, catalogue: Catalogue, basis: PublicBasis, settings: RunSettings) -> str:
-    parts = (model.digest, catalogue.digest, basis.digest, settings.max_tokens, settings.placement)
+def _tokens(stored: dict[str, NDArray[Any]]) -> ItemTokens:
+    return ItemTokens(stored["offsets"], stored["hidden"], stored.get("summed"))
+
+
+def _top_arrays(tower: Tower) -> dict[str, NDArray[Any]]:
+    top = tower.top_norm()
+    facts = np.array([top.depth, top.eps])  # float64: both come back as they were
+    return {_SCALE: top.scale, "top/shift": top.shift, "top/facts": facts}
+
+
+def _top(stored: dict[str, NDArray[Any]]) -> TopNorm:
+    depth, eps = stored["top/facts"].tolist()
+    return TopNorm(int(depth), stored[_SCALE], stored["top/shift"], eps)
+
+
+def _known_model(name: str, cache: Path) -> str | None:
+    """Return the digest of a base model that was loaded with this cache before, by its files."""
+    files = files_digest(name)
+    try:
+        return None if files is None else (cache / f"model-{files[:32]}").read_text("ascii")
+    except (OSError, ValueError):
+        return None
+
+
+def _remember_model(name: str, cache: Path) -> None:
+    """Note which model the files are, as they were when it was loaded."""
+    model, files = _loaded(name)
+    if files is not None:
+        write_atomic(cache / f"model-{files[:32]}", model.digest.encode())
+
+
+def _key(model: str, catalogue: Catalogue, basis: PublicBasis, settings: RunSettings) -> str:
+    parts = (model, catalogue.digest, basis.digest, settings.max_tokens, settings.placement)
     return sha256_hex(repr(parts).encode())[:32]
 
 

@@ -83,6 +83,11 @@ class Placement:
             self.variant == "ffa" and self.bert_modules == ("output.dense",)
         ) and self.last_layers == 1
 
+    @property
+    def needs_no_bert(self) -> bool:
+        """Whether a step on a cached catalogue is B, LayerNorm and a frozen projection alone."""
+        return self.output_only and PROJECTION not in self.modules
+
     def first_layer(self, depth: int) -> int:
         """Return the lowest layer that is adapted, of a model `depth` layers deep.
 

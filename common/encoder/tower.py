@@ -9,12 +9,12 @@ computed once, and a training step is B, LayerNorm, token mean and projection.
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -26,6 +26,23 @@ from common.encoder.trunk import BATCH, Trunk, pad, token_mask
 from common.errors import InputError
 
 DEAD_SCALE = 1e-3  # of LayerNorm's largest scale: MiniLM has three coordinates below 1e-8 of it
+
+
+@dataclass(frozen=True, eq=False)
+class TopNorm:
+    """What a cached step needs of the base model: how deep it is, and its last LayerNorm.
+
+    Attributes:
+        depth: Layers of the base model.
+        scale: float32 [d].
+        shift: float32 [d].
+        eps: Added to the variance.
+    """
+
+    depth: int
+    scale: NDArray[np.float32]
+    shift: NDArray[np.float32]
+    eps: float
 
 
 class Tower(nn.Module):
@@ -48,21 +65,59 @@ class Tower(nn.Module):
                 f"The basis is {len(basis.mean)} wide; the base model is {model.width}.",
                 field="basis",
             )
-        self.placement = placement
-        self.first_layer, self.depth = placement.first_layer(model.depth), model.depth
-        upper = {
+        upper: dict[str, nn.Module] = {
             str(index): copy.deepcopy(model.layers[index])
-            for index in range(self.first_layer, model.depth)
+            for index in range(placement.first_layer(model.depth), model.depth)
         }
+        self._assemble(upper, model.depth, basis, placement)
+        self._inject(model.depth, basis)
+
+    @classmethod
+    def without_bert(cls, top: TopNorm, basis: PublicBasis, placement: Placement) -> Self:
+        """Build what `forward` needs where all before B is computed: B, LayerNorm, projection.
+
+        It computes what the whole tower computes, to the last bit, with a hundredth of its
+        numbers, and neither BERT nor its libraries are loaded. `placement.needs_no_bert` must hold,
+        and the basis must have been checked by the whole tower once.
+        """
+        tower = cls.__new__(cls)
+        nn.Module.__init__(tower)
+        dense, output, layer = nn.Module(), nn.Module(), nn.Module()
+        trained = nn.Linear(placement.rank, len(top.scale), bias=False)
+        output.LayerNorm = nn.LayerNorm(len(top.scale), eps=top.eps)
+        with torch.no_grad():
+            trained.weight.zero_()
+            output.LayerNorm.weight.copy_(torch.from_numpy(top.scale))
+            output.LayerNorm.bias.copy_(torch.from_numpy(top.shift))
+        dense.lora_B = nn.ModuleDict({"default": trained})  # the names that PEFT gives
+        dense.scaling = {"default": 1.0}  # type: ignore[assignment]  # alpha / r, as in `_inject`
+        output.dense, layer.output = dense, output
+        layers = {str(top.depth - 1): layer}
+        tower._assemble(layers, top.depth, basis, placement)  # noqa: SLF001 - its own class
+        trained.requires_grad_()
+        return tower
+
+    def top_norm(self) -> TopNorm:
+        """Return what `without_bert` needs of this tower's base model."""
+        norm = self.layers[-1].output.LayerNorm
+        scale, shift = (one.detach().numpy().copy() for one in (norm.weight, norm.bias))
+        return TopNorm(self.depth, scale, shift, float(norm.eps))
+
+    def _assemble(
+        self, layers: dict[str, nn.Module], depth: int, basis: PublicBasis, placement: Placement
+    ) -> None:
+        """Put layers and projection in their places, frozen."""
+        self.placement = placement
+        self.first_layer, self.depth = placement.first_layer(depth), depth
         self.bert = nn.Module()
         self.bert.encoder = nn.Module()
-        self.bert.encoder.layer = nn.ModuleDict(upper)
-        self.projection = nn.Linear(model.width, model.width)
+        self.bert.encoder.layer = nn.ModuleDict(layers)
+        width = len(basis.mean)
+        self.projection = nn.Linear(width, width)
         with torch.no_grad():
             self.projection.weight.copy_(torch.from_numpy(basis.whitening.T))
             self.projection.bias.copy_(torch.from_numpy(-(basis.mean @ basis.whitening)))
         self.requires_grad_(requires_grad=False)
-        self._inject(model.depth, basis)
 
     def _inject(self, depth: int, basis: PublicBasis) -> None:
         names, rank = self.placement.module_names(depth), self.placement.rank
@@ -71,6 +126,9 @@ class Tower(nn.Module):
                 "The basis has directions for other modules than the placement adapts.",
                 field="basis",
             )
+        # PEFT loads transformers, which `without_bert` does without.
+        from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415
+
         config = LoraConfig(r=rank, lora_alpha=rank, target_modules=names, lora_dropout=0.0)
         inject_adapter_in_model(config, self)
         for name in names:

@@ -1,0 +1,112 @@
+"""Start a merchant's node: knock at the server, then run a SuperNode and look after it."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from client.fleet import knock
+from client.provisioning import NodeFolder
+from common.errors import FederationError, SettingsError
+from common.processes import (
+    flower_command,
+    flower_environment,
+    interruptible,
+    start_child,
+    stopping,
+    wait_for_end,
+)
+
+KNOCK_SECONDS = 5.0
+_OURS = frozenset("\"'\\\n")  # what Flower would read as its own in a node's configuration
+
+
+def run_node(folder: NodeFolder, say: Callable[[str], None]) -> None:
+    """Run the node until it is stopped with Ctrl-C or SIGTERM.
+
+    Args:
+        folder: The node's.
+        say: Told what happens, one line each.
+
+    Raises:
+        SettingsError: if the folder or the shop is not ready, or the node runs already.
+        EnrolmentError: if the server will not let this node in, now or any more; says why.
+        FederationError: if the SuperNode ends by itself.
+    """
+    config = folder.config()
+    command = supernode_command(folder)
+    with interruptible(), _only_one(folder):
+        _wait_for_server(folder, say)
+        log = folder.logs.resolve() / "node.log"
+        child = start_child("the SuperNode", command, log, flower_environment(folder.flower_home))
+        with stopping([child]):
+            say(f"{config.merchant} is connected to {config.server}. Log: {log}")
+            say(f"Health: http://{config.address}/health")
+            wait_for_end([child])
+        knock(folder, datetime.now(UTC))  # a server that has put the node out says so
+        raise FederationError(
+            f"The SuperNode ended by itself (status {child.ended}); the end of {log}:\n"
+            f"{child.last_output()}",
+            field="node",
+        )
+
+
+def supernode_command(folder: NodeFolder) -> list[str]:
+    """Return the command for the SuperNode. It names files; no secret stands in it.
+
+    Raises:
+        SettingsError: if there is no shop, or a path has a character that Flower reads as its own.
+    """
+    config = folder.config()
+    if not config.data.is_dir():
+        raise SettingsError(
+            f"`data` names {config.data}, which is no folder; import the shop first.", field="data"
+        )
+    places = {"data": config.data, "merchant": config.merchant, "state": config.state_folder}
+    for name, value in places.items():
+        if _OURS & set(str(value)):
+            raise SettingsError(
+                f"`{name}` must have no quote, backslash or line break in it.", field=name
+            )
+    host, _, port = config.address.rpartition(":")
+    return [
+        flower_command("flower-supernode"),
+        *("--superlink", config.server),
+        *("--root-certificates", str(folder.authority.resolve())),
+        *("--auth-supernode-private-key", str(folder.key.resolve())),
+        *("--host", host, "--port", port),
+        *("--node-config", " ".join(f'{name}="{value}"' for name, value in places.items())),
+    ]
+
+
+def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> None:
+    told = False
+    while True:
+        try:
+            knock(folder, datetime.now(UTC))
+        except FederationError as error:
+            if not told:
+                say(f"{error} Trying again every {KNOCK_SECONDS:.0f} seconds.")
+                told = True
+            time.sleep(KNOCK_SECONDS)
+        else:
+            return
+
+
+@contextmanager
+def _only_one(folder: NodeFolder) -> Iterator[None]:
+    """Hold the folder's lock: two SuperNodes with one key would throw each other out."""
+    path: Path = folder.root / "node.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise SettingsError(f"The node in {folder.root} runs already.", field="folder") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,194 @@
+"""Make the signed release of a finished run, from what the server has: never from a shop.
+
+What each merchant's shoppers were charged is told by the heads of their ledgers, which they signed
+and the journal countersigned.
+"""
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+from common.adapter import AdapterState
+from common.catalogue_file import read_catalogue
+from common.encoder.basis import PublicBasis
+from common.encoder.encoding import cached_base_model
+from common.encoder.packaging import model_files
+from common.encoder.placement import Placement
+from common.errors import FederationError, ReleaseError
+from common.files import write_atomic
+from common.privacy.accounting import AccountantReport, account
+from common.privacy.auditing import audit_lanes
+from common.privacy.heads import Receipt
+from common.privacy.journal import JournalEntry, last_receipts, read_journal
+from common.privacy.lanes import LaneRecord, pack_records
+from common.privacy.plan import PrivacyPlan
+from common.privacy.statement import UNIT, privacy_statement
+from common.release.manifest import (
+    LANES_FILE,
+    STATEMENT_FILE,
+    Accountants,
+    AdapterRecord,
+    AuditedBound,
+    BaseModelRecord,
+    Claims,
+    Manifest,
+    MerchantPrivacy,
+    MetricsRecord,
+    PrivacyRecord,
+    check_audits,
+)
+from common.release.signing import SigningKey, build_release
+from common.settings import RunSettings
+from server.checkpoint import read_checkpoint
+from server.coordination import CATALOGUE_FILE
+from server.folder import ServerFolder
+from server.outcome import read_outcome
+
+LATEST = "latest.json"
+
+
+def publish_run(
+    folder: ServerFolder,
+    run: Path,
+    settings: RunSettings,
+    run_ids: frozenset[str],
+    now: datetime,
+) -> Manifest:
+    """Sign the release of a run that has ended, and show it to everybody.
+
+    Args:
+        folder: The server's.
+        run: The run's folder.
+        settings: The run's.
+        run_ids: Flower's numbers of the run: it has one for each start.
+        now: When.
+
+    Raises:
+        FederationError: if the run has rounds left, or no merchant's ledger is in the journal.
+        ReleaseError: if the audit of a merchant disproves its claim, or the parts do not fit.
+    """
+    checkpoint, outcome, plan = read_checkpoint(run), read_outcome(run), settings.plan()
+    if checkpoint is None or checkpoint.round_number < plan.rounds:
+        raise FederationError("The run has rounds left.", field="rounds")
+    if checkpoint.plan_digest != plan.digest:
+        raise ReleaseError("The checkpoint is of another plan than the settings.", field="plan")
+    receipts = participants(read_journal(folder.journal.read_bytes()), run_ids)
+    if not receipts:
+        raise FederationError("No merchant of this run is in the journal.", field="journal")
+    privacy = {
+        name: merchant_privacy(
+            plan, account(receipt.head.spent, plan.delta), outcome.audits.get(name)
+        )
+        for name, receipt in receipts.items()
+    }
+    model = cached_base_model(settings.base_model)
+    basis = PublicBasis.from_bytes(outcome.basis)
+    files = model_files(checkpoint.adapter, basis, settings, model)
+    if outcome.audits:
+        files = {**files, LANES_FILE: pack_records(outcome.audits.values())}
+    statement = privacy_statement(plan, privacy, len(privacy), settings.seeded_noise)
+    claims = Claims(
+        version=version_at(now),
+        created=now.isoformat(timespec="seconds"),
+        base_model=BaseModelRecord(name=settings.base_model, weights_sha256=model.digest),
+        catalogues={"public": read_catalogue(run / CATALOGUE_FILE).digest},
+        adapter=adapter_record(checkpoint.adapter, settings, model.depth),
+        privacy=privacy_record(plan, privacy),
+        metrics=MetricsRecord(measured_on="public", data="nothing was measured", values={}),
+        code_version=_code_version(),
+    )
+    manifest = build_release(
+        folder.releases / claims.version,
+        {**files, STATEMENT_FILE: statement.encode()},
+        claims,
+        SigningKey.load(folder.release_key),
+    )
+    told = json.dumps({"version": manifest.version, "digest": manifest.digest})
+    write_atomic(folder.releases / LATEST, told.encode() + b"\n")
+    return manifest
+
+
+def participants(entries: tuple[JournalEntry, ...], run_ids: frozenset[str]) -> dict[str, Receipt]:
+    """Return the last receipt of each merchant whose reply a run used, by name."""
+    used = (one for one in entries if one.run_id in run_ids and one.kind != "refusal")
+    names = {name for entry in used for name in entry.participants}
+    receipts = last_receipts(entries)
+    return {name: receipts[name] for name in sorted(names) if name in receipts}
+
+
+def version_at(now: datetime) -> str:
+    """Return the version of a release made now: the day and the second of it."""
+    return now.strftime("%Y.%m.%d.") + str(now.hour * 3600 + now.minute * 60 + now.second)
+
+
+def merchant_privacy(
+    plan: PrivacyPlan, spent: AccountantReport, lanes: LaneRecord | None = None
+) -> MerchantPrivacy:
+    """Return the record of what one merchant's ledger holds and its opened lanes prove."""
+    promised = plan.placement != "none"
+    accountants = Accountants()  # without noise there is no finite number to state
+    if promised:
+        accountants = Accountants(pld=spent.pld, prv=spent.prv, rdp=spent.rdp)
+    return MerchantPrivacy(
+        epsilon=spent.pld if promised else None,
+        delta=plan.delta if promised else None,
+        accountants=accountants,
+        noise_multiplier=plan.noise_multiplier,
+        sample_rate=plan.sample_rate,
+        steps=plan.steps,
+        max_grad_norm=plan.max_grad_norm,
+        audit=None if lanes is None else audited_bound(lanes, plan.delta),
+    )
+
+
+def audited_bound(lanes: LaneRecord, delta: float) -> AuditedBound:
+    """Return what one merchant's opened lanes prove at `delta`."""
+    bound = audit_lanes(lanes, delta)
+    return AuditedBound(
+        epsilon=bound.epsilon,
+        one_run=bound.one_run,
+        lanes=bound.lanes,
+        steps=bound.steps,
+        commitment=lanes.commitment,
+    )
+
+
+def privacy_record(plan: PrivacyPlan, privacy: Mapping[str, MerchantPrivacy]) -> PrivacyRecord:
+    """Return what the manifest says about privacy.
+
+    Raises:
+        ReleaseError: if the audit of a merchant disproves its claim.
+    """
+    try:
+        check_audits(privacy)
+    except ValueError as error:
+        raise ReleaseError(f"No release: {error}.", field="audit") from error
+    return PrivacyRecord(unit=UNIT, placement=plan.placement, plan=asdict(plan), merchants=privacy)
+
+
+def adapter_record(adapter: AdapterState, settings: RunSettings, depth: int) -> AdapterRecord:
+    """Return what the manifest says about the adapter."""
+    placement = settings.placement
+    return AdapterRecord(
+        method=_method(placement),
+        placement=tuple(placement.module_names(depth)),
+        rank=placement.rank,
+        alpha=float(placement.rank),
+        trained_numbers=adapter.size,
+        digest=adapter.digest,
+        settings=settings.to_flat(),
+    )
+
+
+def _method(placement: Placement) -> str:
+    return "ffa" if placement.aggregates_exactly else "plain (aggregated inexactly)"
+
+
+def _code_version() -> str:
+    try:
+        return f"fedtail {importlib.metadata.version('fedtail')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "fedtail, not installed"
