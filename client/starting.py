@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from client.expiry import warnings
 from client.fleet import knock
 from client.provisioning import NodeFolder
 from common.errors import FederationError, SettingsError
@@ -45,13 +46,18 @@ def run_node(folder: NodeFolder, say: Callable[[str], None]) -> None:
         with stopping([child]):
             say(f"{config.merchant} is connected to {config.server}. Log: {log}")
             say(f"Health: http://{config.address}/health")
-            wait_for_end([child])
+            wait_for_end([child], lambda: _warn(folder, say))
         knock(folder, datetime.now(UTC))  # a server that has put the node out says so
         raise FederationError(
             f"The SuperNode ended by itself (status {child.ended}); the end of {log}:\n"
             f"{child.last_output()}",
             field="node",
         )
+
+
+def _warn(folder: NodeFolder, say: Callable[[str], None]) -> None:
+    for warning in warnings(folder, datetime.now(UTC)):
+        say(warning)
 
 
 def supernode_command(folder: NodeFolder) -> list[str]:

@@ -179,7 +179,7 @@ def rotate(folder: _Folder) -> None:
 
 @app.command()
 def nodes(folder: _Folder) -> None:
-    """List enrolled and revoked nodes, and warn of certificates that end within a month."""
+    """List nodes and open invites, and warn of certificates that end within a month."""
     from common.node_key import NodePublicKey
     from server.folder import ServerFolder
     from server.provisioning import warnings
@@ -187,10 +187,13 @@ def nodes(folder: _Folder) -> None:
 
     opened = ServerFolder(folder)
     table = Table("node", "key", "enrolled", "revoked")
-    for name, node in sorted(read_registry(opened.registry).nodes.items()):
+    registry = read_registry(opened.registry)
+    for name, node in sorted(registry.nodes.items()):
         fingerprint = NodePublicKey(node.public_key).fingerprint[:32]
         table.add_row(name, fingerprint, node.enrolled, node.revoked)
     Console().print(table)
+    for invite_ in registry.invites.values():
+        _say(f"{invite_.name} is invited until {invite_.expires}.")
     for warning in warnings(opened, datetime.now(UTC)):
         Console(stderr=True).print(warning, style="yellow", soft_wrap=True)
 
