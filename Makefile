@@ -16,7 +16,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-statistical check format bench clean
+.PHONY: help setup demo test test-slow test-statistical faults check format bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
@@ -35,6 +35,9 @@ test-slow: $(STAMP) ## the tests that start Flower's own processes or take long
 
 test-statistical: $(STAMP) ## the tests that repeat a random experiment many times
 	$(BIN)/python -m pytest -m statistical $(ARGS)
+
+faults: $(STAMP) ## break a federation on purpose in each known way, and 20 random ways
+	$(BIN)/python -m pytest -m faults $(ARGS)
 
 check: $(STAMP) ## style, types and the direction of imports
 	$(BIN)/ruff format --check --quiet .
