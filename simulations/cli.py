@@ -9,8 +9,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from common.settings import RunSettings
-
 HELP = """
 Simulate a federation of merchants on this machine, from data to signed release and report.
 
@@ -174,6 +172,8 @@ def examples_table(results: Any) -> Table:
 
 def settings_table() -> Table:
     """Return every run setting with its default and meaning."""
+    from common.settings import RunSettings  # its accountants take seconds to import
+
     table = Table(title="Run settings: --set NAME=VALUE, or [settings] in an experiment file")
     for heading in ("setting", "default", "meaning"):
         table.add_column(heading)
