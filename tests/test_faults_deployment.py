@@ -1,0 +1,141 @@
+"""A deployment as an operator and merchants start it, and kill -9 at the worst time."""
+
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from client.budget import open_ledger
+from client.dataset import load_merchant_data
+from client.node import merchant_folders
+from client.policy import POLICY_FILE, Policy
+from client.work import LEDGER_FILE
+from common.privacy.accounting import epsilon_rdp
+from common.privacy.entry import spent_events
+from common.processes import start_child, stopping
+from common.release.signing import PublicKey
+from common.release.verifying import verify_release
+from common.settings import RunSettings
+from server.checkpoint import read_history
+from server.coordination import CATALOGUE_FILE
+from server.view import read_view
+from simulations.deployment import Deployment, experiment_text, free_port
+from simulations.evaluation import Shop
+from simulations.federation import write_federation
+from simulations.hosts import Host, Hosts
+from simulations.marketplace import MarketplaceSettings, make_marketplace
+from simulations.partition import partition_merchants
+from simulations.processes import descendants
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1200)]
+NAMES = ("ash", "birch", "cedar")
+
+
+def settings_for(tiny_bert):
+    return RunSettings(
+        base_model=str(tiny_bert),
+        rounds=4,
+        rank=3,
+        negatives=40,
+        max_tokens=24,
+        output_directions=0,
+        declared_shoppers=50,
+        min_merchants=2,
+        quorum=0.5,
+        wait_seconds=180.0,
+        round_timeout=60.0,
+        audit_lanes=0,
+    )
+
+
+def kill_all(child):
+    """SIGKILL to a process and all that it has started."""
+    for pid in (child.process.pid, *descendants(child.process.pid)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    child.process.wait()
+
+
+def wait_for(what, seconds=240.0):
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+
+
+@pytest.fixture
+def deployment(tiny_bert, tmp_path, monkeypatch):
+    """A server and three nodes with small shops, up and connected."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    settings = settings_for(tiny_bert)
+    size = MarketplaceSettings(merchants=3, min_shoppers=40, max_shoppers=60, items=200)
+    data = make_marketplace(size, seed=0).data
+    parts = partition_merchants(data, how="column", merchants=3, seed=0)
+    write_federation([Shop.of(part) for part in parts], tmp_path / "shops", settings.plan())
+    hosts = Hosts("127.0.0.1", tuple(Host((), "127.0.0.1") for _ in NAMES), separate=False)
+    one = Deployment(tmp_path, hosts, port=free_port(), superlink_port=free_port())
+    one.set_up()
+    for name, shop in zip(NAMES, merchant_folders(tmp_path / "shops"), strict=True):
+        one.enrol(name, shop, hosts.nodes[0])
+    (tmp_path / "first.toml").write_text(
+        experiment_text(settings, tmp_path / "shops" / CATALOGUE_FILE)
+    )
+    with stopping(one.children):
+        up(one, "server")
+        for name in NAMES:
+            up(one, name)
+        yield one
+
+
+def up(one, who):
+    """Start the server or a node, as its owner does after a power cut."""
+    one.children[:] = [child for child in one.children if child.name != who]
+    if who == "server":
+        command = ("server", "start", "--folder", "server")
+        return one.start(who, *command, ready="Merchants connect to")
+    return one.start(who, "client", "start", "--folder", who, ready="is connected")
+
+
+def child_of(one, who):
+    return next(child for child in one.children if child.name == who)
+
+
+def test_server_and_node_killed(deployment, tmp_path):
+    """Kill -9 to the server and a node in a run: the same commands again end with a release."""
+    run = tmp_path / "server" / "runs" / "first"
+    line = deployment._line(("server", "federate", "--folder", "server", "first.toml"), None)
+    first = start_child("federate", line, tmp_path / "federate.out")
+    deployment.children.append(first)
+    wait_for(lambda: len(read_history(run)) >= 1 or first.ended is not None)
+    assert first.ended is None, first.last_output()
+    kill_all(child_of(deployment, "birch"))
+    kill_all(child_of(deployment, "server"))
+    wait_for(lambda: first.ended is not None)
+    assert first.ended != 0
+    up(deployment, "server")
+    up(deployment, "birch")
+    told = deployment.command("server", "federate", "--folder", "server", "first.toml")
+    assert "is signed" in told
+    version = next((tmp_path / "server" / "public" / "releases").glob("2*"))
+    verify_release(version, PublicKey.load(tmp_path / "ash" / "operator.pub"))
+    view = read_view(tmp_path / "server")
+    assert [one.name for one in view.merchants] == list(NAMES)  # nobody enrolled again
+    assert [one.round_number for one in view.runs[0].rounds] == [1, 2, 3, 4]
+    assert view.refusals == ()
+    for name, shop in zip(NAMES, merchant_folders(tmp_path / "shops"), strict=True):
+        check_ledger(shop, name, [one for one in view.runs[0].rounds if name in one.merchants])
+
+
+def check_ledger(shop: Path, name: str, used):
+    data = load_merchant_data(shop)
+    ledger = open_ledger(shop / "node" / LEDGER_FILE, name, data.interactions, data.catalogue)
+    policy = Policy.from_toml(shop / POLICY_FILE)
+    entries = ledger.entries()
+    assert epsilon_rdp(spent_events(entries), policy.delta) <= policy.max_epsilon
+    counts = Counter(one.round_number for one in entries if one.kind == "train")
+    assert all(counts[one.round_number] >= 1 for one in used)
+    assert max(counts.values()) <= 2
