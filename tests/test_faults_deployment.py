@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections import Counter
@@ -42,7 +43,6 @@ def settings_for(tiny_bert):
         rank=3,
         negatives=40,
         max_tokens=24,
-        output_directions=0,
         declared_shoppers=50,
         min_merchants=2,
         quorum=0.5,
@@ -139,3 +139,49 @@ def check_ledger(shop: Path, name: str, used):
     counts = Counter(one.round_number for one in entries if one.kind == "train")
     assert all(counts[one.round_number] >= 1 for one in used)
     assert max(counts.values()) <= 2
+
+
+def test_the_commands_of_the_how_to_pages(deployment, tmp_path):
+    """Rotate a key, put a merchant out, lose a disk, start anew: each as its page says."""
+    run, shop = deployment.command, tmp_path / "shops"
+    places = dict(zip(NAMES, merchant_folders(shop), strict=True))
+    for place in places.values():  # it was for one run, and here are two
+        (place / POLICY_FILE).write_text("max_epsilon = 50.0\nmax_run_epsilon = 50.0\n")
+    # rotate
+    run("client", "rotate", "--folder", "ash")
+    told = run("server", "enrol", "--folder", "server", "--request", "ash/enrol.json")
+    assert "The running server lets ash in." in told
+    assert "refuses the old key of ash" in told
+    wait_for(lambda: child_of(deployment, "ash").ended is not None)
+    run("client", "rotate", "--folder", "ash", "--done")
+    up(deployment, "ash")
+    # remove
+    run("server", "revoke", "--folder", "server", "--name", "cedar")
+    gone = child_of(deployment, "cedar")
+    wait_for(lambda: gone.ended is not None)
+    assert "does not know this node's key" in " ".join(gone.last_output().split())
+    assert "cedar" in run("server", "nodes", "--folder", "server")
+    # a run of the two that are left, and its journal
+    assert "is signed" in run("server", "federate", "--folder", "server", "first.toml")
+    printed = run("server", "journal", "server")
+    assert "first: 4 of 4 rounds" in printed
+    view = read_view(tmp_path / "server")
+    assert {one.merchants for one in view.runs[0].rounds} == {("ash", "birch")}
+    # a lost disk, the ledger and its key with it
+    child_of(deployment, "birch").stop()
+    shutil.rmtree(places["birch"] / "node")
+    recover = ("client", "recover", "--shop", str(places["birch"]), "--merchant", "birch")
+    journal = ("--journal", "server/journal/journal.jsonl", "--key", view.signer)
+    assert "The ledger is whole." in run(*recover, *journal)
+    # an upgrade: stop, keep a copy, start
+    child_of(deployment, "server").stop()
+    shutil.copytree(tmp_path / "server", tmp_path / "server.before")
+    up(deployment, "server")
+    up(deployment, "birch")
+    (tmp_path / "second.toml").write_bytes((tmp_path / "first.toml").read_bytes())
+    assert "is signed" in run("server", "federate", "--folder", "server", "second.toml")
+    again = read_view(tmp_path / "server")
+    assert {one.merchants for one in again.runs[1].rounds} == {("ash", "birch")}
+    keys = [{one.name: one.key for one in seen.merchants}["birch"] for seen in (view, again)]
+    assert keys[0] != keys[1]  # the new ledger's key was taken, as the node is enrolled
+    assert again.refusals == ()
