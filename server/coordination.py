@@ -14,10 +14,10 @@ from common.settings import RunSettings
 from common.wire import Scalar
 from server.cohort import Quorum
 from server.conditions import Conditions
+from server.folder import CATALOGUE_FILE, JOURNAL_FILE
 from server.optimiser import make_optimiser
 from server.strategy import RunSetup
 
-CATALOGUE_FILE = "public-catalogue.jsonl"
 PLACES = (
     "federation",
     "catalogue",
@@ -28,7 +28,6 @@ PLACES = (
     "new_ledger_keys",
     "merchants",
 )
-JOURNAL_FILE = "journal.jsonl"
 
 
 def open_run(

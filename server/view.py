@@ -18,9 +18,8 @@ from common.privacy.journal import JournalEntry, read_journal
 from common.privacy.plan import PrivacyPlan
 from common.release.manifest import MANIFEST_FILE, Manifest
 from server.checkpoint import RoundRecord, read_history
-from server.coordination import JOURNAL_FILE
 from server.experiment import RunFolder
-from server.folder import ServerFolder
+from server.folder import JOURNAL_FILE, ServerFolder
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,24 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from flower_engine import copy_app
 
-from client.budget import open_ledger
 from client.dataset import load_merchant_data
 from client.node import merchant_folders
 from client.policy import POLICY_FILE, Policy
 from client.work import LEDGER_FILE
+from common.encoder.base_model import load_base_model
 from common.privacy.accounting import epsilon_rdp
 from common.privacy.entry import spent_events
+from common.privacy.ledger import Ledger
 from common.processes import start_child, stopping
 from common.release.signing import PublicKey
 from common.release.verifying import verify_release
 from common.settings import RunSettings
 from server.checkpoint import read_history
-from server.coordination import CATALOGUE_FILE
+from server.folder import CATALOGUE_FILE
 from server.view import read_view
 from simulations.deployment import Deployment, experiment_text, free_port
 from simulations.evaluation import Shop
@@ -34,6 +37,59 @@ from simulations.processes import descendants
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1200)]
 NAMES = ("ash", "birch", "cedar")
+WORK = '''
+"""A node with its real ledger and policy, whose updates need no model: quick, for tests."""
+import numpy as np
+from client.budget import charge_round
+from client.policy import POLICY_FILE, Policy
+from client.receipts import accept, covered
+from common.adapter import AdapterUpdate
+from common.privacy.ledger import Ledger
+from common.wire import Prepared
+
+LEDGER_FILE = "ledger.sqlite"
+
+
+class Work:
+    def __init__(self, node):
+        self.node = node
+        self.policy = Policy.from_toml(node.data / POLICY_FILE)
+        path = node.state / LEDGER_FILE  # rebind: `client recover` binds it to the shop's own data
+        open_it = Ledger.rebind if path.exists() else Ledger.open
+        self.ledger = open_it(path, node.merchant, "data")
+
+    def prepare(self, basis, settings):
+        keys = np.load(self.node.data / "keys.npy")
+        model = (self.node.data / "model.txt").read_text()
+        return Prepared(self.node.merchant, "digest", keys, base_model=model)
+
+    def charge(self, plan, run_id, number, kind):
+        charge_round(self.ledger, plan, self.policy, str(run_id), number, kind)
+
+    def popularity(self, plan, run_id, round_number):
+        self.charge(plan, run_id, round_number, "popularity")
+        return np.ones(len(np.load(self.node.data / "keys.npy")), np.float32)
+
+    def train(self, adapter, popularity, plan, run_id, round_number):
+        self.charge(plan, run_id, round_number, "train")
+        return AdapterUpdate(np.full(adapter.size, 0.01, np.float32), round_number, plan.digest)
+
+    def accept(self, note):
+        accept(self.ledger, note)
+
+    def head(self, journal):
+        return self.ledger.signed_head(covered(self.ledger, journal))
+
+    def commitment(self, plan, run_id):
+        return ""
+
+    def public_metrics(self):
+        return {}
+
+
+def open_node(settings):
+    return Work(settings)
+'''
 
 
 def settings_for(tiny_bert):
@@ -47,7 +103,7 @@ def settings_for(tiny_bert):
         min_merchants=2,
         quorum=0.5,
         wait_seconds=180.0,
-        round_timeout=60.0,
+        round_timeout=100.0,
         audit_lanes=0,
     )
 
@@ -84,6 +140,12 @@ def deployment(tiny_bert, tmp_path, monkeypatch):
     (tmp_path / "first.toml").write_text(
         experiment_text(settings, tmp_path / "shops" / CATALOGUE_FILE)
     )
+    app = copy_app(tmp_path)
+    (app / "client" / "work.py").write_text(WORK)
+    model = load_base_model(str(tiny_bert)).digest
+    for shop in merchant_folders(tmp_path / "shops"):
+        np.save(shop / "keys.npy", load_merchant_data(shop).catalogue.text_keys)
+        (shop / "model.txt").write_text(model)
     with stopping(one.children):
         up(one, "server")
         for name in NAMES:
@@ -100,6 +162,10 @@ def up(one, who):
     return one.start(who, "client", "start", "--folder", who, ready="is connected")
 
 
+def federate(name):
+    return ("server", "federate", "--folder", "server", "--app", "fedtail", f"{name}.toml")
+
+
 def child_of(one, who):
     return next(child for child in one.children if child.name == who)
 
@@ -107,10 +173,10 @@ def child_of(one, who):
 def test_server_and_node_killed(deployment, tmp_path):
     """Kill -9 to the server and a node in a run: the same commands again end with a release."""
     run = tmp_path / "server" / "runs" / "first"
-    line = deployment._line(("server", "federate", "--folder", "server", "first.toml"), None)
+    line = deployment._line(federate("first"), None)
     first = start_child("federate", line, tmp_path / "federate.out")
     deployment.children.append(first)
-    wait_for(lambda: len(read_history(run)) >= 1 or first.ended is not None)
+    wait_for(lambda: len(read_history(run)) >= 1 or first.ended is not None, 600.0)
     assert first.ended is None, first.last_output()
     kill_all(child_of(deployment, "birch"))
     kill_all(child_of(deployment, "server"))
@@ -118,7 +184,7 @@ def test_server_and_node_killed(deployment, tmp_path):
     assert first.ended != 0
     up(deployment, "server")
     up(deployment, "birch")
-    told = deployment.command("server", "federate", "--folder", "server", "first.toml")
+    told = deployment.command(*federate("first"))
     assert "is signed" in told
     version = next((tmp_path / "server" / "public" / "releases").glob("2*"))
     verify_release(version, PublicKey.load(tmp_path / "ash" / "operator.pub"))
@@ -131,10 +197,8 @@ def test_server_and_node_killed(deployment, tmp_path):
 
 
 def check_ledger(shop: Path, name: str, used):
-    data = load_merchant_data(shop)
-    ledger = open_ledger(shop / "node" / LEDGER_FILE, name, data.interactions, data.catalogue)
     policy = Policy.from_toml(shop / POLICY_FILE)
-    entries = ledger.entries()
+    entries = Ledger.open(shop / "node" / LEDGER_FILE, name, "data").entries()
     assert epsilon_rdp(spent_events(entries), policy.delta) <= policy.max_epsilon
     counts = Counter(one.round_number for one in entries if one.kind == "train")
     assert all(counts[one.round_number] >= 1 for one in used)
@@ -162,7 +226,7 @@ def test_the_commands_of_the_how_to_pages(deployment, tmp_path):
     assert "does not know this node's key" in " ".join(gone.last_output().split())
     assert "cedar" in run("server", "nodes", "--folder", "server")
     # a run of the two that are left, and its journal
-    assert "is signed" in run("server", "federate", "--folder", "server", "first.toml")
+    assert "is signed" in run(*federate("first"))
     printed = run("server", "journal", "server")
     assert "first: 4 of 4 rounds" in printed
     view = read_view(tmp_path / "server")
@@ -179,7 +243,7 @@ def test_the_commands_of_the_how_to_pages(deployment, tmp_path):
     up(deployment, "server")
     up(deployment, "birch")
     (tmp_path / "second.toml").write_bytes((tmp_path / "first.toml").read_bytes())
-    assert "is signed" in run("server", "federate", "--folder", "server", "second.toml")
+    assert "is signed" in run(*federate("second"))
     again = read_view(tmp_path / "server")
     assert {one.merchants for one in again.runs[1].rounds} == {("ash", "birch")}
     keys = [{one.name: one.key for one in seen.merchants}["birch"] for seen in (view, again)]

@@ -19,7 +19,8 @@ from client.node import merchant_folders
 from common.settings import RunSettings
 from server.app import app
 from server.checkpoint import read_checkpoint
-from server.coordination import CATALOGUE_FILE, PLACES
+from server.coordination import PLACES
+from server.folder import CATALOGUE_FILE
 from server.outcome import ADAPTER_FILE
 from simulations.grid import InProcessGrid
 
