@@ -16,10 +16,10 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-statistical faults check format bench clean
+.PHONY: help setup demo test test-slow test-statistical faults e2e check format bench clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
 	  awk '{ printf "  %s %-18s", $$1, $$2; $$1 = $$2 = ""; print }'
 
 setup: $(STAMP) ## a virtual environment in .venv with pinned packages
@@ -38,6 +38,10 @@ test-statistical: $(STAMP) ## the tests that repeat a random experiment many tim
 
 faults: $(STAMP) ## break a federation on purpose in each known way, and 20 random ways
 	$(BIN)/python -m pytest -m faults $(ARGS)
+
+e2e: $(STAMP) ## one server and four nodes on this machine, from nothing to recommendations
+	rm -rf out/e2e
+	$(BIN)/python -m simulations.deployment --out out/e2e $(ARGS)
 
 check: $(STAMP) ## style, types and the direction of imports
 	$(BIN)/ruff format --check --quiet .

@@ -63,10 +63,10 @@ def main() -> None:
     except FedtailError as error:
         # Text and not markup: a message that names [settings] has to keep its brackets.
         console.print(Text.assemble(("fedtail:", "red"), f" {error}"), soft_wrap=True)
-        sys.exit(2)
+        sys.exit(error.status)
     except SystemExit as end:
         if end.code == STOPPED:
-            console.print("fedtail: stopped. A simulation goes on: give the same command again.")
+            console.print("fedtail: stopped. A run goes on: give the same command again.")
         raise
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from client.fleet import knock
 from client.provisioning import NodeFolder
 from common.errors import FederationError, SettingsError
 from common.processes import (
+    Child,
     flower_command,
     flower_environment,
     interruptible,
@@ -38,19 +40,22 @@ def run_node(folder: NodeFolder, say: Callable[[str], None]) -> None:
         FederationError: if the SuperNode ends by itself.
     """
     config = folder.config()
-    command = supernode_command(folder)
+    supernode_command(folder)  # what is wrong with the folder is found before anybody is asked
     with interruptible(), _only_one(folder):
         _wait_for_server(folder, say)
-        log = folder.logs.resolve() / "node.log"
-        child = start_child("the SuperNode", command, log, flower_environment(folder.flower_home))
-        with stopping([child]):
-            say(f"{config.merchant} is connected to {config.server}. Log: {log}")
+        environment = flower_environment(folder.flower_home)
+        children: list[Child] = []
+        with stopping(children):
+            for name, line in _commands(folder).items():
+                log = folder.logs.resolve() / f"{name}.log"
+                children.append(start_child(name, line, log, environment))
+            say(f"{config.merchant} is connected to {config.server}. Logs: {folder.logs}")
             say(f"Health: http://{config.address}/health")
-            wait_for_end([child], lambda: _warn(folder, say))
+            ended = wait_for_end(children, lambda: _warn(folder, say))
         knock(folder, datetime.now(UTC))  # a server that has put the node out says so
         raise FederationError(
-            f"The SuperNode ended by itself (status {child.ended}); the end of {log}:\n"
-            f"{child.last_output()}",
+            f"The {ended.name} ended by itself (status {ended.ended}); the end of {ended.log}:\n"
+            f"{ended.last_output()}",
             field="node",
         )
 
@@ -58,6 +63,12 @@ def run_node(folder: NodeFolder, say: Callable[[str], None]) -> None:
 def _warn(folder: NodeFolder, say: Callable[[str], None]) -> None:
     for warning in warnings(folder, datetime.now(UTC)):
         say(warning)
+
+
+def _commands(folder: NodeFolder) -> dict[str, list[str]]:
+    """Return the node's two parts: one speaks with the server, one forks a process a message."""
+    workers = [sys.executable, "-m", "client.workers", folder.config().address, str(os.getpid())]
+    return {"supernode": supernode_command(folder), "workers": workers}
 
 
 def supernode_command(folder: NodeFolder) -> list[str]:
@@ -84,6 +95,7 @@ def supernode_command(folder: NodeFolder) -> list[str]:
         *("--root-certificates", str(folder.authority.resolve())),
         *("--auth-supernode-private-key", str(folder.key.resolve())),
         *("--host", host, "--port", port),
+        *("--isolation", "process"),  # client.workers starts the processes
         *("--node-config", " ".join(f'{name}="{value}"' for name, value in places.items())),
     ]
 

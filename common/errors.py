@@ -15,6 +15,9 @@
 
 Each class has a `code`. What leaves a node on failure is `public()`, that code and a field name:
 never the message, which may quote a row of a merchant's table.
+
+A command that ends with one has the status 2, or 1 where the same command may go well next time:
+a service manager starts it again for 1 and not for 2.
 """
 
 from typing import ClassVar
@@ -24,6 +27,7 @@ class FedtailError(Exception):
     """Base of all errors raised on purpose; `field` names what was wrong, if one thing was."""
 
     code: ClassVar[str] = "error"
+    status: ClassVar[int] = 2
 
     def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(message)
@@ -86,6 +90,7 @@ class FederationError(FedtailError):
     """A round cannot go on."""
 
     code = "federation"
+    status = 1
 
 
 class QuorumError(FederationError):

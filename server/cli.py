@@ -137,7 +137,10 @@ def federate(
         Path | None, typer.Option("--app", help="The checkout whose code nodes run; else this one.")
     ] = None,
 ) -> None:
-    """Run an experiment to its signed release; given again, go on from the last checkpoint."""
+    """Run EXPERIMENT, a TOML file of catalogues and settings, to its signed release.
+
+    Given again it goes on from the last checkpoint.
+    """
     from server.experiment import Experiment
     from server.federating import app_folder
     from server.federating import federate as run

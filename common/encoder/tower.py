@@ -84,14 +84,14 @@ class Tower(nn.Module):
         nn.Module.__init__(tower)
         dense, output, layer = nn.Module(), nn.Module(), nn.Module()
         trained = nn.Linear(placement.rank, len(top.scale), bias=False)
-        output.LayerNorm = nn.LayerNorm(len(top.scale), eps=top.eps)
+        norm = nn.LayerNorm(len(top.scale), eps=top.eps)
         with torch.no_grad():
             trained.weight.zero_()
-            output.LayerNorm.weight.copy_(torch.from_numpy(top.scale))
-            output.LayerNorm.bias.copy_(torch.from_numpy(top.shift))
+            norm.weight.copy_(torch.from_numpy(top.scale))
+            norm.bias.copy_(torch.from_numpy(top.shift))
         dense.lora_B = nn.ModuleDict({"default": trained})  # the names that PEFT gives
         dense.scaling = {"default": 1.0}  # type: ignore[assignment]  # alpha / r, as in `_inject`
-        output.dense, layer.output = dense, output
+        output.dense, output.LayerNorm, layer.output = dense, norm, output
         layers = {str(top.depth - 1): layer}
         tower._assemble(layers, top.depth, basis, placement)  # noqa: SLF001 - its own class
         trained.requires_grad_()

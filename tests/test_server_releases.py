@@ -1,0 +1,102 @@
+"""The release of a run is made of the checkpoint, the outcome and the journal, and verifies."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+
+import pytest
+from doors import operator
+from flower_engine import free_port
+from shops import make_shop
+
+from common.catalogue_file import write_catalogue
+from common.errors import FederationError, InputError
+from common.privacy.journal import read_journal
+from common.release.signing import PublicKey
+from common.release.verifying import verify_release
+from common.settings import RunSettings
+from server.checkpoint import read_checkpoint
+from server.coordination import CATALOGUE_FILE
+from server.outcome import read_outcome, write_outcome
+from server.releases import publish_run
+from server.status import spent_by_heads
+from simulations.results import load_results
+
+NOW = datetime(2026, 11, 24, 12, 0, 5, tzinfo=UTC)
+
+
+@pytest.fixture
+def ended(simulated, tmp_path):
+    """A server's folder with a run as its app leaves it: a simulation's, moved there."""
+    server = operator(tmp_path / "server", free_port())
+    run = server.runs / "first"
+    shutil.copytree(simulated / "checkpoints", run)
+    server.journal.parent.mkdir()
+    shutil.move(run / "journal.jsonl", server.journal)
+    release = simulated / "release"
+    checkpoint = read_checkpoint(run)
+    write_outcome(run, checkpoint.adapter, (release / "basis.safetensors").read_bytes(), {})
+    shutil.copy(release / "lanes.safetensors", run)
+    write_catalogue(make_shop("a").catalogue, run / CATALOGUE_FILE)
+    return server, run
+
+
+@pytest.fixture
+def settings(simulated):
+    asked = dict(load_results(simulated / "results.json").settings)
+    return RunSettings.from_flat({name: asked[name] for name in RunSettings.model_fields})
+
+
+def run_ids(server):
+    return frozenset(entry.run_id for entry in read_journal(server.journal.read_bytes()))
+
+
+def test_a_release_says_what_the_simulation_of_the_same_run_says(ended, settings, simulated):
+    server, run = ended
+    manifest = publish_run(server, run, settings, run_ids(server), NOW)
+    trusted = PublicKey.load(server.release_public_key)
+    verified = verify_release(server.releases / manifest.version, trusted)
+    assert verified.manifest == manifest
+    assert json.loads((server.releases / "latest.json").read_text())["version"] == manifest.version
+    theirs = json.loads((simulated / "release" / "manifest.json").read_text())
+    assert manifest.adapter.digest == theirs["adapter"]["digest"]
+    ours = sorted(one.epsilon for one in manifest.privacy.merchants.values())
+    assert ours == sorted(one["epsilon"] for one in theirs["privacy"]["merchants"].values())
+    assert len(ours) == 2
+
+
+def test_heads_say_what_was_spent(ended, settings):
+    server, _ = ended
+    spent = spent_by_heads(server.journal)
+    assert [one.entries for one in spent.values()] == [4, 4]  # the histogram and three rounds
+    assert all(one.epsilon > settings.epsilon for one in spent.values())  # Renyi is the looser
+    assert spent_by_heads(server.journal.with_name("none.jsonl")) == {}
+
+
+def test_a_journal_that_is_being_written_to_is_read_as_far_as_it_is_whole(ended):
+    server, _ = ended
+    whole = spent_by_heads(server.journal)
+    with server.journal.open("ab") as file:
+        file.write(b'{"body":"half')
+    assert spent_by_heads(server.journal) == whole
+
+
+def test_a_run_with_rounds_left_is_not_released(ended, settings):
+    server, run = ended
+    more = settings.model_copy(update={"rounds": 4})
+    with pytest.raises(FederationError) as caught:
+        publish_run(server, run, more, run_ids(server), NOW)
+    assert caught.value.field == "rounds"
+    assert not server.releases.exists()
+
+
+def test_a_run_that_is_not_in_the_journal_is_not_released(ended, settings):
+    server, run = ended
+    with pytest.raises(FederationError) as caught:
+        publish_run(server, run, settings, frozenset({"another"}), NOW)
+    assert caught.value.field == "journal"
+
+
+def test_a_run_without_an_outcome_has_not_ended(tmp_path):
+    with pytest.raises(InputError, match="has not ended"):
+        read_outcome(tmp_path)
