@@ -127,6 +127,7 @@ def wait_for(what, seconds=240.0):
 def deployment(tiny_bert, tmp_path, monkeypatch):
     """A server and three nodes with small shops, up and connected."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("simulations.deployment.START_SECONDS", 400.0)
     settings = settings_for(tiny_bert)
     size = MarketplaceSettings(merchants=3, min_shoppers=40, max_shoppers=60, items=200)
     data = make_marketplace(size, seed=0).data
