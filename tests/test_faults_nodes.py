@@ -9,6 +9,7 @@ from fake_node import FakeWork, shops
 from flwr.app import Context, Message, RecordDict
 from ledger_node import ONCE, LedgerWork, refused, town
 
+import simulations.grid
 from client.app import app
 from client.node import close_nodes
 from common import wire
@@ -23,16 +24,20 @@ pytestmark = pytest.mark.faults
 EVERY = {"ash": ONCE, "birch": ONCE, "cedar": ONCE}
 
 
-def test_straggler(town):
+def test_straggler(town, monkeypatch):
     """A node is past the deadline in round 2: charged for it, left out of it, back in round 3."""
+
+    late = [0.0]
 
     class Late(LedgerWork):
         def after(self, kind, number):
             if (self.merchant, kind, number) == ("cedar", "train", 2):
-                time.sleep(0.7)
+                late[0] += 700.0
 
+    clock = SimpleNamespace(time=time.time, monotonic=lambda: time.monotonic() + late[0])
+    monkeypatch.setattr(simulations.grid, "time", clock)
     town.shops.make = Late
-    strategy = town.run(round_timeout=0.6)
+    strategy = town.run(round_timeout=600.0)
     assert [one.participants for one in strategy.history] == [3, 2, 3, 3, 3, 3]
     assert town.charged() == EVERY
     second = next(one for one in town.journal() if one.round_number == 2)

@@ -212,11 +212,9 @@ class StampedElsewhere(InProcessGrid):
 
     wrong = 0.0
 
-    def push_messages(self, messages):
-        messages = list(messages)
-        for message in messages:
-            message.metadata.created_at += self.wrong
-        return super().push_messages(messages)
+    def _deliver(self, message):
+        message.metadata.created_at += self.wrong
+        return super()._deliver(message)
 
 
 @pytest.mark.parametrize("hours", [5, 24 * 3, 24 * 400])
