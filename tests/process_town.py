@@ -47,7 +47,7 @@ POLICY = Policy(
     max_epsilon=CEILING, max_run_epsilon=CEILING, delta=PLAN.delta, min_noise_multiplier=0.0
 )
 FINISHED, STOPPED = 0, 3
-ALIVE_SECONDS, POLL, ROUND_SECONDS = 0.5, 0.01, 2.0
+ALIVE_SECONDS, POLL, ROUND_SECONDS = 2.0, 0.01, 4.0  # of a machine that may be busy
 
 
 class SlowWork(LedgerWork):

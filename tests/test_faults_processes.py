@@ -21,7 +21,7 @@ from server.provisioning import init_server
 from server.registry import read_registry
 
 pytestmark = pytest.mark.faults
-SECONDS, RESTARTS = 90.0, 6
+SECONDS, RESTARTS = 800.0, 10
 
 
 @pytest.fixture
@@ -75,14 +75,16 @@ def check(town, outcome):
     for entry in entries:
         if entry.kind == "train" and entry.adapter:
             closed[entry.round_number] = entry  # the last one counts: earlier ones came to nothing
-    rounds = [closed[number] for number in range(1, checkpoint.round_number + 1)]
-    assert outcome == "clean stop" or len(rounds) == PLAN.rounds
-    np.testing.assert_array_equal(
-        checkpoint.adapter.flatten(), by_hand([entry.participants for entry in rounds])
-    )
-    assert [one.participants for one in checkpoint.history] == [
-        len(entry.participants) for entry in rounds
-    ]
+    done = 0 if checkpoint is None else checkpoint.round_number
+    rounds = [closed[number] for number in range(1, done + 1)]
+    assert outcome == "clean stop" or done == PLAN.rounds
+    if checkpoint is not None:
+        np.testing.assert_array_equal(
+            checkpoint.adapter.flatten(), by_hand([entry.participants for entry in rounds])
+        )
+        assert [one.participants for one in checkpoint.history] == [
+            len(entry.participants) for entry in rounds
+        ]
     repeated = 0
     heads = last_receipts(entries)
     for name in NAMES:
@@ -93,7 +95,8 @@ def check(town, outcome):
         for entry in (one for one in entries if one.kind in {"train", "popularity"}):
             if name in entry.participants:  # whatever was used was paid for
                 assert counts[entry.kind, entry.round_number] >= 1
-        assert charged[heads[name].head.number - 1].hash == heads[name].head.hash
+        if name in heads:
+            assert charged[heads[name].head.number - 1].hash == heads[name].head.hash
         repeated += sum(count - 1 for count in counts.values())
     assert [one for one in entries if one.kind == "refusal"] == []
     confirmed = (town.root / "enrolled").read_text().split()
@@ -110,7 +113,7 @@ def check(town, outcome):
 
 def schedules(count):
     fast = 2
-    slow = [pytest.mark.slow, pytest.mark.timeout(180)]
+    slow = [pytest.mark.slow, pytest.mark.timeout(900)]
     return [seed if seed < fast else pytest.param(seed, marks=slow) for seed in range(count)]
 
 
