@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from client.policy import POLICY_FILE
 from common.enrolment import Invite, make_folder, make_request, make_rotation
 from common.errors import EnrolmentError, SettingsError
 from common.files import PRIVATE_MODE, write_atomic
@@ -215,6 +214,8 @@ def init_node(
     key.save(folder.key)
     write_atomic(folder.authority, invite.authority.encode("ascii"))
     write_atomic(folder.release_key, invite.release_key.encode("ascii"))
+    from client.policy import POLICY_FILE  # noqa: PLC0415 - its accountants stay out of the node's memory
+
     if not (shop / POLICY_FILE).exists():
         write_atomic(shop / POLICY_FILE, _POLICY)
     write_atomic(folder.request, make_request(invite, key, now).to_bytes(), mode=PRIVATE_MODE)

@@ -24,6 +24,7 @@ from common.processes import (
 )
 
 KNOCK_SECONDS = 5.0
+SOON_SECONDS = 30.0  # a SuperNode that ends sooner would end again
 _OURS = frozenset("\"'\\\n")  # what Flower would read as its own in a node's configuration
 
 
@@ -37,27 +38,34 @@ def run_node(folder: NodeFolder, say: Callable[[str], None]) -> None:
     Raises:
         SettingsError: if the folder or the shop is not ready, or the node runs already.
         EnrolmentError: if the server will not let this node in, now or any more; says why.
-        FederationError: if the SuperNode ends by itself.
+        FederationError: if the SuperNode ends by itself as soon as it is started. One that ends
+            later is started again, once the server has said that the node may connect.
     """
-    config = folder.config()
     supernode_command(folder)  # what is wrong with the folder is found before anybody is asked
     with interruptible(), _only_one(folder):
-        _wait_for_server(folder, say)
-        environment = flower_environment(folder.flower_home)
-        children: list[Child] = []
-        with stopping(children):
-            for name, line in _commands(folder).items():
-                log = folder.logs.resolve() / f"{name}.log"
-                children.append(start_child(name, line, log, environment))
-            say(f"{config.merchant} is connected to {config.server}. Logs: {folder.logs}")
-            say(f"Health: http://{config.address}/health")
-            ended = wait_for_end(children, lambda: _warn(folder, say))
-        knock(folder, datetime.now(UTC))  # a server that has put the node out says so
-        raise FederationError(
-            f"The {ended.name} ended by itself (status {ended.ended}); the end of {ended.log}:\n"
-            f"{ended.last_output()}",
-            field="node",
-        )
+        while True:
+            _wait_for_server(folder, say)  # a server that has put the node out says so here
+            began = time.monotonic()
+            ended = _run_until_one_ends(folder, say)
+            if time.monotonic() - began < SOON_SECONDS:
+                raise FederationError(
+                    f"The {ended.name} ended by itself (status {ended.ended}); the end of "
+                    f"{ended.log}:\n{ended.last_output()}",
+                    field="node",
+                )
+            say(f"The {ended.name} ended by itself (status {ended.ended}); starting it again.")
+
+
+def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child:
+    config, environment = folder.config(), flower_environment(folder.flower_home)
+    children: list[Child] = []
+    with stopping(children):
+        for name, line in _commands(folder).items():
+            log = folder.logs.resolve() / f"{name}.log"
+            children.append(start_child(name, line, log, environment))
+        say(f"{config.merchant} is connected to {config.server}. Logs: {folder.logs}")
+        say(f"Health: http://{config.address}/health")
+        return wait_for_end(children, lambda: _warn(folder, say))
 
 
 def _warn(folder: NodeFolder, say: Callable[[str], None]) -> None:

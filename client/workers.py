@@ -50,6 +50,8 @@ def serve(address: str, parent: int) -> None:
     """Take tasks from the SuperNode at `address` until process `parent` has gone."""
     for name in LIBRARIES:
         importlib.import_module(name)
+    # Some of them put a handler on the root logger, which would print Flower's debug lines too.
+    logging.getLogger().handlers.clear()
     request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
     client = RuntimeHttpClient.from_server_address(
         server_address=address,

@@ -13,6 +13,7 @@ from server.experiment import Experiment, RunFolder
 from server.folder import ServerFolder
 
 POLL_SECONDS = 2.0
+AWAY_SECONDS = 60.0  # a busy SuperLink may not answer for a while; the run goes on meanwhile
 APP_FILE = "pyproject.toml"
 Say = Callable[[str], None]
 
@@ -96,9 +97,16 @@ def _start_or_join(
 
 
 def _follow(link: Control, run_id: int, folder: Path, rounds: int, say: Say) -> RunState:
-    shown = len(read_history(folder))
+    shown, answered = len(read_history(folder)), time.monotonic()
     while True:
-        state = link.run(run_id)  # first this, then the rounds: none is missed at the end
+        try:
+            state = link.run(run_id)  # first this, then the rounds: none is missed at the end
+        except FederationError:
+            if time.monotonic() - answered > AWAY_SECONDS:
+                raise
+            time.sleep(POLL_SECONDS)
+            continue
+        answered = time.monotonic()
         for record in read_history(folder)[shown:]:
             say(round_line(record, rounds))
             shown = record.round_number

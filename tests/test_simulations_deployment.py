@@ -28,6 +28,7 @@ from client.fleet import knock
 from common.enrolment import Request
 from common.errors import EnrolmentError, SettingsError
 from common.node_key import NodeKey
+from common.processes import stopping
 from server.control import control
 from server.folder import ServerSettings
 from server.provisioning import enrol
@@ -50,9 +51,9 @@ def place(tmp_path_factory):
         enrol(server, Request.load(node_of(server, out, name).request), now())
     hosts = Hosts("127.0.0.1", (Host((), "127.0.0.1"),), separate=False)
     one = Deployment(out, hosts, port=settings.port, superlink_port=settings.superlink_port)
-    child = one.start("server", "server", "start", "--folder", "server", ready="Merchants connect")
-    yield Place(one, server)
-    child.stop()
+    with stopping(one.children):
+        one.start("server", "server", "start", "--folder", "server", ready="Merchants connect")
+        yield Place(one, server)
 
 
 class Place:

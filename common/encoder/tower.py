@@ -45,6 +45,18 @@ class TopNorm:
     eps: float
 
 
+class _OnlyB(nn.Module):
+    """LoRA's part of a linear layer without the layer and without A, under PEFT's names."""
+
+    def __init__(self, rank: int, width: int) -> None:
+        super().__init__()
+        self.scaling = {"default": 1.0}  # alpha / r, as in `Tower._inject`
+        self.lora_B = nn.ModuleDict({"default": nn.Linear(rank, width, bias=False)})
+        with torch.no_grad():
+            for weights in self.lora_B.parameters():
+                weights.zero_()
+
+
 class Tower(nn.Module):
     """f: an item's text, as the trunk left it, to a unit vector [d].
 
@@ -82,19 +94,16 @@ class Tower(nn.Module):
         """
         tower = cls.__new__(cls)
         nn.Module.__init__(tower)
-        dense, output, layer = nn.Module(), nn.Module(), nn.Module()
-        trained = nn.Linear(placement.rank, len(top.scale), bias=False)
+        dense = _OnlyB(placement.rank, len(top.scale))
+        output, layer = nn.Module(), nn.Module()
         norm = nn.LayerNorm(len(top.scale), eps=top.eps)
         with torch.no_grad():
-            trained.weight.zero_()
             norm.weight.copy_(torch.from_numpy(top.scale))
             norm.bias.copy_(torch.from_numpy(top.shift))
-        dense.lora_B = nn.ModuleDict({"default": trained})  # the names that PEFT gives
-        dense.scaling = {"default": 1.0}  # type: ignore[assignment]  # alpha / r, as in `_inject`
         output.dense, output.LayerNorm, layer.output = dense, norm, output
         layers = {str(top.depth - 1): layer}
         tower._assemble(layers, top.depth, basis, placement)  # noqa: SLF001 - its own class
-        trained.requires_grad_()
+        dense.requires_grad_()
         return tower
 
     def top_norm(self) -> TopNorm:

@@ -1,0 +1,69 @@
+import fcntl
+from dataclasses import replace
+
+import pytest
+from doors import node_of, operator
+from flower_engine import free_port
+from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode, parse_config_args
+
+from client.node import node_settings
+from client.starting import run_node, supernode_command
+from common.errors import SettingsError
+from common.files import write_atomic
+
+
+@pytest.fixture
+def node(tmp_path):
+    return node_of(operator(tmp_path / "server", free_port()), tmp_path)
+
+
+def test_flower_reads_the_command_as_it_is_meant(node):
+    config = node.config()
+    read = _parse_args_run_supernode().parse_args(supernode_command(node)[1:])
+    assert read.superlink == config.server
+    assert not read.insecure
+    assert (read.host, f"{read.host}:{read.port}") == ("127.0.0.1", config.address)
+    assert read.isolation == "process"
+    settings = node_settings(parse_config_args([read.node_config]), {})
+    assert (settings.merchant, settings.data) == ("shop-a", config.data)
+    assert settings.state == config.data / "node"
+    assert not settings.simulated
+
+
+def test_a_shop_with_spaces_and_another_state_folder_is_found(node, tmp_path):
+    shop = tmp_path / "a shop = with signs"
+    shop.mkdir()
+    config = replace(node.config(), data=shop, state=str(tmp_path / "the state"))
+    write_atomic(node.settings_file, config.to_toml())
+    read = _parse_args_run_supernode().parse_args(supernode_command(node)[1:])
+    settings = node_settings(parse_config_args([read.node_config]), {})
+    assert (settings.data, settings.state) == (shop, tmp_path / "the state")
+
+
+def test_no_secret_stands_in_the_command(node):
+    secret = node.key.read_text().splitlines()
+    assert not any(line in " ".join(supernode_command(node)) for line in secret)
+
+
+@pytest.mark.parametrize("sign", ['"', "\\", "'"])
+def test_a_path_that_flower_would_read_as_its_own_words_is_refused(node, tmp_path, sign):
+    shop = tmp_path / f"a{sign}b"
+    shop.mkdir()
+    write_atomic(node.settings_file, replace(node.config(), data=shop).to_toml())
+    with pytest.raises(SettingsError) as caught:
+        supernode_command(node)
+    assert caught.value.field == "data"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:9094", "10.0.0.1:9094", "here:9094", "127.0.0.1:0"])
+def test_health_is_for_this_machine_only(node, address):
+    with pytest.raises(SettingsError) as caught:
+        replace(node.config(), address=address)
+    assert caught.value.field == "address"
+
+
+def test_two_of_one_node_do_not_run(node):
+    with (node.root / "node.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SettingsError, match="runs already"):
+            run_node(node, print)
