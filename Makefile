@@ -18,7 +18,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-statistical e2e check format bench chaos results clean
+.PHONY: help setup demo test test-slow test-statistical faults e2e check format bench chaos results clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
@@ -37,6 +37,9 @@ test-slow: $(STAMP) ## the tests that start Flower's own processes or take long
 
 test-statistical: $(STAMP) ## the tests that repeat a random experiment many times
 	$(BIN)/python -m pytest -m statistical $(ARGS)
+
+faults: $(STAMP) ## break a federation on purpose in each known way, and 20 random ways
+	$(BIN)/python -m pytest -m faults $(ARGS)
 
 e2e: $(STAMP) ## one server and four nodes on this machine, from nothing to recommendations
 	rm -rf out/e2e

@@ -9,13 +9,14 @@ import dataclasses
 import functools
 import json
 import logging
+import time
 from collections.abc import Callable
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.node import OpenNode, check_placement, open_node
-from common import wire, wire_audit
+from common import wire, wire_audit, wire_refusal
 from common.errors import FederationError
 from common.privacy.plan import PrivacyPlan
 from common.wire_heads import JournalNote, read_note, with_head
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 Handler = Callable[[Message, Context], Message]
 _STATE = "fedtail"
+_HANDLED = "handled"
 
 
 def guarded(handler: Handler) -> Handler:
@@ -75,6 +77,7 @@ def popularity(message: Message, context: Context) -> Message:
     """Charge and release the noised histogram of purchases by item."""
     node, prepared, plan = _prepared_node(context)
     wire.decode_popularity_request(message.content, plan.digest)
+    _check_fresh(message, context)
     note = read_note(message.content)
     node.work.accept(note)
     counts = node.work.popularity(plan, context.run_id, 0)
@@ -93,12 +96,22 @@ def receipt(message: Message, context: Context) -> Message:
     return Message(RecordDict(), reply_to=message)
 
 
+@app.query("refused")
+@guarded
+def refused(message: Message, context: Context) -> Message:
+    """Put on the node's log why the server does not let it take part."""
+    del context
+    logger.error("The server refused this node: %s", wire_refusal.decode_refusal(message.content))
+    return Message(RecordDict(), reply_to=message)
+
+
 @app.train()
 @guarded
 def train(message: Message, context: Context) -> Message:
     """Charge a round, take the private steps and return the protected update."""
     node, prepared, plan = _prepared_node(context)
     request = wire.decode_train(message.content, prepared.items, plan.digest)
+    _check_fresh(message, context)
     note = read_note(message.content)
     node.work.accept(note)
     update = node.work.train(
@@ -108,6 +121,29 @@ def train(message: Message, context: Context) -> Message:
     # What leaves is what the server will check; a wrong round or size is found here first.
     wire.decode_update(reply, request.adapter.size, request.round_number, plan.digest)
     return Message(_headed(reply, node, note), reply_to=message)
+
+
+def _check_fresh(message: Message, context: Context) -> None:
+    """Refuse a message that was handled before or is too old to answer, before it costs anything.
+
+    What a server asks for again, after it was stopped, is another message.
+
+    Raises:
+        FederationError: `message` if it was handled before; `clock` if its time is over, so that
+            Flower would drop the answer: it came late, or this node's clock is ahead.
+    """
+    about = message.metadata
+    if about.created_at + about.ttl <= time.time():
+        raise FederationError(
+            "The message's time is over by this node's clock; check the clock.", field="clock"
+        )
+    held = context.state.get(_HANDLED)
+    handled = held["messages"] if isinstance(held, ConfigRecord) else []
+    known = list(handled) if isinstance(handled, list) else []
+    if about.message_id in known:
+        raise FederationError("This message was handled before.", field="message")
+    if about.message_id:
+        context.state[_HANDLED] = ConfigRecord({"messages": [*known, about.message_id]})
 
 
 def _headed(content: RecordDict, node: OpenNode, note: JournalNote | None) -> RecordDict:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from client.expiry import warnings
 from client.fleet import knock
 from client.provisioning import NodeFolder
 from common.errors import FederationError, SettingsError
@@ -64,7 +65,12 @@ def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child
             children.append(start_child(name, line, log, environment))
         say(f"{config.merchant} is connected to {config.server}. Logs: {folder.logs}")
         say(f"Health: http://{config.address}/health")
-        return wait_for_end(children)
+        return wait_for_end(children, lambda: _warn(folder, say))
+
+
+def _warn(folder: NodeFolder, say: Callable[[str], None]) -> None:
+    for warning in warnings(folder, datetime.now(UTC)):
+        say(warning)
 
 
 def _commands(folder: NodeFolder) -> dict[str, list[str]]:

@@ -80,7 +80,10 @@ class MerchantWork:
         )
         self._trainer = PrivateTrainer(encoded.tower, merchant, self._settings)
         return Prepared(
-            self._node.merchant, self._data.catalogue.digest, self._data.catalogue.text_keys
+            self._node.merchant,
+            self._data.catalogue.digest,
+            self._data.catalogue.text_keys,
+            base_model=encoded.base_model,
         )
 
     def popularity(self, plan: PrivacyPlan, run_id: int, round_number: int) -> NDArray[np.float32]:

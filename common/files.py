@@ -1,11 +1,13 @@
 """Write a file whole or not at all, and secrets for their owner only."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
 from pathlib import Path
 
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
 

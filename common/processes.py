@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from common.errors import InputError
 from common.files import PRIVATE_MODE
 
 STOP_SECONDS = 20.0
+_DAY_SECONDS = 86_400.0
 POLL_SECONDS = 0.2
 _TAIL_BYTES = 4000
 _FLOWER = {
@@ -106,13 +107,17 @@ def stopping(children: Sequence[Child]) -> Iterator[None]:
             child.stop()
 
 
-def wait_for_end(children: Sequence[Child]) -> Child:
-    """Wait until the first of the children ends, and return it.
+def wait_for_end(children: Sequence[Child], daily: Callable[[], None] = lambda: None) -> Child:
+    """Wait until the first of the children ends, and return it; call `daily` now and each day.
 
     Raises:
         KeyboardInterrupt: as pressed, or as SIGTERM asks under `interruptible`.
     """
+    due = time.monotonic()
     while True:
+        if time.monotonic() >= due:
+            daily()
+            due += _DAY_SECONDS
         for child in children:
             if child.ended is not None:
                 return child

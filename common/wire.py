@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from common.adapter import AdapterState, AdapterUpdate
 from common.errors import FederationError, FedtailError
-from common.files import sha256_hex
+from common.files import DISK_FULL, sha256_hex
 
 WIRE_VERSION = 2
 ERROR_CODE = 100  # Flower's own error codes end below this
@@ -40,6 +40,7 @@ Scalar = bool | int | float | str
 Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)
 Value = TypeVar("Value", bytes, int, str)
 
+_MAY_BE_EMPTY = ("lanes_commitment", "base_model")  # of a node's facts
 _HEADER_LIMIT = 4096  # bytes of an .npy header that are read at most
 _PUBLIC_FIELD = re.compile(r"[a-z][a-z_]{0,39}")  # no digit, space or capital: no id, no title
 _PUBLIC_REASON = re.compile(r"[a-z]{1,20}(:[a-z][a-z_]{0,39})?")
@@ -54,12 +55,14 @@ class Prepared:
         catalogue_digest: SHA-256 of the catalogue.
         text_keys: uint64 [items], equal between merchants exactly when the items' texts are.
         lanes_commitment: To the run's canary lanes (`LaneRecord.commitment`); empty without them.
+        base_model: The digest of the base model that the node loaded; empty where it has none.
     """
 
     merchant: str
     catalogue_digest: str
     text_keys: NDArray[np.uint64]
     lanes_commitment: str = ""
+    base_model: str = ""
 
     @property
     def items(self) -> int:
@@ -137,8 +140,9 @@ def encode_prepared(prepared: Prepared) -> RecordDict:
     facts = ConfigRecord(
         {"merchant": prepared.merchant, "catalogue_digest": prepared.catalogue_digest}
     )
-    if prepared.lanes_commitment:  # Flower cannot count the bytes of an empty text
-        facts["lanes_commitment"] = prepared.lanes_commitment
+    for name in _MAY_BE_EMPTY:
+        if value := getattr(prepared, name):  # Flower cannot count the bytes of an empty text
+            facts[name] = value
     keys = _array(prepared.text_keys, np.uint64, "text_keys")
     return RecordDict({"facts": facts, "keys": ArrayRecord({"text_keys": keys})})
 
@@ -154,8 +158,8 @@ def decode_prepared(content: RecordDict) -> Prepared:
     merchant = _value(facts, "merchant", str)
     if not merchant or not keys.size:
         raise FederationError("A node named no merchant or no item.", field="facts")
-    commitment = _value(facts, "lanes_commitment", str) if "lanes_commitment" in facts else ""
-    return Prepared(merchant, _value(facts, "catalogue_digest", str), keys, commitment)
+    others = {name: _value(facts, name, str) for name in _MAY_BE_EMPTY if name in facts}
+    return Prepared(merchant, _value(facts, "catalogue_digest", str), keys, **others)
 
 
 # --------------------------------------------------------------- popularity
@@ -289,6 +293,8 @@ def public_reason(error: Exception) -> str:
 
     A field that is not a plain lower-case word is left out, in case data found its way there.
     """
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return "disk:full"
     if not isinstance(error, FedtailError):
         return "internal"
     if error.field and not _PUBLIC_FIELD.fullmatch(error.field):
@@ -308,7 +314,11 @@ def error_reason(error: Error) -> str:
     """
     if error.code != ERROR_CODE:
         return f"flower:{error.code}"
-    reason = error.reason or ""
+    return public_word(error.reason or "")
+
+
+def public_word(reason: str) -> str:
+    """Return `reason` if it is a code, or a code and a field; of anything else nothing."""
     return reason if _PUBLIC_REASON.fullmatch(reason) else "internal"
 
 

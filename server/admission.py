@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from common.node_key import NodePublicKey
+from server.conditions import write_members
 from server.control import Control
 from server.folder import ServerFolder
 from server.registry import read_registry
@@ -24,7 +25,8 @@ class Admission:
 def admit(folder: ServerFolder, link: Control) -> Admission:
     """Register keys that SuperLink lacks and unregister those that are not enrolled.
 
-    A key is refused from SuperLink's next request on: it looks up the key each time.
+    A key is refused from SuperLink's next request on: it looks up the key each time. The file of
+    members says afterwards which merchant each node is (`server.conditions`).
 
     Raises:
         FederationError: if SuperLink does not answer or refuses. What was done until then stands,
@@ -37,13 +39,16 @@ def admit(folder: ServerFolder, link: Control) -> Admission:
         if not node.revoked
     }
     known = {node.key: node for node in link.nodes()}
-    refused, admitted = [], []
+    refused, admitted, members = [], [], {}
     for pem, node in known.items():
         if pem not in wanted:  # first out, then in: a name that changed its key is never twice in
             link.unregister(node.node_id)
             refused.append(node.name or str(node.node_id))
     for pem, (name, key) in wanted.items():
         if pem not in known:
-            link.register(name, key)
+            members[link.register(name, key)] = name
             admitted.append(name)
+        else:
+            members[known[pem].node_id] = name
+    write_members(folder.members, members)
     return Admission(tuple(sorted(admitted)), tuple(sorted(refused)))

@@ -26,12 +26,12 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.errors import EnrolmentError
+from common.expiry import load_certificate
 from common.files import PRIVATE_MODE, write_atomic
 from common.node_key import read_secret
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 365
-WARN_DAYS = 30
 ALWAYS = ("127.0.0.1", "localhost")  # the proxy and the operator's own commands come this way
 _EARLIER = timedelta(minutes=10)  # a node's clock may be a little behind
 
@@ -120,25 +120,6 @@ def host_name(host: str) -> x509.GeneralName:
             field="host",
         )
     return x509.DNSName(host)
-
-
-def load_certificate(path: Path) -> x509.Certificate:
-    """Read a PEM certificate.
-
-    Raises:
-        EnrolmentError: if it cannot be read or is none.
-    """
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise EnrolmentError(
-            f"The certificate {path} cannot be read ({type(error).__name__}).", field="certificate"
-        ) from error
-
-
-def days_left(certificate: x509.Certificate, now: datetime) -> float:
-    """Return how many days the certificate still has; below 0 it has expired."""
-    return (certificate.not_valid_after_utc - now) / timedelta(days=1)
 
 
 def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from common.adapter import AdapterState
-from common.errors import FedtailError, InputError
+from common.errors import FederationError, FedtailError, InputError
 from common.files import sha256_hex, write_atomic
 from server.aggregation import Popularity
 from server.optimiser import OptimiserState
@@ -85,7 +85,22 @@ def settings_digest(settings: Mapping[str, bool | float | str], basis: bytes) ->
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint to `folder` and remove the one before it; return the JSON file's path."""
+    """Write a checkpoint to `folder` and remove the one before it; return the JSON file's path.
+
+    Raises:
+        FederationError: if it cannot be written; the one before it stays.
+    """
+    try:
+        return _write(folder, checkpoint)
+    except OSError as error:
+        raise FederationError(
+            f"The checkpoint of round {checkpoint.round_number} cannot be written: "
+            f"{error.strerror}. The one before it is whole; the same run goes on from there.",
+            field="checkpoint",
+        ) from error
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> Path:
     content = save(_tensors(checkpoint))
     digest = sha256_hex(content)
     name = f"checkpoint-{checkpoint.round_number:05d}-{digest[:8]}.safetensors"

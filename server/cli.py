@@ -1,5 +1,6 @@
 """`fedtail server`: what an operator runs."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -181,7 +182,7 @@ def rotate(folder: _Folder) -> None:
 
 @app.command()
 def nodes(folder: _Folder) -> None:
-    """List enrolled and revoked nodes, and warn of certificates that end within a month."""
+    """List nodes and open invites, and warn of certificates that end within a month."""
     from common.node_key import NodePublicKey
     from server.folder import ServerFolder
     from server.provisioning import warnings
@@ -189,9 +190,49 @@ def nodes(folder: _Folder) -> None:
 
     opened = ServerFolder(folder)
     table = Table("node", "key", "enrolled", "revoked")
-    for name, node in sorted(read_registry(opened.registry).nodes.items()):
+    registry = read_registry(opened.registry)
+    for name, node in sorted(registry.nodes.items()):
         fingerprint = NodePublicKey(node.public_key).fingerprint[:32]
         table.add_row(name, fingerprint, node.enrolled, node.revoked)
     Console().print(table)
+    for invite_ in registry.invites.values():
+        _say(f"{invite_.name} is invited until {invite_.expires}.")
     for warning in warnings(opened, datetime.now(UTC)):
         Console(stderr=True).print(warning, style="yellow", soft_wrap=True)
+
+
+_Watched = Annotated[Path, typer.Argument(help="The server's folder, or a run's.")]
+
+
+@app.command()
+def journal(
+    folder: _Watched,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON, with every number.")] = False,
+) -> None:
+    """Check the journal and print rounds, who took part, ledger heads, bytes, time and releases."""
+    from server.tables import journal_tables
+    from server.view import read_view
+
+    view = read_view(folder)
+    if json_:
+        typer.echo(view.to_json())
+        return
+    for part in journal_tables(view):
+        Console().print(part)
+
+
+@app.command()
+def page(
+    folder: _Watched,
+    host: Annotated[str, typer.Option(help="An address of this machine's loopback.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8060,
+) -> None:
+    """Show the same as a page, on this machine only, until Ctrl-C."""
+    from server.page import page_server
+    from server.view import read_view
+
+    read_view(folder)  # a wrong folder is said here, not in the browser
+    with page_server(folder, host, port) as served:
+        _say(f"http://{host}:{served.server_port}/ until Ctrl-C")
+        with suppress(KeyboardInterrupt):
+            served.serve_forever()

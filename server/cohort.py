@@ -19,6 +19,7 @@ from common.wire import (
     error_reason,
     size_in_bytes,
 )
+from common.wire_refusal import REFUSED, encode_refusal
 
 POLL_SECONDS = 1.0
 MAX_PREPARE_ATTEMPTS = 3  # a node that never answers must not delay every round
@@ -120,6 +121,11 @@ class Exchange:
                 self.bytes_up += size_in_bytes(reply.content)
         return Answers(replies, errors, len(sent))
 
+    def tell(self, message: Message) -> None:
+        """Send a message whose reply nobody waits for."""
+        self.bytes_down += size_in_bytes(message.content)
+        self.grid.push_messages([message])
+
     def take_bytes(self) -> tuple[int, int]:
         """Return (down, up) and count from 0 again."""
         taken = self.bytes_down, self.bytes_up
@@ -136,15 +142,17 @@ class Cohort:
         timeout: Seconds a node has to encode its catalogue.
         members: Prepared nodes, connected or not.
         refused: Nodes that refused the preparation, with their reason: they are not asked again.
+        check: Raises FederationError if a node may not take part; see `server.conditions`.
         address: Adds to the request what the server's journal has to say.
         welcome: Raises FederationError if a merchant's ledger head is not accepted.
-        turned_away: Told of a node and merchant whose head was not.
+        turned_away: Told of a node and merchant whose ledger went back.
     """
 
     request: PrepareRequest
     timeout: float
     members: dict[int, Prepared] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    check: Callable[[int, Prepared], None] = lambda _node, _prepared: None
     address: Callable[[RecordDict], RecordDict] = lambda content: content
     welcome: Callable[[Prepared, RecordDict], None] = lambda _prepared, _content: None
     turned_away: Callable[[int, str], None] = lambda _node, _merchant: None
@@ -202,34 +210,40 @@ class Cohort:
         for node in newcomers:
             self._attempts[node] = self._attempts.get(node, 0) + 1
             if node in answers.replies:
-                self._admit(node, answers.replies[node], connected)
+                refusal = self._admit(node, answers.replies[node], connected)
+                if refusal:
+                    self._note_refusal(node, refusal)
+                    exchange.tell(Message(encode_refusal(refusal), node, REFUSED, ttl=self.timeout))
             else:
                 self._note_refusal(node, answers.errors.get(node, "silent"))
 
-    def _admit(self, node: int, reply: Message, connected: set[int]) -> None:
+    def _admit(self, node: int, reply: Message, connected: set[int]) -> str:
         """Take a node in, unless its merchant's name belongs to another connected node.
 
         A node that has left gives its name free, so a merchant may come back under a new id.
+        Return why it is refused; empty if it is not.
         """
         try:
             prepared = decode_prepared(reply.content)
+            self.check(node, prepared)
         except FederationError as error:
-            self._note_refusal(node, error.public())
-            return
+            logger.warning("%s", error)
+            return error.public()
         twins = [one for one, held in self.members.items() if held.merchant == prepared.merchant]
         if connected.intersection(twins):
-            self._note_refusal(node, "federation:merchant")
-            return
+            return "federation:merchant"
         try:
             self.welcome(prepared, reply.content)
         except FederationError as error:
-            self._note_refusal(node, error.public())
-            self.turned_away(node, prepared.merchant)
-            return
+            logger.warning("%s", error)
+            if error.field == "rollback":  # its own ledger: to a stranger no receipt is sent
+                self.turned_away(node, prepared.merchant)
+            return error.public()
         for one in twins:
             del self.members[one]
         self.members[node] = prepared
         self._attempts.pop(node, None)
+        return ""
 
     def _note_refusal(self, node: int, reason: str) -> None:
         logger.warning("Node %d did not prepare: %s", node, reason)

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from common.catalogue_file import read_catalogue
 from common.encoder.encoding import cached_base_model, fit_public_basis
 from common.encoder.tower import Tower
@@ -10,12 +13,21 @@ from common.errors import SettingsError
 from common.settings import RunSettings
 from common.wire import Scalar
 from server.cohort import Quorum
+from server.conditions import Conditions
+from server.folder import CATALOGUE_FILE, JOURNAL_FILE
 from server.optimiser import make_optimiser
 from server.strategy import RunSetup
 
-CATALOGUE_FILE = "public-catalogue.jsonl"
-PLACES = ("federation", "catalogue", "folder", "journal", "cache", "merchants")
-JOURNAL_FILE = "journal.jsonl"
+PLACES = (
+    "federation",
+    "catalogue",
+    "folder",
+    "journal",
+    "cache",
+    "members",
+    "new_ledger_keys",
+    "merchants",
+)
 
 
 def open_run(
@@ -28,7 +40,9 @@ def open_run(
             `federation` (a simulated federation's folder, which holds the public catalogue),
             `catalogue` (the file, where there is no such folder), `folder` (for checkpoints),
             `journal` (the journal's file, shared by all runs; else within `folder`),
-            `cache` (for encodings), and `merchants`, how many share central noise.
+            `cache` (for encodings), `members` (the file of enrolled nodes, see
+            `server.conditions`), `new_ledger_keys` (names, with commas, of merchants whose ledger
+            may come back under another key), and `merchants`, how many share central noise.
         progress: Told how many items of how many to encode are done.
 
     Raises:
@@ -42,7 +56,8 @@ def open_run(
     settings = RunSettings.from_flat(named)
     catalogue_path = _catalogue_path(places)
     cache = Path(places["cache"]) if "cache" in places else catalogue_path.parent / ".cache"
-    basis = fit_public_basis(read_catalogue(catalogue_path), settings, cache, progress)
+    catalogue = read_catalogue(catalogue_path)
+    basis = fit_public_basis(catalogue, settings, cache, progress)
     model = cached_base_model(settings.base_model)
     return RunSetup(
         adapter=Tower(model, basis, settings.placement).adapter(),
@@ -58,6 +73,7 @@ def open_run(
         round_timeout=settings.round_timeout,
         folder=Path(places["folder"]) if "folder" in places else None,
         journal=_journal_path(places),
+        conditions=_conditions(places, model.digest, catalogue.text_keys),
     )
 
 
@@ -67,6 +83,14 @@ def _merchants(value: str) -> int:
             f"merchants is {value!r}; it must be a whole number, at least 1.", field="merchants"
         )
     return int(value)
+
+
+def _conditions(
+    places: Mapping[str, str], base_model: str, text_keys: NDArray[np.uint64]
+) -> Conditions:
+    names = (name.strip() for name in places.get("new_ledger_keys", "").split(","))
+    members = Path(places["members"]) if "members" in places else None
+    return Conditions(members, frozenset(filter(None, names)), base_model, text_keys)
 
 
 def _journal_path(places: Mapping[str, str]) -> Path | None:

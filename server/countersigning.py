@@ -3,7 +3,7 @@
 Without a journal nothing is added and nothing is asked: for tests and runs that keep no folder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flwr.app import Message, RecordDict
 
@@ -21,9 +21,19 @@ RECEIPT_SECONDS = 60.0
 class Countersigning:
     """The heads of the round that goes on, and the way to the journal."""
 
-    def __init__(self, journal: Journal | None) -> None:
+    def __init__(
+        self, journal: Journal | None, may_renew: Callable[[str], bool] = lambda _merchant: False
+    ) -> None:
+        """Make a desk at `journal`.
+
+        Args:
+            journal: The server's; None keeps none.
+            may_renew: Whether a merchant's ledger may come under another key than before.
+        """
         self._journal = journal
+        self._may_renew = may_renew
         self._heads: dict[str, Head] = {}
+        self._signers: dict[str, str] = {}  # of ledgers that this run has seen, charged or not
 
     def address(self, content: RecordDict, merchant: str | None) -> RecordDict:
         """Add the journal's key and the merchant's last receipt to a request."""
@@ -41,7 +51,7 @@ class Countersigning:
         if self._journal is None:
             return
         try:
-            self._journal.check(prepared.merchant, read_head(content), charged=False)
+            self._check(prepared.merchant, read_head(content), charged=False)
         except FederationError as error:
             told, reason = (prepared.merchant,), error.public()
             self._journal.append("refusal", participants=told, reason=reason)
@@ -58,11 +68,23 @@ class Countersigning:
             return
         try:
             head = read_head(content)
-            self._journal.check(merchant, head, charged=True)
+            self._check(merchant, head, charged=True)
         except FederationError as error:
             self._journal.append("refusal", participants=(merchant,), reason=error.public())
             raise
         self._heads[merchant] = head
+
+    def _check(self, merchant: str, head: Head, *, charged: bool) -> None:
+        """Check a head, and that the merchant has one ledger key in this run from its first on."""
+        if self._journal is None:
+            return
+        may_renew = self._may_renew(merchant)
+        self._journal.check(merchant, head, charged=charged, may_renew=may_renew)
+        if self._signers.setdefault(merchant, head.signer) != head.signer and not may_renew:
+            raise FederationError(
+                f"The ledger key of {merchant} changed within the run.", field="signer"
+            )
+        self._signers[merchant] = head.signer
 
     def close(
         self, kind: JournalKind, number: int, participants: Sequence[str], adapter: str = ""

@@ -19,8 +19,7 @@ from common.catalogue_file import read_catalogue, write_catalogue
 from common.errors import InputError, SettingsError
 from common.files import write_atomic
 from common.settings import RunSettings, Scalar, read_toml
-from server.coordination import CATALOGUE_FILE
-from server.folder import ServerFolder
+from server.folder import CATALOGUE_FILE, ServerFolder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _KNOWN = {"catalogues", "settings"}
@@ -106,6 +105,7 @@ class RunFolder:
             "folder": str(self.root),
             "journal": str(server.journal.resolve()),
             "cache": str(server.cache.resolve()),
+            "members": str(server.members.resolve()),
         }
 
     @property

@@ -26,6 +26,8 @@ from common.errors import SettingsError
 from common.files import write_atomic
 
 SETTINGS_FILE = "server.toml"
+CATALOGUE_FILE = "public-catalogue.jsonl"  # in a run's folder, as the next
+JOURNAL_FILE = "journal.jsonl"
 DEFAULT_PORT = 8443
 DEFAULT_LISTEN = "0.0.0.0"  # noqa: S104 - the proxy is what others shall reach
 DEFAULT_SUPERLINK_PORT = 9092
@@ -158,6 +160,11 @@ class ServerFolder:
         return self.root / "nodes.json"
 
     @property
+    def members(self) -> Path:
+        """Which merchant each of Flower's node numbers is; runs read it."""
+        return self.root / "members.json"
+
+    @property
     def node_keys(self) -> Path:
         """The public keys of enrolled nodes, one file a node, as Flower registers them."""
         return self.root / "keys"
@@ -195,7 +202,7 @@ class ServerFolder:
     @property
     def journal(self) -> Path:
         """The journal of all runs."""
-        return self.root / "journal" / "journal.jsonl"
+        return self.root / "journal" / JOURNAL_FILE
 
     @property
     def public(self) -> Path:

@@ -64,7 +64,7 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
-    def check(self, merchant: str, head: Head, *, charged: bool) -> None:
+    def check(self, merchant: str, head: Head, *, charged: bool, may_renew: bool = False) -> None:
         """Refuse a head that does not build on the last one countersigned.
 
         Args:
@@ -72,9 +72,12 @@ class Journal:
             head: What it says.
             charged: Whether the node has just charged a round, so that the head must be new; else
                 it may be the last one itself, or any later one.
+            may_renew: Whether it is known by other means that this is the merchant, so that its
+                ledger may be signed by another key than before. Otherwise a name belongs to the
+                key that used it first.
 
         Raises:
-            FederationError: `rollback`, `merchant` or `signature`.
+            FederationError: `rollback`, `merchant`, `signer` or `signature`.
         """
         try:
             head.check(merchant)
@@ -84,6 +87,13 @@ class Journal:
         if held is None:
             return
         last = held.head
+        if head.signer != last.signer and not may_renew:
+            raise FederationError(
+                f"The ledger that is shown for {merchant} is signed by another key than the one "
+                "this journal knows it by. If the merchant lost its key, the operator has to say "
+                "so: see docs/how-to-recover-a-ledger.md.",
+                field="signer",
+            )
         builds = head.covers == last.hash and head.hash != last.hash
         if not charged:
             same = head.hash == last.hash

@@ -16,10 +16,11 @@ from common.enrolment import (
     make_folder,
 )
 from common.errors import EnrolmentError
+from common.expiry import expiry_warning, load_certificate
 from common.files import PRIVATE_MODE, write_atomic
 from common.node_key import NodePublicKey
 from common.release.signing import PublicKey, SigningKey
-from server.certificates import WARN_DAYS, Authority, days_left, host_name, load_certificate
+from server.certificates import Authority, host_name
 from server.folder import ServerFolder, ServerSettings
 from server.registry import EnrolledNode, OpenInvite, Registry, changing, write_registry
 
@@ -134,17 +135,18 @@ def revoke(folder: ServerFolder, name: str, now: datetime) -> None:
 
 def warnings(folder: ServerFolder, now: datetime) -> list[str]:
     """Return what the operator has to do soon: certificates within a month of their end."""
-    found = []
-    for path, what, remedy in (
-        (folder.tls_certificate, "The server's certificate", "run `fedtail server rotate`"),
-        (folder.authority, "The authority's certificate", "set up a new server and invite anew"),
-    ):
-        left = days_left(load_certificate(path), now)
-        if left < 0:
-            found.append(f"{what} has expired; nodes refuse this server: {remedy}.")
-        elif left < WARN_DAYS:
-            found.append(f"{what} expires in {left:.0f} days: {remedy}.")
-    return found
+    told = (
+        expiry_warning(load_certificate(path), what, remedy, now)
+        for path, what, remedy in (
+            (folder.tls_certificate, "The server's certificate", "run `fedtail server rotate`"),
+            (
+                folder.authority,
+                "The authority's certificate",
+                "set up a new server and invite anew",
+            ),
+        )
+    )
+    return [one for one in told if one]
 
 
 def _issue(

@@ -44,8 +44,7 @@ from common.release.manifest import (
 from common.release.signing import SigningKey, build_release
 from common.settings import RunSettings
 from server.checkpoint import read_checkpoint
-from server.coordination import CATALOGUE_FILE
-from server.folder import ServerFolder
+from server.folder import CATALOGUE_FILE, ServerFolder
 from server.outcome import read_outcome
 
 LATEST = "latest.json"

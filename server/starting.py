@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from common.errors import FederationError, SettingsError
+from common.expiry import days_left, load_certificate
 from common.node_key import read_secret
 from common.processes import (
     Child,
@@ -16,9 +17,9 @@ from common.processes import (
     wait_for_end,
 )
 from server.admission import admit
-from server.certificates import days_left, load_certificate
 from server.control import control, superlink_answers
 from server.folder import ServerFolder
+from server.provisioning import warnings
 from server.proxy import check_proxy, proxy_command, write_proxy_config
 
 START_SECONDS = 300.0  # a busy machine takes its time; one that ends is told at once
@@ -65,12 +66,17 @@ def serve(
             say(f"Merchants connect to {settings.address}. Logs: {folder.logs}")
         else:
             say(f"SuperLink is up on {settings.superlink}, without a proxy.")
-        ended = wait_for_end(children)
+        ended = wait_for_end(children, lambda: _warn(folder, say))
         raise FederationError(
             f"{ended.name} ended by itself (status {ended.ended}); the end of {ended.log}:\n"
             f"{ended.last_output()}",
             field="server",
         )
+
+
+def _warn(folder: ServerFolder, say: Callable[[str], None]) -> None:
+    for warning in warnings(folder, datetime.now(UTC)):
+        say(warning)
 
 
 def superlink_command(folder: ServerFolder) -> list[str]:

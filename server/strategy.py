@@ -32,6 +32,7 @@ from server.checkpoint import (
     write_checkpoint,
 )
 from server.cohort import Answers, Cohort, Exchange, Quorum
+from server.conditions import Conditions
 from server.countersigning import Countersigning
 from server.journal import Journal
 from server.optimiser import Optimiser, OptimiserState, Schedule, learning_rate
@@ -57,6 +58,7 @@ class RunSetup:
         prepare_timeout: Seconds a node has to encode its catalogue.
         folder: Where checkpoints go; None keeps none.
         journal: The journal's file, which outlives the run; None keeps none.
+        conditions: What a node must be and have to take part.
     """
 
     adapter: AdapterState
@@ -71,6 +73,7 @@ class RunSetup:
     prepare_timeout: float = 3600.0
     folder: Path | None = None
     journal: Path | None = None
+    conditions: Conditions = field(default_factory=Conditions)
 
 
 class FedtailStrategy(Strategy):
@@ -102,10 +105,8 @@ class FedtailStrategy(Strategy):
         self.audits: dict[str, LaneRecord] = {}
         self._on_round = on_round
         self._epsilon = epsilon
-        self._cohort = Cohort(
-            wire.PrepareRequest(setup.basis, setup.settings, setup.plan.to_json()),
-            setup.prepare_timeout,
-        )
+        request = wire.PrepareRequest(setup.basis, setup.settings, setup.plan.to_json())
+        self._cohort = Cohort(request, setup.prepare_timeout, check=setup.conditions.check)
         self._desk = Countersigning(None)
         self._present: dict[int, wire.Prepared] = {}
         self._timeout = setup.round_timeout
@@ -364,7 +365,7 @@ class FedtailStrategy(Strategy):
             return
         run_id = str(exchange.grid.run.run_id)
         journal = stack.enter_context(Journal(self.setup.journal, self.setup.plan, run_id))
-        desk = self._desk = Countersigning(journal)
+        desk = self._desk = Countersigning(journal, self.setup.conditions.may_renew)
         self._cohort.address = lambda content: desk.address(content, None)
         self._cohort.welcome = desk.welcome
         self._cohort.turned_away = lambda node, name: desk.deliver(exchange, {node: name})

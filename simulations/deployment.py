@@ -27,7 +27,7 @@ from common.release.signing import PublicKey
 from common.release.verifying import verify_release
 from common.settings import RunSettings
 from server.checkpoint import read_checkpoint
-from server.coordination import CATALOGUE_FILE
+from server.folder import CATALOGUE_FILE
 from simulations.datasets import load_dataset
 from simulations.evaluation import Shop
 from simulations.federation import write_federation

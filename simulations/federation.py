@@ -14,7 +14,7 @@ from common.catalogue_file import write_catalogue
 from common.files import write_atomic
 from common.privacy.accounting import AccountantReport, ceiling_for
 from common.privacy.plan import PrivacyPlan
-from server.coordination import CATALOGUE_FILE
+from server.folder import CATALOGUE_FILE
 from simulations.evaluation import Shop
 
 REPEATED_ROUNDS = 3  # a round cut short is charged again when the run goes on

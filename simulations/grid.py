@@ -92,6 +92,7 @@ class InProcessGrid(Grid):
         for message in messages:
             identifier = str(uuid4())
             message.metadata.__dict__["_message_id"] = identifier  # as Flower's own grids do
+            message.metadata.created_at = time.time()  # it did not wait for the nodes before it
             began = time.monotonic()
             reply = self._deliver(message)
             if time.monotonic() - began <= message.metadata.ttl:  # else it came too late

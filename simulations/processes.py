@@ -22,7 +22,7 @@ class Memory:
 def tree_memory(root: int) -> Memory:
     """Return what process `root` and its descendants use now; nothing where it has ended."""
     resident = proportional = 0.0
-    for process in _descendants(root):
+    for process in descendants(root):
         try:
             lines = (_PROC / str(process) / "smaps_rollup").read_text().splitlines()
         except OSError:
@@ -38,7 +38,8 @@ def _kilobytes(text: str) -> float:
     return 1.024 * float(number[0]) if number else 0.0
 
 
-def _descendants(root: int) -> set[int]:
+def descendants(root: int) -> set[int]:
+    """Return `root`, where it runs, and all processes that it and they have started."""
     parents = {}
     for entry in _PROC.iterdir():
         if entry.name.isdecimal():

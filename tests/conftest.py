@@ -63,3 +63,28 @@ def small_parts(monkeypatch):
     import client.training
 
     monkeypatch.setattr(client.training, "MICROBATCH_ROWS", 67)
+
+
+# ------------------------------------------------------- the table of `make faults`
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Keep what a test of a fault says must come of it."""
+    report = yield
+    if item.get_closest_marker("faults") is not None:
+        said = " ".join((item.function.__doc__ or "").split("\n\n")[0].split())
+        report.user_properties.append(("fault", said or item.originalname))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print one line for each fault, where faults were asked for."""
+    if "faults" not in (terminalreporter.config.getoption("markexpr") or ""):
+        return
+    terminalreporter.section("faults and what came of them")
+    for outcome in ("failed", "passed", "skipped"):
+        for report in terminalreporter.getreports(outcome):
+            told = dict(report.user_properties)
+            if "fault" in told and (report.when == "call" or outcome == "skipped"):
+                name = report.nodeid.partition("::test_")[2].replace("_", " ")
+                terminalreporter.write_line(f"{outcome:8}{name}")
+                terminalreporter.write_line(f"{'':8}{told.get('outcome', told['fault'])}")

@@ -50,6 +50,8 @@ class Engine:
             f'address = "127.0.0.1:{self.port}"\ninsecure = true\n'
         )
         options = ["--insecure", "--host", "127.0.0.1", "--port", str(self.port)]
+        if not simulation:
+            options += ["--database", str(home / "link.db")]
         self.spawn("flower-superlink", *options, *(["--simulation"] if simulation else []))
         self._wait_until_up()
 

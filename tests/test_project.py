@@ -32,6 +32,11 @@ OF_THE_WHOLE = {
     "test_project.py",
     "test_fedtail_cli.py",
     "test_privacy_bugs.py",
+    "test_faults_deployment.py",
+    "test_faults_nodes.py",
+    "test_faults_processes.py",
+    "test_faults_redaction.py",
+    "test_faults_server.py",
 }  # these mirror no module
 
 
@@ -319,4 +324,5 @@ def test_the_check_of_commands_finds_what_is_wrong():
     assert unknown_words(["fedtail", "audit", "x"]) == ["x"]
     assert unknown_words(["fedtail", "audit", "run", "out", "--key", "k", "more"]) == ["more"]
     assert unknown_words(["fedtail", "divine", "x"]) == ["divine"]
+    assert unknown_words(["fedtail", "server", "journal", "x", "y", "--json"]) == ["y"]
     assert unknown_words(["fedtail", "simulate", "--fast", "--out", "--x"]) == []

@@ -19,7 +19,8 @@ from client.node import merchant_folders
 from common.settings import RunSettings
 from server.app import app
 from server.checkpoint import read_checkpoint
-from server.coordination import CATALOGUE_FILE
+from server.coordination import PLACES
+from server.folder import CATALOGUE_FILE
 from server.outcome import ADAPTER_FILE
 from simulations.grid import InProcessGrid
 
@@ -86,7 +87,7 @@ def test_flower_may_override_every_setting_of_a_run_and_has_its_defaults():
     app_config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
     settings = {name: app_config["config"][name] for name in RunSettings().to_flat()}
     places = app_config["config"].keys() - settings
-    assert places == {"federation", "catalogue", "folder", "journal", "cache", "merchants"}
+    assert places == set(PLACES)
     assert RunSettings.from_flat(settings) == RunSettings()
     for name, field in RunSettings.model_fields.items():
         assert type(settings[name]) is (field.annotation if field.annotation in SCALARS else str)

@@ -5,7 +5,8 @@ from shops import make_catalogue, make_settings
 from common.catalogue_file import write_catalogue
 from common.encoder.basis import PublicBasis
 from common.errors import InputError, SettingsError
-from server.coordination import CATALOGUE_FILE, open_run
+from server.coordination import open_run
+from server.folder import CATALOGUE_FILE
 from server.optimiser import Sgd
 
 

@@ -179,7 +179,8 @@ LAST = head(3, 30)
         (head(2, 40), False, False),
         (head(2, 40, LAST.hash), False, True),  # recovered
         (head(4, 40, key=OTHER_KEY), False, False),
-        (head(4, 40, LAST.hash, key=OTHER_KEY), False, True),  # recovered under a new key
+        (head(4, 40, LAST.hash, key=OTHER_KEY), False, False),  # anybody may have seen the hash
+        (head(4, 40, LAST.hash, key=OTHER_KEY), True, False),
         (head(4, 40, LAST.hash, merchant="birch"), True, False),
     ],
 )
@@ -192,4 +193,17 @@ def test_a_head_must_build_on_the_one_countersigned_last(written, new, charged, 
         else:
             with pytest.raises(FederationError) as caught:
                 journal.check("ash", new, charged=charged)
-            assert caught.value.field in {"rollback", "merchant"}
+            assert caught.value.field in {"rollback", "merchant", "signer"}
+
+
+@pytest.mark.parametrize(("covers", "field"), [(LAST.hash, ""), ("", "rollback")])
+def test_another_key_is_taken_from_a_known_merchant_that_recovered(written, covers, field):
+    new = head(4, 40, covers, key=OTHER_KEY)
+    with Journal(written, LOCAL, "2") as journal:
+        journal.append("train", round_number=2, heads={"ash": LAST})
+        if field:
+            with pytest.raises(FederationError) as caught:
+                journal.check("ash", new, charged=False, may_renew=True)
+            assert caught.value.field == field
+        else:
+            journal.check("ash", new, charged=False, may_renew=True)

@@ -12,8 +12,9 @@ from flwr.supernode.cli.flower_supernode import _try_setup_client_authentication
 from client.provisioning import NodeFolder, finish_rotation, init_node, request_rotation
 from common.enrolment import Invite, Request
 from common.errors import EnrolmentError
+from common.expiry import load_certificate
 from common.node_key import NodeKey
-from server.certificates import hosts_of, load_certificate
+from server.certificates import hosts_of
 from server.folder import ServerFolder, ServerSettings
 from server.provisioning import (
     enrol,

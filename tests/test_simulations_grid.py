@@ -133,3 +133,19 @@ def test_a_small_federation_costs_little_time(shops, tmp_path):
         strategy.start(InProcessGrid(fedtail_app, 5, {"federation": str(tmp_path)}), num_rounds=2)
         took.append(time.perf_counter() - began)
     assert min(took) < 0.5  # about .05 on an idle machine: preparation, popularity, two rounds
+
+
+def test_a_message_is_as_old_as_its_own_way_however_many_came_before():
+    ages, app = [], ClientApp()
+
+    @app.query("ask")
+    def ask(message, context):
+        ages.append(time.time() - message.metadata.created_at)
+        return Message(RecordDict(), reply_to=message)
+
+    grid = InProcessGrid(app, 2, {})
+    messages = [grid.create_message(RecordDict(), "query.ask", node, "") for node in (1000, 1001)]
+    for message in messages:
+        message.metadata.created_at -= 3600
+    assert len(list(grid.send_and_receive(messages, timeout=600.0))) == 2
+    assert max(ages) < 600

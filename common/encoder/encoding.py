@@ -48,11 +48,13 @@ class EncodedCatalogue:
         tower: f, with the adapter that was loaded last.
         tokens: The items as the tower reads them.
         vectors: float32 [items, d], the frozen candidate vectors; no adapter changes them.
+        base_model: The base model's digest.
     """
 
     tower: Tower
     tokens: ItemTokens
     vectors: NDArray[np.float32]
+    base_model: str
 
 
 def fit_public_basis(
@@ -99,14 +101,14 @@ def encode_catalogue(
         stored = _read(cache / f"items-{_key(known, catalogue, basis, settings)}.safetensors")
         if stored is not None and _SCALE in stored:
             tower = Tower.without_bert(_top(stored), basis, settings.placement)
-            return EncodedCatalogue(tower, _tokens(stored), stored["vectors"])
+            return EncodedCatalogue(tower, _tokens(stored), stored["vectors"], known)
     model = cached_base_model(settings.base_model)
     _remember_model(settings.base_model, cache)
     tower = Tower(model, basis, settings.placement)
     path = cache / f"items-{_key(model.digest, catalogue, basis, settings)}.safetensors"
     stored = _read(path)
     if stored is not None and (_SCALE in stored or not settings.placement.needs_no_bert):
-        return EncodedCatalogue(tower, _tokens(stored), stored["vectors"])
+        return EncodedCatalogue(tower, _tokens(stored), stored["vectors"], model.digest)
     trunk = encode_trunk(
         model,
         catalogue,
@@ -118,7 +120,7 @@ def encode_catalogue(
     vectors = tokens.vectors(tower)  # the tower's B is zero here: the frozen encoder
     top = _top_arrays(tower) if settings.placement.needs_no_bert else {}
     write_atomic(path, save({**tokens.arrays(), **top, "vectors": vectors}))
-    return EncodedCatalogue(tower, tokens, vectors)
+    return EncodedCatalogue(tower, tokens, vectors, model.digest)
 
 
 def candidate_tensor(encoded: EncodedCatalogue) -> torch.Tensor:

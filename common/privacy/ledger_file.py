@@ -75,7 +75,7 @@ def ledger_file(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the file for one piece of work; what is not committed at the end is undone.
 
     Raises:
-        LedgerError: for whatever SQLite or the disk refuses.
+        LedgerError: for whatever SQLite or the disk refuses; `disk` if it is full.
     """
     try:
         if path.exists() and not path.stat().st_mode & 0o200:  # root could write: it may not
@@ -89,4 +89,6 @@ def ledger_file(path: Path) -> Iterator[sqlite3.Connection]:
         finally:
             connection.close()
     except (sqlite3.Error, OSError) as error:
-        raise LedgerError(f"The ledger {path} failed: {error}.", field="ledger") from error
+        full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+        field = "disk" if full else "ledger"
+        raise LedgerError(f"The ledger {path} failed: {error}.", field=field) from error
