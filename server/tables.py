@@ -25,9 +25,9 @@ def journal_tables(view: JournalView) -> Iterator[RenderableType]:
         box=SIMPLE,
     )
     for one in view.merchants:
-        numbers = (str(number) for number in (one.rounds, one.entries, one.steps))
+        counts = (str(number) for number in (one.rounds, one.entries, one.steps))
         spent = (f"{one.epsilon:.2f}", f"{one.delta:.0e}")
-        merchants.add_row(one.name, *numbers, *spent, one.head[:8], one.key[:8])
+        merchants.add_row(one.name, *counts, *spent, one.head[:8], one.key[:8])
     yield merchants
     if view.refusals:
         refusals = Table("time", "merchant", "reason", title="Refused", box=SIMPLE)

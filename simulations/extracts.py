@@ -11,7 +11,9 @@ from pydantic import Field, JsonValue, ValidationError
 
 from common.errors import InputError
 from common.files import sha256_hex, write_atomic
-from common.release.manifest import Placement, UtcTime, first_problem
+from common.privacy.statement import Placement
+from common.record import first_problem
+from common.release.manifest import UtcTime
 from simulations.findings import EpsilonCurve, Fairness, GateRecord
 from simulations.measures import Difference, Interval, Metric, Number, Part
 from simulations.results import Dataset, Environment, Results

@@ -48,7 +48,12 @@ def run_statement(
     shops: Sequence[Shop],
     privacy: Mapping[str, MerchantPrivacy],
 ) -> Statement:
-    """Export the run's journal and ledgers for an auditor, and return the statement about them."""
+    """Export the run's journal and ledgers for an auditor, and return the statement about them.
+
+    Raises:
+        ReleaseError: if the audit of a merchant disproves its claim.
+    """
+    check_release_audits(privacy)
     evidence = export_evidence(folder, run, shops)
     return draft_statement(
         run.plan,
@@ -64,7 +69,7 @@ def publish(
     run: FinishedRun,
     settings: RunSettings,
     shops: Sequence[Shop],
-    privacy: Mapping[str, MerchantPrivacy],
+    statement: Statement,
     *,
     metrics: Mapping[str, Mapping[str, float | None]],
     data_name: str,
@@ -76,12 +81,9 @@ def publish(
     `more_files` are put into it and signed with the rest, by name.
 
     Raises:
-        ReleaseError: if the parts do not fit each other, or the audit of a merchant disproves
-            its claim. Nothing is written then.
+        ReleaseError: if the parts do not fit each other. Nothing is written then.
     """
-    check_release_audits(privacy)
     model = cached_base_model(settings.base_model)
-    statement = run_statement(folder, run, settings, shops, privacy)
     files = model_files(run.adapter, run.basis, settings, model)
     if run.audits:
         files = {**files, LANES_FILE: pack_records(run.audits.values())}

@@ -17,7 +17,7 @@ from client.ranking import FusedRanker
 from common.adapter import AdapterState
 from common.encoder.basis import PublicBasis
 from common.errors import InputError
-from common.privacy.statement import UNIT, privacy_statement
+from common.privacy.statement_page import statement_page
 from common.scorecard import Scorecard
 from common.settings import RunSettings
 from server.checkpoint import RoundRecord
@@ -33,7 +33,7 @@ from simulations.gating import gate_release, load_holdout
 from simulations.held_out import hold_out, judge_held_out
 from simulations.options import SimulationOptions, declared_settings
 from simulations.partition import PartitionKind, partition_merchants
-from simulations.publishing import publish, withdraw
+from simulations.publishing import publish, run_statement, withdraw
 from simulations.recording import (
     Beside,
     commit,
@@ -232,6 +232,7 @@ class Simulation:
             name: merchant_privacy(run.plan, one, run.audits.get(place.name))
             for (name, one), place in zip(spent.items(), places, strict=True)
         }
+        statement = run_statement(options.out, run, settings, shops, privacy)
         metrics = pooled_metrics(cards)
         environment = read_environment(commit())
         manifest = None
@@ -241,7 +242,7 @@ class Simulation:
                 run,
                 settings,
                 shops,
-                privacy,
+                statement,
                 metrics=metrics,
                 data_name=data.name,
                 code_version=environment.fedtail,
@@ -259,10 +260,10 @@ class Simulation:
             intervals=intervals(cards, settings.seed),
             merchants=merchant_results(cards, judges, settings.declared_shoppers),
             privacy=Privacy(
-                unit=UNIT,
+                unit=statement.unit,
                 placement=run.plan.placement,
                 merchants=privacy,
-                statement=privacy_statement(run.plan, privacy, len(shops), settings.seeded_noise),
+                statement=statement_page(statement),
             ),
             rounds=[round_record(one, self.curve) for one in run.history],
             settings={**settings.to_flat(), "merchants": len(shops), "partition": how},

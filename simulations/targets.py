@@ -8,7 +8,8 @@ from typing import Final, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from common.errors import InputError
-from common.release.manifest import Placement, first_problem
+from common.privacy.statement import Placement
+from common.record import first_problem
 from simulations.measures import METRICS, Metric, Part
 from simulations.seeds import Group, SeedMean
 from simulations.tables import label_of

@@ -20,11 +20,13 @@ from rich.console import Console
 
 from client.dataset import save_merchant_data
 from common.processes import Child, interruptible, stopping
+from common.settings import Scalar
 from server.control import control
 from server.folder import ServerFolder
 from simulations.deployment import NAMES, Deployment, free_port
 from simulations.hosts import separate_hosts
-from simulations.marketplace import MarketplaceSettings, make_marketplace
+from simulations.marketplace import make_marketplace
+from simulations.marketplace_settings import MarketplaceSettings
 from simulations.partition import partition_merchants
 from simulations.processes import Memory, tree_memory
 
@@ -145,7 +147,7 @@ def _run(one: Deployment, app: Path) -> tuple[float, ...]:
         RuntimeError: if it fails or takes too long.
     """
     result = one.out / "trips.json"
-    config = {"out": str(result), "nodes": NODES, "rounds": ROUNDS}
+    config: dict[str, Scalar] = {"out": str(result), "nodes": NODES, "rounds": ROUNDS}
     deadline = time.monotonic() + RUN_SECONDS
     with control(ServerFolder(one.server)) as link:
         run_id = link.start_run(app, config)
