@@ -69,11 +69,11 @@ def _step_starts(scores: NDArray[np.float64], hits: Flags) -> NDArray[np.int64]:
     """Return the place where each step starts, the lowest first."""
     changes = np.flatnonzero(np.diff(scores)) + 1  # a step may start only where the score changes
     above = np.cumsum(hits[::-1], dtype=np.int64)[::-1]
-    clicks = above[changes]  # at or above each of them, so falling
+    minus_clicks = -above[changes]  # at or above each of them, so rising
     starts, needed = [0], CLICKS_PER_STEP
-    while (enough := int(np.searchsorted(-clicks, -needed, side="right"))) > 0:
+    while (enough := int(np.searchsorted(minus_clicks, -needed, side="right"))) > 0:
         starts.append(int(changes[enough - 1]))
-        needed = int(clicks[enough - 1]) + CLICKS_PER_STEP
+        needed = CLICKS_PER_STEP - int(minus_clicks[enough - 1])
     return np.array(sorted(starts), dtype=np.int64)
 
 
