@@ -64,6 +64,7 @@ def test_the_release_is_judged_on_them_beside_what_they_have_alone(finished):
     assert set(held.metrics) == {
         "popularity",
         "local_ease",
+        "ease_trend",
         "frozen_text",
         "gated_frozen",
         "adapter",

@@ -227,7 +227,7 @@ def test_the_schema_page_explains_every_key():
 def test_the_comparison_table_shows_models_intervals_and_the_best(results):
     text = printed(comparison_table(results))
     assert "synthetic data" in text
-    assert "Adapter + EASE" in text
+    assert MODELS["fused"] in text
     assert "0.1108" in text
     assert ".1030–.1186" in text
     assert best_models(results.metrics, "ndcg@10") == {"fused"}
