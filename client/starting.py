@@ -53,7 +53,7 @@ def run_node(folder: NodeFolder, say: Callable[[str], None]) -> None:
                     f"{ended.log}:\n{ended.last_output()}",
                     field="node",
                 )
-            say(f"The {ended.name} ended by itself (status {ended.ended}); starting it again.")
+            say(f"The {ended.name} ended by itself (status {ended.ended}); asking the server.")
 
 
 def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child:
