@@ -139,7 +139,7 @@ def _check_fresh(message: Message, context: Context) -> None:
         )
     held = context.state.get(_HANDLED)
     handled = held["messages"] if isinstance(held, ConfigRecord) else []
-    known = list(handled) if isinstance(handled, list) else []
+    known = [str(one) for one in handled] if isinstance(handled, list) else []
     if about.message_id in known:
         raise FederationError("This message was handled before.", field="message")
     if about.message_id:
