@@ -16,8 +16,8 @@ def journal_tables(view: JournalView) -> Iterator[RenderableType]:
     for run in view.runs:
         yield _run(run)
         if run.unfinished:
-            numbers = ", ".join(str(number) for number in run.unfinished)
-            yield f"Charged for and not finished: round {numbers}."
+            rounds = ", ".join(str(number) for number in run.unfinished)
+            yield f"Charged for and not finished: round {rounds}."
     merchants = Table(
         Column("merchant", overflow="fold"),
         *("rounds", "entries", "steps", "ε spent", "at δ", "head", "key"),
