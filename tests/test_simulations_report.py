@@ -185,7 +185,7 @@ def test_the_best_of_a_column_is_marked_once(html):
     table = html[html.index('id="ranks"') : html.index("</table>")]
     rows = re.findall(r'<tr.*?<th scope="row">(.*?)</th>(.*?)</tr>', table, re.DOTALL)
     marked = {label: cells.count('class="best"') for label, cells in rows}
-    assert marked["Adapter + EASE"] == 3  # overall, recall, cold
+    assert marked["Adapter, fused"] == 3  # overall, recall, cold
     assert sum(marked.values()) == 6  # one a column
 
 
@@ -205,7 +205,7 @@ def test_a_run_without_noise_is_said_to_have_no_guarantee():
 
 def test_findings_say_no_more_than_the_intervals(page):
     lines = findings(example_results())
-    assert lines[0].startswith("Adapter + EASE against local EASE: NDCG@10 higher, +0.0220")
+    assert lines[0].startswith("Adapter, fused against local EASE: NDCG@10 higher, +0.0220")
     assert "Tail recall@10 lower, −0.0047 (−0.0088 to −0.0006)" in lines[1]
     wide = intervals()
     for one in wide["differences"]:
