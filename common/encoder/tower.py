@@ -135,8 +135,7 @@ class Tower(nn.Module):
                 "The basis has directions for other modules than the placement adapts.",
                 field="basis",
             )
-        # PEFT loads transformers, which `without_bert` does without.
-        from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415
+        from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - loads transformers
 
         config = LoraConfig(r=rank, lora_alpha=rank, target_modules=names, lora_dropout=0.0)
         inject_adapter_in_model(config, self)
