@@ -21,11 +21,11 @@ from typing import Any
 
 import typer
 
+from client.guarding import GUARDED, guarded_environment
 from client.policy import Policy, read_policy
 from common.errors import FedtailError, PolicyError
 from common.files import sha256_hex
 
-GUARDED = "FEDTAIL_GUARDED_SHOP"  # inherited by the processes in which apps run
 _NOBODY = {"nobody": ""}  # whose signatures are asked for where the merchant asked for none
 _VERIFIED = "valid_license"  # without this mark SuperNode does not ask whether a bundle is good
 
@@ -102,11 +102,6 @@ def guard(supernode: Any, shop: Path, say: Callable[[str], None]) -> None:
     supernode._verify_fab = guarded_verify  # noqa: SLF001 - the same
 
 
-def guarded_command(shop: Path) -> list[str]:
-    """Return what to start instead of `flower-supernode`, with the same options after it."""
-    return [sys.executable, "-m", "client.guard", str(shop)]
-
-
 def main() -> None:
     """Read the policy, guard this process, and be a SuperNode.
 
@@ -125,7 +120,7 @@ def main() -> None:
         raise SystemExit(f"{error}") from None
     from flwr.supernode.cli import flower_supernode  # noqa: PLC0415 - the same
 
-    os.environ[GUARDED] = str(shop)
+    os.environ |= guarded_environment(shop)
     flower_supernode()
 
 

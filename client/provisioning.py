@@ -41,7 +41,7 @@ min_cohort = 1
 # Numbers that may leave beside an update.
 metrics = ["delta", "epsilon"]
 # SHA-256 of each app bundle that may run here, as `sha256sum` prints it; none listed: any may.
-# Needs a node that was started with the guard.
+# Needs a node that `fedtail client start` has started.
 app_digests = []
 """
 

@@ -17,7 +17,8 @@ from shops import make_shop
 
 from client.app import app as client_app
 from client.dataset import save_merchant_data
-from client.guard import GUARDED, check_bundle, check_guarded, guard, guarded_command, main
+from client.guard import check_bundle, check_guarded, guard, main
+from client.guarding import GUARDED, guarded_command
 from client.policy import POLICY_FILE, Policy
 from common.catalogue_file import write_catalogue
 from common.errors import PolicyError

@@ -4,7 +4,7 @@ import pytest
 from privacy_bugs import plant
 from test_client_work import POLICY, Shop, ground, plan_of
 
-from client.guard import GUARDED
+from client.guarding import GUARDED
 from client.node import close_nodes
 from client.work import MerchantWork
 
