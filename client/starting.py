@@ -11,11 +11,11 @@ from pathlib import Path
 
 from client.expiry import warnings
 from client.fleet import knock
+from client.guard import GUARDED, guarded_command
 from client.provisioning import NodeFolder
 from common.errors import FederationError, SettingsError
 from common.processes import (
     Child,
-    flower_command,
     flower_environment,
     interruptible,
     start_child,
@@ -57,7 +57,11 @@ def run_node(folder: NodeFolder, say: Callable[[str], None]) -> None:
 
 
 def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child:
-    config, environment = folder.config(), flower_environment(folder.flower_home)
+    config = folder.config()
+    # The workers are not the guard's children, as they would be if Flower started them: they are
+    # told here that the SuperNode beside them is guarded.
+    guarded = {GUARDED: str(config.data.resolve())}
+    environment = flower_environment(folder.flower_home) | guarded
     children: list[Child] = []
     with stopping(children):
         for name, line in _commands(folder).items():
@@ -80,7 +84,9 @@ def _commands(folder: NodeFolder) -> dict[str, list[str]]:
 
 
 def supernode_command(folder: NodeFolder) -> list[str]:
-    """Return the command for the SuperNode. It names files; no secret stands in it.
+    """Return the command for the SuperNode, which runs only the bundles that the policy allows.
+
+    It names files; no secret stands in it.
 
     Raises:
         SettingsError: if there is no shop, or a path has a character that Flower reads as its own.
@@ -98,7 +104,7 @@ def supernode_command(folder: NodeFolder) -> list[str]:
             )
     host, _, port = config.address.rpartition(":")
     return [
-        flower_command("flower-supernode"),
+        *guarded_command(config.data),
         *("--superlink", config.server),
         *("--root-certificates", str(folder.authority.resolve())),
         *("--auth-supernode-private-key", str(folder.key.resolve())),

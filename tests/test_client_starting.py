@@ -6,6 +6,7 @@ from doors import node_of, operator
 from flower_engine import free_port
 from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode, parse_config_args
 
+from client.guard import guarded_command
 from client.node import node_settings
 from client.starting import run_node, supernode_command
 from common.errors import SettingsError
@@ -17,9 +18,16 @@ def node(tmp_path):
     return node_of(operator(tmp_path / "server", free_port()), tmp_path)
 
 
+def options(node):
+    """What Flower reads of the command, behind the guard's part."""
+    command, guard = supernode_command(node), guarded_command(node.config().data)
+    assert command[: len(guard)] == guard
+    return command[len(guard) :]
+
+
 def test_flower_reads_the_command_as_it_is_meant(node):
     config = node.config()
-    read = _parse_args_run_supernode().parse_args(supernode_command(node)[1:])
+    read = _parse_args_run_supernode().parse_args(options(node))
     assert read.superlink == config.server
     assert not read.insecure
     assert (read.host, f"{read.host}:{read.port}") == ("127.0.0.1", config.address)
@@ -35,7 +43,7 @@ def test_a_shop_with_spaces_and_another_state_folder_is_found(node, tmp_path):
     shop.mkdir()
     config = replace(node.config(), data=shop, state=str(tmp_path / "the state"))
     write_atomic(node.settings_file, config.to_toml())
-    read = _parse_args_run_supernode().parse_args(supernode_command(node)[1:])
+    read = _parse_args_run_supernode().parse_args(options(node))
     settings = node_settings(parse_config_args([read.node_config]), {})
     assert (settings.data, settings.state) == (shop, tmp_path / "the state")
 
