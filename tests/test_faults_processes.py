@@ -54,7 +54,7 @@ def live_through(town, seed):
             next_kill = now + chance.uniform(0.05, 0.6)
         status = town.ended("server")
         if status == FINISHED:
-            return kills, stops, "release"
+            return kills, stops, "finished"
         if status is not None:
             assert status == STOPPED, (town.root / "server.log").read_text()[-3000:]
             stops += 1
@@ -119,7 +119,7 @@ def schedules(count):
 
 @pytest.mark.parametrize("seed", schedules(20))
 def test_killed_at_random(processes, seed, record_property):
-    """Twelve kills at random: ends with a release or a clean stop; budgets and enrolments hold."""
+    """Twelve kills at random: it ends whole or with a clean stop; budgets and enrolments hold."""
     kills, stops, outcome = live_through(processes, seed)
     processes.stop_all()
     repeated = check(processes, outcome)
