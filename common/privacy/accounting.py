@@ -12,13 +12,11 @@ from dataclasses import astuple, dataclass
 from functools import lru_cache
 
 import numpy as np
-from dp_accounting.rdp import rdp_privacy_accountant
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
 from common.errors import PrivacyError, SettingsError
-from common.privacy.pld import epsilon_of_losses
 from common.privacy.prv import epsilon_of_variables, grid_width
 from common.privacy.renyi import renyi_divergences
 
@@ -259,6 +257,8 @@ def _endless(events: Events) -> bool:
 def _epsilon_pld(events: Events, delta: float) -> float:
     if _endless(events):
         return math.inf
+    from common.privacy.pld import epsilon_of_losses  # noqa: PLC0415 - loads dp_accounting
+
     return epsilon_of_losses(map(astuple, events), delta)
 
 
@@ -294,6 +294,8 @@ def _divergences(events: Events) -> NDArray[np.float64]:
 def _rdp(events: Events, delta: float) -> float:
     if not events or _endless(events):
         return math.inf if events else 0.0
+    from dp_accounting.rdp import rdp_privacy_accountant  # noqa: PLC0415 - 60 MB a node's watcher spares
+
     epsilon, _ = rdp_privacy_accountant.compute_epsilon(_ORDERS, _divergences(events), delta)
     return float(epsilon)
 
