@@ -63,7 +63,8 @@ def bootstrap_mean(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(low=float(found.low), high=float(found.high), mean=float(defined.mean()))
+    low, high = float(found.low), float(found.high)  # of one value, they may cross by a rounding
+    return Interval(low=min(low, high), high=max(low, high), mean=float(defined.mean()))
 
 
 def paired_bootstrap(

@@ -209,7 +209,7 @@ def journal(
     folder: _Watched,
     json_: Annotated[bool, typer.Option("--json", help="As JSON, with every number.")] = False,
 ) -> None:
-    """Check the journal and print rounds, who took part, ledger heads, bytes, time and releases."""
+    """Check the journal in FOLDER; print rounds, merchants, heads, bytes, time and releases."""
     from server.tables import journal_tables
     from server.view import read_view
 
@@ -227,7 +227,7 @@ def page(
     host: Annotated[str, typer.Option(help="An address of this machine's loopback.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8060,
 ) -> None:
-    """Show the same as a page, on this machine only, until Ctrl-C."""
+    """Show what `journal` prints of FOLDER as a page, on this machine only, until Ctrl-C."""
     from server.page import page_server
     from server.view import read_view
 

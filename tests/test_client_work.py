@@ -371,4 +371,4 @@ def test_an_update_whose_lanes_cannot_be_kept_does_not_leave(shop, ground, monke
 
     monkeypatch.setattr(LaneBook, "save", full)
     replies = shop.answers(plan_of(), ground[3], rounds=(1,))
-    assert replies[-1].error.reason == "internal"
+    assert replies[-1].error.reason == "disk:full"

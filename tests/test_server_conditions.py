@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fake_node import LOCAL, FakeWork, federation, make_setup, shops
@@ -13,6 +14,7 @@ from common.errors import FederationError, InputError, QuorumError
 from common.privacy.entry import GENESIS
 from common.privacy.heads import Head
 from common.privacy.journal import last_receipts, read_journal
+from common.wire import Prepared
 from common.wire_heads import with_head
 from server.cohort import Quorum
 from server.conditions import Conditions, read_members, write_members
@@ -135,12 +137,13 @@ def test_within_a_run_a_name_is_pinned_before_anything_is_charged(tmp_path):
 
     with Journal(tmp_path / "journal.jsonl", LOCAL, "1") as journal:
         desk = Countersigning(journal)
-        desk.welcome("ash", told(1))
-        for ask in (desk.welcome, desk.take):
+        ash = Prepared("ash", "", np.empty(0, np.uint64))
+        desk.welcome(ash, told(1))
+        for ask in (lambda head: desk.welcome(ash, head), lambda head: desk.take("ash", head)):
             with pytest.raises(FederationError) as caught:
-                ask("ash", told(2))
+                ask(told(2))
             assert caught.value.field == "signer"
-        desk.welcome("ash", told(1))
+        desk.welcome(ash, told(1))
 
 
 def test_the_operator_may_say_that_a_key_was_lost(shops, federation, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -15,7 +16,7 @@ from common.privacy.journal import read_journal
 from common.release.signing import PublicKey
 from common.release.verifying import verify_release
 from common.settings import RunSettings
-from server.checkpoint import read_checkpoint
+from server.checkpoint import read_checkpoint, write_checkpoint
 from server.coordination import CATALOGUE_FILE
 from server.outcome import read_outcome, write_outcome
 from server.releases import publish_run
@@ -26,15 +27,19 @@ NOW = datetime(2026, 11, 24, 12, 0, 5, tzinfo=UTC)
 
 
 @pytest.fixture
-def ended(simulated, tmp_path):
-    """A server's folder with a run as its app leaves it: a simulation's, moved there."""
+def ended(simulated, settings, tmp_path):
+    """A server's folder with a run as its app leaves it: a simulation's, moved there.
+
+    A deployed run's plan does not count the merchants, who share no noise.
+    """
     server = operator(tmp_path / "server", free_port())
     run = server.runs / "first"
-    shutil.copytree(simulated / "checkpoints", run)
+    shutil.copytree(simulated / "checkpoints" / "federated", run)
     server.journal.parent.mkdir()
     shutil.move(run / "journal.jsonl", server.journal)
     release = simulated / "release"
-    checkpoint = read_checkpoint(run)
+    checkpoint = replace(read_checkpoint(run), plan_digest=settings.plan().digest)
+    write_checkpoint(run, checkpoint)
     write_outcome(run, checkpoint.adapter, (release / "basis.safetensors").read_bytes(), {})
     shutil.copy(release / "lanes.safetensors", run)
     write_catalogue(make_shop("a").catalogue, run / CATALOGUE_FILE)

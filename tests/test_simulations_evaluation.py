@@ -16,6 +16,8 @@ from shops import (
 from client.dataset import MerchantData
 from client.ranking import DECAYS, TextTaste
 from client.splitting import SplitRule
+from client.text_ease import fit_text_ease
+from client.trend import sales_trend
 from common.catalogue import Catalogue, Item, popularity_buckets
 from common.encoder.encoding import encode_catalogue, fit_public_basis
 from simulations.evaluation import Shop, make_judges, shared_buckets
@@ -177,12 +179,15 @@ def test_the_text_is_judged_with_its_own_history_and_the_fitted_decay(ground):
     assert not np.allclose(found, other.per_shopper["ndcg@10"])
 
 
-def test_the_fused_ranker_uses_ease_of_all_the_past(ground):
+def test_the_fused_ranker_uses_all_the_past(ground):
     *_, judges = ground
-    judge = judges[0]
+    judge, past = judges[0], judges[0].shop.past
     fused = judge.fused(judge.text(None))
-    assert fused.collaborative is judge.shop.ease[1]
-    assert np.array_equal(fused.sales, judge.shop.past.item_counts())
+    own = fused.collaborative
+    again = fit_text_ease(past.matrix(), judge.vectors.candidates, own.l2, own.text_strength)
+    assert (own.factors == again.factors).all()
+    assert np.array_equal(fused.sales, past.item_counts())
+    assert np.array_equal(fused.trend, sales_trend(past))
     assert judge.shop.ease[0].l2 == judge.shop.ease[1].l2
 
 
