@@ -56,6 +56,7 @@ def holds_title(path):
 WORK = '''
 """A careless node: it lets a title into whatever it does, each round in another way."""
 import logging, sys, warnings
+import numpy as np
 
 from common.adapter import AdapterUpdate
 from common.wire import Prepared
@@ -103,7 +104,7 @@ def open_node(settings):
 COORDINATION = '''
 """A small run over whatever nodes there are."""
 from pathlib import Path
-
+import numpy as np
 from common.adapter import AdapterState
 from common.privacy.plan import PrivacyPlan
 from server.cohort import Quorum
