@@ -30,9 +30,9 @@ def ended(simulated, tmp_path):
     """A server's folder with a run as its app leaves it: a simulation's, moved there."""
     server = operator(tmp_path / "server", free_port())
     run = server.runs / "first"
-    shutil.copytree(simulated / "checkpoints", run)
+    shutil.copytree(next((simulated / "checkpoints").rglob("checkpoint.json")).parent, run)
     server.journal.parent.mkdir()
-    shutil.move(run / "journal.jsonl", server.journal)
+    shutil.copy(next(simulated.rglob("journal.jsonl")), server.journal)
     release = simulated / "release"
     checkpoint = read_checkpoint(run)
     write_outcome(run, checkpoint.adapter, (release / "basis.safetensors").read_bytes(), {})
