@@ -8,7 +8,8 @@ GUARDED = "FEDTAIL_GUARDED_SHOP"  # in the environment of the processes in which
 
 def guarded_command(shop: Path) -> list[str]:
     """Return what to start instead of `flower-supernode`, with the same options after it."""
-    return [sys.executable, "-m", "client.guard", str(shop)]
+    # -P: a folder named client where the node is started would hide the package.
+    return [sys.executable, "-P", "-m", "client.guard", str(shop)]
 
 
 def guarded_environment(shop: Path) -> dict[str, str]:

@@ -76,7 +76,14 @@ def _warn(folder: NodeFolder, say: Callable[[str], None]) -> None:
 
 def _commands(folder: NodeFolder) -> dict[str, list[str]]:
     """Return the node's two parts: one speaks with the server, one forks a process a message."""
-    workers = [sys.executable, "-m", "client.workers", folder.config().address, str(os.getpid())]
+    workers = [
+        sys.executable,
+        "-P",
+        "-m",
+        "client.workers",
+        folder.config().address,
+        str(os.getpid()),
+    ]
     return {"supernode": supernode_command(folder), "workers": workers}
 
 

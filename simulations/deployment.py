@@ -110,7 +110,8 @@ class Deployment:
 
     def _line(self, arguments: Sequence[str], host: Host | None) -> list[str]:
         prefix = () if host is None else host.prefix
-        return [*prefix, sys.executable, "-m", "fedtail", *arguments]
+        # -P: the folder it is started in has one named server.
+        return [*prefix, sys.executable, "-P", "-m", "fedtail", *arguments]
 
 
 def free_port(address: str = "127.0.0.1") -> int:

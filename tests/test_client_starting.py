@@ -1,4 +1,5 @@
 import fcntl
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -76,3 +77,16 @@ def test_two_of_one_node_do_not_run(node):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(SettingsError, match="runs already"):
             run_node(node, print)
+
+
+def test_a_folder_named_client_does_not_hide_the_package(tmp_path):
+    (tmp_path / "client").mkdir()
+    python = guarded_command(tmp_path)[: guarded_command(tmp_path).index("-m")]
+    shown = subprocess.run(
+        [*python, "-c", "import client; print(client.__file__)"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert shown.stdout.strip().endswith("__init__.py")
