@@ -2,9 +2,11 @@
 
 A shopper is one example, however many rows it has. Each time it is drawn, its purchases are cut at
 a random basket: what lies before is the history, what is bought for the first time after it is the
-target. The cut uses that shopper's rows only, so no shopper's example depends on another's.
+target. The cut uses that shopper's rows and its own id only, so no shopper's example depends on
+another's, nor on how many others there are.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +66,7 @@ class ShopperExamples:
         self._settings = settings
         shoppers = np.arange(interactions.shopper_count + 1)
         self._starts = np.searchsorted(interactions.shopper, shoppers)
+        self._streams = [_stream(name) for name in interactions.shopper_ids]
 
     def __len__(self) -> int:
         """How many shoppers there are, those without a usable example included."""
@@ -72,11 +75,16 @@ class ShopperExamples:
     def draw(self, shoppers: NDArray[np.integer], seed: int) -> ExampleBatch:
         """Cut the purchases of `shoppers` [b] and return their examples.
 
-        Each shopper's cut is drawn from a stream of its own, made from `seed` and its index, so
-        it is the same whoever else is drawn.
+        Each shopper's cut is drawn from a stream of its own, made from `seed` and its id, so it is
+        the same whoever else is drawn.
+
+        Formal guarantee:
+            For every seed, also one that an observer knows, adding or removing a shopper leaves
+            the examples of all others as they are. The index would not do: it is another one for
+            everybody behind the shopper that left.
         """
         return _batch(
-            [self._one(int(one), np.random.default_rng((seed, int(one)))) for one in shoppers]
+            [self._one(one, np.random.default_rng((seed, self._streams[one]))) for one in shoppers]
         )
 
     def history_bound(self, shoppers: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -84,7 +92,7 @@ class ShopperExamples:
         rows: NDArray[np.int64] = self._starts[shoppers + 1] - self._starts[shoppers]
         return np.minimum(rows, np.int64(self._settings.max_history))
 
-    def _one(self, shopper: int, rng: np.random.Generator) -> _Example:
+    def _one(self, shopper: np.integer, rng: np.random.Generator) -> _Example:
         rows = slice(self._starts[shopper], self._starts[shopper + 1])
         items, baskets = self._rows.item[rows].astype(np.int64), self._rows.basket[rows]
         if len(np.unique(items)) < 2:
@@ -123,6 +131,11 @@ class ShopperExamples:
         if not len(new):
             return _EMPTY
         return _Example(history, weight, items[new], values[new])
+
+
+def _stream(shopper_id: str) -> int:
+    """Return a number of 128 bits that stands for a shopper whatever its place in the data."""
+    return int.from_bytes(hashlib.sha256(shopper_id.encode()).digest()[:16], "big")
 
 
 def pooled_history(

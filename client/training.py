@@ -170,7 +170,8 @@ class PrivateTrainer:
         size = sum(math.prod(shape) for shape in self._framed_shapes)
         total = clip_and_sum(np.zeros((0, size)), plan.max_grad_norm)
         negatives = self._negatives(rng)
-        # Each shopper has its own stream: its example is the same whoever else was sampled.
+        # Each shopper has its own stream: its example is the same whoever else was sampled, and
+        # whoever else is a shopper at all.
         seed = int(rng.integers(2**63))
         for part in self._parts(shoppers):
             batch = self._merchant.examples.draw(part, seed)

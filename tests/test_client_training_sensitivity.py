@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from shops import (
-    make_plan,
-)
-from workshops import OBJECTIVES, SHOPPERS, random_sample
+from shops import make_catalogue, make_interactions, make_plan, make_settings, make_workshop
+from workshops import ITEMS, OBJECTIVES, SHOPPERS, random_sample
 
 import client.training
 
@@ -89,3 +87,16 @@ def test_a_sum_is_the_sum_over_disjoint_sets(workshop):
         for part in (np.arange(7), np.arange(7, 30))
     ]
     assert np.allclose(total, sum(parts), atol=1e-5)
+
+
+@pytest.mark.parametrize("left_out", [0, 7, SHOPPERS - 1])
+def test_a_shop_without_one_shopper_changes_the_sum_by_c_at_most(tiny_model, left_out):
+    """Neighbours differ by a whole shopper: those who stay have other indices, and no other cut."""
+    plan, everybody = make_plan(), make_interactions(ITEMS, SHOPPERS)
+    stayed = everybody.only_shoppers(np.delete(np.arange(SHOPPERS), left_out))
+    sums = []
+    for interactions in (everybody, stayed):
+        shop = make_workshop(tiny_model, make_catalogue(ITEMS), interactions, make_settings())
+        shoppers = np.arange(interactions.shopper_count)
+        sums.append(shop.trainer.clipped_sum(shoppers, plan, np.random.default_rng(5)).vector)
+    assert 0 < np.linalg.norm(sums[0] - sums[1]) <= plan.max_grad_norm * (1 + 1e-6)
