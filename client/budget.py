@@ -110,7 +110,8 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
 
     Raises:
         PolicyError: if the plan is below the policy.
-        BudgetError: if the policy's ceiling does not cover the round; says what is left.
+        BudgetError: if the policy's ceiling does not cover the round; says what is left. Also if
+            noise from a fixed seed was ever drawn under this ledger, and this run's is not.
         LedgerError: if the ledger cannot be written or trusted, or went back behind a receipt.
         Nothing is charged in any of these cases.
 
@@ -123,6 +124,14 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
 
     def admit(entries: tuple[Entry, ...]) -> None:
         check_receipts(ledger.path, entries)
+        if not seeded_noise and any(entry.seeded_noise for entry in entries):
+            # Whoever knows the seed has had the sums bare: no later noise makes that finite.
+            raise BudgetError(
+                "This ledger holds rounds with noise from a fixed seed, which protected nobody: no "
+                "run on the same data can promise anything any more. Tests belong on a copy of "
+                "the shop with made-up shoppers.",
+                field="seeded_noise",
+            )
         spent = spent_events(entries)
         after = budget_share((*spent, plan.event(kind)), policy.delta, policy.max_epsilon)
         if after > 1:

@@ -181,6 +181,19 @@ def test_seeded_noise_goes_on_record(path):
     assert ledger.entries()[0].seeded_noise
 
 
+def test_after_noise_from_a_seed_no_run_that_promises_something_is_charged(path):
+    """What the seed gave away stays given away, so the ledger's epsilon would be a lie."""
+    ledger = Ledger.open(path, "shop", "data")
+    tests = replace(POLICY, allow_seeded_noise=True)
+    charge_round(ledger, PLAN, tests, "test", 1, "train", seeded_noise=True)
+    before = ledger.head
+    with pytest.raises(BudgetError) as caught:
+        charge_round(ledger, PLAN, tests, "run", 1, "train")
+    assert caught.value.field == "seeded_noise"
+    assert ledger.head == before
+    charge_round(ledger, PLAN, tests, "test", 2, "train", seeded_noise=True)
+
+
 def test_a_simulations_policy_covers_exactly_one_run(path):
     policy = Policy.for_simulation(PLAN)
     ledger = Ledger.open(path, "shop", "data")
