@@ -210,3 +210,27 @@ def test_a_plan_under_another_digest_is_found(forger):
 
     forger.journal(swapped)
     assert (JOURNAL, 1, "plan_digest") in found(audit_run(forger.folder))
+
+
+def without(name):
+    return lambda held: {one: value for one, value in held.items() if one != name}
+
+
+@pytest.mark.parametrize("only", [None, ("popularity", 0), ("train", 1), ("train", 3)])
+def test_a_merchant_that_the_statement_leaves_out_is_found(forger, only):
+    """Its epsilon is the one the operator would rather not show. Any one round of it is enough."""
+    node, lanes = forger.nodes[0], unpack_records((forger.folder / LANES).read_bytes())
+    name = next(name for name, one in forger.manifest.privacy.ledgers.items() if one.node == node)
+    del lanes[node]
+    forger.release(**{LANES_FILE: pack_records(lanes.values())})
+    forger.statement(merchants=without(name), ledgers=without(name))
+    (forger.folder / LEDGERS / f"{node}.jsonl").unlink()
+
+    def absent(entry):
+        if only in {None, (entry.kind, entry.round_number)} or entry.kind == "lanes":
+            return entry
+        others = tuple(one for one in entry.participants if one != node)
+        return replace(entry, participants=others)
+
+    forger.journal(lambda entries: [absent(one) for one in entries])
+    assert found(audit_run(forger.folder)) == [(MANIFEST, None, "ledgers")]

@@ -7,8 +7,10 @@ from test_client_recovery import PLAN, Federation
 
 from client.recovery import recover
 from common.audit.auditing import audit_ledger
+from common.audit.countersigned import NamedLedger, check_charges
+from common.audit.findings import Checklist
 from common.privacy.accounting import epsilon_pld
-from common.privacy.export import export_ledger
+from common.privacy.export import export_ledger, read_ledger
 from common.privacy.heads import Receipt
 from common.privacy.journal import read_journal
 from common.privacy.lines import write_line
@@ -50,6 +52,17 @@ def test_a_charge_whose_reply_was_lost_is_told(federation, tmp_path):
     report = audited(federation, tmp_path)
     assert fields(report) == []
     assert "1 entries after the last one" in detail(report, "Ledger: every countersigned")
+
+
+def test_a_round_that_the_journal_has_twice_must_be_charged_twice(federation):
+    federation.rounds(2)
+    entries = read_ledger(export_ledger(federation.path))
+    ledger, sheet = NamedLedger("", "shop.jsonl", "shop", entries), Checklist()
+    journal = read_journal(federation.journal.read_bytes())
+    check_charges(sheet, ledger, journal, {})
+    assert sheet.passed
+    check_charges(sheet, ledger, (*journal, journal[-1]), {})
+    assert [one.field for one in sheet.checks[-1].findings] == ["round_number"]
 
 
 def test_a_ledger_that_went_back_is_found_until_it_is_recovered(federation, tmp_path):

@@ -1,6 +1,6 @@
 """Compute epsilon again from the entries, by two accountants, and hold the claims to it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,6 +129,32 @@ def check_adapter(
             marks.wrong("adapter", "No round under the statement's plan came to this adapter.")
         else:
             marks.says(f"round {made[-1].round_number} of run {made[-1].run_id}")
+    with sheet.check("Statement: every merchant that the adapter learnt from", _STATEMENT) as marks:
+        told = {one.node for one in manifest.privacy.ledgers.values()}
+        behind = {name for one in _rounds_behind(made, journal) for name in one.participants}
+        for node in sorted(behind - told):
+            marks.wrong("ledgers", f"{node!r} took part, and the statement does not name it.")
+        marks.says(f"{len(behind)} merchants")
+
+
+def _rounds_behind(
+    made: Sequence[JournalEntry], journal: Sequence[JournalEntry]
+) -> Iterator[JournalEntry]:
+    """Yield the rounds that the last of `made` builds on, itself first, and their histogram.
+
+    A run that was resumed has several numbers, so they are found by going back: each round is the
+    latest of its number, under the same plan, before the one that follows it.
+    """
+    if not made:
+        return
+    needed, digest = made[-1].round_number, made[-1].plan_digest
+    for entry in reversed(journal[: made[-1].number]):
+        kind = "train" if needed else "popularity"
+        if (entry.kind, entry.plan_digest, entry.round_number) == (kind, digest, needed):
+            yield entry
+            if not needed:
+                return
+            needed -= 1
 
 
 def _adapter_digests(release: VerifiedRelease) -> set[str]:

@@ -1,5 +1,6 @@
 """Hold ledgers against the journal: every head it countersigned, every round it counted."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -112,14 +113,15 @@ def check_charges(
                 marks.wrong("noise_multiplier", "This is not its plan's price.", entry=entry.number)
             if plan is not None and entry.placement != plan.placement:
                 marks.wrong("placement", "This is not its plan's.", entry=entry.number)
-        charged = {
-            (one.kind, one.run_id, one.round_number, one.plan_digest): one.number for one in entries
-        }
+        charged = Counter(
+            (one.kind, one.run_id, one.round_number, one.plan_digest) for one in entries
+        )
         recovered = any(one.recovers for one in entries)
         rounds = [one for one in journal if one.kind in ROUNDS and node in one.participants]
         for round_ in rounds:
             key = (round_.kind, round_.run_id, round_.round_number, round_.plan_digest)
-            if key not in charged and not recovered:
+            charged[key] -= 1  # a round that was run twice costs twice
+            if charged[key] < 0 and not recovered:
                 marks.wrong(
                     "round_number",
                     f"The node took part in round {round_.round_number} of run {round_.run_id} "
