@@ -124,7 +124,7 @@ class Intervals(Part):
     """How sure the numbers are."""
 
     confidence: float = Field(gt=0, lt=1, description="Such as 0.95")
-    method: str = Field(description="Such as paired bootstrap over shoppers, 2000 resamples")
+    method: str = Field(description="Such as paired bootstrap over test cases, 2000 resamples")
     metrics: dict[str, dict[Metric, Interval]] = Field(description="By model, then by metric")
     differences: tuple[Difference, ...] = Field(description="Models minus baselines, paired")
 

@@ -141,7 +141,8 @@ def lede(results: Results) -> str:
     rounds = "1 round" if len(results.rounds) == 1 else f"{len(results.rounds)} rounds"
     return (
         f"{shops} trained one recommender together in {rounds} on {data.name}: "
-        f"{data.shoppers:,} shoppers, {data.items:,} items, {data.interactions:,} purchases. "
+        f"{data.items:,} items, {data.interactions:,} purchases to train on, and {data.shoppers:,} "
+        "shoppers, those of the test included. "
         f"Every model ranked the full catalogue for the same {data.cases:,} test shoppers."
     )
 
