@@ -71,10 +71,10 @@ class Shop:
         return Validation(histories(self.split.train, cases.shoppers), cases.seen, cases.relevant)
 
     @cached_property
-    def ease(self) -> tuple[EaseModel, EaseModel]:
-        """EASE fitted before the validation period, and again on all of the past."""
+    def ease(self) -> EaseModel:
+        """EASE on all of the past, as strong as suited the validation period."""
         choice = choose_ease(self.split.train.matrix(), self.validation_cases, EASE_STRENGTHS)
-        return choice.model, fit_ease(self.past.matrix(), choice.model.l2)
+        return fit_ease(self.past.matrix(), choice.model.l2)
 
 
 def shared_buckets(shops: Sequence[Shop]) -> dict[str, Buckets]:
@@ -170,10 +170,10 @@ class ShopJudge:
         """Return the scorecards of the models that need no training together."""
         shop, frozen = self.shop, self.text(None)
         popularity = fit_popularity(shop.past.matrix())
-        untold = FusedRanker.of(frozen, shop.ease[1], OWN_AND_TREND, shop.past)
+        untold = FusedRanker.of(frozen, shop.ease, OWN_AND_TREND, shop.past)
         return {
             "popularity": self.judge(lambda history: popularity.score(history.bought())),
-            "local_ease": self.judge(lambda history: shop.ease[1].score(history.bought())),
+            "local_ease": self.judge(lambda history: shop.ease.score(history.bought())),
             "ease_trend": self.judge(untold.score),
             "frozen_text": self.judge(frozen.score),
             "gated_frozen": self.judge(self.fused(frozen).score),

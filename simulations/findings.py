@@ -41,11 +41,11 @@ class GateRecord(Part):
 
 
 class HeldOut(Part):
-    """Merchants that never trained: the release is used as it is, on catalogues it has not seen."""
+    """Merchants that never trained: the release is used as it is, at shops it has not seen."""
 
     merchants: tuple[MerchantResult, ...] = Field(min_length=1, description="Each of them")
     metrics: dict[str, dict[Metric, Number]] = Field(
-        description="By model, then by metric; `fused` has the merchant's own EASE"
+        description="By model, then by metric; all but the adapter is the merchant's own"
     )
     intervals: Intervals = Field(description="How sure the numbers are")
 

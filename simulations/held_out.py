@@ -28,9 +28,9 @@ def judge_held_out(
 ) -> HeldOut | None:
     """Judge the release on shops that had no part in it; None where there are none.
 
-    Nothing of such a shop is in the adapter, the basis or the popularity of the loss. Decay, gate
-    and EASE are its own, fitted on its past, as at any merchant. Head, tail and cold are by the
-    sales of the held-out shops together.
+    Nothing of such a shop is in the adapter, the basis or the popularity of the loss. Decay, gate,
+    trend and EASE are its own, fitted on its past, as at any merchant. Head, tail and cold are
+    by the sales of the held-out shops together.
     """
     if not shops:
         return None

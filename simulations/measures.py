@@ -19,6 +19,20 @@ MODELS: Final[Mapping[str, str]] = {
     "adapter_no_noise": "Adapter, no noise",
     "adapter_central": "Adapter, central",
 }
+MODEL_NOTES: Final[Mapping[str, str]] = {
+    "popularity": "the same list for everybody: what sells most",
+    "local_ease": "each merchant's own item-to-item model, fitted on its own shoppers alone",
+    "ease_trend": "local EASE and what sells more lately than it used to: all without titles",
+    "frozen_text": "the language model as it came, whitened, with the history pooled by decay",
+    "gated_frozen": "frozen text, the shop's own EASE that also reads titles, and its sales trend, "
+    "gated: all that a shop has without training together",
+    "solo_adapter": "each merchant trains its own adapter, with the same noise, and shares nothing",
+    "adapter": "the adapter of the release, trained by all merchants together",
+    "fused": "the adapter in the place of frozen text, with the same EASE that also reads titles "
+    "and the same sales trend, gated",
+    "adapter_no_noise": "trained together without noise: what privacy costs, not a private model",
+    "adapter_central": "trained on all data in one place: a yardstick, not a federation",
+}
 METRICS: Final[Mapping[str, str]] = {
     "ndcg@10": "NDCG@10",
     "recall@10": "Recall@10",
@@ -110,7 +124,7 @@ class Intervals(Part):
     """How sure the numbers are."""
 
     confidence: float = Field(gt=0, lt=1, description="Such as 0.95")
-    method: str = Field(description="Such as paired bootstrap over shoppers, 2000 resamples")
+    method: str = Field(description="Such as paired bootstrap over test cases, 2000 resamples")
     metrics: dict[str, dict[Metric, Interval]] = Field(description="By model, then by metric")
     differences: tuple[Difference, ...] = Field(description="Models minus baselines, paired")
 

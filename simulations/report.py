@@ -17,7 +17,7 @@ from common.privacy.statement import Placement
 from simulations import figures
 from simulations.epsilon_figure import epsilon_figure
 from simulations.findings import Fairness
-from simulations.measures import METRICS, Difference, Interval, Intervals, Metric
+from simulations.measures import METRICS, MODEL_NOTES, Difference, Interval, Intervals, Metric
 from simulations.results import Results
 from simulations.svg import Picture
 from simulations.tables import (
@@ -39,21 +39,9 @@ MAIN_METRICS: Final[tuple[Metric, ...]] = (
 )
 BUCKET_METRICS: Final[tuple[Metric, ...]] = ("tail_recall@10", "cold_recall@10", "head_recall@10")
 COMPARED_METRICS: Final[tuple[Metric, ...]] = ("ndcg@10", "tail_recall@10")
-_HEROES: Final = ("fused", "adapter")  # what a merchant would use, the best first
-_OPPONENTS: Final = ("local_ease", "frozen_text")  # what it has without a federation
+_HEROES: Final = ("fused", "adapter")  # what a merchant of a federation would use, the best first
+_OPPONENTS: Final = ("local_ease", "frozen_text", "gated_frozen")  # what it has without one
 
-MODEL_NOTES: Final[Mapping[str, str]] = {
-    "popularity": "the same list for everybody: what sells most",
-    "local_ease": "each merchant's own item-to-item model, fitted on its own shoppers alone",
-    "ease_trend": "local EASE and what sells more lately than it used to: all without titles",
-    "frozen_text": "the language model as it came, whitened, with the history pooled by decay",
-    "gated_frozen": "frozen text, the shop's purchases and its sales trend, gated",
-    "solo_adapter": "each merchant trains its own adapter, with the same noise, and shares nothing",
-    "adapter": "the adapter of the release, trained by all merchants together",
-    "fused": "the adapter, the shop's purchases and its sales trend, gated the same way",
-    "adapter_no_noise": "trained together without noise: what privacy costs, not a private model",
-    "adapter_central": "trained on all data in one place: a yardstick, not a federation",
-}
 TRUST: Final[Mapping[Placement, str]] = {
     "local": "Each merchant adds the noise to its own update before the update leaves. The server, "
     "the other merchants and whoever reads the release need not be trusted.",
@@ -153,7 +141,8 @@ def lede(results: Results) -> str:
     rounds = "1 round" if len(results.rounds) == 1 else f"{len(results.rounds)} rounds"
     return (
         f"{shops} trained one recommender together in {rounds} on {data.name}: "
-        f"{data.shoppers:,} shoppers, {data.items:,} items, {data.interactions:,} purchases. "
+        f"{data.items:,} items, {data.interactions:,} purchases to train on, and {data.shoppers:,} "
+        "shoppers, those of the test included. "
         f"Every model ranked the full catalogue for the same {data.cases:,} test shoppers."
     )
 
@@ -241,8 +230,12 @@ def _hero(results: Results) -> str:
 
 
 def _beside(results: Results, metric: Metric) -> str:
-    row = results.metrics.get("local_ease")
-    return "" if row is None else f"local EASE {_number(row[metric])}"
+    """Return what a shop has alone: its purchases only, and all that it has without training."""
+    return "; ".join(
+        f"{_in_a_sentence(model)} {_number(results.metrics[model][metric])}"
+        for model in ("local_ease", "gated_frozen")
+        if model in results.metrics
+    )
 
 
 def _table(
@@ -311,7 +304,7 @@ def _ends(one: Interval) -> str:
 def _in_a_sentence(model: str) -> str:
     """Return a label with its first letter small, and EASE as it is."""
     label = label_of(model)
-    return label[:1].lower() + label[1:]
+    return label if label.startswith("EASE") else label[:1].lower() + label[1:]
 
 
 def _power(number: float) -> str:

@@ -88,7 +88,9 @@ class Dataset(Part):
     name: str = Field(description="The data set")
     synthetic: bool = Field(description="Whether a program made it up")
     description: str = Field(default="", description="Where it comes from, in a sentence")
-    shoppers: int = Field(ge=0, description="Over all merchants")
+    shoppers: int = Field(
+        ge=0, description="In all periods; who buys at two merchants is a shopper at each"
+    )
     items: int = Field(ge=1, description="In the union of catalogues")
     interactions: int = Field(ge=0, description="Training interactions")
     cases: int = Field(ge=0, description="Shoppers in the test")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from simulations.measures import LOWER_IS_BETTER, METRICS, MODELS
+from simulations.measures import LOWER_IS_BETTER, METRICS, MODEL_NOTES, MODELS
 from simulations.results import Results
 
 _PLAIN = {str: "text", int: "whole number", float: "number", bool: "true or false"}
@@ -53,8 +53,12 @@ def schema_page() -> str:
 
 
 def _models() -> str:
-    rows = "\n".join(f"| `{name}` | {label} |" for name, label in MODELS.items())
-    return f"## Models\n\nOthers may be added.\n\n| key | model |\n|---|---|\n{rows}\n"
+    rows = "\n".join(
+        f"| `{name}` | {label} | {MODEL_NOTES[name]} |" for name, label in MODELS.items()
+    )
+    return (
+        f"## Models\n\nOthers may be added.\n\n| key | model | meaning |\n|---|---|---|\n{rows}\n"
+    )
 
 
 def _metrics() -> str:

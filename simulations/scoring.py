@@ -52,7 +52,7 @@ def intervals(cards: Cards, seed: int) -> Intervals:
             )
     return Intervals(
         confidence=0.95,
-        method=f"percentile bootstrap over shoppers, {RESAMPLES} resamples; differences paired",
+        method=f"percentile bootstrap over test cases, {RESAMPLES} resamples; differences paired",
         metrics=metrics,
         differences=differences,
     )

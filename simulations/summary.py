@@ -59,10 +59,17 @@ INTRODUCTION: Final = """# Results
 Made by `make results` from the extracts in [results/](results/), one a run. Only the remarks under
 a data set's name are written by hand. `make results RUNS="out/a out/b"` adds runs.
 
-A number is the mean over seeds; a seed changes the deal of shoppers, the draws and the noise. In
-brackets: the mean of the seeds' 95% intervals, each by bootstrap over test shoppers, paired for
-differences. It answers for other shoppers and these seeds, so look at how many seeds agree. Bold:
-best. [ref-metrics.md](ref-metrics.md) defines each metric.
+A number is the mean over seeds; a seed changes the draws, the noise and, but where merchants are a
+column, the deal of shoppers. In brackets: the mean of the seeds' 95% intervals, each by bootstrap
+over test cases, paired for differences. It answers for other shoppers and these seeds, so look at
+how many seeds agree. A shopper is a person at one merchant: who buys at two is two shoppers, whom
+the bootstrap takes as independent. Bold: best. [ref-metrics.md](ref-metrics.md) defines each
+metric, [ref-results-schema.md](ref-results-schema.md#models) each model.
+
+Targets were written down before the runs on this page, but not before every look at the data:
+pilots had judged on the test periods, and so had earlier runs on Online Retail. `gated_frozen` and
+`fused` were given EASE that reads titles and the sales trend after that; a target holds for what
+bears the name today.
 """
 
 
@@ -103,8 +110,8 @@ def _section(group: Group, targets: Sequence[Target]) -> Iterator[str]:
     seeds = ", ".join(str(run.seed) for run in group.runs)
     yield (
         f"### {one.settings['merchants']} merchants ({one.data.partition}), {budget}{noise}\n\n"
-        f"{one.data.shoppers:,} shoppers, {one.data.interactions:,} purchases to train on. "
-        f"Seeds {seeds}.\n"
+        f"{one.data.interactions:,} purchases to train on; {one.data.shoppers:,} shoppers, those "
+        f"of the test period included. Seeds {seeds}.\n"
     )
     yield f"```sh\n{_command(group)}\n```\n"
     yield _models(group)
@@ -301,8 +308,8 @@ def _targets(group: Group, targets: Sequence[Target]) -> Iterator[str]:
     if not asked:
         return
     seeds = len(group.runs)
-    few = "" if seeds >= SEEDS else f" They ask for {SEEDS} seeds; here are {seeds}."
-    yield f"Targets, set before these runs.{few}\n"
+    few = "" if seeds >= SEEDS else f" They ask for {SEEDS} seeds; runs here: {seeds}."
+    yield f"Targets, written down before these runs.{few}\n"
     rows = [[*judge(one, group)] for one in asked]
     marked = [[told, value, f"**{v}**" if v == "missed" else v] for told, value, v in rows]
     yield _table(["target", "measured", "verdict"], marked)

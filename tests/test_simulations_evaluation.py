@@ -14,13 +14,15 @@ from shops import (
 )
 
 from client.dataset import MerchantData
+from client.histories import histories
 from client.ranking import DECAYS, TextTaste
-from client.splitting import SplitRule
+from client.splitting import SplitRule, evaluation_cases
 from client.text_ease import fit_text_ease
 from client.trend import sales_trend
 from common.catalogue import Catalogue, Item, popularity_buckets
 from common.encoder.encoding import encode_catalogue, fit_public_basis
-from simulations.evaluation import Shop, make_judges, shared_buckets
+from simulations import evaluation
+from simulations.evaluation import Shop, ShopJudge, make_judges, shared_buckets
 
 ITEMS, SHOPPERS = 40, 40
 RULE = SplitRule("time", valid_from=240 * DAY, test_from=300 * DAY)
@@ -38,19 +40,6 @@ def test_a_node_sees_no_row_of_the_test_period():
     assert shop.past.time.max() < RULE.test_from
     assert len(shop.past) == (shop.data.interactions.time < RULE.test_from).sum()
     assert len(shop.split.test) > 0
-
-
-def test_what_is_fitted_for_the_test_does_not_know_its_rows():
-    """Other rows in the test period change no history, no EASE, no gate and no bucket."""
-    shop = shop_of("A")
-    rows = shop.data.interactions
-    before = rows.where(rows.time < RULE.test_from)
-    other = Shop.of(replace(shop.data, interactions=before))
-    assert np.array_equal(shop.ease[0].weights, other.ease[0].weights)
-    assert np.array_equal(shop.ease[1].weights, other.ease[1].weights)
-    assert np.array_equal(shop.validation.history.item, other.validation.history.item)
-    first, second = (shared_buckets([one])["A"] for one in (shop, other))
-    assert np.array_equal(first.tail, second.tail)
 
 
 def test_test_cases_are_first_purchases_after_the_past():
@@ -169,6 +158,66 @@ def test_a_model_that_knows_the_future_is_perfect_and_its_opposite_finds_nothing
             assert card.per_shopper["ndcg@10"] == pytest.approx(np.ones(len(relevant)))
 
 
+class ScoreReader(ShopJudge):
+    """Gives each model's scores of the past's shoppers instead of judging them."""
+
+    def judge(self, scores):
+        past = self.shop.past
+        return scores(histories(past, np.arange(past.shopper_count)))
+
+
+def test_no_model_and_no_bucket_knows_a_row_of_the_test_period(ground):
+    """Whatever is bought later, the same past gives the same scores and the same buckets."""
+    settings, cache, basis, shops, _ = ground
+    rows = shops[0].data.interactions
+    late = rows.time >= RULE.test_from
+    found = []
+    for later in (rows.where(~late), rows, replace(rows, item=np.where(late, 3, rows.item))):
+        [judge] = make_judges(
+            [Shop.of(replace(shops[0].data, interactions=later))], basis, settings, cache
+        )
+        reader = ScoreReader(judge.shop, judge.vectors, judge.buckets)
+        found.append({**vars(judge.buckets), **reader.baselines()})
+    assert late.sum() > 20
+    for other in found[1:]:
+        for name, values in found[0].items():
+            assert np.array_equal(values, other[name]), name
+
+
+def test_what_validation_chooses_was_fitted_before_it(ground, monkeypatch):
+    """The gate and both models' strengths are compared on models that end where it begins."""
+    *_, judges = ground
+    judge, train = judges[0], judges[0].shop.split.train
+    handed = {}
+
+    def listen(name):
+        heard = getattr(evaluation, name)
+
+        def fit(*given, **named):
+            handed[name] = given
+            return heard(*given, **named)
+
+        monkeypatch.setattr(evaluation, name, fit)
+
+    for name in ("fit_gate", "choose_text_ease", "choose_ease", "fit_decay"):
+        listen(name)
+    fresh = replace(judge, shop=Shop.of(judge.shop.data))
+    fresh.baselines()
+    ranker, validation = handed["fit_gate"]
+    own = ranker.collaborative
+    again = fit_text_ease(train.matrix(), fresh.vectors.candidates, own.l2, own.text_strength)
+    assert np.array_equal(own.factors, again.factors)
+    assert np.array_equal(ranker.sales, train.item_counts())
+    assert np.array_equal(ranker.trend, sales_trend(train))
+    for name in ("choose_text_ease", "choose_ease"):
+        assert (handed[name][0] != train.matrix()).nnz == 0, name
+    assert handed["fit_decay"][2] is validation is fresh.shop.validation
+    expected = evaluation_cases(train, fresh.shop.split.valid)
+    assert (validation.seen != expected.seen).nnz == 0
+    assert (validation.relevant != expected.relevant).nnz == 0
+    assert np.array_equal(validation.history.item, histories(train, expected.shoppers).item)
+
+
 def test_the_text_is_judged_with_its_own_history_and_the_fitted_decay(ground):
     *_, judges = ground
     judge = judges[0]
@@ -188,7 +237,6 @@ def test_the_fused_ranker_uses_all_the_past(ground):
     assert (own.factors == again.factors).all()
     assert np.array_equal(fused.sales, past.item_counts())
     assert np.array_equal(fused.trend, sales_trend(past))
-    assert judge.shop.ease[0].l2 == judge.shop.ease[1].l2
 
 
 def test_validation_scores_are_of_the_validation_cases(ground):

@@ -9,9 +9,8 @@ import pytest
 from results_example import example_results, examples, intervals, metrics, privacy, results_fields
 
 from simulations import figures
-from simulations.measures import MODELS
+from simulations.measures import MODEL_NOTES, MODELS
 from simulations.report import (
-    MODEL_NOTES,
     TRUST,
     findings,
     flatten,
@@ -207,6 +206,7 @@ def test_findings_say_no_more_than_the_intervals(page):
     lines = findings(example_results())
     assert lines[0].startswith("Adapter, fused against local EASE: NDCG@10 higher, +0.0220")
     assert "Tail recall@10 lower, −0.0047 (−0.0088 to −0.0006)" in lines[1]
+    assert lines[2].startswith("Adapter, fused against frozen text, fused: NDCG@10 higher, +0.0076")
     wide = intervals()
     for one in wide["differences"]:
         one |= {"low": one["mean"] - 1, "high": one["mean"] + 1}
@@ -214,6 +214,17 @@ def test_findings_say_no_more_than_the_intervals(page):
     none = {**intervals(), "differences": []}
     assert findings(example_results(intervals=none)) == []
     assert "Which differences hold" not in render_report(example_results(intervals=none))
+
+
+def test_on_top_stands_what_a_shop_has_alone_with_titles_too():
+    """Local EASE alone would credit the federation with what titles and the trend bring."""
+    results = example_results()
+    names, values, beside = zip(*tiles(results)[:2], strict=True)
+    assert names == ("NDCG@10, adapter, fused", "Tail recall@10, adapter, fused")
+    for place, metric in enumerate(("ndcg@10", "tail_recall@10")):
+        ease, frozen = (results.metrics[one][metric] for one in ("local_ease", "gated_frozen"))
+        assert values[place] == f"{results.metrics['fused'][metric]:.4f}"
+        assert beside[place] == f"local EASE {ease:.4f}; frozen text, fused {frozen:.4f}"
 
 
 def test_bytes_are_counted_by_merchant_and_round():

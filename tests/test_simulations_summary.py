@@ -128,7 +128,7 @@ def test_the_page_tells_models_differences_commit_and_environment(tmp_path):
         assert text in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert {row.count("|") for row in rows} <= {3, 4, 5, 6, 7, 8}
-    assert page.index("`popularity`") < page.index("`local_ease`") < page.index("`fused`")
+    assert page.index("| `popularity`") < page.index("| `local_ease`") < page.index("| `fused`")
 
 
 def test_remarks_stand_under_the_data_sets_name(tmp_path):

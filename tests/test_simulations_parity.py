@@ -1,0 +1,41 @@
+"""A simulation's fused model is what a merchant's own `fedtail client recommend` serves."""
+
+import numpy as np
+import pytest
+from shops import make_shop
+
+from client.dataset import load_merchant_data
+from client.histories import histories
+from client.recommending import Recommender
+from common.encoder.packaging import released_model
+from common.release.signing import PublicKey
+from common.release.verifying import verify_release
+from simulations.evaluation import Shop, make_judges
+from simulations.partition import partition_merchants
+
+SHOWN = 10
+
+
+def test_what_is_measured_is_what_is_served(simulated, tmp_path):
+    """The judge holds the test period too; the merchant's folder, key and release do not."""
+    release = verify_release(simulated / "release", PublicKey.load(simulated / "operator.pub"))
+    model = released_model(release)
+    whole = make_shop("Corner shop", items=50, shoppers=60)
+    shops = [Shop.of(one) for one in partition_merchants(whole, how="random", merchants=2, seed=1)]
+    judges = make_judges(shops, model.basis, model.settings, tmp_path / "judge")
+    folders = sorted((simulated / "merchants").glob("0*"))
+    for judge, folder in zip(judges, folders, strict=True):
+        own = load_merchant_data(folder)
+        recommender = Recommender(release, own, tmp_path / "merchant")
+        ranker = judge.fused(judge.text(model.adapter))
+        cases = judge.shop.test_cases
+        assert len(cases) > 5
+        scores = ranker.score(histories(judge.shop.past, cases.shoppers))
+        scores[cases.seen.toarray() > 0] = -np.inf
+        for place, shopper in enumerate(cases.shoppers):
+            name = judge.shop.data.interactions.shopper_ids[shopper]
+            served = recommender.for_shopper(name, SHOWN)
+            best = np.lexsort((np.arange(scores.shape[1]), -scores[place]))[:SHOWN]
+            items = judge.shop.data.catalogue.items
+            assert [one.item.item_id for one in served] == [items[item].item_id for item in best]
+            assert [one.score for one in served] == pytest.approx(scores[place][best], abs=1e-5)
