@@ -38,17 +38,18 @@ from common.scorecard import Scorecard, evaluate_scores, pool
 
 Verdict = Literal["join", "stay solo", "cannot tell"]
 
-# In the order of a table. Only the last two need others; the rest is "solo".
+# In the order of a table. Only the last two need others; the rest is "solo". Fused is with all that
+# the shop has itself: its EASE, which reads titles too, and its sales trend.
 MODELS: Mapping[str, str] = {
     "popularity": "Popularity",
     "own": "Own purchases (EASE)",
     "own_trend": "Own purchases + trend",
     "frozen": "Frozen text",
-    "frozen_fused": "Frozen text + own",
+    "frozen_fused": "Frozen text, fused",
     "solo": "Solo adapter",
-    "solo_fused": "Solo adapter + own",
+    "solo_fused": "Solo adapter, fused",
     "release": "Release",
-    "fused": "Release + own",
+    "fused": "Release, fused",
 }
 JOINED = ("release", "fused")
 DIAL = (0.0, 0.5, 1.0, 1.5, 2.0)  # from head to tail

@@ -45,7 +45,7 @@ class HeldOut(Part):
 
     merchants: tuple[MerchantResult, ...] = Field(min_length=1, description="Each of them")
     metrics: dict[str, dict[Metric, Number]] = Field(
-        description="By model, then by metric; `fused` has the merchant's own EASE"
+        description="By model, then by metric; `fused` adds the merchant's EASE and trend"
     )
     intervals: Intervals = Field(description="How sure the numbers are")
 
