@@ -107,12 +107,19 @@ def _clicks(benefit: Benefit) -> Table:
 
 
 def _reasons(benefit: Benefit) -> str:
-    names = " or ".join(MODELS[name] for name in dict.fromkeys(benefit.solo_models))
-    lines = [f"{MODELS['fused']}, against the best without others ({names}):"]
-    for metric in JUDGED:
-        gain = benefit.gains[metric]
-        told = "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
-        lines.append(f"  {NAMES[metric]}: {_short(gain.mean, '+')} ({_ends(gain, '+')}), {told}")
+    solo = dict.fromkeys(benefit.solo_models)
+    names = " or ".join(MODELS[name] for name in solo)
+    opponents = {f"the best without others ({names})": benefit.gains}
+    if list(solo) != ["frozen_fused"]:
+        opponents[MODELS["frozen_fused"]] = benefit.gains_over_frozen
+    lines = []
+    for opponent, gains in opponents.items():
+        lines.append(f"{MODELS['fused']}, against {opponent}:")
+        for metric in JUDGED:
+            gain = gains[metric]
+            told = "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
+            numbers = f"{_short(gain.mean, '+')} ({_ends(gain, '+')})"
+            lines.append(f"  {NAMES[metric]}: {numbers}, {told}")
     return "\n".join(lines)
 
 
@@ -157,6 +164,9 @@ def benefit_json(benefit: Benefit, release: str, *, took_part: bool) -> str:
         "took_part": took_part,
         "solo_models": benefit.solo_models,
         "gains": {metric: _plain(gain) for metric, gain in benefit.gains.items()},
+        "gains_over_frozen": {
+            metric: _plain(gain) for metric, gain in benefit.gains_over_frozen.items()
+        },
         "models": {
             model: {metric: _plain(benefit.mean(model, metric)) for metric in metrics}
             for model in benefit.cards
