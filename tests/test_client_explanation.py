@@ -63,12 +63,13 @@ def test_the_parts_of_every_score_add_up_to_it_and_it_is_the_formula(seed):
     assert np.abs(scored.scores - (own + told + rising)).max() < 1e-6
     for item in range(ITEMS):
         why = scored.explain(item)
-        total = sum(part.purchases + part.text for part in why.history) + why.popularity
+        total = sum(part.own + part.text for part in why.history) + why.trend
         assert abs(total - why.score) < 1e-6
         assert why.score == scored.scores[item]
-        assert abs(why.purchases - own[item]) < 1e-6
+        assert abs(why.own - own[item]) < 1e-6
         assert abs(why.text - told[item]) < 1e-6
-        assert abs(why.popularity - rising[item]) < 1e-6
+        assert abs(why.trend - rising[item]) < 1e-6
+        assert why.popularity == 0
         assert sorted(part.item for part in why.history) == sorted(history.item)
 
 
@@ -126,6 +127,7 @@ def test_an_empty_history_gives_the_best_sellers_in_a_fixed_order():
     assert order.tolist() == np.argsort(-ranker.sales, kind="stable").tolist()
     why = scored.explain(int(order[0]))
     assert why.history == ()
+    assert why.trend == 0
     assert why.popularity == why.score > 0
     assert why.because(make_catalogue(ITEMS)) == "Popular in this shop."
 
@@ -155,20 +157,22 @@ def test_one_history_at_a_time():
 
 # ------------------------------------------------------------------- in words
 @pytest.mark.parametrize(
-    ("parts", "popularity", "said"),
+    ("parts", "trend", "popularity", "said"),
     [
-        ([(2.0, 0.1), (0.3, 0.2)], 0.0, "Because you bought {0}: they go together."),
-        ([(0.1, 2.0), (0.3, 0.2)], 0.0, "Because you bought {0}: the two have much in common."),
-        ([(0.1, 0.2)], 0.9, "Selling more than usual lately."),
-        ([], 0.9, "Popular in this shop."),
-        ([(-0.1, 0.0)], 0.0, "The best of what is left."),
-        ([], 0.0, "The best of what is left."),
+        ([(2.0, 0.1), (0.3, 0.2)], 0, 0, "Because you bought {0}: they go together."),
+        ([(2.0, 0.1)], 1.9, 0, "Because you bought {0}: they go together."),
+        ([(0.1, 2.0), (0.3, 0.2)], 0, 0, "Because you bought {0}: the two have much in common."),
+        ([(0.1, 0.2)], 0.9, 0, "Selling more than usual lately."),
+        ([], 0, 0.9, "Popular in this shop."),
+        ([(-0.1, 0.0)], 0, 0, "The best of what is left."),
+        ([(-0.1, 0.0)], -0.5, 0, "The best of what is left."),
+        ([], 0, -0.3, "The best of what is left."),
     ],
 )
-def test_the_sentence_names_the_largest_part(parts, popularity, said):
+def test_the_sentence_names_the_largest_part(parts, trend, popularity, said):
     catalogue = make_catalogue(ITEMS)
     history = tuple(HistoryPart(place, *part) for place, part in enumerate(parts))
-    why = Explanation(9, 1.0, history, popularity, 1.0)
+    why = Explanation(9, 1.0, history, trend, popularity, 1.0)
     assert why.because(catalogue) == said.format(catalogue.items[0].title)
 
 
