@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.histories import Histories
-from client.ranking import FusedRanker, TextTaste
+from client.ranking import FusedRanker, TextTaste, deviations
 from common.catalogue import Catalogue
 from common.errors import InputError
 
 CHUNK_ITEMS = 8192  # candidate vectors held in float64 at a time
-_TINY = 1e-12  # as in ranking: below it scores do not vary
+_TINY = 1e-12
 
 Floats = NDArray[np.float64]
 
@@ -203,6 +203,5 @@ def _products(vectors: NDArray[np.float32], direction: Floats) -> Floats:
 
 
 def _scale(scores: Floats) -> float:
-    """Return 1 / deviation, 0 where scores do not vary."""
-    spread = float(scores.std())
-    return 1 / spread if spread > _TINY else 0.0
+    """Return 1 / deviation, 0 where scores do not vary, as ranking sees it."""
+    return 1 / float(deviations(scores[None])[0, 0])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -116,6 +118,19 @@ def test_the_texts_weight_is_the_gates():
     why = ShopperScores(ranker, history_of(random)).explain(4)
     assert why.text_weight == pytest.approx(0.5 + 6 / (3 + ranker.sales[4]), abs=1e-6)
     assert loudness_of(ranker).own.tolist() == [0.75] * ITEMS
+
+
+def test_titles_that_are_alike_but_for_rounding_say_nothing():
+    random = np.random.default_rng(4)
+    ranker = ranker_of(random, gate=Gate(0, 1, 0, 0))
+    row = ranker.text.candidate_vectors[:1]
+    alike = np.nextafter(row, random.choice([-1, 1], (ITEMS, WIDTH)).astype(np.float32))
+    text = replace(ranker.text, candidate_vectors=alike, history_vectors=np.tile(row, (ITEMS, 1)))
+    ranker, history = replace(ranker, text=text), history_of(random)
+    scored = ShopperScores(ranker, history)
+    assert not scored.scores.any()
+    assert not any(part.total for part in scored.explain(3).history)
+    assert not ranker.score(history).any()
 
 
 # ----------------------------------------------------------------- odd histories
