@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from shops import command, interactions_of, make_catalogue, make_shop, write_tiny_bert
 
+from client.clicks import pairs_of
 from client.dataset import load_merchant_data, save_merchant_data
 from client.filters import Filters
+from client.gating import DEFAULT_GATE
 from client.new_items import with_new_items
 from client.recommending import Recommender, find_item, released_vectors
 from common.catalogue import Item
@@ -138,6 +140,17 @@ def test_chances_rise_with_the_score_among_head_and_among_tail_items(recommender
         assert chances == sorted(chances, reverse=True)
         assert all(0 <= chance <= 1 for chance in chances)
     assert all(one.chance is None for one in recommender.for_history([], 5))
+
+
+def test_a_chance_is_that_of_the_score_as_the_dial_leaves_it(release, shop, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("client.recommending.fit_gate", lambda *_: DEFAULT_GATE)
+    monkeypatch.setattr(
+        "client.recommending.pairs_of",
+        lambda score, *more: asked.append(score.__self__.gate) or pairs_of(score, *more),
+    )
+    ranking = [Recommender(release, shop, tmp_path, dial=dial)._ranker.gate for dial in (0, 1, 2)]
+    assert asked == ranking == [DEFAULT_GATE.turned(dial) for dial in (0, 1, 2)]
 
 
 # ---------------------------------------------------------------- cold start
