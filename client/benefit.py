@@ -38,17 +38,18 @@ from common.scorecard import Scorecard, evaluate_scores, pool
 
 Verdict = Literal["join", "stay solo", "cannot tell"]
 
-# In the order of a table. Only the last two need others; the rest is "solo".
+# In the order of a table. Only the last two need others; the rest is "solo". Fused is with all that
+# the shop has itself: its EASE, which reads titles too, and its sales trend.
 MODELS: Mapping[str, str] = {
     "popularity": "Popularity",
     "own": "Own purchases (EASE)",
     "own_trend": "Own purchases + trend",
     "frozen": "Frozen text",
-    "frozen_fused": "Frozen text + own",
+    "frozen_fused": "Frozen text, fused",
     "solo": "Solo adapter",
-    "solo_fused": "Solo adapter + own",
+    "solo_fused": "Solo adapter, fused",
     "release": "Release",
-    "fused": "Release + own",
+    "fused": "Release, fused",
 }
 JOINED = ("release", "fused")
 DIAL = (0.0, 0.5, 1.0, 1.5, 2.0)  # from head to tail
@@ -81,6 +82,8 @@ class Benefit:
         solo_models: Which that was, for either half.
         verdict: What follows.
         gains: Fused release minus `solo`, by judged metric, at VERDICT_LEVEL.
+        gains_over_frozen: The same minus frozen text, fused, which the verdict needs too: chance
+            may choose a weak way of staying solo; the same gate without the release stays near.
         dial: The scorecard of the fused release with the dial turned.
         clicks: The click view by `all` and `tail`; empty if nothing could be fitted.
     """
@@ -90,6 +93,7 @@ class Benefit:
     solo_models: tuple[str, str]
     verdict: Verdict
     gains: Mapping[str, Interval]
+    gains_over_frozen: Mapping[str, Interval]
     dial: Mapping[float, Scorecard]
     clicks: Mapping[str, ClickView]
 
@@ -236,17 +240,16 @@ def _merit(card: Scorecard) -> float:
 def _benefit(halves: list[_Half]) -> Benefit:
     cards = {name: pool([half.cards[name] for half in halves]) for name in halves[0].cards}
     solo = pool([half.cards[half.solo_model] for half in halves])
-    gains = _gains(cards["fused"], solo)
+    gains, over_frozen = (_gains(cards["fused"], card) for card in (solo, cards["frozen_fused"]))
     shoppers = len(solo.per_shopper["ndcg@10"])
-    # Chance may choose a weak way of staying solo; the same gate without the release stays near.
-    opponents = (gains, _gains(cards["fused"], cards["frozen_fused"]))
     first, second = halves
     return Benefit(
         cards={name: cards[name] for name in MODELS if name in cards},
         solo=solo,
         solo_models=(first.solo_model, second.solo_model),
-        verdict=_joint_verdict([verdict_of(gain, shoppers) for gain in opponents]),
+        verdict=_joint_verdict([verdict_of(gain, shoppers) for gain in (gains, over_frozen)]),
         gains=gains,
+        gains_over_frozen=over_frozen,
         dial={turn: pool([half.dial[turn] for half in halves]) for turn in DIAL},
         clicks=_click_views(halves),
     )

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -16,6 +17,10 @@ COLUMNS = {
     "head_recall@10": "head recall@10",
     "cold_recall@10": "cold recall@10",
 }
+_LEGEND = (
+    "Fused: with the shop's own EASE, which reads titles too, and its sales trend. In the second "
+    "lines: 95% intervals, of differences paired over shoppers."
+)
 NAMES = {"ndcg@10": "overall (NDCG@10)", "tail_recall@10": "in the tail (recall@10)"}
 
 
@@ -33,7 +38,7 @@ def benefit_page(benefit: Benefit, shop: str, release: str, *, took_part: bool) 
         "",
         _differences(benefit),
         _dial(benefit),
-        "[dim]In the second lines: 95% intervals, of differences paired over shoppers.[/dim]\n",
+        f"[dim]{_LEGEND}[/dim]\n",
     ]
     if benefit.clicks:
         parts.append(_clicks(benefit))
@@ -41,43 +46,34 @@ def benefit_page(benefit: Benefit, shop: str, release: str, *, took_part: bool) 
     return Group(*parts, verdict + _reasons(benefit) + "\n\n" + _fine_print(benefit, took_part))
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
+def _table(title: str, first: str, headings: Iterable[str] = COLUMNS.values()) -> Table:
+    """Return an empty table whose first column is text and whose others are numbers."""
+    table = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
+    table.add_column(first)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def _means(benefit: Benefit, title: str) -> Table:
-    table = _table(title)
-    table.add_column("model")
-    for heading in COLUMNS.values():
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _table(title, "model")
     for model in benefit.cards:
-        found = [benefit.mean(model, metric) for metric in COLUMNS]
-        table.add_row(
-            MODELS[model], *(f"{_short(one.mean)}\n[dim]{_ends(one)}[/dim]" for one in found)
-        )
+        found = (benefit.mean(model, metric) for metric in COLUMNS)
+        table.add_row(MODELS[model], *map(_cell, found))
     return table
 
 
 def _differences(benefit: Benefit) -> Table:
-    table = _table(f"{MODELS['fused']}, minus")
-    table.add_column("model")
-    for heading in COLUMNS.values():
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _table(f"{MODELS['fused']}, minus", "model")
     for model in benefit.cards:
         if model != "fused":
-            found = [benefit.difference(model, metric) for metric in COLUMNS]
-            table.add_row(
-                MODELS[model],
-                *(f"{_short(one.mean, '+')}\n[dim]{_ends(one, '+')}[/dim]" for one in found),
-            )
+            found = (benefit.difference(model, metric) for metric in COLUMNS)
+            table.add_row(MODELS[model], *(_cell(one, "+") for one in found))
     return table
 
 
 def _dial(benefit: Benefit) -> Table:
-    table = _table(f"{MODELS['fused']}, with --dial turned from head (0) to tail (2)")
-    table.add_column("dial")
-    for heading in COLUMNS.values():
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _table(f"{MODELS['fused']}, with --dial turned from head (0) to tail (2)", "dial")
     for turn, card in benefit.dial.items():
         means = card.means()
         table.add_row(f"{turn:g}", *(_short(means[metric]) for metric in COLUMNS))
@@ -85,11 +81,7 @@ def _dial(benefit: Benefit) -> Table:
 
 
 def _clicks(benefit: Benefit) -> Table:
-    table = _table(
-        f"{MODELS['fused']} as a click chance, of each shopper and item it had not bought"
-    )
     headings = (
-        "items",
         "pairs",
         "bought",
         "precision",
@@ -99,8 +91,8 @@ def _clicks(benefit: Benefit) -> Table:
         "ECE",
         "Brier skill",
     )
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "items" else "right")
+    title = f"{MODELS['fused']} as a click chance, of each shopper and item it had not bought"
+    table = _table(title, "items", headings)
     for name, view in benefit.clicks.items():
         judged, trust = view.metrics, view.reliability
         table.add_row(
@@ -115,12 +107,19 @@ def _clicks(benefit: Benefit) -> Table:
 
 
 def _reasons(benefit: Benefit) -> str:
-    names = " or ".join(MODELS[name] for name in dict.fromkeys(benefit.solo_models))
-    lines = [f"Release + own against the best without others ({names}):"]
-    for metric in JUDGED:
-        gain = benefit.gains[metric]
-        told = "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
-        lines.append(f"  {NAMES[metric]}: {_short(gain.mean, '+')} ({_ends(gain, '+')}), {told}")
+    solo = dict.fromkeys(benefit.solo_models)
+    names = " or ".join(MODELS[name] for name in solo)
+    opponents = {f"the best without others ({names})": benefit.gains}
+    if list(solo) != ["frozen_fused"]:
+        opponents[MODELS["frozen_fused"]] = benefit.gains_over_frozen
+    lines = []
+    for opponent, gains in opponents.items():
+        lines.append(f"{MODELS['fused']}, against {opponent}:")
+        for metric in JUDGED:
+            gain = gains[metric]
+            told = "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
+            numbers = f"{_short(gain.mean, '+')} ({_ends(gain, '+')})"
+            lines.append(f"  {NAMES[metric]}: {numbers}, {told}")
     return "\n".join(lines)
 
 
@@ -135,9 +134,9 @@ def _fine_print(benefit: Benefit, took_part: bool) -> str:
     )
     return (
         f"It rests on {benefit.shoppers} shoppers, {benefit.tail_shoppers} of whom bought a tail "
-        "item. Each was judged by models whose gate, decay and click curve were fitted on the "
-        f"other half of the shoppers. The verdict's intervals have {VERDICT_LEVEL:.1%} each, so "
-        f"that both hold together at 95%. {trained} Nothing was sent."
+        "item. Each was judged by models whose EASE's strength, decay, gate and click curve were "
+        f"fitted on the other half of the shoppers. The verdict's intervals have "
+        f"{VERDICT_LEVEL:.1%} each, so that both hold together at 95%. {trained} Nothing was sent."
     )
 
 
@@ -165,6 +164,9 @@ def benefit_json(benefit: Benefit, release: str, *, took_part: bool) -> str:
         "took_part": took_part,
         "solo_models": benefit.solo_models,
         "gains": {metric: _plain(gain) for metric, gain in benefit.gains.items()},
+        "gains_over_frozen": {
+            metric: _plain(gain) for metric, gain in benefit.gains_over_frozen.items()
+        },
         "models": {
             model: {metric: _plain(benefit.mean(model, metric)) for metric in metrics}
             for model in benefit.cards

@@ -279,8 +279,9 @@ def benefit(
 ) -> None:
     """Join or stay solo: what a release brings to this shop, on the shop's own shoppers.
 
-    Compares frozen text, the shop's own model, both together, a solo adapter if there is one, and
-    the release, on the validation period. It all happens on this machine; nothing is written but
+    Compares, on the validation period, popularity and the shop's own purchases, with and without
+    their trend, with frozen text, a solo adapter if there is one, and the release, these alone and
+    fused with what the shop has itself. It all happens on this machine; nothing is written but
     encodings of public text, and nothing is sent.
     """
     from client.benefit import measure_benefit  # torch loads here, not before

@@ -3,8 +3,9 @@
     score_j = a_j * z(own)_j + g_j * z(told)_j + p_j
 
 own is the shop's collaborative model, told the text, z a shopper's scores with mean 0 and deviation
-1 over the catalogue, a and g how loud the gate lets each be, p popularity. own and told are sums
-over the history: item i adds B_ij, or w_i (f_i . x_j) / |sum_i w_i f_i|. So the score is too:
+1 over the catalogue, a and g how loud the gate lets each be, p the sales trend (popularity, for
+somebody of whom nothing is known). own and told are sums over the history: item i adds B_ij, or
+w_i (f_i . x_j) / |sum_i w_i f_i|. So the score is too:
 
     score_j = sum_i [ a_j (B_ij - mean_j B_ij) / sd(own)
                       + g_j w_i f_i . (x_j - mean_j x_j) / (|pooled| sd(told)) ] + p_j
@@ -19,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.histories import Histories
-from client.ranking import FusedRanker, TextTaste
+from client.ranking import FusedRanker, TextTaste, deviations
 from common.catalogue import Catalogue
 from common.errors import InputError
 
 CHUNK_ITEMS = 8192  # candidate vectors held in float64 at a time
-_TINY = 1e-12  # as in ranking: below it scores do not vary
+_TINY = 1e-12
 
 Floats = NDArray[np.float64]
 
@@ -39,12 +40,12 @@ class Loudness:
     Attributes:
         own: float64 [items], weight of the collaborative part.
         told: float64 [items], weight of the text.
-        popularity: float64 [items], what is added whatever the history.
+        trend: float64 [items], what is added whatever the history.
     """
 
     own: Floats
     told: Floats
-    popularity: Floats
+    trend: Floats
 
 
 def loudness_of(ranker: FusedRanker) -> Loudness:
@@ -63,18 +64,19 @@ class HistoryPart:
 
     Attributes:
         item: Its index.
-        purchases: Through what the shop's shoppers bought together.
+        own: Through the shop's own model of what goes together: from what its shoppers bought, and
+            from titles where they bought little.
         text: Through what the two texts say.
     """
 
     item: int
-    purchases: float
+    own: float
     text: float
 
     @property
     def total(self) -> float:
         """Both together."""
-        return self.purchases + self.text
+        return self.own + self.text
 
 
 @dataclass(frozen=True)
@@ -85,21 +87,22 @@ class Explanation:
         item: The item's index.
         score: Its score.
         history: One part for each bought item that ranking looked at, the largest first.
-        popularity: What does not depend on the history: the sales trend, or the sales where there
-            is no history.
+        trend: The sales trend's part; 0 without a history.
+        popularity: What its sales add: all of the score without a history, else 0.
         text_weight: How loud the gate lets the text be for this item.
     """
 
     item: int
     score: float
     history: tuple[HistoryPart, ...]
+    trend: float
     popularity: float
     text_weight: float
 
     @property
-    def purchases(self) -> float:
+    def own(self) -> float:
         """The collaborative part."""
-        return sum(part.purchases for part in self.history)
+        return sum(part.own for part in self.history)
 
     @property
     def text(self) -> float:
@@ -109,12 +112,12 @@ class Explanation:
     def because(self, catalogue: Catalogue) -> str:
         """Return the chief reason as a sentence that may be shown to the shopper."""
         first = self.history[0] if self.history else None
-        if first is None or first.total <= 0 or first.total < self.popularity:
-            if self.popularity <= 0:
-                return "The best of what is left."
-            return "Selling more than usual lately." if self.history else "Popular in this shop."
+        if first is None or first.total <= 0 or first.total < self.trend:
+            if self.trend > 0:
+                return "Selling more than usual lately."
+            return "Popular in this shop." if self.popularity > 0 else "The best of what is left."
         title = catalogue.items[first.item].title
-        if first.purchases > first.text:
+        if first.own > first.text:
             return f"Because you bought {title}: they go together."
         return f"Because you bought {title}: the two have much in common."
 
@@ -142,9 +145,11 @@ class ShopperScores:
             )
         self._items = history.item
         self._loud = loudness_of(ranker)
+        self._popularity = np.zeros(len(ranker.sales))
         if not len(history.item):
             sales = ranker.sales.astype(np.float64)
-            self._loud.popularity[:] = (sales - sales.mean()) * _scale(sales)
+            self._popularity = (sales - sales.mean()) * _scale(sales)
+            self._loud.trend[:] = 0
         self._rows = ranker.collaborative.rows(history.item)
         self._row_means = self._rows.mean(axis=1, dtype=np.float64)
         own = self._rows.sum(axis=0, dtype=np.float64)
@@ -158,7 +163,8 @@ class ShopperScores:
         self.scores = (
             self._loud.own * (own - own.mean()) * self._own_scale
             + self._loud.told * (told - told.mean()) * self._told_scale
-            + self._loud.popularity
+            + self._loud.trend
+            + self._popularity
         )
 
     def explain(self, item: int) -> Explanation:
@@ -174,7 +180,8 @@ class ShopperScores:
             item,
             float(self.scores[item]),
             tuple(sorted(parts, key=lambda part: (-part.total, part.item))),
-            float(self._loud.popularity[item]),
+            float(self._loud.trend[item]),
+            float(self._popularity[item]),
             float(self._loud.told[item]),
         )
 
@@ -196,6 +203,5 @@ def _products(vectors: NDArray[np.float32], direction: Floats) -> Floats:
 
 
 def _scale(scores: Floats) -> float:
-    """Return 1 / deviation, 0 where scores do not vary."""
-    spread = float(scores.std())
-    return 1 / spread if spread > _TINY else 0.0
+    """Return 1 / deviation, 0 where scores do not vary, as ranking sees it."""
+    return 1 / float(deviations(scores[None])[0, 0])

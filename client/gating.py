@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.choosing import clearly_better
-from client.ranking import FusedRanker, Gate, Validation, standardised
+from client.ranking import FusedRanker, Gate, Validation
 from common.catalogue import popularity_buckets
 from common.metrics import ndcg, rank_scores, recall
 
@@ -45,9 +45,7 @@ class GateTrial:
 
     @cached_property
     def _parts(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        history = self.validation.history
-        own = standardised(self.ranker.collaborative.score(history.bought()))
-        return own, standardised(self.ranker.text.score(history))
+        return self.ranker.unweighed(self.validation.history)
 
     def merits(self, gate: Gate) -> Floats:
         """Return what each case adds to a gate's merit: float64 [cases]; the mean is the merit.

@@ -23,7 +23,7 @@ def list_table(found: list[Recommended], title: str) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for place, one in enumerate(found, 1):
         why = one.explanation
-        numbers = (why.score, why.purchases + why.popularity, why.text)
+        numbers = (why.score, why.own + why.trend + why.popularity, why.text)
         table.add_row(
             str(place),
             escape(one.item.item_id),
@@ -48,21 +48,20 @@ def _parts_table(why: Explanation, catalogue: Catalogue) -> Table:
     """Return the parts of one score, every number of it in some row."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("because of")
-    for heading in ("bought together", "text", "sum"):
+    for heading in ("goes together", "text", "sum"):
         table.add_column(heading, justify="right")
     shown, rest = why.history[:SHOWN_PARTS], why.history[SHOWN_PARTS:]
     for part in shown:
         table.add_row(escape(catalogue.items[part.item].title), *_numbers(part))
     if rest:
-        summed = HistoryPart(
-            -1, sum(part.purchases for part in rest), sum(part.text for part in rest)
-        )
+        summed = HistoryPart(-1, sum(part.own for part in rest), sum(part.text for part in rest))
         table.add_row(f"{len(rest)} more of the history", *_numbers(summed))
-    if why.popularity:
-        table.add_row("popularity", "", "", _two(why.popularity))
+    for name, added in (("sales trend", why.trend), ("popularity", why.popularity)):
+        if added:
+            table.add_row(name, "", "", _two(added))
     table.add_row(
         "[bold]score[/bold]",
-        _two(why.purchases),
+        _two(why.own),
         _two(why.text),
         f"[bold]{_two(why.score)}[/bold]",
     )
@@ -70,7 +69,7 @@ def _parts_table(why: Explanation, catalogue: Catalogue) -> Table:
 
 
 def _numbers(part: HistoryPart) -> tuple[str, str, str]:
-    return _two(part.purchases), _two(part.text), _two(part.total)
+    return _two(part.own), _two(part.text), _two(part.total)
 
 
 def _two(value: float) -> str:
@@ -92,11 +91,12 @@ def list_json(found: list[Recommended], catalogue: Catalogue, version: str) -> s
                     "because": one.because,
                     "text_weight": one.explanation.text_weight,
                     "parts": {
+                        "trend": one.explanation.trend,
                         "popularity": one.explanation.popularity,
                         "history": [
                             {
                                 "item_id": catalogue.items[part.item].item_id,
-                                "bought_together": part.purchases,
+                                "goes_together": part.own,
                                 "text": part.text,
                             }
                             for part in one.explanation.history

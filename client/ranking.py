@@ -23,6 +23,7 @@ from common.metrics import ndcg, rank_scores
 
 DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
 FEW_SALES = 3  # at so many sales the text's rise is half
+ROUNDING = 2.0**-20  # of the largest score: equal scores come out of a float32 product so far apart
 
 FloatMatrix = NDArray[np.float32]
 
@@ -127,9 +128,12 @@ class FusedRanker:
 
     def parts(self, history: Histories) -> tuple[FloatMatrix, FloatMatrix, FloatMatrix]:
         """Return the parts that add up to the score: own, text [shoppers, items], trend [items]."""
+        return self.gate.weighed(*self.unweighed(history), self.sales, self.trend)
+
+    def unweighed(self, history: Histories) -> tuple[FloatMatrix, FloatMatrix]:
+        """Return own and text as the gate reads them: standardised, [shoppers, items]."""
         own = standardised(self.collaborative.score(history.bought()))
-        text = standardised(self.text.score(history))
-        return self.gate.weighed(own, text, self.sales, self.trend)
+        return own, standardised(self.text.score(history))
 
     def score(self, history: Histories) -> FloatMatrix:
         """Return scores [shoppers, items]."""
@@ -138,11 +142,16 @@ class FusedRanker:
 
 
 def standardised(scores: FloatMatrix) -> FloatMatrix:
-    """Return each row with mean 0 and deviation 1; a constant row becomes zeros."""
-    varies = np.ptp(scores, axis=1, keepdims=True) > 0  # a constant's mean is rounded too
-    centred = np.where(varies, scores - scores.mean(axis=1, keepdims=True), 0)
-    spread = centred.std(axis=1, keepdims=True)
-    return np.asarray(centred / np.where(spread > 1e-12, spread, 1.0), dtype=np.float32)
+    """Return each row with mean 0 and deviation 1; zeros if it varies no more than by rounding."""
+    centred = scores - scores.mean(axis=1, keepdims=True)
+    return np.asarray(centred / deviations(scores), dtype=np.float32)
+
+
+def deviations(scores: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return each row's deviation [rows, 1]; infinite, to divide by, if it is but rounding."""
+    found = scores.std(axis=1, keepdims=True)
+    largest = np.abs(scores).max(axis=1, keepdims=True)
+    return np.where(found > ROUNDING * largest, found, np.inf)
 
 
 @dataclass(frozen=True, eq=False)

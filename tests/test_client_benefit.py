@@ -2,9 +2,19 @@ import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 from shops import DAY, command, interactions_of, make_catalogue
 
-from client.benefit import DIAL, JOINED, MODELS, _both_ways, measure_benefit, verdict_of
+from client.benefit import (
+    DIAL,
+    JOINED,
+    MODELS,
+    _both_ways,
+    _joint_verdict,
+    measure_benefit,
+    verdict_of,
+)
+from client.benefit_tables import benefit_json, benefit_page
 from client.dataset import MerchantData, load_merchant_data
 from client.gating import DEFAULT_GATE
 from client.recommending import ReleasedVectors
@@ -90,6 +100,13 @@ def test_too_few_shoppers_decide_nothing():
     assert caught.value.field == "shop"
 
 
+def printed(page):
+    console = Console(width=160, color_system=None)
+    with console.capture() as captured:
+        console.print(page)
+    return captured.get()
+
+
 UP, DOWN, FLAT = (0.01, 0.03), (-0.03, -0.01), (-0.01, 0.02)
 NOTHING = (float("nan"), float("nan"))
 
@@ -115,6 +132,38 @@ def test_the_verdict_follows_from_the_two_intervals(overall, tail, verdict):
     }
     assert verdict_of(gains, 50) == verdict
     assert verdict_of(gains, 49) == "cannot tell"
+
+
+def test_a_weak_choice_among_ways_of_staying_solo_is_no_reason_to_join(monkeypatch):
+    """Popularity is easily beaten; the frozen text that the release is cannot be."""
+    monkeypatch.setattr("client.benefit._merit", lambda card: -card.means()["ndcg@10"])
+    frozen = vectors_with(0).frozen
+    found = measure_benefit(shop_where(0), ReleasedVectors(frozen, frozen))
+    assert set(found.solo_models) == {"popularity"}
+    assert verdict_of(found.gains, found.shoppers) == "join"
+    assert found.verdict == "cannot tell"
+    page = printed(benefit_page(found, "Shop", "1", took_part=False))
+    assert "against the best without others (Popularity):" in page
+    assert "against Frozen text, fused:" in page
+    assert page.count(", no clear difference") == 2
+    assert set(json.loads(benefit_json(found, "1", took_part=False))["gains_over_frozen"]) == {
+        "ndcg@10",
+        "tail_recall@10",
+    }
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        (("join", "join"), "join"),
+        (("join", "cannot tell"), "cannot tell"),
+        (("join", "stay solo"), "stay solo"),
+        (("cannot tell", "stay solo"), "stay solo"),
+        (("cannot tell", "cannot tell"), "cannot tell"),
+    ],
+)
+def test_joining_must_be_better_than_every_way_of_staying_solo(verdicts, said):
+    assert _joint_verdict(verdicts) == _joint_verdict(verdicts[::-1]) == said
 
 
 # -------------------------------------------------------- who is judged by whom

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,12 +65,13 @@ def test_the_parts_of_every_score_add_up_to_it_and_it_is_the_formula(seed):
     assert np.abs(scored.scores - (own + told + rising)).max() < 1e-6
     for item in range(ITEMS):
         why = scored.explain(item)
-        total = sum(part.purchases + part.text for part in why.history) + why.popularity
+        total = sum(part.own + part.text for part in why.history) + why.trend
         assert abs(total - why.score) < 1e-6
         assert why.score == scored.scores[item]
-        assert abs(why.purchases - own[item]) < 1e-6
+        assert abs(why.own - own[item]) < 1e-6
         assert abs(why.text - told[item]) < 1e-6
-        assert abs(why.popularity - rising[item]) < 1e-6
+        assert abs(why.trend - rising[item]) < 1e-6
+        assert why.popularity == 0
         assert sorted(part.item for part in why.history) == sorted(history.item)
 
 
@@ -117,6 +120,19 @@ def test_the_texts_weight_is_the_gates():
     assert loudness_of(ranker).own.tolist() == [0.75] * ITEMS
 
 
+def test_titles_that_are_alike_but_for_rounding_say_nothing():
+    random = np.random.default_rng(4)
+    ranker = ranker_of(random, gate=Gate(0, 1, 0, 0))
+    row = ranker.text.candidate_vectors[:1]
+    alike = np.nextafter(row, random.choice([-1, 1], (ITEMS, WIDTH)).astype(np.float32))
+    text = replace(ranker.text, candidate_vectors=alike, history_vectors=np.tile(row, (ITEMS, 1)))
+    ranker, history = replace(ranker, text=text), history_of(random)
+    scored = ShopperScores(ranker, history)
+    assert not scored.scores.any()
+    assert not any(part.total for part in scored.explain(3).history)
+    assert not ranker.score(history).any()
+
+
 # ----------------------------------------------------------------- odd histories
 def test_an_empty_history_gives_the_best_sellers_in_a_fixed_order():
     random = np.random.default_rng(1)
@@ -126,6 +142,7 @@ def test_an_empty_history_gives_the_best_sellers_in_a_fixed_order():
     assert order.tolist() == np.argsort(-ranker.sales, kind="stable").tolist()
     why = scored.explain(int(order[0]))
     assert why.history == ()
+    assert why.trend == 0
     assert why.popularity == why.score > 0
     assert why.because(make_catalogue(ITEMS)) == "Popular in this shop."
 
@@ -155,20 +172,22 @@ def test_one_history_at_a_time():
 
 # ------------------------------------------------------------------- in words
 @pytest.mark.parametrize(
-    ("parts", "popularity", "said"),
+    ("parts", "trend", "popularity", "said"),
     [
-        ([(2.0, 0.1), (0.3, 0.2)], 0.0, "Because you bought {0}: they go together."),
-        ([(0.1, 2.0), (0.3, 0.2)], 0.0, "Because you bought {0}: the two have much in common."),
-        ([(0.1, 0.2)], 0.9, "Selling more than usual lately."),
-        ([], 0.9, "Popular in this shop."),
-        ([(-0.1, 0.0)], 0.0, "The best of what is left."),
-        ([], 0.0, "The best of what is left."),
+        ([(2.0, 0.1), (0.3, 0.2)], 0, 0, "Because you bought {0}: they go together."),
+        ([(2.0, 0.1)], 1.9, 0, "Because you bought {0}: they go together."),
+        ([(0.1, 2.0), (0.3, 0.2)], 0, 0, "Because you bought {0}: the two have much in common."),
+        ([(0.1, 0.2)], 0.9, 0, "Selling more than usual lately."),
+        ([], 0, 0.9, "Popular in this shop."),
+        ([(-0.1, 0.0)], 0, 0, "The best of what is left."),
+        ([(-0.1, 0.0)], -0.5, 0, "The best of what is left."),
+        ([], 0, -0.3, "The best of what is left."),
     ],
 )
-def test_the_sentence_names_the_largest_part(parts, popularity, said):
+def test_the_sentence_names_the_largest_part(parts, trend, popularity, said):
     catalogue = make_catalogue(ITEMS)
     history = tuple(HistoryPart(place, *part) for place, part in enumerate(parts))
-    why = Explanation(9, 1.0, history, popularity, 1.0)
+    why = Explanation(9, 1.0, history, trend, popularity, 1.0)
     assert why.because(catalogue) == said.format(catalogue.items[0].title)
 
 

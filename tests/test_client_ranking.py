@@ -95,6 +95,16 @@ def test_a_constant_row_becomes_zeros(value, items):
     assert not found.any()
 
 
+@given(st.floats(2**-7, 1e6, width=32), st.integers(2, 3000), st.integers(0, 2**32 - 1))
+def test_rounding_of_equal_scores_is_no_opinion(value, items, seed):
+    """Each score is a few last digits off, as sums in another order are."""
+    random = np.random.default_rng(seed)
+    row = np.full(items, value, np.float32)
+    row += np.spacing(row) * random.integers(-4, 5, items).astype(np.float32)
+    assert not standardised(row[None]).any()
+    assert standardised((row + np.eye(items, dtype=np.float32)[0] * value)[None])[0, 0] > 0
+
+
 # ------------------------------------------------------------------------- fused
 def ranker_of(shop, gate, decay=0.8):
     interactions, _, vectors, candidates = shop

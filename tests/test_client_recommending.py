@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from shops import command, interactions_of, make_catalogue, make_shop, write_tiny_bert
 
+from client.clicks import pairs_of
 from client.dataset import load_merchant_data, save_merchant_data
 from client.filters import Filters
+from client.gating import DEFAULT_GATE
 from client.new_items import with_new_items
 from client.recommending import Recommender, find_item, released_vectors
 from common.catalogue import Item
@@ -77,8 +79,9 @@ def test_also_what_was_bought_before_the_history_that_ranking_looks_at(release, 
 def test_a_score_is_the_sum_of_its_parts_and_the_list_is_in_its_order(recommender, shop):
     found = recommender.for_shopper(shop.interactions.shopper_ids[0], 20)
     for one in found:
-        parts = (part.purchases + part.text for part in one.explanation.history)
-        assert one.score == pytest.approx(sum(parts) + one.explanation.popularity, abs=1e-6)
+        why = one.explanation
+        parts = sum(part.own + part.text for part in why.history) + why.trend + why.popularity
+        assert one.score == pytest.approx(parts, abs=1e-6)
         assert one.because == one.explanation.because(shop.catalogue)
     scores = [one.score for one in found]
     assert scores == sorted(scores, reverse=True)
@@ -139,6 +142,17 @@ def test_chances_rise_with_the_score_among_head_and_among_tail_items(recommender
     assert all(one.chance is None for one in recommender.for_history([], 5))
 
 
+def test_a_chance_is_that_of_the_score_as_the_dial_leaves_it(release, shop, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("client.recommending.fit_gate", lambda *_: DEFAULT_GATE)
+    monkeypatch.setattr(
+        "client.recommending.pairs_of",
+        lambda score, *more: asked.append(score.__self__.gate) or pairs_of(score, *more),
+    )
+    ranking = [Recommender(release, shop, tmp_path, dial=dial)._ranker.gate for dial in (0, 1, 2)]
+    assert asked == ranking == [DEFAULT_GATE.turned(dial) for dial in (0, 1, 2)]
+
+
 # ---------------------------------------------------------------- cold start
 def test_an_item_that_came_after_the_import_is_ranked_by_its_text(release, shop, tmp_path):
     """A new item with the words of an old one is what a shopper of the old one is told of."""
@@ -192,7 +206,7 @@ def test_a_merchant_that_sold_nothing_and_never_trained_uses_the_release_as_it_i
     shop = type(base)("New", base.catalogue, interactions_of([], 20, 3), base.split_rule)
     found = Recommender(release, shop, tmp_path).for_history(["item-4"], 20)
     assert len(found) == 19
-    assert all(one.explanation.purchases == 0 and one.chance is None for one in found)
+    assert all(one.explanation.own == 0 and one.chance is None for one in found)
     assert len({one.score for one in found}) > 10
     vectors = released_vectors(release, shop.catalogue, tmp_path)
     likeness = vectors.frozen @ vectors.adapted[4]
@@ -248,8 +262,9 @@ def test_the_json_holds_every_part_of_every_score(simulated, shop):
     assert len(found) == 20
     for one in found:
         parts = one["parts"]
-        told = sum(part["bought_together"] + part["text"] for part in parts["history"])
-        assert told + parts["popularity"] == pytest.approx(one["score"], abs=1e-6)
+        told = sum(part["goes_together"] + part["text"] for part in parts["history"])
+        assert parts["popularity"] == 0
+        assert told + parts["trend"] == pytest.approx(one["score"], abs=1e-6)
         assert len(parts["history"]) == len(bought_by(shop, shop.interactions.shopper_ids[3]))
 
 
