@@ -5,7 +5,6 @@ The percentile interval is used: the statistic is a mean over hundreds of shoppe
 the bias correction of BCa changes nothing visible and its jackknife costs n² numbers.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,24 +88,3 @@ def paired_bootstrap(
             f"a has shape {a.shape} and b {b.shape}; pairs need equal ones.", field="b"
         )
     return bootstrap_mean(a - b, seed=seed, resamples=resamples, level=level)
-
-
-def mean_over_seeds(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return each shopper's mean [shoppers] over training seeds, NaN where no seed defines it.
-
-    Each array is one seed's values for the same shoppers in the same order. Bootstrapping the
-    result answers for new shoppers and these seeds: seeds are too few to be resampled, so quote
-    their own spread beside it.
-
-    Raises:
-        InputError: if there is no seed, or lengths differ.
-    """
-    if not values or len({array.shape for array in values}) != 1:
-        raise InputError("Every seed needs values for the same shoppers.", field="values")
-    stacked = np.stack(values)
-    defined = ~np.isnan(stacked)
-    total = np.where(defined, stacked, 0.0).sum(axis=0)
-    count = defined.sum(axis=0)
-    mean = np.full(stacked.shape[1], np.nan)
-    np.divide(total, count, out=mean, where=count > 0)
-    return mean

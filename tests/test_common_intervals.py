@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from common.errors import InputError
-from common.intervals import Interval, bootstrap_mean, mean_over_seeds, paired_bootstrap
+from common.intervals import Interval, bootstrap_mean, paired_bootstrap
 
 FEW = {"seed": 3, "resamples": 200}
 values_of = st.lists(st.floats(0, 1), min_size=2, max_size=30).map(np.array)
@@ -95,16 +95,6 @@ def test_a_higher_level_is_wider():
     values = np.random.default_rng(6).random(100)
     wide, narrow = (bootstrap_mean(values, seed=0, level=level) for level in (0.99, 0.8))
     assert wide.low < narrow.low < narrow.high < wide.high
-
-
-def test_seeds_are_averaged_per_shopper():
-    nan = np.nan
-    seeds = [np.array([1.0, nan, 2.0, nan]), np.array([3.0, nan, nan, 5.0])]
-    np.testing.assert_array_equal(mean_over_seeds(seeds), [2, nan, 2, 5])
-    with pytest.raises(InputError):
-        mean_over_seeds([])
-    with pytest.raises(InputError):
-        mean_over_seeds([np.zeros(2), np.zeros(3)])
 
 
 @pytest.mark.parametrize(

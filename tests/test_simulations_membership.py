@@ -50,9 +50,9 @@ def test_the_same_scores_on_both_sides_are_within_chance():
 
 @given(st.floats(0, 50), st.floats(0, 0.01))
 def test_the_bound_is_that_of_randomised_response_and_grows(epsilon, delta):
-    """Randomised response at epsilon tells one bit with advantage tanh(epsilon / 2)."""
-    assert advantage_bound(epsilon, 0.0) == pytest.approx(math.tanh(epsilon / 2))
-    assert advantage_bound(epsilon, 0.0) <= advantage_bound(epsilon, delta) <= 1
+    """Randomised response that tells outright with probability delta is exactly as private."""
+    reached = delta + (1 - delta) * math.tanh(epsilon / 2)
+    assert advantage_bound(epsilon, delta) == pytest.approx(reached, abs=1e-12)
     assert advantage_bound(epsilon, delta) <= advantage_bound(epsilon + 1, delta)
 
 
