@@ -128,10 +128,17 @@ def _command(group: Group) -> str:
     """Return what was run, but for settings that are told below."""
     one = group.first
     where = "--marketplace" if one.data.synthetic else f"--data {one.data.name}"
-    held = "" if one.held_out is None else f" --held-out-merchants {one.held_out.merchants}"
+    more = "" if one.held_out is None else f" --held-out-merchants {one.held_out.merchants}"
+    if one.gate is not None and not one.data.synthetic:
+        more += f" --public-holdout {one.gate.holdout}"
+    if one.epsilon_curve is not None:
+        budgets = (one.epsilon for one in one.epsilon_curve.points)
+        more += f" --epsilon-curve {','.join('inf' if b is None else f'{b:g}' for b in budgets)}"
+    if not {"solo_adapter", "adapter_no_noise"} & set(one.metrics):
+        more += " --fast"
     return (
         f"fedtail simulate {where} --merchants {one.settings['merchants']} --partition "
-        f"{one.data.partition}{held} --rounds {one.settings['rounds']} --epsilon "
+        f"{one.data.partition}{more} --rounds {one.settings['rounds']} --epsilon "
         f"{one.settings['epsilon']:g} --noise {one.placement} --seed {one.seed} --out out/run"
     )
 

@@ -74,6 +74,8 @@ def test_an_extract_keeps_the_numbers_and_drops_titles_paths_and_commands(tmp_pa
     assert kept.metrics["fused"]["ndcg@10"] == pytest.approx(results.metrics["fused"]["ndcg@10"])
     assert kept.epsilon == pytest.approx(results.privacy.worst_epsilon)
     assert kept.environment.commit == "0123abc"
+    assert kept.environment.platform == results.environment.platform.split()[0] == "Linux"
+    assert results.environment.platform != "Linux"
 
 
 def test_a_run_made_again_takes_the_place_of_the_old_one_and_another_does_not(tmp_path):
@@ -111,6 +113,18 @@ def test_means_and_ends_are_means_over_seeds():
     assert group.difference("fused", "nobody", "ndcg@10").mean is None
     assert group.metric("popularity", "auc").mean is None
     assert group.metric("fused", "coverage@10").low is None
+
+
+def test_a_seed_without_an_end_leaves_the_mean_without_one():
+    """The mean of the other seeds' ends would be too sure."""
+    fields = results_fields()
+    unknown = {"mean": 0.02, "low": None, "high": None}
+    [first, *others] = fields["intervals"]["differences"]
+    cut = {**fields["intervals"], "differences": [{**first, **unknown}, *others]}
+    [group] = grouped([extract(run(0)), extract(run(1, intervals=cut))])
+    found = group.difference(first["model"], first["baseline"], first["metric"])
+    assert found.mean == pytest.approx((first["mean"] + 0.02) / 2)
+    assert (found.low, found.high, found.seeds) == (None, None, 2)
 
 
 # ------------------------------------------------------------------------- the page
@@ -156,6 +170,40 @@ def test_gate_fairness_and_held_out_merchants_are_told(tmp_path):
         "Release gate, seed 0: refused. it lost.",
     ):
         assert text in page
+
+
+def test_the_command_that_is_shown_asks_for_all_that_was_measured(tmp_path):
+    """Without them the reader's run would not have the page's gate, curve and merchants."""
+    fields = results_fields()
+    held = {name: fields[name] for name in ("merchants", "metrics", "intervals")}
+    gate = {"holdout": "open", "cases": 90, "passed": True, "reason": "it won", "checks": []}
+    spread = {"ndcg@10": 0.1, "tail_recall@10": 0.04}
+    told = {"auc": 0.5, "low": 0.4, "high": 0.6, "advantage": 0.1, "chance": 0.2, "bound": 1.0}
+    both = {"adapter": spread, "fused": spread}
+    points = [
+        {"epsilon": e, "metrics": both, "membership": {**told, "members": 9, "others": 9}}
+        for e in (None, 4.0, 0.5)
+    ]
+    curve = {
+        "held_back": 0.2,
+        "frozen": {"frozen_text": spread, "gated_frozen": spread},
+        "points": points,
+    }
+    real = {**fields["dataset"], "name": "shop", "synthetic": False, "partition": "random"}
+    full = run(held_out=held, gate=gate, epsilon_curve=curve, dataset=real, examples=[])
+    page = results_page([extract(full)], [], tmp_path)
+    asked = (
+        "fedtail simulate --data shop --merchants 8 --partition random --held-out-merchants 8 "
+        "--public-holdout open --epsilon-curve inf,4,0.5 --rounds 40"
+    )
+    assert asked in page
+    metrics = {
+        name: row
+        for name, row in fields["metrics"].items()
+        if name not in ("solo_adapter", "adapter_no_noise")
+    }
+    assert "--fast" in results_page([extract(run(metrics=metrics))], [], tmp_path)
+    assert "--fast" not in page
 
 
 # ---------------------------------------------------------------------- the command

@@ -1,7 +1,7 @@
 """Each kind of target, met and missed, on numbers made for it."""
 
 import pytest
-from results_example import example_results
+from results_example import example_results, results_fields
 
 from common.errors import InputError
 from simulations.extracts import extract
@@ -50,6 +50,23 @@ def verdict(group, **asked):
 def test_a_target_is_judged(asked, measured, expected):
     _, found, said = verdict(group_of(), **asked)
     assert (found, said) == (measured, expected)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "above", "not_below"),
+    [
+        (0.001, 0.02, "met", "met"),
+        (-0.001, 0.02, "missed", "met"),
+        (-0.02, -0.001, "missed", "missed"),
+    ],
+)
+def test_a_difference_is_judged_by_its_interval_and_not_by_its_mean(low, high, above, not_below):
+    fields = results_fields()
+    one = {"model": "fused", "baseline": "local_ease", "metric": "ndcg@10"}
+    told = {**one, "mean": 0.001, "low": low, "high": high}
+    group = group_of(intervals={**fields["intervals"], "differences": [told]})
+    assert verdict(group, model="fused", above="local_ease")[2] == above
+    assert verdict(group, model="fused", not_below="local_ease")[2] == not_below
 
 
 @pytest.mark.parametrize(("median", "worst"), [(0.01, 0.0), (-0.01, -0.02), (0.02, -0.001)])
