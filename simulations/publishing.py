@@ -30,7 +30,7 @@ from simulations.runner import FinishedRun
 KEY_FILE = "operator.key"
 PUBLIC_KEY_FILE = "operator.pub"
 RELEASE = "release"
-PUBLISHED = ("frozen_text", "adapter", "fused")
+PUBLISHED = ("frozen_text", "gated_frozen", "adapter", "fused")
 
 
 def operator_key(folder: Path) -> SigningKey:

@@ -251,6 +251,7 @@ class Simulation:
         else:
             withdraw(options.out)
         synthetic = options.data is None
+        dealt = {"partition": how, **({"alpha": options.alpha} if how == "dirichlet" else {})}
         results = Results(
             name=f"{data.name}, {len(shops)} merchants",
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -266,7 +267,7 @@ class Simulation:
                 statement=statement_page(statement),
             ),
             rounds=[round_record(one, self.curve) for one in run.history],
-            settings={**settings.to_flat(), "merchants": len(shops), "partition": how},
+            settings={**settings.to_flat(), "merchants": len(shops), **dealt},
             environment=environment,
             examples=example_recommendations(
                 judges, rankers, synthetic=synthetic, typed=options.history
