@@ -60,6 +60,9 @@ def test_a_simulation_leaves_results_report_release_and_merchants(simulated, res
     assert results.release.adapter_digest == adapter_digest(simulated)
     verified = verify_release(simulated / "release", PublicKey.load(simulated / "operator.pub"))
     assert verified.manifest.adapter.digest == adapter_digest(simulated)
+    published = verified.manifest.metrics.values
+    assert set(published) == {"frozen_text", "gated_frozen", "adapter", "fused"}
+    assert published["fused"] == dict(results.metrics["fused"])
     assert "<html" in (simulated / "report.html").read_text(encoding="utf-8")
     assert len(list((simulated / "merchants").glob("0*"))) == 2
     assert not (simulated / "yardsticks").exists()
