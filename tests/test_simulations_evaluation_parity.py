@@ -30,6 +30,10 @@ def test_what_is_measured_is_what_is_served(simulated, tmp_path):
         ranker = judge.fused(judge.text(model.adapter))
         cases = judge.shop.test_cases
         assert len(cases) > 5
+        within = recommender._ranker  # also where this gate is deaf to a part
+        assert (within.gate, within.text.decay) == (ranker.gate, ranker.text.decay)
+        assert np.array_equal(within.trend, ranker.trend)
+        assert np.array_equal(within.sales, ranker.sales)
         scores = ranker.score(histories(judge.shop.past, cases.shoppers))
         scores[cases.seen.toarray() > 0] = -np.inf
         for place, shopper in enumerate(cases.shoppers):
