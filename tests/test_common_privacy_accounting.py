@@ -13,6 +13,8 @@ from common.errors import PrivacyError, SettingsError
 from common.privacy import accounting
 from common.privacy.accounting import (
     AGREEMENT,
+    LEAST_NOISE,
+    AccountantReport,
     MechanismEvent,
     account,
     budget_share,
@@ -25,6 +27,7 @@ from common.privacy.accounting import (
     merge,
     sigma_for_epsilon,
 )
+from common.privacy.second_opinion import _prv_without_torch, second_opinion
 
 DELTA = 1e-5
 # (q, T, sigma rounded to what was published, epsilon)
@@ -150,6 +153,15 @@ def test_nothing_spent_is_zero_and_no_noise_is_infinite():
         assert function([MechanismEvent(0.1, 1.0, 0)], DELTA) == 0
         assert math.isinf(function([MechanismEvent(0.1, 0.0, 1), MechanismEvent(0.1, 1, 1)], DELTA))
     assert account([MechanismEvent(0.1, 0.0, 1)], DELTA).pld == math.inf
+
+
+@pytest.mark.parametrize("sigma", [1e-200, 1e-6, 0.99 * LEAST_NOISE])
+def test_noise_too_small_to_matter_is_none_and_takes_no_memory(sigma):
+    events = [MechanismEvent(0.25, sigma, 10**6), MechanismEvent(0.1, 1, 1)]
+    assert account(events, DELTA) == AccountantReport(math.inf, math.inf, math.inf, DELTA)
+    assert budget_share(events, DELTA, 8.0) == math.inf
+    assert math.isinf(second_opinion(events, DELTA).epsilon)
+    assert math.isinf(_prv_without_torch(merge(events), DELTA))
 
 
 def test_accountants_that_disagree_stop_everything(monkeypatch):

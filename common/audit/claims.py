@@ -9,7 +9,7 @@ from common.adapter import AdapterState
 from common.audit.findings import Checklist, CurvePoint, Marks
 from common.audit.layout import JOURNAL, RELEASE
 from common.errors import InputError
-from common.privacy.accounting import Events, epsilon_pld, epsilon_rdp
+from common.privacy.accounting import Events, endless, epsilon_pld, epsilon_rdp
 from common.privacy.drafting import several_merchants
 from common.privacy.entry import Entry, spent_events
 from common.privacy.journal import JournalEntry
@@ -185,7 +185,7 @@ def curve(entries: Sequence[Entry], delta: float) -> tuple[CurvePoint, ...]:
     Each point is an accounting of its own, whose time grows with the number of distinct events: a
     ledger of many gets fewer points, the last among them.
     """
-    if not entries or any(entry.event and not entry.noise_multiplier for entry in entries):
+    if not entries or endless(spent_events(entries)):
         return ()
     points = max(4, CURVE_POINTS // max(1, len(spent_events(entries)) - 1))
     every = max(1, -(-len(entries) // points))

@@ -22,6 +22,11 @@ from common.privacy.renyi import renyi_divergences
 
 AGREEMENT = 0.02  # PLD and PRV may differ by this much in epsilon
 
+# Less noise than this counts as none, an infinite epsilon. It is one of many hundreds, and the grids
+# of the numerical accountants grow with one over sigma squared: a ledger or head that somebody made
+# up must not fill the memory of whoever checks it.
+LEAST_NOISE = 0.03
+
 # Rényi orders to choose from. Below 2 the series for the sampled Gaussian often fails to converge,
 # and those orders are best only for epsilon above 16.
 _FRACTIONS = (2.25, 2.5, 2.75, 3.25, 3.5, 3.75, 4.25, 4.5, 4.75)
@@ -36,7 +41,7 @@ class MechanismEvent:
     Attributes:
         sample_rate: q, each shopper's chance to take part in one release, in (0, 1].
         noise_multiplier: sigma, the noise's standard deviation over the sum's L2 sensitivity;
-            0 stands for no noise, whose epsilon is infinite.
+            below `LEAST_NOISE`, 0 too, epsilon is infinite.
         count: How many releases, at least 0.
 
     Raises:
@@ -248,14 +253,15 @@ def _checked_delta(delta: float) -> float:
     return delta
 
 
-def _endless(events: Events) -> bool:
-    return any(event.noise_multiplier == 0 for event in events)
+def endless(events: Events) -> bool:
+    """Return whether a release among the events, which are merged, has no noise to speak of."""
+    return any(event.noise_multiplier < LEAST_NOISE for event in events)
 
 
 # Rounds ask for t = 1, 2, 3, ... of the same event, and eight merchants ask for the same list.
 @lru_cache(maxsize=4096)
 def _epsilon_pld(events: Events, delta: float) -> float:
-    if _endless(events):
+    if endless(events):
         return math.inf
     from common.privacy.pld import epsilon_of_losses  # noqa: PLC0415 - loads dp_accounting
 
@@ -266,7 +272,7 @@ def _epsilon_pld(events: Events, delta: float) -> float:
 def _epsilon_prv(events: Events, delta: float) -> float:
     if not events:
         return 0.0
-    if _endless(events):
+    if endless(events):
         return math.inf
 
     def bound(some: tuple[tuple[float, float, int], ...], at: float) -> float:
@@ -283,7 +289,7 @@ def _one_rdp(sample_rate: float, noise_multiplier: float) -> NDArray[np.float64]
 
 def _divergences(events: Events) -> NDArray[np.float64]:
     """Return the summed Rényi divergence of all releases at each of the orders."""
-    if _endless(events):
+    if endless(events):
         return np.full(len(_ORDERS), math.inf)
     total = np.zeros(len(_ORDERS))
     for event in events:
@@ -292,7 +298,7 @@ def _divergences(events: Events) -> NDArray[np.float64]:
 
 
 def _rdp(events: Events, delta: float) -> float:
-    if not events or _endless(events):
+    if not events or endless(events):
         return math.inf if events else 0.0
     from dp_accounting.rdp import rdp_privacy_accountant  # noqa: PLC0415 - 60 MB a node's watcher spares
 

@@ -5,13 +5,14 @@ noise once on the sum over merchants a shopper of k merchants moves one sum by u
 under noise that was made for one C: that costs much more.
 """
 
+import math
 from dataclasses import replace
 from functools import lru_cache
 
 from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy.stats import binom
 
-from common.privacy.accounting import MechanismEvent, epsilon_pld, merge
+from common.privacy.accounting import MechanismEvent, endless, epsilon_pld, merge
 from common.privacy.plan import PrivacyPlan
 
 MOST_MERCHANTS = 5
@@ -40,6 +41,8 @@ def epsilon_of_several(plan: PrivacyPlan, merchants: int) -> tuple[float, float]
         N(j, sigma^2) against N(0, sigma^2) dominates (Choquette-Choo et al. 2024).
     """
     events = plan.events()
+    if endless(events):
+        return math.inf, math.inf
     local = epsilon_pld([replace(one, count=one.count * merchants) for one in events], plan.delta)
     if merchants == 1:
         return local, local

@@ -13,6 +13,7 @@ from common.privacy.accounting import (
     AGREEMENT,
     Events,
     MechanismEvent,
+    endless,
     epsilon_prv,
     epsilon_rdp,
     merge,
@@ -76,7 +77,7 @@ def _prv_without_torch(events: Events, delta: float) -> float:
         PRVAccountant,
     )
 
-    if not events or any(event.noise_multiplier == 0 for event in events):
+    if not events or endless(events):
         return math.inf if events else 0.0
     mechanisms = [
         GaussianMechanism(event.noise_multiplier)
