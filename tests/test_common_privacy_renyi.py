@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 from dp_accounting import dp_event
@@ -48,3 +49,41 @@ def test_a_rare_shopper_costs_little_but_not_nothing():
     q, sigma, orders = 1e-7, 2.0, (2.0, 3.0, 16.0)
     expected = np.array(orders) * q**2 * math.expm1(1 / sigma**2) / 2
     assert renyi_divergences(q, sigma, orders) == pytest.approx(expected, rel=1e-5)
+
+
+def to_thirty_digits(q, sigma, order):
+    """Both directions by Gauss-Legendre quadrature of the definition: (with, without) and back."""
+    with mpmath.workdps(30):
+        q, sigma, order = mpmath.mpf(q), mpmath.mpf(sigma), mpmath.mpf(order)
+        places = mpmath.linspace(-order - 13 * sigma, order + 13 * sigma, 13)
+
+        def divergence(power):
+            def moment(x):
+                ratio = 1 - q + q * mpmath.exp((2 * x - 1) / (2 * sigma**2))
+                return ratio**power * mpmath.exp(-((x / sigma) ** 2) / 2)
+
+            whole = mpmath.quad(moment, places) / (sigma * mpmath.sqrt(2 * mpmath.pi))
+            return mpmath.log(whole) / (order - 1)
+
+        return divergence(order), divergence(1 - order)
+
+
+@pytest.mark.parametrize(
+    ("q", "sigma", "order"),
+    [
+        (1e-4, 9.0, 2.25),  # the moment is 1 and ten digits of nothing
+        (1e-4, 60.0, 4.75),
+        (0.01, 0.7, 2.5),
+        (0.25, 2.0, 4.75),
+        (0.9, 0.7, 3.5),
+        (0.25, 2.0, 8.0),
+        (1e-4, 60.0, 33.0),
+        (0.9, 9.0, 2.0),
+    ],
+)
+def test_it_bounds_a_shopper_added_and_removed_from_above_and_tightly(q, sigma, order):
+    added, removed = to_thirty_digits(q, sigma, order)
+    found = mpmath.mpf(float(renyi_divergences(q, sigma, (order,))[0]))
+    assert found >= max(added, removed)
+    room = 1e-13 if order != int(order) else 0
+    assert found <= added * (1 + mpmath.mpf(1e-10)) + room

@@ -15,6 +15,10 @@ from scipy.special import gammaln, logsumexp
 
 _TAIL = 12.0  # standard deviations of the noise beyond which a normal's mass is below 1e-32
 
+# Room for rounding, so that what is returned bounds from above: a whole order's sum keeps eleven of
+# its digits; an integral close to 1 keeps fourteen of its own, however little above 1 it is.
+_RELATIVE, _ABSOLUTE = 1e-11, 1e-14
+
 
 def renyi_divergences(
     sample_rate: float, noise_multiplier: float, orders: tuple[float, ...]
@@ -23,6 +27,10 @@ def renyi_divergences(
 
     It is that of the sum with a shopper from the sum without, which is the larger of the two
     directions (Mironov, Talwar, Zhang 2019, theorem 5).
+
+    Formal guarantee:
+        An upper bound for a shopper added and for one removed, whatever float64 rounds away. It
+        exceeds it by at most a part in 1e10, and 1e-13 more at an order between whole ones.
 
     Args:
         sample_rate: q in (0, 1].
@@ -35,8 +43,8 @@ def renyi_divergences(
     whole = order == np.floor(order)
     found = np.empty(len(order))
     found[whole] = _whole(sample_rate, noise_multiplier, tuple(order[whole].tolist()))
-    found[~whole] = _between(sample_rate, noise_multiplier, order[~whole])
-    return np.asarray(np.maximum(found, 0.0) / (order - 1))
+    found[~whole] = _between(sample_rate, noise_multiplier, order[~whole]) + _ABSOLUTE
+    return np.asarray(np.maximum(found, 0.0) * (1 + _RELATIVE) / (order - 1))
 
 
 def _whole(q: float, sigma: float, orders: tuple[float, ...]) -> NDArray[np.float64]:
