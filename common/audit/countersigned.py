@@ -113,7 +113,7 @@ def check_charges(
                 marks.wrong("noise_multiplier", "This is not its plan's price.", entry=entry.number)
             if plan is not None and entry.placement != plan.placement:
                 marks.wrong("placement", "This is not its plan's.", entry=entry.number)
-        charged = Counter(
+        charged: Counter[tuple[str, str, int, str]] = Counter(
             (one.kind, one.run_id, one.round_number, one.plan_digest) for one in entries
         )
         recovered = any(one.recovers for one in entries)

@@ -22,9 +22,9 @@ from common.privacy.renyi import renyi_divergences
 
 AGREEMENT = 0.02  # PLD and PRV may differ by this much in epsilon
 
-# Less noise than this counts as none, an infinite epsilon. It is one of many hundreds, and the grids
-# of the numerical accountants grow with one over sigma squared: a ledger or head that somebody made
-# up must not fill the memory of whoever checks it.
+# Less noise than this counts as none, an infinite epsilon. Its own is many hundreds, and the grids
+# of the numerical accountants grow with one over sigma squared: a ledger or head that somebody
+# made up must not fill the memory of whoever checks it.
 LEAST_NOISE = 0.03
 
 # Rényi orders to choose from. Below 2 the series for the sampled Gaussian often fails to converge,
