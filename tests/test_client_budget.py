@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from shops import command
 
 from client.budget import (
+    LEDGER_FILE,
     advice,
     charge_round,
     fingerprint,
@@ -22,7 +23,6 @@ from client.budget import (
 )
 from client.interactions import Interactions
 from client.policy import Policy
-from client.work import LEDGER_FILE
 from common.catalogue import Catalogue, Item
 from common.errors import BudgetError, InputError, LedgerError, PolicyError
 from common.privacy.accounting import budget_share, epsilon_pld, epsilon_rdp
