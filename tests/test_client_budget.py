@@ -12,6 +12,7 @@ from shops import command
 
 from client.budget import (
     LEDGER_FILE,
+    _rounded_up,
     advice,
     charge_round,
     fingerprint,
@@ -290,3 +291,10 @@ def test_a_ledger_opens_for_its_data_and_is_renewed_for_more(path):
     with pytest.raises(LedgerError):
         open_ledger(path, "shop", more, CATALOGUE)
     assert len(renew_ledger(path, "shop", more, CATALOGUE).entries()) == 2
+
+
+@given(st.floats(0, 1e4))
+def test_printed_noise_is_four_digits_and_never_less_than_what_fits(value):
+    rounded = _rounded_up(value)
+    assert value <= rounded <= value * 1.0011
+    assert float(f"{rounded:.4g}") == rounded
