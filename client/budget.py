@@ -32,6 +32,8 @@ from common.privacy.keys import load_key
 from common.privacy.ledger import Charge, Ledger
 from common.privacy.plan import MAX_NOISE, EventKind, PrivacyPlan
 
+LEDGER_FILE = "ledger.sqlite"  # in the node's folder
+
 
 def open_ledger(
     path: Path, merchant: str, interactions: Interactions, catalogue: Catalogue

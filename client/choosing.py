@@ -7,10 +7,29 @@ and Regression Trees", section 3.4.3, keep the simplest tree within one standard
 candidates compete, so two are asked for.)
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from client.splitting import Cases
+from common.metrics import ndcg, rank_scores
 
 STANDARD_ERRORS = 2.0
+
+
+def validation_ndcg(
+    score: Callable[[csr_matrix], NDArray[np.float32]], valid: Cases
+) -> NDArray[np.float64]:
+    """Return NDCG@10 of each case: float64 [cases].
+
+    Args:
+        score: From what each case had bought, CSR [cases, items], to scores [cases, items].
+        valid: The cases.
+    """
+    ranking = rank_scores(lambda rows: score(valid.seen[rows]), valid.seen, 10)
+    return ndcg(ranking, valid.relevant)
 
 
 def clearly_better(found: NDArray[np.floating], default: NDArray[np.floating]) -> bool:

@@ -24,6 +24,13 @@ Shop = Annotated[Path, typer.Option(help="The shop's folder, as `client import` 
 Cache = Annotated[
     Path | None, typer.Option(help="Folder for encodings; else within the shop's folder.")
 ]
+Node = Annotated[Path, typer.Option(help="The node's folder.")]
+Merchant = Annotated[
+    str | None, typer.Option(help="The name in the federation; else the folder's.")
+]
+State = Annotated[
+    Path | None, typer.Option(help="The folder of the ledger; else `node` in the shop's.")
+]
 
 
 @app.command("import")
@@ -68,23 +75,18 @@ def recover(
     shop: Shop,
     journal: Annotated[Path, typer.Option(help="The server's journal, from the operator.")],
     key: Annotated[str, typer.Option(help="The journal's public key in hex, from the operator.")],
-    merchant: Annotated[
-        str | None, typer.Option(help="The name in the federation; else the folder's.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="The folder of the ledger; else `node` in the shop's.")
-    ] = None,
+    merchant: Merchant = None,
+    state: State = None,
 ) -> None:
     """Charge what a ledger lacks that went back, so that the node may train again."""
     from client.budget import fingerprint
     from client.dataset import load_merchant_data
     from client.recovery import recover as recover_ledger
-    from client.work import LEDGER_FILE
     from common.privacy.journal import load_journal
     from common.privacy.ledger import Ledger
 
     entries = load_journal(journal, key)
-    data, path = load_merchant_data(shop), (state or shop / "node") / LEDGER_FILE
+    data, path = load_merchant_data(shop), _ledger(shop, state)
     name = merchant or shop.resolve().name
     ledger = Ledger.rebind(path, name, fingerprint(data.interactions, data.catalogue, path))
     written = recover_ledger(ledger, entries)
@@ -98,18 +100,15 @@ def recover(
 
 @app.command("export-ledger")
 def export_ledger(
-    shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+    shop: Shop,
     out: Annotated[Path, typer.Option(help="The file to write, such as NAME.jsonl.")],
-    state: Annotated[
-        Path | None, typer.Option(help="The folder of the ledger; else `node` in the shop's.")
-    ] = None,
+    state: State = None,
 ) -> None:
     """Write the ledger as text for an auditor: every entry and signature, and no secret."""
-    from client.work import LEDGER_FILE
     from common.files import write_atomic
     from common.privacy.export import export_ledger as as_text
 
-    content = as_text((state or shop / "node") / LEDGER_FILE)
+    content = as_text(_ledger(shop, state))
     write_atomic(out, content)
     entries = content.count(b"\n")
     Console().print(f"{out}: {entries} entries. Check: fedtail audit ledger {out}", soft_wrap=True)
@@ -117,22 +116,16 @@ def export_ledger(
 
 @app.command()
 def budget(
-    shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+    shop: Shop,
     rounds: Annotated[int, typer.Option(min=1, help="Of the run that is asked about.")] = 40,
     sample_rate: Annotated[float, typer.Option(help="Its chance of a shopper in a step.")] = 0.25,
     epsilon: Annotated[float, typer.Option(help="What it should cost.")] = 4.0,
-    merchant: Annotated[
-        str | None, typer.Option(help="The name in the federation; else the folder's.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="The folder of the ledger; else `node` in the shop's.")
-    ] = None,
+    merchant: Merchant = None,
+    state: State = None,
 ) -> None:
     """Say what the shop's ledger has spent, what is left, and which run would still fit."""
     from client.budget import advice
     from client.policy import read_policy
-    from client.work import LEDGER_FILE
-    from common.errors import InputError
     from common.privacy.accounting import account
     from common.privacy.entry import spent_events
     from common.privacy.ledger import Ledger
@@ -140,7 +133,7 @@ def budget(
 
     if not shop.is_dir():
         raise InputError(f"There is no folder {shop}.", field="shop")
-    policy, path = read_policy(shop), (state or shop / "node") / LEDGER_FILE
+    policy, path = read_policy(shop), _ledger(shop, state)
     bound = Ledger.bound_to(path) if path.exists() else None
     name = merchant or shop.resolve().name
     entries = () if bound is None else Ledger.open(path, name, bound).entries()
@@ -306,6 +299,12 @@ def benefit(
         Console().print(benefit_page(found, data.name, version, took_part=took_part))
 
 
+def _ledger(shop: Path, state: Path | None) -> Path:
+    from client.budget import LEDGER_FILE
+
+    return (state or shop / "node") / LEDGER_FILE
+
+
 def _verified(release: Path, key: Path) -> "VerifiedRelease":
     from common.release.signing import PublicKey
     from common.release.verifying import verify_release
@@ -338,7 +337,7 @@ def init(
 
 
 @app.command()
-def start(folder: Annotated[Path, typer.Option(help="The node's folder.")]) -> None:
+def start(folder: Node) -> None:
     """Run the node until Ctrl-C: connect to the server, and train when it asks."""
     from client.provisioning import NodeFolder
     from client.starting import run_node
@@ -347,7 +346,7 @@ def start(folder: Annotated[Path, typer.Option(help="The node's folder.")]) -> N
 
 
 @app.command()
-def fetch(folder: Annotated[Path, typer.Option(help="The node's folder.")]) -> None:
+def fetch(folder: Node) -> None:
     """Fetch the operator's latest release, verify it and keep it in the node's folder."""
     from client.fetching import fetch_release
     from client.provisioning import NodeFolder
@@ -358,7 +357,7 @@ def fetch(folder: Annotated[Path, typer.Option(help="The node's folder.")]) -> N
 
 @app.command()
 def catalogue(
-    shop: Annotated[Path, typer.Option(help="The shop's folder, as `client import` made it.")],
+    shop: Shop,
     out: Annotated[Path, typer.Option(help="The file for the operator.")],
 ) -> None:
     """Write the shop's items for the operator: titles and texts, public by declaration."""
@@ -372,7 +371,7 @@ def catalogue(
 
 @app.command()
 def rotate(
-    folder: Annotated[Path, typer.Option(help="The node's folder.")],
+    folder: Node,
     done: Annotated[
         bool, typer.Option("--done", help="The operator has enrolled the new key: use it.")
     ] = False,

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, lapack, solve_triangular
 from scipy.sparse import csr_matrix
 
+from client.choosing import validation_ndcg
 from client.splitting import Cases
 from common.errors import InputError
-from common.metrics import ndcg, rank_scores
 
 DOUBLE_ITEMS = 10_000  # a float64 matrix of so many items takes 800 MB
 
@@ -176,19 +176,18 @@ def choose_ease(train: csr_matrix, valid: Cases, candidates: Sequence[float]) ->
         raise InputError("At least one l2 candidate is needed.", field="candidates")
     largest, *others = sorted(set(candidates), reverse=True)
     best = fit_ease(train, largest)
-    found = {largest: _validation_ndcg(best, valid)}
+    found = {largest: _mean_ndcg(best, valid)}
     for l2 in others:
         model = fit_ease(train, l2)
-        found[l2] = _validation_ndcg(model, valid)
+        found[l2] = _mean_ndcg(model, valid)
         if found[l2] > found[best.l2]:
             best = model
     return EaseChoice(best, found)
 
 
-def _validation_ndcg(model: EaseModel, valid: Cases) -> float:
+def _mean_ndcg(model: EaseModel, valid: Cases) -> float:
     """Return the mean NDCG@10 over cases, NaN without any."""
-    ranking = rank_scores(lambda rows: model.score(valid.seen[rows]), valid.seen, 10)
-    values = ndcg(ranking, valid.relevant)
+    values = validation_ndcg(model.score, valid)
     return float(values.mean()) if len(values) else float("nan")
 
 

@@ -1,6 +1,8 @@
 """A SuperNode that runs only the app bundles its merchant allows.
 
-    python -m client.guard SHOP [what flower-supernode takes]
+    python -P -m client.guard SHOP [what flower-supernode takes]
+
+-P, because a folder named client where the node is started would hide the package.
 
 An app bundle is code that the operator ships to every node. A check inside it is worth what the
 bundle is worth. So this one stands in the SuperNode's own process, in the merchant's installed
@@ -41,8 +43,8 @@ def check_guarded(policy: Policy, shop: Path) -> None:
     """
     if policy.app_digests and os.environ.get(GUARDED) != str(shop.resolve()):
         raise PolicyError(
-            "The policy names app_digests, and this node was started without `python -m "
-            "client.guard`, which checks them.",
+            "The policy names app_digests, and this node was started without `python -P "
+            "-m client.guard`, which checks them.",
             field="app_digests",
         )
 
@@ -109,7 +111,7 @@ def main() -> None:
         SystemExit: if no folder is named, or its policy is not one.
     """
     if len(sys.argv) < 2 or not Path(sys.argv[1]).is_dir():
-        raise SystemExit("usage: python -m client.guard SHOP [what flower-supernode takes]")
+        raise SystemExit("usage: python -P -m client.guard SHOP [what flower-supernode takes]")
     shop = Path(sys.argv.pop(1)).resolve()
     try:
         read_policy(shop)

@@ -81,7 +81,7 @@ class NodeWork(Protocol):
         """Open the run's canary lanes and return them; None where it is not audited."""
 
     def public_metrics(self) -> Mapping[str, float]:
-        """Return numbers that may leave the node: a part of `common.wire.ALLOWED_METRICS`."""
+        """Return numbers that may leave the node: a part of `ALLOWED_METRICS` of plans."""
 
 
 def node_settings(

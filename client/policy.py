@@ -16,8 +16,7 @@ from typing import Any
 
 from common.errors import PolicyError, SettingsError
 from common.privacy.accounting import ceiling_for, epsilon_pld
-from common.privacy.plan import PLACEMENTS, PrivacyPlan
-from common.wire import ALLOWED_METRICS
+from common.privacy.plan import ALLOWED_METRICS, PLACEMENTS, PrivacyPlan
 
 POLICY_FILE = "policy.toml"  # in the shop's folder
 

@@ -19,7 +19,7 @@ from client.ranking import FusedRanker, fit_decay
 from client.splitting import evaluation_cases, split_interactions
 from client.text_ease import choose_text_ease
 from common.catalogue import Catalogue, Item, popularity_buckets
-from common.encoder.encoding import cached_base_model, encode_catalogue
+from common.encoder.encoding import base_model_digest, encode_catalogue
 from common.encoder.packaging import released_model
 from common.errors import InputError, ReleaseError
 from common.release.verifying import VerifiedRelease
@@ -180,8 +180,8 @@ def released_vectors(
         ReleaseError: if the base model at hand is not the release's.
     """
     model = released_model(release)
-    base = cached_base_model(model.settings.base_model)
-    if base.digest != release.manifest.base_model.weights_sha256:
+    digest = base_model_digest(model.settings.base_model, cache)
+    if digest != release.manifest.base_model.weights_sha256:
         raise ReleaseError(
             f"The release was trained on other weights of {model.settings.base_model}.",
             field="base_model",

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.sparse import csr_matrix
 
-from client.choosing import clearly_better
+from client.choosing import clearly_better, validation_ndcg
 from client.splitting import Cases
 from common.errors import InputError
-from common.metrics import ndcg, rank_scores
 
 TEXT_STRENGTH = 10.0  # weight of the texts, in pseudo-shoppers per dimension
 # l2 and text strength; the first stands unless another is clearly better. The last two are EASE.
@@ -132,12 +131,6 @@ def choose_text_ease(
     if not len(valid):
         return fit_text_ease(train, vectors, *candidates[0])
     models = [fit_text_ease(train, vectors, *one) for one in candidates]
-    found = [_validation_ndcg(model, valid) for model in models]
+    found = [validation_ndcg(model.score, valid) for model in models]
     best = max(range(len(models)), key=lambda place: float(found[place].mean()))
     return models[best] if clearly_better(found[best], found[0]) else models[0]
-
-
-def _validation_ndcg(model: TextEaseModel, valid: Cases) -> NDArray[np.float64]:
-    """Return NDCG@10 of each case: float64 [cases]."""
-    ranking = rank_scores(lambda rows: model.score(valid.seen[rows]), valid.seen, 10)
-    return np.asarray(ndcg(ranking, valid.relevant), dtype=np.float64)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 
 from client.audits import LaneBook
-from client.budget import charge_round, open_ledger
+from client.budget import LEDGER_FILE, charge_round, open_ledger
 from client.dataset import load_merchant_data
 from client.examples import ShopperExamples
 from client.guard import check_guarded
@@ -32,8 +32,6 @@ from common.privacy.plan import EventKind, PrivacyPlan
 from common.settings import RunSettings
 from common.wire import Prepared, Scalar
 from common.wire_heads import JournalNote
-
-LEDGER_FILE = "ledger.sqlite"
 
 
 class MerchantWork:

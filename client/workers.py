@@ -1,6 +1,6 @@
 """One process for each message, forked from one that has the libraries loaded already.
 
-    python -m client.workers ADDRESS PARENT
+    python -P -m client.workers ADDRESS PARENT
 
 Flower starts Python anew for each message: 5 s of a core and 400 MB before any work. Here torch and
 the rest are imported once; a message costs a fork, which shares that memory. It stays a process of

@@ -25,16 +25,13 @@ from numpy.typing import NDArray
 from common.adapter import AdapterState, AdapterUpdate
 from common.errors import FederationError, FedtailError
 from common.files import DISK_FULL, sha256_hex
+from common.privacy.plan import ALLOWED_METRICS
 
 WIRE_VERSION = 2
 ERROR_CODE = 100  # Flower's own error codes end below this
 PREPARE = "query.prepare"
 POPULARITY = "query.popularity"
 TRAIN = "train"
-
-# Why each may leave a node: `epsilon` and `delta` follow from the plans charged so far, which are
-# public, and from no shopper's row.
-ALLOWED_METRICS = frozenset({"epsilon", "delta"})
 
 Scalar = bool | int | float | str
 Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)

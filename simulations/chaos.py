@@ -34,8 +34,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from client.budget import LEDGER_FILE
 from client.policy import Policy, read_policy
-from client.work import LEDGER_FILE
 from common.encoder.encoding import encode_catalogue, fit_public_basis
 from common.errors import PrivacyError
 from common.privacy.accounting import account, budget_share

@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 import client.training
 import client.work
 from client.audits import LaneBook
+from client.budget import LEDGER_FILE
 from client.node import NodeSettings
 from client.training import PrivateTrainer
-from client.work import LEDGER_FILE, MerchantWork
+from client.work import MerchantWork
 from common.adapter import AdapterState
 from common.encoder.encoding import EncodedCatalogue
 from common.errors import BudgetError

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.budget import open_ledger
+from client.budget import LEDGER_FILE, open_ledger
 from client.node import merchant_folders
-from client.work import LEDGER_FILE
 from common.audit.layout import JOURNAL, LEDGERS
 from common.files import write_atomic
 from common.privacy.drafting import ledger_record

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from client.budget import open_ledger, spent
+from client.budget import LEDGER_FILE, open_ledger, spent
 from client.dataset import MerchantData, save_merchant_data
 from client.node import merchant_folders
 from client.policy import POLICY_FILE
-from client.work import LEDGER_FILE
 from common.catalogue import Catalogue, merge_catalogues
 from common.catalogue_file import write_catalogue
 from common.files import write_atomic

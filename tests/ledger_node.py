@@ -13,11 +13,10 @@ from fake_node import LOCAL, FakeWork, make_setup
 
 from client import node
 from client.app import app
-from client.budget import charge_round
+from client.budget import LEDGER_FILE, charge_round
 from client.node import close_nodes, merchant_folders
 from client.policy import Policy
 from client.receipts import accept, covered
-from client.work import LEDGER_FILE
 from common.errors import FedtailError
 from common.privacy.journal import read_journal
 from common.privacy.ledger import Ledger

@@ -203,6 +203,31 @@ def test_fits_do_not_look_at_who_is_judged(monkeypatch):
     assert judged == [16] * 5 + [15] * 12 + [15] * 5 + [16] * 12
 
 
+def test_click_curves_and_thresholds_do_not_look_at_who_is_judged(monkeypatch):
+    import client.benefit
+
+    calls = {"pairs_of": [], "fit_chances": [], "best_threshold": []}
+
+    def recorded(name):
+        real = getattr(client.benefit, name)
+
+        def call(*arguments):
+            calls[name].append((arguments, real(*arguments)))
+            return calls[name][-1][1]
+
+        monkeypatch.setattr(client.benefit, name, call)
+
+    for name in calls:
+        recorded(name)
+    measure_benefit(shop_where(1, shoppers=31), vectors_with(1))
+    fitted_on = [pairs for _, pairs in calls["pairs_of"][::2]]  # each half's judged pairs follow
+    assert [arguments[0] for arguments, _ in calls["fit_chances"]] == fitted_on
+    asked = [arguments[1] for arguments, _ in calls["best_threshold"]]
+    expected = [one for pairs in fitted_on for one in (pairs.clicked, pairs.clicked[pairs.tail])]
+    assert len(asked) == len(expected) == 4
+    assert all(np.array_equal(one, other) for one, other in zip(asked, expected, strict=True))
+
+
 def test_every_card_is_about_the_same_shoppers_in_the_same_order():
     found = measure_benefit(shop_where(1), vectors_with(1))
     fused, frozen = (found.cards[name].per_shopper["ndcg@10"] for name in ("fused", "frozen"))

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from shops import command
 
 from client.budget import (
+    LEDGER_FILE,
+    _rounded_up,
     advice,
     charge_round,
     fingerprint,
@@ -22,7 +24,6 @@ from client.budget import (
 )
 from client.interactions import Interactions
 from client.policy import Policy
-from client.work import LEDGER_FILE
 from common.catalogue import Catalogue, Item
 from common.errors import BudgetError, InputError, LedgerError, PolicyError
 from common.privacy.accounting import budget_share, epsilon_pld, epsilon_rdp
@@ -290,3 +291,10 @@ def test_a_ledger_opens_for_its_data_and_is_renewed_for_more(path):
     with pytest.raises(LedgerError):
         open_ledger(path, "shop", more, CATALOGUE)
     assert len(renew_ledger(path, "shop", more, CATALOGUE).entries()) == 2
+
+
+@given(st.just(0.0) | st.floats(1e-3, 1e4))
+def test_printed_noise_is_four_digits_and_never_less_than_what_fits(value):
+    rounded = _rounded_up(value)
+    assert value <= rounded <= value * 1.0011
+    assert float(f"{rounded:.4g}") == rounded

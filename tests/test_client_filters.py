@@ -90,6 +90,13 @@ def test_joined_rules_let_pass_what_both_let_pass(seed, other):
     )
 
 
+@pytest.mark.parametrize("one", [False, True])
+@pytest.mark.parametrize("other", [False, True])
+def test_buying_again_is_allowed_if_either_allows_it(one, other):
+    joined = Filters(keep_bought=one).joined(Filters(keep_bought=other))
+    assert joined.keep_bought == (one or other)
+
+
 def test_nothing_passes_an_empty_list_of_allowed_items():
     nothing = Filters(allow=[]).eligible(SHOP, np.array([], np.int64))
     assert best_eligible(np.ones(5), nothing, 3).tolist() == []

@@ -129,6 +129,20 @@ def test_flowers_own_signatures_are_still_asked_for(bundle, supernode, tmp_path)
     assert node.state.get_fab(node.fab.hash_str) is None
 
 
+@pytest.mark.parametrize(
+    ("marks", "signed"),
+    [({}, True), ({"valid_license": "yes"}, False), ({"valid_license": "y"}, True)],
+)
+def test_the_guard_adds_to_flowers_signatures_and_replaces_none(
+    bundle, supernode, tmp_path, marks, signed
+):
+    supernode._verify_fab = lambda *_: signed
+    guard(supernode, shop_with(tmp_path, ""), lambda _: None)
+    node = Node(Fab(sha256_hex(bundle), bundle, marks))
+    node.pull(supernode, trusted={"somebody": "ssh-ed25519 AAAA"})
+    assert (node.state.get_fab(node.fab.hash_str) is not None) == (bool(marks) and signed)
+
+
 def test_a_broken_policy_lets_no_bundle_in(bundle, supernode, tmp_path):
     guard(supernode, shop_with(tmp_path, "max_epsilonn = 3"), lambda _: None)
     node = Node(Fab(sha256_hex(bundle), bundle, {}))

@@ -13,7 +13,7 @@ from client.gating import DEFAULT_GATE
 from client.new_items import with_new_items
 from client.recommending import Recommender, find_item, released_vectors
 from common.catalogue import Item
-from common.encoder.encoding import cached_base_model, forget_base_models
+from common.encoder.encoding import forget_base_models
 from common.errors import InputError, ReleaseError
 from common.release.signing import PublicKey, SigningKey
 from common.release.verifying import verify_release
@@ -119,14 +119,6 @@ def test_the_adapter_of_the_release_is_what_ranks(release, shop, recommender, tm
     vectors = recommender._ranker.text.history_vectors
     frozen = recommender._ranker.text.candidate_vectors
     assert np.abs(vectors - frozen).max() > 1e-4
-
-
-def test_another_base_model_is_refused(simulated, release, shop, tmp_path, monkeypatch):
-    other = cached_base_model(str(write_tiny_bert(tmp_path / "other", seed=9)))
-    monkeypatch.setattr("client.recommending.cached_base_model", lambda name: other)
-    with pytest.raises(ReleaseError) as caught:
-        Recommender(release, shop, tmp_path)
-    assert caught.value.field == "base_model"
 
 
 def test_chances_rise_with_the_score_among_head_and_among_tail_items(recommender, shop):

@@ -10,13 +10,12 @@ from flwr.app import RecordDict
 from shops import make_shop
 from typer.testing import CliRunner
 
-from client.budget import charge_round, fingerprint
+from client.budget import LEDGER_FILE, charge_round, fingerprint
 from client.cli import app
 from client.dataset import save_merchant_data
 from client.policy import Policy
 from client.receipts import accept, check_receipts, covered, receipts_path
 from client.recovery import recover
-from client.work import LEDGER_FILE
 from common.errors import FederationError, JournalError, LedgerError
 from common.privacy.accounting import merge
 from common.privacy.entry import spent_events

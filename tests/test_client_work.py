@@ -10,12 +10,12 @@ from shops import make_interactions, make_plan, make_settings, make_shop
 
 from client.app import app
 from client.audits import FOLDER, LaneBook
-from client.budget import open_ledger
+from client.budget import LEDGER_FILE, open_ledger
 from client.dataset import save_merchant_data
 from client.node import NodeSettings, close_nodes
 from client.policy import POLICY_FILE, Policy
 from client.training import PrivateTrainer
-from client.work import LEDGER_FILE, MerchantWork, open_node, purchases_histogram
+from client.work import MerchantWork, open_node, purchases_histogram
 from common import wire, wire_audit
 from common.adapter import AdapterState
 from common.encoder.encoding import cached_base_model, fit_public_basis

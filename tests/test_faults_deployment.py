@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from flower_engine import copy_app
 
+from client.budget import LEDGER_FILE
 from client.dataset import load_merchant_data
 from client.node import merchant_folders
 from client.policy import POLICY_FILE, Policy
-from client.work import LEDGER_FILE
 from common.encoder.base_model import load_base_model
 from common.privacy.accounting import epsilon_rdp
 from common.privacy.entry import spent_events

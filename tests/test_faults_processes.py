@@ -9,7 +9,7 @@ import pytest
 from fake_node import make_setup
 from process_town import CEILING, FINISHED, NAMES, PLAN, STOPPED, ProcessTown, by_hand
 
-from client.work import LEDGER_FILE
+from client.budget import LEDGER_FILE
 from common.privacy.accounting import epsilon_rdp
 from common.privacy.entry import spent_events
 from common.privacy.journal import last_receipts, read_journal

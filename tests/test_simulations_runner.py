@@ -7,11 +7,11 @@ import pytest
 from shops import make_settings, make_shop
 
 from client.audits import LaneBook
-from client.budget import open_ledger, spent
+from client.budget import LEDGER_FILE, open_ledger, spent
 from client.node import merchant_folders
 from client.policy import POLICY_FILE, Policy
 from client.training import PrivateTrainer
-from client.work import LEDGER_FILE, MerchantWork
+from client.work import MerchantWork
 from common.encoder.base_model import _digest
 from common.encoder.encoding import cached_base_model
 from common.errors import InputError, QuorumError

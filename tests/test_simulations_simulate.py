@@ -5,11 +5,10 @@ import stat
 import pytest
 from shops import command, simulate_small, small_options
 
-from client.budget import open_ledger, spent
+from client.budget import LEDGER_FILE, open_ledger, spent
 from client.dataset import load_merchant_data
 from client.policy import POLICY_FILE, Policy
 from client.training import PrivateTrainer
-from client.work import LEDGER_FILE
 from common.audit.auditing import audit_run
 from common.errors import InputError, ReleaseError, SettingsError
 from common.privacy.auditing import audit_lanes

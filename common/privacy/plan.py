@@ -19,6 +19,9 @@ Placement = Literal["local", "central", "none"]
 EventKind = Literal["popularity", "train"]
 
 PLACEMENTS: tuple[str, ...] = get_args(Placement)
+# Numbers that may leave a node beside an update: both follow from the plans charged so far, which
+# are public, and from no shopper's row.
+ALLOWED_METRICS = frozenset({"epsilon", "delta"})
 EVENT_KINDS: tuple[str, ...] = get_args(EventKind)
 MAX_NOISE = 1e4  # the largest noise multiplier
 
