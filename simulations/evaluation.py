@@ -51,8 +51,13 @@ class Shop:
 
     @cached_property
     def past(self) -> Interactions:
-        """All that a node may see: training and validation period."""
+        """The training and validation period, with the ids of shoppers who only come later."""
         return join(self.split.train, self.split.valid)
+
+    @cached_property
+    def node_data(self) -> Interactions:
+        """The past as a node holds it: of shoppers who only come later it has not even the ids."""
+        return self.past.only_shoppers(np.unique(self.past.shopper))
 
     @cached_property
     def validation_cases(self) -> Cases:
@@ -70,9 +75,11 @@ class Shop:
         cases = self.validation_cases
         return Validation(histories(self.split.train, cases.shoppers), cases.seen, cases.relevant)
 
-    @cached_property
-    def ease(self) -> EaseModel:
-        """EASE on all of the past, as strong as suited the validation period."""
+    def fit_ease(self) -> EaseModel:
+        """Return EASE on all of the past, as strong as suited the validation period.
+
+        It is not kept: its matrix of all pairs is the largest thing of a shop.
+        """
         choice = choose_ease(self.split.train.matrix(), self.validation_cases, EASE_STRENGTHS)
         return fit_ease(self.past.matrix(), choice.model.l2)
 
@@ -169,11 +176,11 @@ class ShopJudge:
     def baselines(self) -> dict[str, Scorecard]:
         """Return the scorecards of the models that need no training together."""
         shop, frozen = self.shop, self.text(None)
-        popularity = fit_popularity(shop.past.matrix())
-        untold = FusedRanker.of(frozen, shop.ease, OWN_AND_TREND, shop.past)
+        popularity, ease = fit_popularity(shop.past.matrix()), shop.fit_ease()
+        untold = FusedRanker.of(frozen, ease, OWN_AND_TREND, shop.past)
         return {
             "popularity": self.judge(lambda history: popularity.score(history.bought())),
-            "local_ease": self.judge(lambda history: shop.ease.score(history.bought())),
+            "local_ease": self.judge(lambda history: ease.score(history.bought())),
             "ease_trend": self.judge(untold.score),
             "frozen_text": self.judge(frozen.score),
             "gated_frozen": self.judge(self.fused(frozen).score),

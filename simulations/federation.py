@@ -27,7 +27,7 @@ def write_federation(shops: Sequence[Shop], folder: Path, plan: PrivacyPlan) -> 
     """
     for place, shop in enumerate(shops):
         data = shop.data
-        past = MerchantData(data.name, data.catalogue, shop.past, data.split_rule)
+        past = MerchantData(data.name, data.catalogue, shop.node_data, data.split_rule)
         save_merchant_data(past, folder / folder_name(place, shop.name))
         write_atomic(folder / folder_name(place, shop.name) / POLICY_FILE, policy_text(plan))
     catalogue = merge_catalogues([shop.data.catalogue for shop in shops])
@@ -64,7 +64,7 @@ def spent_by_merchant(
     reports = {}
     for shop, place in zip(shops, merchant_folders(folder), strict=True):
         ledger = open_ledger(
-            place / "node" / LEDGER_FILE, place.name, shop.past, shop.data.catalogue
+            place / "node" / LEDGER_FILE, place.name, shop.node_data, shop.data.catalogue
         )
         reports[shop.name] = spent(ledger, delta)
     return reports

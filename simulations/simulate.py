@@ -139,7 +139,7 @@ class Simulation:
         parts, apart = hold_out(parts, options.held_out_merchants, options.partition_seed)
         self.held_out = [Shop.of(part) for part in apart]
         shops = [Shop.of(part) for part in parts]
-        shoppers = sum(shop.past.shopper_count for shop in shops)
+        shoppers = sum(shop.node_data.shopper_count for shop in shops)
         settings = declared_settings({"seed": seed, **options.settings}, shoppers, len(shops))
         return data, shops, settings, how
 

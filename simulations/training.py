@@ -105,7 +105,7 @@ def check_same_merchants(shops: Sequence[Shop], folder: Path) -> None:
 
 
 def _same_past(data: MerchantData, shop: Shop) -> bool:
-    ours, theirs = data.interactions, shop.past
+    ours, theirs = data.interactions, shop.node_data
     return (
         data.catalogue.digest == shop.data.catalogue.digest
         and ours.shopper_ids == theirs.shopper_ids

@@ -1,12 +1,17 @@
 """A simulated merchant's folder: its policy pays for the plan it was made for, and little more."""
 
 import pytest
+from shops import interactions_of, make_catalogue
 
+from client.dataset import MerchantData, load_merchant_data
+from client.node import merchant_folders
 from client.policy import Policy
+from client.splitting import SplitRule
 from common.errors import PolicyError
 from common.privacy.accounting import budget_share
 from common.settings import RunSettings
-from simulations.federation import REPEATED_ROUNDS, folder_name, policy_text
+from simulations.evaluation import Shop
+from simulations.federation import REPEATED_ROUNDS, folder_name, policy_text, write_federation
 
 PLANS = {
     "local": RunSettings(rounds=20),
@@ -53,3 +58,16 @@ def test_folder_names_are_plain_unique_and_in_order():
         for place, name in enumerate(["Wii U", "日本", "../a", "", "b" * 90])
     ]
     assert names == ["00-wii-u", "01-日本", "02-a", "03", "04-" + "b" * 24]
+
+
+def test_a_node_holds_no_id_of_a_shopper_who_only_comes_later(tmp_path):
+    rows = [(0, 0, 1, 0), (0, 1, 2, 1), (0, 5, 9, 2), (1, 2, 9, 0), (2, 3, 1, 0), (2, 4, 2, 1)]
+    interactions = interactions_of(rows, 6, 3)  # shopper 1 comes after the test has begun
+    rule = SplitRule("time", valid_from=2, test_from=9)
+    shop = Shop.of(MerchantData("shop", make_catalogue(6), interactions, rule))
+    write_federation([shop], tmp_path, PLANS["local"].plan(1))
+    (folder,) = merchant_folders(tmp_path)
+    held = load_merchant_data(folder).interactions
+    assert held.shopper_ids == ("shopper-0", "shopper-2")
+    assert held.time.max() < rule.test_from
+    assert shop.test_cases.shoppers.tolist() == [0]
