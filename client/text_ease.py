@@ -130,7 +130,11 @@ def choose_text_ease(
         raise InputError("At least one candidate is needed.", field="candidates")
     if not len(valid):
         return fit_text_ease(train, vectors, *candidates[0])
-    models = [fit_text_ease(train, vectors, *one) for one in candidates]
-    found = [validation_ndcg(model.score, valid) for model in models]
-    best = max(range(len(models)), key=lambda place: float(found[place].mean()))
-    return models[best] if clearly_better(found[best], found[0]) else models[0]
+    first = best = fit_text_ease(train, vectors, *candidates[0])
+    found = default = validation_ndcg(first.score, valid)
+    for candidate in candidates[1:]:  # one at a time: a model is shoppers x items large
+        model = fit_text_ease(train, vectors, *candidate)
+        merit = validation_ndcg(model.score, valid)
+        if merit.mean() > found.mean():
+            best, found = model, merit
+    return best if clearly_better(found, default) else first
