@@ -11,9 +11,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from common.errors import FedtailError, SettingsError
+from common.pages import page_environment
 from server.view import JournalView, read_view
 
 TEMPLATE = "journal.html.j2"
@@ -27,9 +26,7 @@ _HEADERS = {
 
 def render_page(view: JournalView, title: str) -> str:
     """Return the page; whatever a node named itself is escaped."""
-    environment = Environment(
-        loader=PackageLoader("server", "templates"), autoescape=True, undefined=StrictUndefined
-    )
+    environment = page_environment(__file__)
     environment.filters["size"] = in_kilobytes
     return environment.get_template(TEMPLATE).render(view=view, title=title)
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.files import write_atomic
-from common.privacy.statement import Placement
+from common.pages import page_environment
+from common.privacy.statement_page import SENTENCES, TRUST
 from simulations import figures
 from simulations.epsilon_figure import epsilon_figure
 from simulations.findings import Fairness
@@ -42,20 +42,9 @@ COMPARED_METRICS: Final[tuple[Metric, ...]] = ("ndcg@10", "tail_recall@10")
 _HEROES: Final = ("fused", "adapter")  # what a merchant of a federation would use, the best first
 _OPPONENTS: Final = ("local_ease", "frozen_text", "gated_frozen")  # what it has without one
 
-TRUST: Final[Mapping[Placement, str]] = {
-    "local": "Each merchant adds the noise to its own update before the update leaves. The server, "
-    "the other merchants and whoever reads the release need not be trusted.",
-    "distributed": "Each merchant adds a share of the noise, and only the securely aggregated sum "
-    "is seen. The guarantee needs enough honest merchants: the statement says how many.",
-    "central": "The noise is added to a sum that the server sees, so whoever runs the server must "
-    "be trusted. This is a yardstick for simulations.",
-    "none": "No noise was added. There is no privacy guarantee. This is a yardstick for "
-    "simulations and must not be released.",
-}
 NOT_PROTECTED: Final = (
+    *SENTENCES.values(),
     "A shopper who buys at several merchants is protected at each; what is learnt at each adds up.",
-    "A merchant as a whole: the guarantee is about one shopper, not about a shop's business.",
-    "What is public by declaration: catalogues and their texts, the plan, declared sizes.",
     "This page: a simulation sees all data, and measures accuracy on it without noise.",
 )
 
@@ -85,13 +74,7 @@ def write_report(results: Results, path: Path) -> None:
 
 def render_report(results: Results) -> str:
     """Return the page as HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(__file__)
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["bytes"] = readable_bytes
     environment.filters["figure"] = _inserted

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from results_example import example_results, examples, intervals, metrics, privacy, results_fields
 
+from common.privacy.statement_page import SENTENCES, TRUST
 from simulations import figures
 from simulations.measures import MODEL_NOTES, MODELS
 from simulations.report import (
-    TRUST,
     findings,
     flatten,
     readable_bytes,
@@ -176,6 +176,7 @@ def test_the_page_shows_values_intervals_and_verdicts(page):
     ):
         assert text in page.words, text
     assert [text for text in TRUST.values() if text in page.words] == [TRUST["local"]]
+    assert all(text in page.words for text in SENTENCES.values())
     for name in example_results().privacy.merchants:
         assert name in page.words
 

@@ -7,12 +7,10 @@ from the numbers that are made here.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from common.audit.findings import MerchantAudit, Report
+from common.pages import page_environment
 
 TEMPLATE: Final = "audit.html.j2"
 WIDTH, HEIGHT = 300.0, 120.0  # of one merchant's figure, in the drawing's own units
@@ -58,13 +56,7 @@ class Bar:
 
 def render_page(report: Report) -> str:
     """Return the page as HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(__file__)
     environment.filters["short"] = lambda value: "—" if value is None else f"{value:.3f}"
     return environment.get_template(TEMPLATE).render(
         report=report,
