@@ -38,22 +38,24 @@ def run_node(folder: NodeFolder, say: Callable[[str], None]) -> None:
     Raises:
         SettingsError: if the folder or the shop is not ready, or the node runs already.
         EnrolmentError: if the server will not let this node in, now or any more; says why.
-        FederationError: if the SuperNode ends by itself as soon as it is started. One that ends
-            later is started again, once the server has said that the node may connect.
+        FederationError: if the SuperNode ends by itself as soon as it is started, and the server
+            is up and lets the node in. One that ends later is started again.
     """
     supernode_command(folder)  # what is wrong with the folder is found before anybody is asked
     with interruptible(), _only_one(folder):
+        _wait_for_server(folder, say)
         while True:
-            _wait_for_server(folder, say)  # a server that has put the node out says so here
             began = time.monotonic()
             ended = _run_until_one_ends(folder, say)
-            if time.monotonic() - began < SOON_SECONDS:
+            soon = time.monotonic() - began < SOON_SECONDS
+            say(f"The {ended.name} ended by itself (status {ended.ended}); asking the server.")
+            was_there = _wait_for_server(folder, say)  # one that has put the node out says so here
+            if soon and was_there:
                 raise FederationError(
-                    f"The {ended.name} ended by itself (status {ended.ended}); the end of "
+                    f"The server lets this node in, and the {ended.name} ends; the end of "
                     f"{ended.log}:\n{ended.last_output()}",
                     field="node",
                 )
-            say(f"The {ended.name} ended by itself (status {ended.ended}); asking the server.")
 
 
 def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child:
@@ -116,7 +118,8 @@ def supernode_command(folder: NodeFolder) -> list[str]:
     ]
 
 
-def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> None:
+def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> bool:
+    """Return once the server lets the node in: whether it did so at the first knock."""
     told = False
     while True:
         try:
@@ -127,7 +130,7 @@ def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> None:
                 told = True
             time.sleep(KNOCK_SECONDS)
         else:
-            return
+            return not told
 
 
 @contextmanager
