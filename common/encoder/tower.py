@@ -22,7 +22,7 @@ from common.adapter import AdapterState
 from common.encoder.base_model import BaseModel
 from common.encoder.basis import PublicBasis, mean_of_tokens
 from common.encoder.placement import Placement, state_name
-from common.encoder.trunk import BATCH, Trunk, pad, token_mask
+from common.encoder.trunk import Trunk, batches, pad, token_mask
 from common.errors import InputError
 
 DEAD_SCALE = 1e-3  # of LayerNorm's largest scale: MiniLM has three coordinates below 1e-8 of it
@@ -276,11 +276,9 @@ class ItemTokens:
 
     def vectors(self, tower: Tower) -> NDArray[np.float32]:
         """Return f of every item under the tower's present adapter: float32 [items, d]."""
-        order = np.argsort(self.lengths, kind="stable")  # like lengths share a batch
         out = np.empty((len(self), tower.projection.out_features), np.float32)
         with torch.inference_mode():
-            for start in range(0, len(order), BATCH):
-                items = order[start : start + BATCH]
+            for items in batches(self.lengths):
                 out[items] = tower(*self.rows(items)).numpy()
         return out
 
@@ -291,19 +289,14 @@ def _before_b(tower: Tower, trunk: Trunk) -> tuple[NDArray[np.float32], NDArray[
     dense = layer.output.dense
     reduced = np.empty((len(trunk.hidden), tower.placement.rank), np.float32)
     summed = np.empty_like(trunk.hidden)
-    order = np.argsort(trunk.lengths, kind="stable")
     with torch.inference_mode():
-        for start in range(0, len(order), BATCH):
-            items = order[start : start + BATCH]
+        for items in batches(trunk.lengths):
             mask = token_mask(trunk.lengths[items])
             hidden = pad(trunk.hidden, trunk.offsets, items)
             added = (1.0 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
             residual, _ = layer.attention(hidden, added)
             z = layer.intermediate(residual)
-            inside = mask.bool()
-            places = np.concatenate(
-                [np.arange(trunk.offsets[item], trunk.offsets[item + 1]) for item in items]
-            )
+            inside, places = mask.bool(), trunk.tokens_of(items)
             reduced[places] = dense.lora_A["default"](z)[inside].numpy()
             summed[places] = (dense.base_layer(z) + residual)[inside].numpy()
     return reduced, summed

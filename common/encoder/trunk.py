@@ -4,7 +4,7 @@ A file holds the hidden states of some items; a catalogue that gains an item enc
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,14 +47,31 @@ class Trunk:
 
     def take(self, items: NDArray[np.integer]) -> "Trunk":
         """Return the trunk of the items at `items`, in that order."""
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[items])]).astype(np.int64)
+        return Trunk(self.hidden[self.tokens_of(items)], offsets)
+
+    def tokens_of(self, items: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return the rows of `hidden` that are the tokens of `items`, in that order."""
         lengths = self.lengths[items]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        tokens = np.repeat(self.offsets[items] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Trunk(self.hidden[tokens], offsets)
+        before = np.cumsum(lengths) - lengths
+        tokens: NDArray[np.int64] = np.repeat(self.offsets[items] - before, lengths)
+        return tokens + np.arange(len(tokens))
+
+
+def batches(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield the items of so many tokens each, the short ones first, `BATCH` at a time.
+
+    A batch is padded to its longest item: where lengths are alike, little is computed in vain.
+    """
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), BATCH):
+        yield order[start : start + BATCH]
 
 
 def join_trunks(parts: Sequence[Trunk]) -> Trunk:
     """Return one trunk with the items of all parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
     lengths = np.concatenate([part.lengths for part in parts])
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return Trunk(np.concatenate([part.hidden for part in parts]), offsets)
@@ -114,37 +131,43 @@ def encode_trunk(
     _, first = np.unique(keys[fresh], return_index=True)
     fresh = np.sort(fresh[first])  # equal texts are encoded once
     if len(fresh):
-        part = _run_lower(model, [catalogue.texts[i] for i in fresh], layer, max_tokens, progress)
+        texts = [catalogue.texts[i] for i in fresh]
+        known.append(_run_lower(model, texts, layer, max_tokens, progress))
         if folder:
-            _write_part(folder, keys[fresh], part)
-        known, known_keys = [*known, part], np.concatenate([known_keys, keys[fresh]])
+            _write_part(folder, keys[fresh], known[-1])
+        known_keys = np.concatenate([known_keys, keys[fresh]])
+    joined = join_trunks(known)
+    known.clear()  # large, and joined already
+    if np.array_equal(keys, known_keys):
+        return joined
     order = np.argsort(known_keys, kind="stable")
-    found = order[np.searchsorted(known_keys, keys, sorter=order)]
-    return join_trunks(known).take(found)
+    return joined.take(order[np.searchsorted(known_keys, keys, sorter=order)])
 
 
 def _run_lower(
     model: BaseModel, texts: list[str], layer: int, max_tokens: int, progress: Progress | None
 ) -> Trunk:
-    """Run the layers below `layer`; texts of like length share a batch."""
-    order = np.argsort([len(text) for text in texts], kind="stable")
-    pieces: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
+    """Run the layers below `layer`; texts of as many tokens share a batch."""
+    ids, mask = model.tokenise(texts, max_tokens)
+    lengths = mask.sum(dim=1).numpy()
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    trunk = Trunk(np.empty((offsets[-1], model.width), np.float32), offsets)
     layers = model.bert.encoder.layer
     model.bert.encoder.layer = layers[:layer]
+    done = 0
     try:
-        for start in range(0, len(texts), BATCH):
-            chosen = order[start : start + BATCH]
-            ids, mask = model.tokenise([texts[i] for i in chosen], max_tokens)
+        for items in batches(lengths):
+            longest = int(lengths[items].max())
+            batch, marked = ids[items, :longest], mask[items, :longest]
             with torch.inference_mode():
-                hidden = model.bert(input_ids=ids, attention_mask=mask).last_hidden_state.numpy()
-            for row, text, length in zip(hidden, chosen, mask.sum(dim=1).tolist(), strict=True):
-                pieces[text] = row[:length].copy()
+                hidden = model.bert(input_ids=batch, attention_mask=marked).last_hidden_state
+            trunk.hidden[trunk.tokens_of(items)] = hidden[marked.bool()].numpy()
+            done += len(items)
             if progress:
-                progress(min(start + BATCH, len(texts)), len(texts))
+                progress(done, len(texts))
     finally:
         model.bert.encoder.layer = layers
-    offsets = np.cumsum([0, *(len(piece) for piece in pieces)]).astype(np.int64)
-    return Trunk(np.concatenate(pieces), offsets)
+    return trunk
 
 
 def _write_part(folder: Path, keys: NDArray[np.uint64], part: Trunk) -> None:
