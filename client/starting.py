@@ -13,6 +13,7 @@ from client.expiry import warnings
 from client.fleet import knock
 from client.guarding import guarded_command, guarded_environment
 from client.provisioning import NodeFolder
+from client.warming import warming_command
 from common.errors import FederationError, SettingsError
 from common.processes import (
     Child,
@@ -43,6 +44,7 @@ def run_node(folder: NodeFolder, say: Callable[[str], None]) -> None:
     """
     supernode_command(folder)  # what is wrong with the folder is found before anybody is asked
     with interruptible(), _only_one(folder):
+        _encode_ahead(folder, say)
         _wait_for_server(folder, say)
         while True:
             began = time.monotonic()
@@ -69,6 +71,21 @@ def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child
         say(f"{config.merchant} is connected to {config.server}. Logs: {folder.logs}")
         say(f"Health: http://{config.address}/health")
         return wait_for_end(children, lambda: _warn(folder, say))
+
+
+def _encode_ahead(folder: NodeFolder, say: Callable[[str], None]) -> None:
+    """Have the catalogue encoded while nothing else of the node holds memory.
+
+    What fails here is said, and does not keep the node from its server: a run that needs it is
+    refused by the message that meets it.
+    """
+    config = folder.config()
+    line = warming_command(config.data.resolve(), (config.state_folder / "cache").resolve())
+    child = start_child("encoder", line, folder.logs.resolve() / "encoder.log")
+    with stopping([child]):
+        wait_for_end([child])
+    if child.ended:
+        say(f"The catalogue is not encoded yet: {child.last_output().strip()}")
 
 
 def _warn(folder: NodeFolder, say: Callable[[str], None]) -> None:

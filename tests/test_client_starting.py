@@ -8,11 +8,16 @@ from doors import node_of, operator
 from flower_engine import free_port
 from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode, parse_config_args
 
+from client.dataset import save_merchant_data
 from client.guarding import guarded_command
 from client.node import node_settings
-from client.starting import run_node, supernode_command
+from client.starting import _encode_ahead, run_node, supernode_command
 from common.errors import EnrolmentError, FederationError, FedtailError, SettingsError
 from common.files import write_atomic
+from simulations.marketplace import make_marketplace
+from simulations.marketplace_settings import MarketplaceSettings
+
+SMALL = MarketplaceSettings(merchants=1, min_shoppers=40, max_shoppers=60, items=200)
 
 
 @pytest.fixture
@@ -94,6 +99,7 @@ def short_lived(node, monkeypatch):
 
         monkeypatch.setattr("client.starting.knock", knock)
         monkeypatch.setattr("client.starting.KNOCK_SECONDS", 0.0)
+        monkeypatch.setattr("client.starting._encode_ahead", lambda *_: None)
         ends = {"supernode": [sys.executable, "-c", "print('no such thing')"]}
         monkeypatch.setattr("client.starting._commands", lambda _folder: ends)
         with pytest.raises(FedtailError) as caught:
@@ -118,6 +124,20 @@ def test_a_supernode_that_ends_at_once_is_not_started_for_ever(short_lived):
 def test_a_supernode_that_ended_with_the_server_is_started_again(short_lived):
     away = FederationError("away", field="server")
     assert short_lived(None, away, away, None, None).field == "node"
+
+
+def test_a_catalogue_is_encoded_before_the_node_connects(node, tmp_path):
+    """In a process of its own; a shop that cannot be read is said, and stops nothing yet."""
+    said = []
+    _encode_ahead(node, said.append)
+    assert len(said) == 1
+    assert "no data set here" in said[0]
+    save_merchant_data(make_marketplace(SMALL, seed=0).data, node.config().data)
+    _encode_ahead(node, said.append)
+    assert len(said) == 1
+    cache = node.config().data / "node" / "cache"
+    assert {path.name.partition("-")[0] for path in cache.glob("*.safetensors")} == {"layer"}
+    assert len(list(cache.glob("*/*.safetensors"))) == 1
 
 
 def test_a_folder_named_client_does_not_hide_the_package(tmp_path):

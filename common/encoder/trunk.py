@@ -96,6 +96,15 @@ def token_mask(lengths: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy((np.arange(longest)[None, :] < lengths[:, None]).astype(np.int64))
 
 
+def stored_trunk(
+    model: str, catalogue: Catalogue, *, layer: int, max_tokens: int, cache: Path
+) -> Trunk | None:
+    """Return what `encode_trunk` put into `cache` for the model of that digest, if all is there."""
+    known_keys, known = _read_parts(_folder(cache, model, layer, max_tokens))
+    keys = catalogue.text_keys
+    return _found(known, known_keys, keys) if np.isin(keys, known_keys).all() else None
+
+
 def encode_trunk(
     model: BaseModel,
     catalogue: Catalogue,
@@ -125,7 +134,7 @@ def encode_trunk(
             field="max_tokens",
         )
     keys = catalogue.text_keys
-    folder = cache / f"{model.digest[:16]}-layer{layer}-tokens{max_tokens}" if cache else None
+    folder = _folder(cache, model.digest, layer, max_tokens) if cache else None
     known_keys, known = _read_parts(folder) if folder else (np.empty(0, np.uint64), [])
     fresh = np.flatnonzero(~np.isin(keys, known_keys))
     _, first = np.unique(keys[fresh], return_index=True)
@@ -136,8 +145,17 @@ def encode_trunk(
         if folder:
             _write_part(folder, keys[fresh], known[-1])
         known_keys = np.concatenate([known_keys, keys[fresh]])
+    return _found(known, known_keys, keys)
+
+
+def _folder(cache: Path, model: str, layer: int, max_tokens: int) -> Path:
+    return cache / f"{model[:16]}-layer{layer}-tokens{max_tokens}"
+
+
+def _found(known: list[Trunk], known_keys: NDArray[np.uint64], keys: NDArray[np.uint64]) -> Trunk:
+    """Return the items of `keys`, in that order, and empty `known`: its parts are large."""
     joined = join_trunks(known)
-    known.clear()  # large, and joined already
+    known.clear()
     if np.array_equal(keys, known_keys):
         return joined
     order = np.argsort(known_keys, kind="stable")
