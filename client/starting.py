@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from client.expiry import warnings
-from client.fleet import knock
 from client.guarding import guarded_command, guarded_environment
 from client.provisioning import NodeFolder
 from client.warming import warming_command
@@ -79,6 +78,7 @@ def _encode_ahead(folder: NodeFolder, say: Callable[[str], None]) -> None:
     What fails here is said, and does not keep the node from its server: a run that needs it is
     refused by the message that meets it.
     """
+    say("Encoding what is new in the catalogue, which takes a while the first time.")
     config = folder.config()
     line = warming_command(config.data.resolve(), (config.state_folder / "cache").resolve())
     child = start_child("encoder", line, folder.logs.resolve() / "encoder.log")
@@ -137,6 +137,8 @@ def supernode_command(folder: NodeFolder) -> list[str]:
 
 def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> bool:
     """Return once the server lets the node in: whether it did so at the first knock."""
+    from client.fleet import knock  # noqa: PLC0415 - Flower is 25 MB, beside the encoder's too many
+
     told = False
     while True:
         try:

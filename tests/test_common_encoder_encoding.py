@@ -81,13 +81,16 @@ def test_a_node_computes_what_the_whole_model_does_to_the_last_bit(tiny, tmp_pat
 
 
 def test_what_is_encoded_ahead_needs_no_model_for_a_basis(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("common.encoder.trunk.PART", 7)
     settings = make_settings(base_model=tiny, rank=4, output_directions=32)
     catalogue = make_catalogue(ITEMS)
     basis = fit_public_basis(catalogue, settings, tmp_path / "server")
     expected = encode_catalogue(catalogue, basis, settings, tmp_path / "other")
     encode_ahead(catalogue, settings, tmp_path / "node")
+    assert len(list(tmp_path.glob("node/*/*.safetensors"))) == 5  # 30 texts, 7 at a time
     forget_base_models()
     monkeypatch.setattr(encoding, "load_base_model", None)  # whoever loads it fails
+    encode_ahead(catalogue, settings, tmp_path / "node")
     found = encode_catalogue(catalogue, basis, settings, tmp_path / "node")
     np.testing.assert_array_equal(found.vectors, expected.vectors)
 

@@ -16,7 +16,14 @@ from common.encoder.base_model import BaseModel, files_digest, load_base_model
 from common.encoder.basis import PublicBasis, fit_basis
 from common.encoder.last_layer import LastLayer
 from common.encoder.tower import ItemTokens, TopNorm, Tower
-from common.encoder.trunk import Progress, Trunk, encode_trunk, stored_trunk
+from common.encoder.trunk import (
+    Progress,
+    Trunk,
+    encode_trunk,
+    store_trunk,
+    stored_keys,
+    stored_trunk,
+)
 from common.errors import InputError
 from common.files import sha256_hex, write_atomic
 from common.settings import RunSettings
@@ -110,7 +117,17 @@ def encode_ahead(catalogue: Catalogue, settings: RunSettings, cache: Path) -> No
     Raises:
         SettingsError: if the base model cannot be loaded or lacks an adapted layer.
     """
-    _frozen(catalogue, settings, cache)
+    digest = base_model_digest(settings.base_model, cache)
+    last, tokens = _last_layer(digest, cache), settings.max_tokens
+    if last is not None:
+        layer = settings.placement.first_layer(last.depth)
+        keys = stored_keys(digest, layer=layer, max_tokens=tokens, cache=cache)
+        if np.isin(catalogue.text_keys, keys).all():
+            return
+    model = cached_base_model(settings.base_model)
+    _keep_last_layer(model, cache)
+    layer = settings.placement.first_layer(model.depth)
+    store_trunk(model, catalogue, layer=layer, max_tokens=tokens, cache=cache)
 
 
 def encode_catalogue(
@@ -177,18 +194,34 @@ def _frozen(
     Both are read from `cache`, or computed and kept there.
     """
     digest = base_model_digest(settings.base_model, cache)
-    path = cache / f"layer-{digest[:32]}.safetensors"
-    last = LastLayer.from_bytes(path.read_bytes()) if path.exists() else None
+    last = _last_layer(digest, cache)
     if last is not None:
         layer = settings.placement.first_layer(last.depth)
         tokens = settings.max_tokens
         stored = stored_trunk(digest, catalogue, layer=layer, max_tokens=tokens, cache=cache)
         if stored is not None:
             return last, stored
-    last = LastLayer.of(cached_base_model(settings.base_model))
-    if last is not None:
-        write_atomic(path, last.to_bytes())
+    last = _keep_last_layer(cached_base_model(settings.base_model), cache)
     return last, _trunk(catalogue, settings, cache)
+
+
+def _last_layer(model: str, cache: Path) -> LastLayer | None:
+    """Return the last layer of the model of that digest, if `cache` holds it."""
+    try:
+        return LastLayer.from_bytes(_layer_file(model, cache).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _keep_last_layer(model: BaseModel, cache: Path) -> LastLayer | None:
+    last = LastLayer.of(model)
+    if last is not None:
+        write_atomic(_layer_file(model.digest, cache), last.to_bytes())
+    return last
+
+
+def _layer_file(model: str, cache: Path) -> Path:
+    return cache / f"layer-{model[:32]}.safetensors"
 
 
 def candidate_tensor(encoded: EncodedCatalogue) -> torch.Tensor:

@@ -3,15 +3,17 @@
 A file holds the hidden states of some items; a catalogue that gains an item encodes that item only.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
@@ -21,6 +23,8 @@ from common.errors import SettingsError
 from common.files import sha256_hex, write_atomic
 
 BATCH = 64
+PART = 1024  # texts
+_PARTS = "[!.]*.safetensors"
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
@@ -136,16 +140,73 @@ def encode_trunk(
     keys = catalogue.text_keys
     folder = _folder(cache, model.digest, layer, max_tokens) if cache else None
     known_keys, known = _read_parts(folder) if folder else (np.empty(0, np.uint64), [])
-    fresh = np.flatnonzero(~np.isin(keys, known_keys))
-    _, first = np.unique(keys[fresh], return_index=True)
-    fresh = np.sort(fresh[first])  # equal texts are encoded once
-    if len(fresh):
-        texts = [catalogue.texts[i] for i in fresh]
-        known.append(_run_lower(model, texts, layer, max_tokens, progress))
+    fresh = _fresh(keys, known_keys)
+    known += _encode_parts(
+        model,
+        catalogue,
+        fresh,
+        layer=layer,
+        max_tokens=max_tokens,
+        folder=folder,
+        progress=progress,
+    )
+    return _found(known, np.concatenate([known_keys, keys[fresh]]), keys)
+
+
+def store_trunk(
+    model: BaseModel, catalogue: Catalogue, *, layer: int, max_tokens: int, cache: Path
+) -> None:
+    """Put into `cache` what `encode_trunk` returns, a part at a time, so that memory is bounded."""
+    folder, keys = _folder(cache, model.digest, layer, max_tokens), catalogue.text_keys
+    fresh = _fresh(keys, stored_keys(model.digest, layer=layer, max_tokens=max_tokens, cache=cache))
+    parts = _encode_parts(
+        model, catalogue, fresh, layer=layer, max_tokens=max_tokens, folder=folder
+    )
+    for _ in parts:
+        pass  # written, and let go
+
+
+def _encode_parts(
+    model: BaseModel,
+    catalogue: Catalogue,
+    fresh: NDArray[np.int64],
+    *,
+    layer: int,
+    max_tokens: int,
+    folder: Path | None,
+    progress: Progress | None = None,
+) -> Iterator[Trunk]:
+    """Encode the items at `fresh`, `PART` at a time, and keep each part in `folder`."""
+    for start in range(0, len(fresh), PART):
+        chosen = fresh[start : start + PART]
+        texts = [catalogue.texts[i] for i in chosen]
+        tell = partial(_tell, progress, start, len(fresh))
+        part = _run_lower(model, texts, layer, max_tokens, tell)
         if folder:
-            _write_part(folder, keys[fresh], known[-1])
-        known_keys = np.concatenate([known_keys, keys[fresh]])
-    return _found(known, known_keys, keys)
+            _write_part(folder, catalogue.text_keys[chosen], part)
+        yield part
+        del part
+
+
+def _tell(progress: Progress | None, before: int, of: int, done: int) -> None:
+    if progress:
+        progress(before + done, of)
+
+
+def stored_keys(model: str, *, layer: int, max_tokens: int, cache: Path) -> NDArray[np.uint64]:
+    """Return the keys of the texts that `cache` holds for the model of that digest."""
+    keys = [np.empty(0, np.uint64)]
+    for path in _folder(cache, model, layer, max_tokens).glob(_PARTS):
+        with contextlib.suppress(SafetensorError, OSError), safe_open(path, "numpy") as part:
+            keys.append(part.get_tensor("keys"))
+    return np.concatenate(keys)
+
+
+def _fresh(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return where the keys are that are not known, the first of those that are equal."""
+    fresh = np.flatnonzero(~np.isin(keys, known))
+    _, first = np.unique(keys[fresh], return_index=True)
+    return np.sort(fresh[first])
 
 
 def _folder(cache: Path, model: str, layer: int, max_tokens: int) -> Path:
@@ -163,7 +224,7 @@ def _found(known: list[Trunk], known_keys: NDArray[np.uint64], keys: NDArray[np.
 
 
 def _run_lower(
-    model: BaseModel, texts: list[str], layer: int, max_tokens: int, progress: Progress | None
+    model: BaseModel, texts: list[str], layer: int, max_tokens: int, tell: Callable[[int], None]
 ) -> Trunk:
     """Run the layers below `layer`; texts of as many tokens share a batch."""
     ids, mask = model.tokenise(texts, max_tokens)
@@ -181,8 +242,7 @@ def _run_lower(
                 hidden = model.bert(input_ids=batch, attention_mask=marked).last_hidden_state
             trunk.hidden[trunk.tokens_of(items)] = hidden[marked.bool()].numpy()
             done += len(items)
-            if progress:
-                progress(done, len(texts))
+            tell(done)
     finally:
         model.bert.encoder.layer = layers
     return trunk
@@ -197,7 +257,7 @@ def _write_part(folder: Path, keys: NDArray[np.uint64], part: Trunk) -> None:
 def _read_parts(folder: Path) -> tuple[NDArray[np.uint64], list[Trunk]]:
     keys: list[NDArray[np.uint64]] = []
     parts: list[Trunk] = []
-    for path in sorted(folder.glob("[!.]*.safetensors")):
+    for path in sorted(folder.glob(_PARTS)):
         try:
             part = load_file(path)
             keys.append(part["keys"])
