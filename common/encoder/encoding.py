@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save
 from common.catalogue import Catalogue
 from common.encoder.base_model import BaseModel, files_digest, load_base_model
 from common.encoder.basis import PublicBasis, fit_basis
-from common.encoder.last_layer import LastLayer
-from common.encoder.tower import ItemTokens, TopNorm, Tower
+from common.encoder.last_layer import LastLayer, TopNorm
+from common.encoder.tower import ItemTokens, Tower
 from common.encoder.trunk import (
     Progress,
     Trunk,

@@ -143,7 +143,9 @@ class LastLayer:
             return linear(inputs, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
         queries, keys, values = (
-            dense(f"attention.self.{name}", hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            dense(f"attention.self.{name}", hidden)
+            .view(*hidden.shape[:-1], self.heads, -1)
+            .transpose(1, 2)
             for name in ("query", "key", "value")
         )
         mixed = scaled_dot_product_attention(queries, keys, values, attn_mask=added_to_scores(mask))
