@@ -43,15 +43,6 @@ def cached_base_model(name: str) -> BaseModel:
     return _loaded(name)[0]
 
 
-def base_model_digest(name: str, cache: Path) -> str:
-    """Return a base model's digest; one that was loaded with this cache before is not loaded again.
-
-    Raises:
-        SettingsError: if it has to be loaded and cannot be.
-    """
-    return _known_model(name, cache) or cached_base_model(name).digest
-
-
 def forget_base_models() -> None:
     """Have models loaded anew, as a new process would."""
     _loaded.cache_clear()
