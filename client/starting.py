@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from client.expiry import warnings
-from client.fleet import knock
 from client.guarding import guarded_command, guarded_environment
 from client.provisioning import NodeFolder
+from client.warming import warming_command
 from common.errors import FederationError, SettingsError
 from common.processes import (
     Child,
@@ -38,22 +38,25 @@ def run_node(folder: NodeFolder, say: Callable[[str], None]) -> None:
     Raises:
         SettingsError: if the folder or the shop is not ready, or the node runs already.
         EnrolmentError: if the server will not let this node in, now or any more; says why.
-        FederationError: if the SuperNode ends by itself as soon as it is started. One that ends
-            later is started again, once the server has said that the node may connect.
+        FederationError: if the SuperNode ends by itself as soon as it is started, and the server
+            is up and lets the node in. One that ends later is started again.
     """
     supernode_command(folder)  # what is wrong with the folder is found before anybody is asked
     with interruptible(), _only_one(folder):
+        _encode_ahead(folder, say)
+        _wait_for_server(folder, say)
         while True:
-            _wait_for_server(folder, say)  # a server that has put the node out says so here
             began = time.monotonic()
             ended = _run_until_one_ends(folder, say)
-            if time.monotonic() - began < SOON_SECONDS:
+            soon = time.monotonic() - began < SOON_SECONDS
+            say(f"The {ended.name} ended by itself (status {ended.ended}); asking the server.")
+            was_there = _wait_for_server(folder, say)  # one that has put the node out says so here
+            if soon and was_there:
                 raise FederationError(
-                    f"The {ended.name} ended by itself (status {ended.ended}); the end of "
+                    f"The server lets this node in, and the {ended.name} ends; the end of "
                     f"{ended.log}:\n{ended.last_output()}",
                     field="node",
                 )
-            say(f"The {ended.name} ended by itself (status {ended.ended}); asking the server.")
 
 
 def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child:
@@ -67,6 +70,22 @@ def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child
         say(f"{config.merchant} is connected to {config.server}. Logs: {folder.logs}")
         say(f"Health: http://{config.address}/health")
         return wait_for_end(children, lambda: _warn(folder, say))
+
+
+def _encode_ahead(folder: NodeFolder, say: Callable[[str], None]) -> None:
+    """Have the catalogue encoded while nothing else of the node holds memory.
+
+    What fails here is said, and does not keep the node from its server: a run that needs it is
+    refused by the message that meets it.
+    """
+    say("Encoding what is new in the catalogue, which takes a while the first time.")
+    config = folder.config()
+    line = warming_command(config.data.resolve(), (config.state_folder / "cache").resolve())
+    child = start_child("encoder", line, folder.logs.resolve() / "encoder.log")
+    with stopping([child]):
+        wait_for_end([child])
+    if child.ended:
+        say(f"The catalogue is not encoded yet: {child.last_output().strip()}")
 
 
 def _warn(folder: NodeFolder, say: Callable[[str], None]) -> None:
@@ -116,7 +135,10 @@ def supernode_command(folder: NodeFolder) -> list[str]:
     ]
 
 
-def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> None:
+def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> bool:
+    """Return once the server lets the node in: whether it did so at the first knock."""
+    from client.fleet import knock  # noqa: PLC0415 - Flower is 25 MB, beside the encoder's too many
+
     told = False
     while True:
         try:
@@ -127,7 +149,7 @@ def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> None:
                 told = True
             time.sleep(KNOCK_SECONDS)
         else:
-            return
+            return not told
 
 
 @contextmanager

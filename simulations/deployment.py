@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -70,16 +71,30 @@ class Deployment:
         """Start a `fedtail` command and wait until it prints `ready`.
 
         Raises:
-            RuntimeError: if it ends, or does not say so in time.
+            RuntimeError: as `wait_until`.
         """
+        child = self.launch(name, *arguments, host=host)
+        self.wait_until(child, ready)
+        return child
+
+    def launch(self, name: str, *arguments: str, host: Host | None = None) -> Child:
+        """Start a `fedtail` command."""
         child = start_child(name, self._line(arguments, host), self.out / f"{name}.out")
         self.children.append(child)
+        return child
+
+    def wait_until(self, child: Child, ready: str) -> None:
+        """Wait until a command prints `ready`.
+
+        Raises:
+            RuntimeError: if it ends, or does not say so in time.
+        """
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and child.ended is None:
             if ready in child.last_output():
-                return child
+                return
             time.sleep(0.2)
-        raise RuntimeError(f"{name} did not start:\n{child.last_output()}")
+        raise RuntimeError(f"{child.name} did not start:\n{child.last_output()}")
 
     def set_up(self) -> None:
         """Make the server's folder."""
@@ -177,22 +192,24 @@ def run_all(one: Deployment, settings: RunSettings, say: Callable[[str], None]) 
     shops = merchant_folders(one.out / "shops")
     places = dict(zip(NAMES, zip(shops, one.hosts.nodes, strict=True), strict=False))
     one.set_up()
-    for name, (shop, host) in places.items():
-        one.enrol(name, shop, host)
+    with ThreadPoolExecutor(os.cpu_count()) as people:  # each merchant has a person of its own
+        list(people.map(lambda name: one.enrol(name, *places[name]), places))
     where = "network namespaces" if one.hosts.separate else "one loopback"
     say(f"Server set up; {', '.join(places)} enrolled, in {where}")
     one.start("server", "server", "start", "--folder", "server", ready="Merchants connect to")
     nodes = [
-        one.start(name, "client", "start", "--folder", name, ready="is connected", host=host)
+        one.launch(name, "client", "start", "--folder", name, host=host)
         for name, (_, host) in places.items()
     ]
-    say("Server and nodes are up")
     text = experiment_text(settings, one.out / "shops" / CATALOGUE_FILE)
     (one.out / "first.toml").write_text(text)
     stop = threading.Event()
     watcher = threading.Thread(target=one.watch, args=(nodes, stop))
-    watcher.start()
+    watcher.start()  # now: each node encodes its catalogue first
     try:
+        for node in nodes:
+            one.wait_until(node, "is connected")
+        say("Server and nodes are up")
         told = one.command("server", "federate", "--folder", "server", "first.toml")
     finally:
         stop.set()
@@ -201,21 +218,31 @@ def run_all(one: Deployment, settings: RunSettings, say: Callable[[str], None]) 
     check_run(one, settings)
     for name, peak in one.peaks.items():
         say(f"{name}: at most {peak.proportional:.0f} MB, {peak.resident:.0f} MB with shared twice")
-    for name, (shop, host) in places.items():
-        one.command("client", "fetch", "--folder", name, host=host)
-        release = next((one.out / name / "releases").glob("2*"))
-        verify_release(release, PublicKey.load(one.out / name / "operator.pub"))
-        shopper = load_merchant_data(shop).interactions.shopper_ids[0]
-        table = one.command(
-            *("client", "recommend", "--release", str(release)),
-            *("--key", f"{name}/operator.pub", "--shop", str(shop), "--shopper", shopper),
-            *("--top", "3"),
-            host=host,
-        )
-        if "verified" not in table:
-            raise RuntimeError(f"{name} did not rank with the release:\n{table}")
-        say(f"{name} fetched {release.name}, verified it and ranked with it")
+    with ThreadPoolExecutor(os.cpu_count()) as people:
+        for told in people.map(lambda name: rank(one, name, *places[name]), places):
+            say(told)
     say(one.command("server", "status", "--folder", "server").strip())
+
+
+def rank(one: Deployment, name: str, shop: Path, host: Host) -> str:
+    """Fetch the release as a merchant, verify it and rank with it; return what to say.
+
+    Raises:
+        RuntimeError: if a step fails.
+    """
+    one.command("client", "fetch", "--folder", name, host=host)
+    release = next((one.out / name / "releases").glob("2*"))
+    verify_release(release, PublicKey.load(one.out / name / "operator.pub"))
+    shopper = load_merchant_data(shop).interactions.shopper_ids[0]
+    table = one.command(
+        *("client", "recommend", "--release", str(release)),
+        *("--key", f"{name}/operator.pub", "--shop", str(shop), "--shopper", shopper),
+        *("--top", "3"),
+        host=host,
+    )
+    if "verified" not in table:
+        raise RuntimeError(f"{name} did not rank with the release:\n{table}")
+    return f"{name} fetched {release.name}, verified it and ranked with it"
 
 
 def check_run(one: Deployment, settings: RunSettings) -> None:

@@ -1,5 +1,6 @@
 import fcntl
 import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -7,11 +8,16 @@ from doors import node_of, operator
 from flower_engine import free_port
 from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode, parse_config_args
 
+from client.dataset import save_merchant_data
 from client.guarding import guarded_command
 from client.node import node_settings
-from client.starting import run_node, supernode_command
-from common.errors import SettingsError
+from client.starting import _encode_ahead, run_node, supernode_command
+from common.errors import EnrolmentError, FederationError, FedtailError, SettingsError
 from common.files import write_atomic
+from simulations.marketplace import make_marketplace
+from simulations.marketplace_settings import MarketplaceSettings
+
+SMALL = MarketplaceSettings(merchants=1, min_shoppers=40, max_shoppers=60, items=200)
 
 
 @pytest.fixture
@@ -77,6 +83,61 @@ def test_two_of_one_node_do_not_run(node):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(SettingsError, match="runs already"):
             run_node(node, print)
+
+
+@pytest.fixture
+def short_lived(node, monkeypatch):
+    """Run the node with a SuperNode that ends at once, and a server that answers as told."""
+
+    def run(*answers):
+        told, asked = list(answers), []
+
+        def knock(_folder, _now):
+            asked.append(told.pop(0))
+            if asked[-1] is not None:
+                raise asked[-1]
+
+        monkeypatch.setattr("client.fleet.knock", knock)
+        monkeypatch.setattr("client.starting.KNOCK_SECONDS", 0.0)
+        monkeypatch.setattr("client.starting._encode_ahead", lambda *_: None)
+        ends = {"supernode": [sys.executable, "-c", "print('no such thing')"]}
+        monkeypatch.setattr("client.starting._commands", lambda _folder: ends)
+        with pytest.raises(FedtailError) as caught:
+            run_node(node, print)
+        assert not told  # every answer was asked for
+        return caught.value
+
+    return run
+
+
+def test_a_node_put_out_as_soon_as_it_started_is_told_so(short_lived):
+    out = EnrolmentError("put out", field="node_key")
+    assert short_lived(None, out) is out
+
+
+def test_a_supernode_that_ends_at_once_is_not_started_for_ever(short_lived):
+    error = short_lived(None, None)
+    assert error.field == "node"
+    assert "no such thing" in str(error)
+
+
+def test_a_supernode_that_ended_with_the_server_is_started_again(short_lived):
+    away = FederationError("away", field="server")
+    assert short_lived(None, away, away, None, None).field == "node"
+
+
+def test_a_catalogue_is_encoded_before_the_node_connects(node, tmp_path):
+    """In a process of its own; a shop that cannot be read is said, and stops nothing yet."""
+    said = []
+    _encode_ahead(node, said.append)
+    assert len(said) == 2
+    assert "no data set here" in said[1]
+    save_merchant_data(make_marketplace(SMALL, seed=0).data, node.config().data)
+    _encode_ahead(node, said.append)
+    assert len(said) == 3
+    cache = node.config().data / "node" / "cache"
+    assert {path.name.partition("-")[0] for path in cache.glob("*.safetensors")} == {"layer"}
+    assert len(list(cache.glob("*/*.safetensors"))) == 1
 
 
 def test_a_folder_named_client_does_not_hide_the_package(tmp_path):

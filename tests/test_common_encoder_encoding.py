@@ -6,10 +6,21 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 from shops import make_catalogue, make_settings, write_tiny_bert
 
-from common.encoder.base_model import files_digest
-from common.encoder.encoding import encode_catalogue, fit_public_basis, forget_base_models
+from common.encoder import encoding
+from common.encoder.base_model import DEFAULT_BASE_MODEL, files_digest, load_base_model
+from common.encoder.encoding import (
+    cached_base_model,
+    encode_ahead,
+    encode_catalogue,
+    fit_public_basis,
+    forget_base_models,
+)
+from common.encoder.last_layer import LastLayer
+from common.encoder.tower import ItemTokens, Tower
+from common.encoder.trunk import encode_trunk
 
 ITEMS = 30
 
@@ -32,26 +43,67 @@ def encode(tiny, tmp_path):
     return make
 
 
-def step(encoded):
+def step(tower, tokens):
     """The vectors under a random B, and the gradient of a number of them."""
-    tower = encoded.tower
     random = np.random.default_rng(3)
     adapter = tower.adapter()
     tower.load_adapter(adapter.with_vector(random.normal(size=adapter.size).astype(np.float32)))
-    rows = tower(*encoded.tokens.rows(np.arange(ITEMS)))
+    tower.zero_grad()
+    rows = tower(*tokens.rows(np.arange(ITEMS)))
     (rows * torch.arange(rows.shape[1])).sum().backward()
     return rows.detach().numpy(), [one.grad.numpy() for _, one in tower.trained()]
 
 
-def test_the_tower_from_the_cache_is_the_whole_one_to_the_last_bit(encode):
-    whole, cached = encode(), encode()
-    assert len(list(whole.tower.modules())) > 2 * len(list(cached.tower.modules()))
-    assert whole.tower.adapter().tensors.keys() == cached.tower.adapter().tensors.keys()
-    np.testing.assert_array_equal(whole.vectors, cached.vectors)
-    for first, second in zip(step(whole), step(cached), strict=True):
-        np.testing.assert_array_equal(first, second)
-    for name, _ in whole.tower.trained():
-        assert torch.equal(whole.tower.noise_frame(name), cached.tower.noise_frame(name))
+@pytest.mark.parametrize("name", ["tiny", "packaged"])
+def test_a_node_computes_what_the_whole_model_does_to_the_last_bit(tiny, tmp_path, name):
+    """transformers' layers and PEFT's modules against the last layer alone, and what is cached."""
+    changes = {"base_model": tiny} if name == "tiny" else {"base_model": DEFAULT_BASE_MODEL}
+    settings = make_settings(rank=4, output_directions=32, **changes)
+    catalogue, cache = make_catalogue(ITEMS), tmp_path / "cache"
+    basis = fit_public_basis(catalogue, settings, cache)
+    model, tokens = cached_base_model(settings.base_model), settings.max_tokens
+    whole = Tower(model, basis, settings.placement)
+    trunk = encode_trunk(model, catalogue, layer=model.depth - 1, max_tokens=tokens, cache=None)
+    expected = ItemTokens.from_trunk(whole, trunk)
+    vectors = expected.vectors(whole)
+    for _ in range(2):  # encoded, and read
+        found = encode_catalogue(catalogue, basis, settings, cache)
+        np.testing.assert_array_equal(found.vectors, vectors)
+        for one, array in expected.arrays().items():
+            np.testing.assert_array_equal(found.tokens.arrays()[one], array)
+        assert whole.adapter().tensors.keys() == found.tower.adapter().tensors.keys()
+        for first, second in zip(
+            step(whole, expected), step(found.tower, found.tokens), strict=True
+        ):
+            np.testing.assert_array_equal(first, second)
+        for parameter, _ in whole.trained():
+            assert torch.equal(whole.noise_frame(parameter), found.tower.noise_frame(parameter))
+
+
+def test_what_is_encoded_ahead_needs_no_model_for_a_basis(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("common.encoder.trunk.PART", 7)
+    settings = make_settings(base_model=tiny, rank=4, output_directions=32)
+    catalogue = make_catalogue(ITEMS)
+    basis = fit_public_basis(catalogue, settings, tmp_path / "server")
+    expected = encode_catalogue(catalogue, basis, settings, tmp_path / "other")
+    encode_ahead(catalogue, settings, tmp_path / "node")
+    assert len(list(tmp_path.glob("node/*/*.safetensors"))) == 5  # 30 texts, 7 at a time
+    forget_base_models()
+    monkeypatch.setattr(encoding, "load_base_model", None)  # whoever loads it fails
+    encode_ahead(catalogue, settings, tmp_path / "node")
+    found = encode_catalogue(catalogue, basis, settings, tmp_path / "node")
+    np.testing.assert_array_equal(found.vectors, expected.vectors)
+
+
+def test_a_layer_with_another_activation_is_left_to_transformers(tiny, tmp_path):
+    model = load_base_model(tiny)
+    model.bert.config.hidden_act = "relu"
+    assert LastLayer.of(model) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", save({"facts": np.zeros(1)})[:-3]])
+def test_a_broken_last_layer_is_none(content):
+    assert LastLayer.from_bytes(content) is None
 
 
 @pytest.mark.parametrize("modules", ["query,value", "output.dense,projection"])

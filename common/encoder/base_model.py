@@ -64,11 +64,18 @@ class BaseModel:
 
     def run_layers(self, hidden: Tensor, mask: Tensor, first: int) -> Tensor:
         """Run layers `first` to the last on `hidden` [n, t, d] with `mask` [n, t] of 0 and 1."""
-        # Added to the attention scores: 0 where a token is, the lowest number where none is.
-        added = (1.0 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
         for layer in self.layers[first:]:
-            hidden = layer(hidden, added)
+            hidden = layer(hidden, added_to_scores(mask))
         return hidden
+
+
+def added_to_scores(mask: Tensor) -> Tensor:
+    """Return float32 [items, 1, 1, longest]: 0 where a token is, the lowest number where none is.
+
+    Args:
+        mask: [items, longest] of 0 and 1.
+    """
+    return (1.0 - mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
 
 
 def load_base_model(name: str = DEFAULT_BASE_MODEL) -> BaseModel:

@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from common.encoder.base_model import BaseModel
 from common.encoder.placement import PROJECTION, Placement
-from common.encoder.trunk import BATCH, Trunk, pad, token_mask
+from common.encoder.trunk import Trunk, batches, pad, token_mask
 from common.errors import InputError, SettingsError
 from common.files import sha256_hex
 
@@ -105,8 +105,7 @@ def fit_basis(
     watched = {name: model.bert.get_submodule(name.removeprefix("bert.")) for name in names}
     pooled = torch.empty(len(trunk), model.width)
     with _Moments(watched) as watch, torch.inference_mode():
-        for start in range(0, len(trunk), BATCH):
-            items = np.arange(start, min(start + BATCH, len(trunk)))
+        for items in batches(trunk.lengths):
             mask = token_mask(trunk.lengths[items])
             watch.mask = mask
             hidden = model.run_layers(pad(trunk.hidden, trunk.offsets, items), mask, first)

@@ -14,8 +14,16 @@ from safetensors.numpy import load_file, save
 from common.catalogue import Catalogue
 from common.encoder.base_model import BaseModel, files_digest, load_base_model
 from common.encoder.basis import PublicBasis, fit_basis
-from common.encoder.tower import ItemTokens, TopNorm, Tower
-from common.encoder.trunk import Progress, encode_trunk
+from common.encoder.last_layer import LastLayer, TopNorm
+from common.encoder.tower import ItemTokens, Tower
+from common.encoder.trunk import (
+    Progress,
+    Trunk,
+    encode_trunk,
+    store_trunk,
+    stored_keys,
+    stored_trunk,
+)
 from common.errors import InputError
 from common.files import sha256_hex, write_atomic
 from common.settings import RunSettings
@@ -33,15 +41,6 @@ def _loaded(name: str) -> tuple[BaseModel, str | None]:
 def cached_base_model(name: str) -> BaseModel:
     """Return a base model, loaded once in a process; errors as `load_base_model`."""
     return _loaded(name)[0]
-
-
-def base_model_digest(name: str, cache: Path) -> str:
-    """Return a base model's digest; one that was loaded with this cache before is not loaded again.
-
-    Raises:
-        SettingsError: if it has to be loaded and cannot be.
-    """
-    return _known_model(name, cache) or cached_base_model(name).digest
 
 
 def forget_base_models() -> None:
@@ -80,17 +79,46 @@ def fit_public_basis(
         return PublicBasis.from_bytes(path.read_bytes())
     except (OSError, InputError):
         pass  # not there, or broken: fitted anew
-    trunk = encode_trunk(
-        model,
-        catalogue,
-        layer=settings.placement.first_layer(model.depth),
-        max_tokens=settings.max_tokens,
-        cache=cache,
-        progress=progress,
-    )
+    trunk = _trunk(catalogue, settings, cache, progress)
     basis = fit_basis(model, trunk, settings.placement, whitening_power=settings.whitening_power)
     write_atomic(path, basis.to_bytes())
     return basis
+
+
+def base_model_digest(name: str, cache: Path) -> str:
+    """Return a base model's digest, without loading it where `cache` knows its files.
+
+    Raises:
+        SettingsError: if the base model cannot be loaded.
+    """
+    known = _known_model(name, cache)
+    if known is not None:
+        return known
+    model, files = _loaded(name)
+    if files is not None:  # of the files as they were when it was loaded
+        write_atomic(cache / f"model-{files[:32]}", model.digest.encode())
+    return model.digest
+
+
+def encode_ahead(catalogue: Catalogue, settings: RunSettings, cache: Path) -> None:
+    """Put into `cache` all of a catalogue's encoding that needs no basis, where it is not there.
+
+    With that, `encode_catalogue` does not load the base model where nothing before B is trained.
+
+    Raises:
+        SettingsError: if the base model cannot be loaded or lacks an adapted layer.
+    """
+    digest = base_model_digest(settings.base_model, cache)
+    last, tokens = _last_layer(digest, cache), settings.max_tokens
+    if last is not None:
+        layer = settings.placement.first_layer(last.depth)
+        keys = stored_keys(digest, layer=layer, max_tokens=tokens, cache=cache)
+        if np.isin(catalogue.text_keys, keys).all():
+            return
+    model = cached_base_model(settings.base_model)
+    _keep_last_layer(model, cache)
+    layer = settings.placement.first_layer(model.depth)
+    store_trunk(model, catalogue, layer=layer, max_tokens=tokens, cache=cache)
 
 
 def encode_catalogue(
@@ -105,31 +133,86 @@ def encode_catalogue(
         SettingsError: if the base model cannot be loaded or lacks an adapted layer.
         InputError: if the basis does not fit model and placement.
     """
-    known = _known_model(settings.base_model, cache)
-    if known is not None:
-        stored = _read(cache / f"items-{_key(known, catalogue, basis, settings)}.safetensors")
-        if stored is not None and _SCALE in stored:
-            tower = Tower.without_bert(_top(stored), basis, settings.placement)
-            return EncodedCatalogue(tower, _tokens(stored), stored["vectors"], known)
-    model = cached_base_model(settings.base_model)
-    _remember_model(settings.base_model, cache)
-    tower = Tower(model, basis, settings.placement)
-    path = cache / f"items-{_key(model.digest, catalogue, basis, settings)}.safetensors"
+    digest = base_model_digest(settings.base_model, cache)
+    path = cache / f"items-{_key(digest, catalogue, basis, settings)}.safetensors"
     stored = _read(path)
-    if stored is not None and (_SCALE in stored or not settings.placement.needs_no_bert):
-        return EncodedCatalogue(tower, _tokens(stored), stored["vectors"], model.digest)
-    trunk = encode_trunk(
+    if stored is not None and _SCALE in stored:
+        tower = Tower.without_bert(_top(stored), basis, settings.placement)
+        return EncodedCatalogue(tower, _tokens(stored), stored["vectors"], digest)
+    if settings.placement.needs_no_bert:
+        last, trunk = _frozen(catalogue, settings, cache)
+        if last is not None:
+            tower = Tower.without_bert(last.norm(), basis, settings.placement)
+            tokens = ItemTokens.from_last_layer(last, basis, settings.rank, trunk)
+            del trunk  # large, and read
+            return _kept(path, EncodedCatalogue(tower, tokens, tokens.vectors(tower), digest))
+    tower = Tower(cached_base_model(settings.base_model), basis, settings.placement)
+    if stored is not None:
+        return EncodedCatalogue(tower, _tokens(stored), stored["vectors"], digest)
+    tokens = ItemTokens.from_trunk(tower, _trunk(catalogue, settings, cache))
+    # The tower's B is zero here: the frozen encoder.
+    return _kept(path, EncodedCatalogue(tower, tokens, tokens.vectors(tower), digest))
+
+
+def _kept(path: Path, encoded: EncodedCatalogue) -> EncodedCatalogue:
+    """Write what was encoded, and return it."""
+    arrays = encoded.tokens.arrays() | {"vectors": encoded.vectors}
+    if encoded.tower.placement.needs_no_bert:
+        arrays |= _top_arrays(encoded.tower)
+    write_atomic(path, save(arrays))
+    return encoded
+
+
+def _trunk(
+    catalogue: Catalogue, settings: RunSettings, cache: Path, progress: Progress | None = None
+) -> Trunk:
+    model = cached_base_model(settings.base_model)
+    return encode_trunk(
         model,
         catalogue,
         layer=settings.placement.first_layer(model.depth),
         max_tokens=settings.max_tokens,
         cache=cache,
+        progress=progress,
     )
-    tokens = ItemTokens.from_trunk(tower, trunk)
-    vectors = tokens.vectors(tower)  # the tower's B is zero here: the frozen encoder
-    top = _top_arrays(tower) if settings.placement.needs_no_bert else {}
-    write_atomic(path, save({**tokens.arrays(), **top, "vectors": vectors}))
-    return EncodedCatalogue(tower, tokens, vectors, model.digest)
+
+
+def _frozen(
+    catalogue: Catalogue, settings: RunSettings, cache: Path
+) -> tuple[LastLayer | None, Trunk]:
+    """Return the last layer, where it can do without the model, and what enters it for each item.
+
+    Both are read from `cache`, or computed and kept there.
+    """
+    digest = base_model_digest(settings.base_model, cache)
+    last = _last_layer(digest, cache)
+    if last is not None:
+        layer = settings.placement.first_layer(last.depth)
+        tokens = settings.max_tokens
+        stored = stored_trunk(digest, catalogue, layer=layer, max_tokens=tokens, cache=cache)
+        if stored is not None:
+            return last, stored
+    last = _keep_last_layer(cached_base_model(settings.base_model), cache)
+    return last, _trunk(catalogue, settings, cache)
+
+
+def _last_layer(model: str, cache: Path) -> LastLayer | None:
+    """Return the last layer of the model of that digest, if `cache` holds it."""
+    try:
+        return LastLayer.from_bytes(_layer_file(model, cache).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _keep_last_layer(model: BaseModel, cache: Path) -> LastLayer | None:
+    last = LastLayer.of(model)
+    if last is not None:
+        write_atomic(_layer_file(model.digest, cache), last.to_bytes())
+    return last
+
+
+def _layer_file(model: str, cache: Path) -> Path:
+    return cache / f"layer-{model[:32]}.safetensors"
 
 
 def candidate_tensor(encoded: EncodedCatalogue) -> torch.Tensor:
@@ -174,13 +257,6 @@ def _known_model(name: str, cache: Path) -> str | None:
         return None if files is None else (cache / f"model-{files[:32]}").read_text("ascii")
     except (OSError, ValueError):
         return None
-
-
-def _remember_model(name: str, cache: Path) -> None:
-    """Note which model the files are, as they were when it was loaded."""
-    model, files = _loaded(name)
-    if files is not None:
-        write_atomic(cache / f"model-{files[:32]}", model.digest.encode())
 
 
 def _key(model: str, catalogue: Catalogue, basis: PublicBasis, settings: RunSettings) -> str:

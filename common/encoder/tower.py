@@ -9,7 +9,6 @@ computed once, and a training step is B, LayerNorm, token mean and projection.
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -19,30 +18,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from common.adapter import AdapterState
-from common.encoder.base_model import BaseModel
+from common.encoder.base_model import BaseModel, added_to_scores
 from common.encoder.basis import PublicBasis, mean_of_tokens
+from common.encoder.last_layer import LastLayer, TopNorm
 from common.encoder.placement import Placement, state_name
-from common.encoder.trunk import BATCH, Trunk, pad, token_mask
+from common.encoder.trunk import Trunk, batches, pad, token_mask
 from common.errors import InputError
 
 DEAD_SCALE = 1e-3  # of LayerNorm's largest scale: MiniLM has three coordinates below 1e-8 of it
-
-
-@dataclass(frozen=True, eq=False)
-class TopNorm:
-    """What a cached step needs of the base model: how deep it is, and its last LayerNorm.
-
-    Attributes:
-        depth: Layers of the base model.
-        scale: float32 [d].
-        shift: float32 [d].
-        eps: Added to the variance.
-    """
-
-    depth: int
-    scale: NDArray[np.float32]
-    shift: NDArray[np.float32]
-    eps: float
 
 
 class _OnlyB(nn.Module):
@@ -223,9 +206,8 @@ class Tower(nn.Module):
             added = output.dense.lora_B["default"](hidden)
             hidden = output.LayerNorm(torch.add(summed, added, alpha=scale))
         else:
-            added = (1.0 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
             for layer in self.layers:
-                hidden = layer(hidden, added)
+                hidden = layer(hidden, added_to_scores(mask))
         return normalize(self.projection(mean_of_tokens(hidden, mask)), dim=1)
 
     @property
@@ -261,6 +243,17 @@ class ItemTokens:
             return cls(trunk.offsets, *_before_b(tower, trunk))
         return cls(trunk.offsets, trunk.hidden, None)
 
+    @classmethod
+    def from_last_layer(
+        cls, last: LastLayer, basis: PublicBasis, rank: int, trunk: Trunk
+    ) -> "ItemTokens":
+        """Compute the same without a tower, where `Placement.needs_no_bert` holds.
+
+        Raises:
+            InputError: if the basis is of another placement or base model.
+        """
+        return cls(trunk.offsets, *last.before_b(basis, rank, trunk))
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what `__init__` takes, by name."""
         arrays: dict[str, NDArray[Any]] = {"offsets": self.offsets, "hidden": self._hidden}
@@ -276,11 +269,9 @@ class ItemTokens:
 
     def vectors(self, tower: Tower) -> NDArray[np.float32]:
         """Return f of every item under the tower's present adapter: float32 [items, d]."""
-        order = np.argsort(self.lengths, kind="stable")  # like lengths share a batch
         out = np.empty((len(self), tower.projection.out_features), np.float32)
         with torch.inference_mode():
-            for start in range(0, len(order), BATCH):
-                items = order[start : start + BATCH]
+            for items in batches(self.lengths):
                 out[items] = tower(*self.rows(items)).numpy()
         return out
 
@@ -291,19 +282,13 @@ def _before_b(tower: Tower, trunk: Trunk) -> tuple[NDArray[np.float32], NDArray[
     dense = layer.output.dense
     reduced = np.empty((len(trunk.hidden), tower.placement.rank), np.float32)
     summed = np.empty_like(trunk.hidden)
-    order = np.argsort(trunk.lengths, kind="stable")
     with torch.inference_mode():
-        for start in range(0, len(order), BATCH):
-            items = order[start : start + BATCH]
+        for items in batches(trunk.lengths):
             mask = token_mask(trunk.lengths[items])
             hidden = pad(trunk.hidden, trunk.offsets, items)
-            added = (1.0 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
-            residual, _ = layer.attention(hidden, added)
+            residual, _ = layer.attention(hidden, added_to_scores(mask))
             z = layer.intermediate(residual)
-            inside = mask.bool()
-            places = np.concatenate(
-                [np.arange(trunk.offsets[item], trunk.offsets[item + 1]) for item in items]
-            )
+            inside, places = mask.bool(), trunk.tokens_of(items)
             reduced[places] = dense.lora_A["default"](z)[inside].numpy()
             summed[places] = (dense.base_layer(z) + residual)[inside].numpy()
     return reduced, summed

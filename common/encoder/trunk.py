@@ -3,15 +3,17 @@
 A file holds the hidden states of some items; a catalogue that gains an item encodes that item only.
 """
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
@@ -21,6 +23,8 @@ from common.errors import SettingsError
 from common.files import sha256_hex, write_atomic
 
 BATCH = 64
+PART = 1024  # texts
+_PARTS = "[!.]*.safetensors"
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
@@ -47,14 +51,31 @@ class Trunk:
 
     def take(self, items: NDArray[np.integer]) -> "Trunk":
         """Return the trunk of the items at `items`, in that order."""
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[items])]).astype(np.int64)
+        return Trunk(self.hidden[self.tokens_of(items)], offsets)
+
+    def tokens_of(self, items: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return the rows of `hidden` that are the tokens of `items`, in that order."""
         lengths = self.lengths[items]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        tokens = np.repeat(self.offsets[items] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Trunk(self.hidden[tokens], offsets)
+        before = np.cumsum(lengths) - lengths
+        tokens: NDArray[np.int64] = np.repeat(self.offsets[items] - before, lengths)
+        return tokens + np.arange(len(tokens))
+
+
+def batches(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield the items of so many tokens each, the short ones first, `BATCH` at a time.
+
+    A batch is padded to its longest item: where lengths are alike, little is computed in vain.
+    """
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), BATCH):
+        yield order[start : start + BATCH]
 
 
 def join_trunks(parts: Sequence[Trunk]) -> Trunk:
     """Return one trunk with the items of all parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
     lengths = np.concatenate([part.lengths for part in parts])
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return Trunk(np.concatenate([part.hidden for part in parts]), offsets)
@@ -77,6 +98,15 @@ def token_mask(lengths: NDArray[np.int64]) -> Tensor:
     """Return int64 [items, longest], 1 where a token is."""
     longest = int(lengths.max()) if len(lengths) else 1
     return torch.from_numpy((np.arange(longest)[None, :] < lengths[:, None]).astype(np.int64))
+
+
+def stored_trunk(
+    model: str, catalogue: Catalogue, *, layer: int, max_tokens: int, cache: Path
+) -> Trunk | None:
+    """Return what `encode_trunk` put into `cache` for the model of that digest, if all is there."""
+    known_keys, known = _read_parts(_folder(cache, model, layer, max_tokens))
+    keys = catalogue.text_keys
+    return _found(known, known_keys, keys) if np.isin(keys, known_keys).all() else None
 
 
 def encode_trunk(
@@ -108,43 +138,114 @@ def encode_trunk(
             field="max_tokens",
         )
     keys = catalogue.text_keys
-    folder = cache / f"{model.digest[:16]}-layer{layer}-tokens{max_tokens}" if cache else None
+    folder = _folder(cache, model.digest, layer, max_tokens) if cache else None
     known_keys, known = _read_parts(folder) if folder else (np.empty(0, np.uint64), [])
-    fresh = np.flatnonzero(~np.isin(keys, known_keys))
-    _, first = np.unique(keys[fresh], return_index=True)
-    fresh = np.sort(fresh[first])  # equal texts are encoded once
-    if len(fresh):
-        part = _run_lower(model, [catalogue.texts[i] for i in fresh], layer, max_tokens, progress)
+    fresh = _fresh(keys, known_keys)
+    known += _encode_parts(
+        model,
+        catalogue,
+        fresh,
+        layer=layer,
+        max_tokens=max_tokens,
+        folder=folder,
+        progress=progress,
+    )
+    return _found(known, np.concatenate([known_keys, keys[fresh]]), keys)
+
+
+def store_trunk(
+    model: BaseModel, catalogue: Catalogue, *, layer: int, max_tokens: int, cache: Path
+) -> None:
+    """Put into `cache` what `encode_trunk` returns, a part at a time, so that memory is bounded."""
+    folder, keys = _folder(cache, model.digest, layer, max_tokens), catalogue.text_keys
+    fresh = _fresh(keys, stored_keys(model.digest, layer=layer, max_tokens=max_tokens, cache=cache))
+    parts = _encode_parts(
+        model, catalogue, fresh, layer=layer, max_tokens=max_tokens, folder=folder
+    )
+    for _ in parts:
+        pass  # written, and let go
+
+
+def _encode_parts(
+    model: BaseModel,
+    catalogue: Catalogue,
+    fresh: NDArray[np.int64],
+    *,
+    layer: int,
+    max_tokens: int,
+    folder: Path | None,
+    progress: Progress | None = None,
+) -> Iterator[Trunk]:
+    """Encode the items at `fresh`, `PART` at a time, and keep each part in `folder`."""
+    for start in range(0, len(fresh), PART):
+        chosen = fresh[start : start + PART]
+        texts = [catalogue.texts[i] for i in chosen]
+        tell = partial(_tell, progress, start, len(fresh))
+        part = _run_lower(model, texts, layer, max_tokens, tell)
         if folder:
-            _write_part(folder, keys[fresh], part)
-        known, known_keys = [*known, part], np.concatenate([known_keys, keys[fresh]])
+            _write_part(folder, catalogue.text_keys[chosen], part)
+        yield part
+        del part
+
+
+def _tell(progress: Progress | None, before: int, of: int, done: int) -> None:
+    if progress:
+        progress(before + done, of)
+
+
+def stored_keys(model: str, *, layer: int, max_tokens: int, cache: Path) -> NDArray[np.uint64]:
+    """Return the keys of the texts that `cache` holds for the model of that digest."""
+    keys = [np.empty(0, np.uint64)]
+    for path in _folder(cache, model, layer, max_tokens).glob(_PARTS):
+        with contextlib.suppress(SafetensorError, OSError), safe_open(path, "numpy") as part:
+            keys.append(part.get_tensor("keys"))
+    return np.concatenate(keys)
+
+
+def _fresh(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return where the keys are that are not known, the first of those that are equal."""
+    fresh = np.flatnonzero(~np.isin(keys, known))
+    _, first = np.unique(keys[fresh], return_index=True)
+    return np.sort(fresh[first])
+
+
+def _folder(cache: Path, model: str, layer: int, max_tokens: int) -> Path:
+    return cache / f"{model[:16]}-layer{layer}-tokens{max_tokens}"
+
+
+def _found(known: list[Trunk], known_keys: NDArray[np.uint64], keys: NDArray[np.uint64]) -> Trunk:
+    """Return the items of `keys`, in that order, and empty `known`: its parts are large."""
+    joined = join_trunks(known)
+    known.clear()
+    if np.array_equal(keys, known_keys):
+        return joined
     order = np.argsort(known_keys, kind="stable")
-    found = order[np.searchsorted(known_keys, keys, sorter=order)]
-    return join_trunks(known).take(found)
+    return joined.take(order[np.searchsorted(known_keys, keys, sorter=order)])
 
 
 def _run_lower(
-    model: BaseModel, texts: list[str], layer: int, max_tokens: int, progress: Progress | None
+    model: BaseModel, texts: list[str], layer: int, max_tokens: int, tell: Callable[[int], None]
 ) -> Trunk:
-    """Run the layers below `layer`; texts of like length share a batch."""
-    order = np.argsort([len(text) for text in texts], kind="stable")
-    pieces: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
+    """Run the layers below `layer`; texts of as many tokens share a batch."""
+    ids, mask = model.tokenise(texts, max_tokens)
+    lengths = mask.sum(dim=1).numpy()
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    trunk = Trunk(np.empty((offsets[-1], model.width), np.float32), offsets)
     layers = model.bert.encoder.layer
     model.bert.encoder.layer = layers[:layer]
+    done = 0
     try:
-        for start in range(0, len(texts), BATCH):
-            chosen = order[start : start + BATCH]
-            ids, mask = model.tokenise([texts[i] for i in chosen], max_tokens)
+        for items in batches(lengths):
+            longest = int(lengths[items].max())
+            batch, marked = ids[items, :longest], mask[items, :longest]
             with torch.inference_mode():
-                hidden = model.bert(input_ids=ids, attention_mask=mask).last_hidden_state.numpy()
-            for row, text, length in zip(hidden, chosen, mask.sum(dim=1).tolist(), strict=True):
-                pieces[text] = row[:length].copy()
-            if progress:
-                progress(min(start + BATCH, len(texts)), len(texts))
+                hidden = model.bert(input_ids=batch, attention_mask=marked).last_hidden_state
+            trunk.hidden[trunk.tokens_of(items)] = hidden[marked.bool()].numpy()
+            done += len(items)
+            tell(done)
     finally:
         model.bert.encoder.layer = layers
-    offsets = np.cumsum([0, *(len(piece) for piece in pieces)]).astype(np.int64)
-    return Trunk(np.concatenate(pieces), offsets)
+    return trunk
 
 
 def _write_part(folder: Path, keys: NDArray[np.uint64], part: Trunk) -> None:
@@ -156,7 +257,7 @@ def _write_part(folder: Path, keys: NDArray[np.uint64], part: Trunk) -> None:
 def _read_parts(folder: Path) -> tuple[NDArray[np.uint64], list[Trunk]]:
     keys: list[NDArray[np.uint64]] = []
     parts: list[Trunk] = []
-    for path in sorted(folder.glob("[!.]*.safetensors")):
+    for path in sorted(folder.glob(_PARTS)):
         try:
             part = load_file(path)
             keys.append(part["keys"])

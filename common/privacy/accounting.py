@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
 from common.errors import PrivacyError, SettingsError
@@ -198,6 +197,8 @@ def sigma_for_epsilon(
     Raises:
         SettingsError: if no noise multiplier up to 10,000 fits, or `epsilon` is not positive.
     """
+    from scipy.optimize import brentq  # noqa: PLC0415 - 27 MB, and a node only reads plans
+
     if not 0 < epsilon < math.inf:
         raise SettingsError("epsilon must be above 0 and finite.", field="epsilon")
 
