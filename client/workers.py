@@ -18,6 +18,7 @@ import importlib
 import logging
 import os
 import sys
+import threading
 import time
 
 import httpx
@@ -74,10 +75,12 @@ def serve(address: str, parent: int) -> None:
 
 def _fork(address: str, token: str) -> None:
     """Do one task in a child. Nothing returns from there, not even an exception."""
+    parent = os.getpid()
     if os.fork():
         return
     status = 1
     try:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         _forget_our_code()
         run_clientapp(
             runtime_api_address=address,
@@ -95,6 +98,17 @@ def _fork(address: str, token: str) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _end_with(parent: int) -> None:
+    """End this process as soon as `parent` has gone, whatever its other threads wait for.
+
+    Flower watches its parent too, but leaves through handlers that may wait for a thread that is
+    stuck. To end at any moment is safe: a charge is on disk before there is noise to lose.
+    """
+    while os.getppid() == parent:
+        time.sleep(AWAY_SECONDS)
+    os._exit(1)
 
 
 def _forget_our_code() -> None:

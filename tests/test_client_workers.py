@@ -1,7 +1,11 @@
 """A worker has other people's libraries loaded and none of ours, so the run's own code is used."""
 
+import os
+import signal
 import subprocess
 import sys
+
+import pytest
 
 from client.workers import LIBRARIES
 
@@ -21,6 +25,31 @@ print("torch" in sys.modules, "transformers" in sys.modules, "peft" in sys.modul
 def test_a_child_starts_with_the_libraries_and_without_our_code():
     done = subprocess.run([sys.executable, "-c", CHECK], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[]", "True False False"]
+
+
+ORPHAN = """
+import os, sys, threading
+from client import workers
+workers.run_clientapp = lambda **_: (print(os.getpid(), flush=True), threading.Event().wait())
+workers._fork("", "")
+sys.stdin.readline()
+os._exit(0)
+"""
+
+
+def test_a_child_ends_with_its_parent_although_it_waits_for_ever():
+    parent = subprocess.Popen(
+        [sys.executable, "-c", ORPHAN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout
+    child = int(parent.stdout.readline())
+    try:
+        # The parent ends on this line; the pipe's end comes once the child has gone as well.
+        parent.communicate("\n", timeout=30)
+    except subprocess.TimeoutExpired:
+        os.kill(child, signal.SIGKILL)
+        parent.communicate()
+        pytest.fail("The child outlived its parent.")
 
 
 def test_what_is_loaded_before_a_fork_is_not_ours():
