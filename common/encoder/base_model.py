@@ -65,17 +65,18 @@ class BaseModel:
     def run_layers(self, hidden: Tensor, mask: Tensor, first: int) -> Tensor:
         """Run layers `first` to the last on `hidden` [n, t, d] with `mask` [n, t] of 0 and 1."""
         for layer in self.layers[first:]:
-            hidden = layer(hidden, added_to_scores(mask))
+            hidden = layer(hidden, added_to_scores(mask, hidden.dtype))
         return hidden
 
 
-def added_to_scores(mask: Tensor) -> Tensor:
-    """Return float32 [items, 1, 1, longest]: 0 where a token is, the lowest number where none is.
+def added_to_scores(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return [items, 1, 1, longest]: 0 where a token is, the lowest number where none is.
 
     Args:
         mask: [items, longest] of 0 and 1.
+        dtype: Of the hidden states. Attention reads another one as if it were theirs.
     """
-    return (1.0 - mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
+    return (1.0 - mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
 
 
 def load_base_model(name: str = DEFAULT_BASE_MODEL) -> BaseModel:

@@ -148,7 +148,9 @@ class LastLayer:
             .transpose(1, 2)
             for name in ("query", "key", "value")
         )
-        mixed = scaled_dot_product_attention(queries, keys, values, attn_mask=added_to_scores(mask))
+        mixed = scaled_dot_product_attention(
+            queries, keys, values, attn_mask=added_to_scores(mask, queries.dtype)
+        )
         attended = dense("attention.output.dense", mixed.transpose(1, 2).flatten(2))
         norm = partial(layer_norm, normalized_shape=hidden.shape[-1:], eps=self.eps)
         scale, shift = (

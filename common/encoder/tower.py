@@ -207,7 +207,7 @@ class Tower(nn.Module):
             hidden = output.LayerNorm(torch.add(summed, added, alpha=scale))
         else:
             for layer in self.layers:
-                hidden = layer(hidden, added_to_scores(mask))
+                hidden = layer(hidden, added_to_scores(mask, hidden.dtype))
         return normalize(self.projection(mean_of_tokens(hidden, mask)), dim=1)
 
     @property
@@ -286,7 +286,7 @@ def _before_b(tower: Tower, trunk: Trunk) -> tuple[NDArray[np.float32], NDArray[
         for items in batches(trunk.lengths):
             mask = token_mask(trunk.lengths[items])
             hidden = pad(trunk.hidden, trunk.offsets, items)
-            residual, _ = layer.attention(hidden, added_to_scores(mask))
+            residual, _ = layer.attention(hidden, added_to_scores(mask, hidden.dtype))
             z = layer.intermediate(residual)
             inside, places = mask.bool(), trunk.tokens_of(items)
             reduced[places] = dense.lora_A["default"](z)[inside].numpy()
