@@ -72,6 +72,11 @@ class ShopperExamples:
         """How many shoppers there are, those without a usable example included."""
         return self._rows.shopper_count
 
+    def without(self, shopper: int) -> "ShopperExamples":
+        """Return the examples of a shop that this shopper never entered."""
+        stay = np.delete(np.arange(len(self)), shopper)
+        return ShopperExamples(self._rows.only_shoppers(stay), self._settings)
+
     def draw(self, shoppers: NDArray[np.integer], seed: int) -> ExampleBatch:
         """Cut the purchases of `shoppers` [b] and return their examples.
 

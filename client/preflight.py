@@ -1,9 +1,10 @@
 """Before the first round: does one shopper move this model's clipped sum by at most C?
 
 The clip bounds a shopper's own row. It bounds nothing if the row of one shopper depends on another:
-negatives out of the batch, an encoder shared by its items, a statistic over purchases. So the same
-step is replayed with and without a shopper, on the merchant's own model and data and with the same
-randomness, and the change must be that shopper's clipped row and nothing else.
+negatives out of the batch, an encoder shared by its items, a statistic over purchases, chance that
+goes by a shopper's place. So the same step is replayed in the shop and in the shop without a
+shopper, on the merchant's own model and data and with the same randomness, and the change must be
+that shopper's clipped row and nothing else.
 """
 
 import json
@@ -48,8 +49,11 @@ def check_sensitivity(trainer: PrivateTrainer, adapter: AdapterState, plan: Priv
 
     company = _company(trainer)
     whole = replayed(company)
-    for left_out in company[:LEFT_OUT]:
-        less, alone = replayed(company[company != left_out]), replayed(np.array([left_out]))
+    for left_out in company[:LEFT_OUT].tolist():
+        stay = company[company != left_out]
+        with trainer.shop_without(left_out):
+            less = replayed(stay - (stay > left_out))
+        alone = replayed(np.array([left_out]))
         change = float(np.linalg.norm(whole - less)) / plan.max_grad_norm
         others = float(np.linalg.norm(whole - less - alone)) / plan.max_grad_norm
         # Not "greater than": a number that is not a number is refused as well.

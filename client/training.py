@@ -7,6 +7,7 @@ are summed by shopper before anything is clipped.
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,6 +94,16 @@ class PrivateTrainer:
         """Return the indices of the shoppers who bought anything."""
         everybody = np.arange(len(self._merchant.examples))
         return everybody[self._merchant.examples.history_bound(everybody) > 0]
+
+    @contextmanager
+    def shop_without(self, shopper: int) -> Iterator[None]:
+        """Train on the shop as if this shopper had never entered it; those behind move up."""
+        examples = self._merchant.examples
+        self._merchant.examples = examples.without(shopper)
+        try:
+            yield
+        finally:
+            self._merchant.examples = examples
 
     def private_round(
         self,

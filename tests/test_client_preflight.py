@@ -1,5 +1,6 @@
 """The replay passes honest models and refuses those in which shoppers depend on each other."""
 
+import contextlib
 import json
 import stat
 
@@ -93,6 +94,15 @@ def test_a_statistic_over_the_batch_is_refused(shop, monkeypatch):
     monkeypatch.setattr(PrivateTrainer, "shopper_gradients", centred)
     with pytest.raises(PrivacyError):
         check(shop)
+
+
+def test_after_a_check_the_shop_is_whole(shop):
+    examples = shop.merchant.examples
+    check(shop)
+    with contextlib.suppress(RuntimeError), shop.trainer.shop_without(3):
+        assert len(shop.merchant.examples) == len(examples) - 1
+        raise RuntimeError
+    assert shop.merchant.examples is examples
 
 
 def test_a_sum_that_is_not_clipped_is_refused(shop, monkeypatch):

@@ -22,6 +22,7 @@ from workshops import charge_of
 import client.budget
 import client.training
 import common.privacy.clipping
+from client.examples import ShopperExamples
 from client.preflight import check_sensitivity
 from client.training import PrivateTrainer
 from client.work import MerchantWork
@@ -193,6 +194,10 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
         "preflight",
     ),
     "clip per row instead of per shopper": (unclipped_rows, "preflight"),
+    "chance by a shopper's place in the data": (
+        edit(ShopperExamples, "draw", ("self._streams[one]", "int(one)")),
+        "preflight",
+    ),
     "in-batch negatives": (
         edit(
             PrivateTrainer,
