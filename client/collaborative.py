@@ -129,6 +129,8 @@ def fit_ease(bought: csr_matrix, l2: float) -> EaseModel:
 
 def _inverse_by_items(bought: csr_matrix, l2: float) -> NDArray[np.floating]:
     """Return P = (XᵀX + l2·I)⁻¹ [items, items] by Cholesky, in the memory of the Gram matrix."""
+    if not bought.shape[1]:
+        return np.empty((0, 0))  # LAPACK takes no matrix of nothing, and says so on the terminal
     gram = (bought.T @ bought).toarray(order="F")
     gram[np.diag_indices_from(gram)] += l2
     factor = cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
