@@ -64,8 +64,9 @@ class BaseModel:
 
     def run_layers(self, hidden: Tensor, mask: Tensor, first: int) -> Tensor:
         """Run layers `first` to the last on `hidden` [n, t, d] with `mask` [n, t] of 0 and 1."""
+        added = added_to_scores(mask, hidden.dtype)
         for layer in self.layers[first:]:
-            hidden = layer(hidden, added_to_scores(mask, hidden.dtype))
+            hidden = layer(hidden, added)
         return hidden
 
 

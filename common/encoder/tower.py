@@ -206,8 +206,9 @@ class Tower(nn.Module):
             added = output.dense.lora_B["default"](hidden)
             hidden = output.LayerNorm(torch.add(summed, added, alpha=scale))
         else:
+            added = added_to_scores(mask, hidden.dtype)
             for layer in self.layers:
-                hidden = layer(hidden, added_to_scores(mask, hidden.dtype))
+                hidden = layer(hidden, added)
         return normalize(self.projection(mean_of_tokens(hidden, mask)), dim=1)
 
     @property
