@@ -13,6 +13,7 @@ from shops import (
     random_adapter,
 )
 
+from client.collaborative import fit_ease
 from client.dataset import MerchantData
 from client.histories import histories
 from client.ranking import DECAYS, TextTaste
@@ -237,6 +238,15 @@ def test_the_fused_ranker_uses_all_the_past(ground):
     assert (own.factors == again.factors).all()
     assert np.array_equal(fused.sales, past.item_counts())
     assert np.array_equal(fused.trend, sales_trend(past))
+
+
+def test_local_ease_uses_all_the_past(ground):
+    """A rival that lacked its last weeks would be an easy one."""
+    *_, judges = ground
+    judge, past = judges[0], judges[0].shop.past
+    ease = judge.shop.fit_ease()
+    assert np.array_equal(ease.weights, fit_ease(past.matrix(), ease.l2).weights)
+    assert len(ease.weights) == (past.item_counts() > 0).sum()
 
 
 def test_validation_scores_are_of_the_validation_cases(ground):
