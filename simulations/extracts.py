@@ -4,6 +4,7 @@ An extract is small, and holds no path, no title and no command: nothing of the 
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from common.privacy.statement import Placement
 from common.record import first_problem
 from common.release.manifest import UtcTime
 from simulations.findings import EpsilonCurve, Fairness, GateRecord
-from simulations.measures import Difference, Interval, Metric, Number, Part
+from simulations.measures import SPREAD_METRICS, Difference, Interval, Metric, Number, Part
 from simulations.results import Dataset, Environment, Results
 
 DIGITS: Final = 6
@@ -106,7 +107,7 @@ def extract(results: Results) -> Extract:
             model: {name: one for name, one in of_model.items() if name in KEPT_INTERVALS}
             for model, of_model in results.intervals.metrics.items()
         },
-        differences=results.intervals.differences,
+        differences=_told(results.intervals.differences),
         placement=results.privacy.placement,
         epsilon=results.privacy.worst_epsilon,
         audit=max(audits, default=None),
@@ -121,11 +122,16 @@ def extract(results: Results) -> Extract:
             merchants=len(held.merchants),
             cases=sum(one.cases for one in held.merchants),
             metrics=held.metrics,
-            differences=held.intervals.differences,
+            differences=_told(held.intervals.differences),
         ),
         gate=results.gate,
         epsilon_curve=results.epsilon_curve,
     )
+
+
+def _told(differences: Iterable[Difference]) -> tuple[Difference, ...]:
+    """Return the differences in the metrics that the page and the targets compare models by."""
+    return tuple(one for one in differences if one.metric in SPREAD_METRICS)
 
 
 def _data(dataset: Dataset) -> Data:
