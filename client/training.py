@@ -30,7 +30,7 @@ from common.privacy.plan import PrivacyPlan
 from common.privacy.sampling import poisson_sample
 from common.settings import RunSettings
 
-MICROBATCH_ROWS = 192  # history rows differentiated at once: a bound on memory, not on privacy
+MICROBATCH_ROWS = 512  # history rows differentiated at once: a bound on memory, not on privacy
 # Shoppers of one microbatch share matrix products, whose float32 rounding depends on how many rows
 # and tokens they have: when one leaves, its batch mates' clipped gradients move by up to 6e-6 C
 # each, 1e-6 C on average (tests/test_client_training_sensitivity.py measures it). The clip leaves
