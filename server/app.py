@@ -7,6 +7,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from common.privacy.accounting import account
 from server.outcome import write_outcome
+from server.prompt_grid import PromptGrid
 from server.strategy import FedtailStrategy
 
 app = ServerApp()
@@ -25,7 +26,7 @@ def main(grid: Grid, context: Context) -> None:
         on_round=lambda record: logger.info("%s", record),
         epsilon=lambda rounds: account(plan.events(rounds), plan.delta).pld,
     )
-    strategy.start(grid)
+    strategy.start(PromptGrid(grid))
     if setup.folder is not None:
         write_outcome(setup.folder, strategy.state.adapter, setup.basis, strategy.audits)
     logger.info("Adapter digest: %s", strategy.state.adapter.digest)

@@ -3,8 +3,8 @@
     python -m simulations.benchmarks.deployment
 
 The app does nothing: what is measured is polling, processes, TLS and the proxy. What bounds a round
-trip, in Flower 1.41: a node asks for messages every 3 s and the run's app asks for replies every
-3 s, both fixed in Flower's code; in between a process for each message. See docs/adr/0016.
+trip, in Flower 1.41: a node asks for messages every 3 s, fixed in Flower's code, and a round waits
+for the last of its nodes; then a process for each message. See docs/adr/0016.
 """
 
 import json
@@ -62,12 +62,13 @@ _SERVER = """
     from pathlib import Path
     from flwr.app import Message, RecordDict
     from flwr.serverapp import ServerApp
+    from server.prompt_grid import PromptGrid
 
     app = ServerApp()
 
     @app.main()
     def main(grid, context):
-        config, taken = context.run_config, []
+        config, taken, grid = context.run_config, [], PromptGrid(grid)
         while len(list(grid.get_node_ids())) < config["nodes"]:
             time.sleep(0.2)
         for number in range(config["rounds"]):
