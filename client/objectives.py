@@ -5,6 +5,7 @@ let one shopper change all gradients, and clipping each would bound nothing.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,6 +29,18 @@ class Candidates:
     vectors: Tensor
     log_popularity: Tensor
     negatives: Tensor
+
+    @cached_property
+    def negative_vectors(self) -> Tensor:
+        """Of the negatives, gathered once for all microbatches of a step: float32 [k, d]."""
+        return self.vectors[self.negatives]
+
+    @cached_property
+    def is_negative(self) -> Tensor:
+        """Whether an item is a negative: bool [items]."""
+        marked = torch.zeros(len(self.vectors), dtype=torch.bool)
+        marked[self.negatives] = True
+        return marked
 
 
 def shopper_losses(
@@ -57,11 +70,10 @@ def shopper_losses(
     else:
         adjust = settings.popularity_strength * candidates.log_popularity
         positive = similarity / settings.temperature + adjust[item]
-        negative = taste @ candidates.vectors[candidates.negatives].T / settings.temperature
+        negative = taste @ candidates.negative_vectors.T / settings.temperature
         negative += adjust[candidates.negatives]
         if settings.objective == "softmax":
-            among = torch.isin(item, candidates.negatives)
-            loss = _cross_entropy(positive, negative, shopper, among)
+            loss = _cross_entropy(positive, negative, shopper, candidates.is_negative[item])
         else:
             same = candidates.negatives[None, :] == item[:, None]
             loss = _click_loss(positive, negative[shopper], same, value.clamp(0.0, 1.0))

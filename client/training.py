@@ -30,7 +30,7 @@ from common.privacy.plan import PrivacyPlan
 from common.privacy.sampling import poisson_sample
 from common.settings import RunSettings
 
-MICROBATCH_ROWS = 512  # history rows differentiated at once: a bound on memory, not on privacy
+MICROBATCH_ROWS = 256  # history rows differentiated at once: a bound on memory, not on privacy
 # Shoppers of one microbatch share matrix products, whose float32 rounding depends on how many rows
 # and tokens they have: when one leaves, its batch mates' clipped gradients move by up to 6e-6 C
 # each, 1e-6 C on average (tests/test_client_training_sensitivity.py measures it). The clip leaves
@@ -180,13 +180,13 @@ class PrivateTrainer:
         """
         size = sum(math.prod(shape) for shape in self._framed_shapes)
         total = clip_and_sum(np.zeros((0, size)), plan.max_grad_norm)
-        negatives = self._negatives(rng)
+        candidates = self.candidates(self._negatives(rng))
         # Each shopper has its own stream: its example is the same whoever else was sampled, and
         # whoever else is a shopper at all.
         seed = int(rng.integers(2**63))
         for part in self._parts(shoppers):
             batch = self._merchant.examples.draw(part, seed)
-            rows = self._framed(self.shopper_gradients(batch, negatives))
+            rows = self._framed(self.shopper_gradients(batch, candidates))
             total += clip_and_sum(rows, plan.max_grad_norm, margin=ROUNDING_MARGIN)
         return total
 
@@ -203,7 +203,11 @@ class PrivateTrainer:
             return torch.arange(items)
         return torch.from_numpy(rng.choice(items, self._settings.negatives, replace=False))
 
-    def shopper_gradients(self, batch: ExampleBatch, negatives: Tensor) -> Tensor:
+    def candidates(self, negatives: Tensor) -> Candidates:
+        """Return what a step ranks a target against: the catalogue's items at `negatives` [k]."""
+        return Candidates(self._merchant.vectors, self._merchant.log_popularity, negatives)
+
+    def shopper_gradients(self, batch: ExampleBatch, candidates: Candidates) -> Tensor:
         """Return each shopper's gradient of its own loss: float32 [b, d], in the adapter's order.
 
         A shopper without a history or a target has the gradient zero and is a row like any other.
@@ -216,7 +220,6 @@ class PrivateTrainer:
         # Opacus hooks the way back through a module's input; torch warns where that needs none.
         rows = self._hooked(hidden.requires_grad_(), summed, mask)
         taste = pool_rows(rows, batch)
-        candidates = Candidates(self._merchant.vectors, self._merchant.log_popularity, negatives)
         losses = shopper_losses(taste, batch, candidates, self._settings)
         # The hooks need the way back to the input. The sum over all shoppers that autograd would
         # leave in each parameter is never read, so it is not asked for.

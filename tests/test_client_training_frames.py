@@ -91,7 +91,7 @@ def test_a_framed_gradient_is_that_of_c_where_b_is_s_times_c(workshop, placement
         shop.tower.load_adapter(
             before.with_vector(torch.cat([one.ravel() for one in outer]).numpy())
         )
-    found = shop.trainer._framed(shop.trainer.shopper_gradients(batch, negatives)).sum(dim=0)
+    found = shop.trainer._framed(shop.trainer.shopper_gradients(batch, candidates)).sum(dim=0)
     shop.tower.load_adapter(before)
     assert (found - expected).norm() < 1e-3 * expected.norm()
     step = shop.trainer._unframed(expected.double().numpy())

@@ -107,7 +107,7 @@ def test_each_shoppers_gradient_is_plain_autograd_of_its_own_loss(workshop, plac
     shoppers = np.array([3, 50, 51, 7, 118])
     batch, negatives = shop.examples.draw(shoppers, 11), torch.arange(0, ITEMS, 2)
     with float64():
-        found = exact[0].shopper_gradients(batch, negatives)
+        found = exact[0].shopper_gradients(batch, exact[0].candidates(negatives))
     parameters = [parameter for _, parameter in exact[2].trained()]
     assert len(set(batch.history_item)) < len(batch.history_item)  # items repeat over shoppers
     for shopper in range(len(shoppers)):
@@ -124,10 +124,10 @@ def test_each_shoppers_gradient_is_plain_autograd_of_its_own_loss(workshop, plac
 def test_float32_gradients_are_those_of_float64_but_for_rounding(workshop, placement):
     shop = workshop(placement)
     batch, negatives = shop.examples.draw(np.arange(40), 11), torch.arange(0, ITEMS, 2)
-    single = shop.trainer.shopper_gradients(batch, negatives).double()
+    single = shop.trainer.shopper_gradients(batch, shop.trainer.candidates(negatives)).double()
     trainer, *_ = in_double(shop)
     with float64():
-        double = trainer.shopper_gradients(batch, negatives)
+        double = trainer.shopper_gradients(batch, trainer.candidates(negatives))
     error = (single - double).norm(dim=1) / double.norm(dim=1).clamp_min(1e-12)
     assert error.median() < 3e-6
     assert error.max() < 2e-5
@@ -138,12 +138,12 @@ def test_float32_gradients_are_those_of_float64_but_for_rounding(workshop, place
 def test_a_shopper_alone_has_the_gradient_it_has_in_company(workshop, placement, objective):
     shop = workshop(placement, objective)
     trainer, *_ = in_double(shop)
-    negatives = torch.arange(40)
+    candidates = trainer.candidates(torch.arange(40))
     shoppers = np.array([80, 2, 9, 33, 90, 41, 5])
     with float64():
-        together = trainer.shopper_gradients(shop.examples.draw(shoppers, 2), negatives)
+        together = trainer.shopper_gradients(shop.examples.draw(shoppers, 2), candidates)
         alone_each = [
-            trainer.shopper_gradients(shop.examples.draw(np.array([shopper]), 2), negatives)[0]
+            trainer.shopper_gradients(shop.examples.draw(np.array([shopper]), 2), candidates)[0]
             for shopper in shoppers
         ]
     for place, alone in enumerate(alone_each):
@@ -151,13 +151,14 @@ def test_a_shopper_alone_has_the_gradient_it_has_in_company(workshop, placement,
 
 
 def test_a_shopper_without_history_or_target_has_the_gradient_zero(workshop):
-    trainer, negatives = workshop().trainer, torch.arange(40)
+    trainer = workshop().trainer
+    candidates = trainer.candidates(torch.arange(40))
     batch = batch_of([[1, 2], [], [3], []], [[7], [8, 9], [], []])
-    found = trainer.shopper_gradients(batch, negatives)
-    assert found.shape == (4, trainer.shopper_gradients(batch, negatives).shape[1])
+    found = trainer.shopper_gradients(batch, candidates)
+    assert found.shape == (4, trainer.shopper_gradients(batch, candidates).shape[1])
     assert found[0].norm() > 0
     assert not found[1:].any()
-    alone = trainer.shopper_gradients(batch_of([[1, 2]], [[7]]), negatives)
+    alone = trainer.shopper_gradients(batch_of([[1, 2]], [[7]]), candidates)
     assert (found[0] - alone[0]).norm() <= 1e-5 * alone[0].norm()
 
 
@@ -173,16 +174,17 @@ def test_a_shopper_without_history_or_target_has_the_gradient_zero(workshop):
 )
 def test_a_batch_with_nothing_to_learn_is_all_zeros(workshop, batch):
     for placement in ("output.dense", "q,v", "projection"):
-        found = workshop(placement).trainer.shopper_gradients(batch, torch.arange(40))
+        trainer = workshop(placement).trainer
+        found = trainer.shopper_gradients(batch, trainer.candidates(torch.arange(40)))
         assert found.shape[0] == batch.shoppers
         assert not found.any()
 
 
 def test_two_shoppers_of_the_same_items_have_the_same_gradient(workshop):
     """The shared items of a batch are not encoded once for all: each shopper has its own rows."""
-    found = workshop().trainer.shopper_gradients(
-        batch_of([[1, 2, 3], [1, 2, 3], [3, 2]], [[7], [7], [7]]), torch.arange(40)
-    )
+    trainer = workshop().trainer
+    batch = batch_of([[1, 2, 3], [1, 2, 3], [3, 2]], [[7], [7], [7]])
+    found = trainer.shopper_gradients(batch, trainer.candidates(torch.arange(40)))
     assert torch.allclose(found[0], found[1], rtol=1e-5)
     assert not torch.allclose(found[0], found[2], rtol=1e-2)
 
@@ -190,8 +192,9 @@ def test_two_shoppers_of_the_same_items_have_the_same_gradient(workshop):
 def test_gradients_do_not_stay_for_the_next_step(workshop):
     shop = workshop()
     batch = shop.examples.draw(np.arange(10), 1)
-    first = shop.trainer.shopper_gradients(batch, torch.arange(40)).clone()
-    again = shop.trainer.shopper_gradients(batch, torch.arange(40))
+    candidates = shop.trainer.candidates(torch.arange(40))
+    first = shop.trainer.shopper_gradients(batch, candidates).clone()
+    again = shop.trainer.shopper_gradients(batch, candidates)
     assert torch.equal(first, again)
     assert all(parameter.grad is None for parameter in shop.tower.parameters())
 

@@ -76,7 +76,8 @@ def test_the_clip_keeps_the_margin_for_rounding(workshop):
 
 def shopper_norms(shop):
     batch = shop.examples.draw(np.arange(SHOPPERS), 3)
-    return shop.trainer.shopper_gradients(batch, torch.arange(40)).norm(dim=1).numpy()
+    candidates = shop.trainer.candidates(torch.arange(40))
+    return shop.trainer.shopper_gradients(batch, candidates).norm(dim=1).numpy()
 
 
 def test_a_sum_is_the_sum_over_disjoint_sets(workshop):
