@@ -11,10 +11,12 @@ from pathlib import Path
 
 from client.expiry import warnings
 from client.guarding import guarded_command, guarded_environment
+from client.knocking import KNOCK_SECONDS, knocking_command, read_answers
 from client.provisioning import NodeFolder
 from client.warming import warming_command
-from common.errors import FederationError, SettingsError
+from common.errors import EnrolmentError, FederationError, SettingsError
 from common.processes import (
+    POLL_SECONDS,
     Child,
     flower_environment,
     interruptible,
@@ -23,7 +25,6 @@ from common.processes import (
     wait_for_end,
 )
 
-KNOCK_SECONDS = 5.0
 SOON_SECONDS = 30.0  # a SuperNode that ends sooner would end again
 _OURS = frozenset("\"'\\\n")  # what Flower would read as its own in a node's configuration
 
@@ -136,20 +137,32 @@ def supernode_command(folder: NodeFolder) -> list[str]:
 
 
 def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> bool:
-    """Return once the server lets the node in: whether it did so at the first knock."""
-    from client.fleet import knock  # noqa: PLC0415 - Flower is 25 MB, beside the encoder's too many
+    """Return once the server lets the node in: whether it did so at the first knock.
 
+    Raises:
+        EnrolmentError: if it never will; says why.
+        FederationError: if the process that knocks ends in another way.
+    """
+    command = knocking_command(folder.root.resolve())
+    knocking = start_child("knocking", command, folder.logs.resolve() / "knocking.log")
     told = False
-    while True:
-        try:
-            knock(folder, datetime.now(UTC))
-        except FederationError as error:
-            if not told:
-                say(f"{error} Trying again every {KNOCK_SECONDS:.0f} seconds.")
+    with stopping([knocking]):
+        while True:
+            ended = knocking.ended  # before its answers are read: it prints none after
+            answers = read_answers(knocking.last_output())
+            if not told and any(not one.final for one in answers):
+                say(f"{answers[0].message} Trying again every {KNOCK_SECONDS:.0f} seconds.")
                 told = True
-            time.sleep(KNOCK_SECONDS)
-        else:
-            return not told
+            if ended is not None:
+                break
+            time.sleep(POLL_SECONDS)
+    if ended == 0:
+        return not told
+    if answers and answers[-1].final:
+        raise EnrolmentError(answers[-1].message, field=answers[-1].field)
+    raise FederationError(
+        f"Knocking at the server failed:\n{knocking.last_output()}", field="server"
+    )
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import fcntl
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -86,24 +87,34 @@ def test_two_of_one_node_do_not_run(node):
 
 
 @pytest.fixture
-def short_lived(node, monkeypatch):
+def said():
+    return []
+
+
+@pytest.fixture
+def short_lived(node, said, monkeypatch):
     """Run the node with a SuperNode that ends at once, and a server that answers as told."""
 
     def run(*answers):
-        told, asked = list(answers), []
+        told = list(answers)
 
-        def knock(_folder, _now):
-            asked.append(told.pop(0))
-            if asked[-1] is not None:
-                raise asked[-1]
+        def knocking_command(_folder):
+            printed, let_in = [], True
+            while told and (answer := told.pop(0)) is not None:
+                let_in = not isinstance(answer, EnrolmentError)
+                one = {"message": str(answer), "field": answer.field, "final": not let_in}
+                printed.append(json.dumps(one))
+                if not let_in:
+                    break
+            code = f"print({chr(10).join(printed)!r}); raise SystemExit({int(not let_in)})"
+            return [sys.executable, "-c", code]
 
-        monkeypatch.setattr("client.fleet.knock", knock)
-        monkeypatch.setattr("client.starting.KNOCK_SECONDS", 0.0)
+        monkeypatch.setattr("client.starting.knocking_command", knocking_command)
         monkeypatch.setattr("client.starting._encode_ahead", lambda *_: None)
         ends = {"supernode": [sys.executable, "-c", "print('no such thing')"]}
         monkeypatch.setattr("client.starting._commands", lambda _folder: ends)
         with pytest.raises(FedtailError) as caught:
-            run_node(node, print)
+            run_node(node, said.append)
         assert not told  # every answer was asked for
         return caught.value
 
@@ -112,7 +123,8 @@ def short_lived(node, monkeypatch):
 
 def test_a_node_put_out_as_soon_as_it_started_is_told_so(short_lived):
     out = EnrolmentError("put out", field="node_key")
-    assert short_lived(None, out) is out
+    error = short_lived(None, out)
+    assert (type(error), str(error), error.field) == (EnrolmentError, "put out", "node_key")
 
 
 def test_a_supernode_that_ends_at_once_is_not_started_for_ever(short_lived):
@@ -121,9 +133,27 @@ def test_a_supernode_that_ends_at_once_is_not_started_for_ever(short_lived):
     assert "no such thing" in str(error)
 
 
-def test_a_supernode_that_ended_with_the_server_is_started_again(short_lived):
-    away = FederationError("away", field="server")
-    assert short_lived(None, away, away, None, None).field == "node"
+def test_a_supernode_that_ended_with_the_server_is_started_again(short_lived, said):
+    away = FederationError("It is away.", field="server")
+    assert short_lived(None, away, None, None).field == "node"
+    assert said.count("It is away. Trying again every 5 seconds.") == 1
+
+
+def test_a_knock_that_ends_in_no_known_way_stops_the_node_and_says_how(node, monkeypatch):
+    broken = [sys.executable, "-c", "raise SystemExit('no such module')"]
+    monkeypatch.setattr("client.starting.knocking_command", lambda _folder: broken)
+    monkeypatch.setattr("client.starting._encode_ahead", lambda *_: None)
+    with pytest.raises(FederationError, match="no such module"):
+        run_node(node, print)
+
+
+def test_the_starter_of_a_node_holds_neither_flower_nor_scipy():
+    """It runs for months; what is loaded in it is memory that a merchant's machine lacks."""
+    code = "import sys, client.starting; print(*{name.partition('.')[0] for name in sys.modules})"
+    python = [sys.executable, "-P", "-c", code]
+    loaded = subprocess.run(python, check=True, capture_output=True, text=True).stdout.split()
+    assert "client" in loaded
+    assert not {"flwr", "httpx", "scipy", "torch", "polars"} & set(loaded)
 
 
 def test_a_catalogue_is_encoded_before_the_node_connects(node, tmp_path):

@@ -13,11 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtr
 
 from common.errors import PrivacyError, SettingsError
-from common.privacy.prv import epsilon_of_variables, grid_width
-from common.privacy.renyi import renyi_divergences
 
 AGREEMENT = 0.02  # PLD and PRV may differ by this much in epsilon
 
@@ -244,6 +241,8 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
 
 def gaussian_delta(epsilon: float, mu: float) -> float:
     """Return delta of the Gaussian mechanism at `epsilon` (Balle, Wang 2018, theorem 8)."""
+    from scipy.special import log_ndtr, ndtr  # noqa: PLC0415 - 25 MB a node's watcher spares
+
     second = math.exp(epsilon + float(log_ndtr(-mu / 2 - epsilon / mu)))
     return float(ndtr(mu / 2 - epsilon / mu)) - second
 
@@ -275,6 +274,7 @@ def _epsilon_prv(events: Events, delta: float) -> float:
         return 0.0
     if endless(events):
         return math.inf
+    from common.privacy.prv import epsilon_of_variables, grid_width  # noqa: PLC0415 - loads scipy
 
     def bound(some: tuple[tuple[float, float, int], ...], at: float) -> float:
         return _rdp(tuple(MechanismEvent(*one) for one in some), at)
@@ -285,6 +285,8 @@ def _epsilon_prv(events: Events, delta: float) -> float:
 
 @lru_cache(maxsize=1024)
 def _one_rdp(sample_rate: float, noise_multiplier: float) -> NDArray[np.float64]:
+    from common.privacy.renyi import renyi_divergences  # noqa: PLC0415 - loads scipy
+
     return renyi_divergences(sample_rate, noise_multiplier, _ORDERS)
 
 
