@@ -139,7 +139,7 @@ class _Bench:
         found["own_trend"] = FusedRanker.of(bare, ease, OWN_AND_TREND, before).score
         own = choose_text_ease(before.matrix(), self.vectors["frozen"].frozen, cases)
         for name, vectors in self.vectors.items():
-            text = fit_decay(vectors.adapted, vectors.frozen, validation)
+            text = fit_decay(vectors.adapted, vectors.frozen, validation, vectors.decay)
             ranker = FusedRanker.of(text, own, DEFAULT_GATE, before)
             found[name] = text.score
             ranker = replace(ranker, gate=fit_gate(ranker, validation))
@@ -175,7 +175,7 @@ def measure_benefit(
             "period; at least 2 are needed, and 50 for a verdict.",
             field="shop",
         )
-    frozen = ReleasedVectors(release.frozen, release.frozen)
+    frozen = ReleasedVectors(release.frozen, release.frozen, release.decay)
     vectors = {"frozen": frozen, "solo": solo, "release": release}
     bench = _Bench(
         split.train,

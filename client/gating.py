@@ -1,7 +1,7 @@
 """Fit the gate on the merchant's own validation period, and fall back where it does not help.
 
 The public default stands unless another gate is clearly better there, and whatever stands is
-dropped for a single part that did better alone.
+dropped for a single part that alone did clearly better.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -90,7 +90,7 @@ def fit_gate(ranker: FusedRanker, validation: Validation) -> Gate:
         best, found = DEFAULT_GATE, default
     for part in (TEXT_ALONE, OWN_ALONE, OWN_AND_TREND):
         alone = trial.merits(part)
-        if alone.mean() > found.mean():
+        if clearly_better(alone, found):
             best, found = part, alone
     return best
 

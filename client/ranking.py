@@ -7,13 +7,13 @@ can be added. Where an item sells little, `rise` lets the text speak louder; `ri
 more it sells lately than it used to. The gate's numbers stay on the merchant's machine.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from client.choosing import clearly_better
 from client.collaborative import LinearScorer
 from client.histories import Histories
 from client.interactions import Interactions
@@ -169,20 +169,32 @@ class Validation:
         rows = np.arange(most) * len(self.history) // most
         return Validation(self.history.only(rows), self.seen[rows], self.relevant[rows])
 
-    def ndcg(self, score: FloatMatrix) -> float:
-        """Return the mean NDCG@10 of given scores [shoppers, items]."""
+    def ndcg(self, score: FloatMatrix) -> NDArray[np.float64]:
+        """Return each case's NDCG@10 of given scores [cases, items]; 0 if it bought nothing."""
         ranking = rank_scores(lambda rows: score[rows], self.seen, 10)
-        return float(np.nanmean(ndcg(ranking, self.relevant)))
+        return np.nan_to_num(ndcg(ranking, self.relevant))
 
 
 def fit_decay(
     history_vectors: FloatMatrix,
     candidate_vectors: FloatMatrix,
     validation: Validation,
-    decays: Sequence[float] = DECAYS,
+    usual: float = 1.0,
 ) -> TextTaste:
-    """Return the text taste whose decay ranks the validation period best; 1 without cases."""
-    tastes = [TextTaste(history_vectors, candidate_vectors, decay) for decay in decays]
+    """Return the text taste of a merchant, its decay fitted on the merchant's validation period.
+
+    Args:
+        history_vectors: See `TextTaste`.
+        candidate_vectors: See there.
+        validation: Cases.
+        usual: The decay of training, public. It stands unless another ranks the validation period
+            better beyond chance.
+    """
+    taste = TextTaste(history_vectors, candidate_vectors, usual)
     if not len(validation.history):
-        return tastes[0]
-    return max(tastes, key=lambda taste: validation.ndcg(taste.score(validation.history)))
+        return taste
+    default = validation.ndcg(taste.score(validation.history))
+    others = [replace(taste, decay=decay) for decay in DECAYS if decay != usual]
+    found = [validation.ndcg(other.score(validation.history)) for other in others]
+    best = int(np.argmax([one.mean() for one in found]))
+    return others[best] if clearly_better(found[best], default) else taste

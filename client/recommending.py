@@ -88,7 +88,7 @@ class Recommender:
         split = split_interactions(data.interactions, data.split_rule)
         cases = evaluation_cases(split.train, split.valid)
         validation = validation_of(split.train, cases)
-        text = fit_decay(vectors.adapted, vectors.frozen, validation)
+        text = fit_decay(vectors.adapted, vectors.frozen, validation, vectors.decay)
         own = choose_text_ease(split.train.matrix(), vectors.frozen, cases)
         early = FusedRanker.of(text, own, DEFAULT_GATE, split.train)
         gate = fit_gate(early, validation).turned(dial)
@@ -165,10 +165,12 @@ class ReleasedVectors:
     Attributes:
         adapted: f of each item with the release's adapter, as a history is read.
         frozen: The candidate vectors, which no adapter changes.
+        decay: The weight of a basket one older in the release's training.
     """
 
     adapted: NDArray[np.float32]
     frozen: NDArray[np.float32]
+    decay: float = 1.0
 
 
 def released_vectors(
@@ -188,7 +190,8 @@ def released_vectors(
         )
     encoded = encode_catalogue(catalogue, model.basis, model.settings, cache)
     encoded.tower.load_adapter(model.adapter)
-    return ReleasedVectors(encoded.tokens.vectors(encoded.tower), encoded.vectors)
+    adapted = encoded.tokens.vectors(encoded.tower)
+    return ReleasedVectors(adapted, encoded.vectors, model.settings.history_decay)
 
 
 def _in_one_order(
@@ -200,7 +203,7 @@ def _in_one_order(
     for catalogue, vectors in parts:
         places = [data.catalogue.index_of(item.item_id) for item in catalogue.items]
         adapted[places], frozen[places] = vectors.adapted, vectors.frozen
-    return ReleasedVectors(adapted, frozen)
+    return ReleasedVectors(adapted, frozen, parts[0][1].decay)
 
 
 def find_item(catalogue: Catalogue, name: str) -> int:

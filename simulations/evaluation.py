@@ -140,6 +140,7 @@ class ShopJudge:
     shop: Shop
     vectors: ItemVectors
     buckets: Buckets
+    decay: float = 1.0  # of the history in training
 
     @cached_property
     def _test_history(self) -> Histories:
@@ -158,7 +159,8 @@ class ShopJudge:
 
     def text(self, adapter: AdapterState | None) -> TextTaste:
         """Return the text taste under `adapter`, its decay fitted on validation."""
-        return fit_decay(self.vectors.under(adapter), self.vectors.candidates, self.shop.validation)
+        item_vectors = self.vectors.under(adapter)
+        return fit_decay(item_vectors, self.vectors.candidates, self.shop.validation, self.decay)
 
     @cached_property
     def _own(self) -> tuple[TextEaseModel, TextEaseModel]:
@@ -213,5 +215,11 @@ def make_judges(
             vectors[catalogue.digest] = ItemVectors(encoded)
     buckets = shared_buckets(shops)
     return [
-        ShopJudge(shop, vectors[shop.data.catalogue.digest], buckets[shop.name]) for shop in shops
+        ShopJudge(
+            shop,
+            vectors[shop.data.catalogue.digest],
+            buckets[shop.name],
+            settings.history_decay,
+        )
+        for shop in shops
     ]
