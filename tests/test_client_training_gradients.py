@@ -44,9 +44,13 @@ def in_double(shop):
     if summed is not None:  # what is cached, anew in float64: float32's rounding is not the point
         layer = tower.bert.encoder.layer[str(tower.first_layer)]
         hidden, summed = before_b(layer, raw)
+    elif not tower.layers:  # likewise the mean of an item's tokens
+        hidden = (
+            np.add.reduceat(raw.arrays()["hidden"], trunk.offsets[:-1]) / trunk.lengths[:, None]
+        )
     merchant = Merchant(
         shop.examples,
-        ItemTokens(trunk.offsets, hidden, summed),
+        ItemTokens(arrays["offsets"], hidden, summed),
         shop.merchant.vectors.double(),
         shop.merchant.log_popularity.double(),
     )

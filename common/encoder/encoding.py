@@ -29,6 +29,7 @@ from common.files import sha256_hex, write_atomic
 from common.settings import RunSettings
 
 _SCALE = "top/scale"  # there where the base model need not be loaded
+_LAYOUT = 2  # of what is cached for a catalogue; a file of another is not found
 
 
 @functools.lru_cache(maxsize=2)
@@ -260,7 +261,8 @@ def _known_model(name: str, cache: Path) -> str | None:
 
 
 def _key(model: str, catalogue: Catalogue, basis: PublicBasis, settings: RunSettings) -> str:
-    parts = (model, catalogue.digest, basis.digest, settings.max_tokens, settings.placement)
+    placement = settings.placement
+    parts = (_LAYOUT, model, catalogue.digest, basis.digest, settings.max_tokens, placement)
     return sha256_hex(repr(parts).encode())[:32]
 
 

@@ -91,6 +91,8 @@ class Placement:
     def first_layer(self, depth: int) -> int:
         """Return the lowest layer that is adapted, of a model `depth` layers deep.
 
+        It is `depth`, one above the last, where only the projection is.
+
         Raises:
             SettingsError: if `last_layers` is more than the model has.
         """
@@ -99,7 +101,7 @@ class Placement:
                 f"last_layers is {self.last_layers}; the base model has {depth}.",
                 field="last_layers",
             )
-        return depth - self.last_layers if self.bert_modules else depth - 1
+        return depth - self.last_layers if self.bert_modules else depth
 
     def module_names(self, depth: int) -> list[str]:
         """Return the adapted modules by their full names in the tower, sorted."""

@@ -2,6 +2,8 @@
 
     hidden states of the trunk -> upper layers with LoRA -> mean of tokens -> (. - mean) @ whitening
 
+Where only the projection is adapted there is no upper layer, and the mean is computed once.
+
 Where only the last layer's second product is adapted and A is frozen, everything before B is
 frozen too: A @ z (r numbers a token) and the sum that LayerNorm would see without the adapter are
 computed once, and a training step is B, LayerNorm, token mean and projection.
@@ -242,6 +244,8 @@ class ItemTokens:
         """Compute what no adapter of the tower's placement changes."""
         if tower.placement.output_only:
             return cls(trunk.offsets, *_before_b(tower, trunk))
+        if not tower.layers:  # the projection reads one vector an item, the mean of its tokens
+            return cls(np.arange(len(trunk) + 1), _pooled(trunk), None)
         return cls(trunk.offsets, trunk.hidden, None)
 
     @classmethod
@@ -275,6 +279,15 @@ class ItemTokens:
             for items in batches(self.lengths):
                 out[items] = tower(*self.rows(items)).numpy()
         return out
+
+
+def _pooled(trunk: Trunk) -> NDArray[np.float32]:
+    """Return the mean of each item's tokens: float32 [items, d]."""
+    pooled = np.empty((len(trunk), trunk.hidden.shape[1]), np.float32)
+    for items in batches(trunk.lengths):
+        hidden = pad(trunk.hidden, trunk.offsets, items)
+        pooled[items] = mean_of_tokens(hidden, token_mask(trunk.lengths[items])).numpy()
+    return pooled
 
 
 def _before_b(tower: Tower, trunk: Trunk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
