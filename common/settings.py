@@ -86,7 +86,10 @@ class RunSettings(BaseModel):
         5.0, ge=-1e6, le=1e6, validate_default=True, description="Public upper end of ratings."
     )
     optimiser: Literal["adam_scalar", "sgd"] = Field("adam_scalar", description="Server's step.")
-    learning_rate: float = Field(0.005, gt=0, le=100, description="Size of the server's step.")
+    learning_rate: float = Field(0.01, gt=0, le=100, description="Size of the server's step.")
+    adaptivity: float = Field(
+        0.015, ge=1e-12, le=1e6, description="Adam: gradients below this size make shorter steps."
+    )
     schedule: Literal["constant", "cosine"] = Field("constant", description="Of that size.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum, or Adam's first moment.")
 

@@ -65,7 +65,10 @@ def open_run(
         plan=settings.plan(_merchants(places.get("merchants", "1"))),
         settings=settings.to_flat(),
         optimiser=make_optimiser(
-            settings.optimiser, momentum=settings.momentum, beta1=settings.momentum
+            settings.optimiser,
+            momentum=settings.momentum,
+            beta1=settings.momentum,
+            adaptivity=settings.adaptivity,
         ),
         learning_rate=settings.learning_rate,
         schedule=settings.schedule,

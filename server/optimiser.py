@@ -2,7 +2,8 @@
 
 Both optimisers see only noised numbers, so their state costs no privacy. `AdamScalar` keeps one
 second moment for the whole vector: a moment per coordinate would divide each by a size that is
-mostly noise, and so turn the direction of the step.
+mostly noise, and so turn the direction of the step. Its `adaptivity` bounds how far a step goes
+where there is little noise: see docs/adr/0022-a-step-for-any-noise.md.
 """
 
 import math
@@ -68,17 +69,25 @@ class Sgd:
 
 @dataclass(frozen=True)
 class AdamScalar:
-    """Adam (Kingma and Ba 2015) with one scalar second moment: the mean square of the gradient."""
+    """Adam (Kingma and Ba 2015) with one scalar second moment: the mean square of the gradient.
+
+    Attributes:
+        beta1: Of the gradient's moving average.
+        beta2: Of its mean square's.
+        adaptivity: Added to the root mean square that divides a step (tau of Reddi et al. 2021,
+            "Adaptive federated optimization"). Where the noise is far below it, a step is a fixed
+            multiple of the gradient; where it is far above, a step has a fixed size.
+    """
 
     beta1: float = 0.9
     beta2: float = 0.99
-    epsilon: float = 1e-12
+    adaptivity: float = 1e-12
 
     def __post_init__(self) -> None:
         _check_fraction("beta1", self.beta1)
         _check_fraction("beta2", self.beta2)
-        if not self.epsilon > 0:
-            raise SettingsError("Adam's epsilon must be above 0.", field="epsilon")
+        if not self.adaptivity > 0:
+            raise SettingsError("Adam's adaptivity must be above 0.", field="adaptivity")
 
     def step(
         self, state: OptimiserState, vector: FloatVector, gradient: FloatVector, rate: float
@@ -89,12 +98,17 @@ class AdamScalar:
         first = self.beta1 * state.momentum + (1 - self.beta1) * gradient
         second = self.beta2 * state.second_moment + (1 - self.beta2) * mean_square
         direction = first / (1 - self.beta1**steps)
-        scale = math.sqrt(second / (1 - self.beta2**steps)) + self.epsilon
+        scale = math.sqrt(second / (1 - self.beta2**steps)) + self.adaptivity
         return OptimiserState(first, second, steps), vector - rate * direction / scale
 
 
 def make_optimiser(
-    name: OptimiserName, *, momentum: float = 0.0, beta1: float = 0.9, beta2: float = 0.99
+    name: OptimiserName,
+    *,
+    momentum: float = 0.0,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    adaptivity: float = 1e-12,
 ) -> Optimiser:
     """Return the optimiser of that name.
 
@@ -104,7 +118,7 @@ def make_optimiser(
     if name == "sgd":
         return Sgd(momentum)
     if name == "adam_scalar":
-        return AdamScalar(beta1, beta2)
+        return AdamScalar(beta1, beta2, adaptivity)
     raise SettingsError("The optimiser must be sgd or adam_scalar.", field="optimiser")
 
 
