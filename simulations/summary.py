@@ -52,6 +52,7 @@ SETTINGS: Final = (  # told of every group, whatever the defaults are today
     "history_decay",
     "optimiser",
     "learning_rate",
+    "adaptivity",
     "schedule",
 )
 INTRODUCTION: Final = """# Results

@@ -83,6 +83,15 @@ def test_with_b_at_zero_it_is_the_frozen_whitened_text(tiny_model, placement):
     assert np.abs(found - expected).max() < 1e-5
 
 
+def test_a_projection_alone_reads_one_vector_an_item(tiny_model):
+    _, trunk, _, tower = build(tiny_model, PLACEMENTS["projection"])
+    assert not tower.layers
+    assert trunk.lengths.max() > 1
+    tokens = ItemTokens.from_trunk(tower, trunk)
+    assert tokens.lengths.tolist() == [1] * len(trunk)
+    assert tokens.arrays()["hidden"].shape == (len(trunk), tiny_model.width)
+
+
 def test_the_packaged_model_has_one_function_by_cache_and_in_full():
     model = load_base_model()
     catalogue = make_catalogue(20)
