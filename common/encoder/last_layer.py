@@ -23,6 +23,7 @@ from common.encoder.basis import PublicBasis
 from common.encoder.trunk import Trunk, batches, pad, token_mask
 from common.errors import InputError
 
+FEW = 16  # items at once: what a node holds beside this is large, and the layer is quick
 _FACTS = "facts"
 _ACTIVATION = "gelu"
 
@@ -121,7 +122,7 @@ class LastLayer:
         tensors = {name: torch.from_numpy(one) for name, one in self.tensors.items()}
         a = torch.from_numpy(directions)
         with torch.inference_mode():
-            for items in batches(trunk.lengths):
+            for items in batches(trunk.lengths, FEW):
                 mask = token_mask(trunk.lengths[items])
                 residual, z = self._run(tensors, pad(trunk.hidden, trunk.offsets, items), mask)
                 inside, places = mask.bool(), trunk.tokens_of(items)

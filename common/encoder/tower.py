@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 from common.adapter import AdapterState
 from common.encoder.base_model import BaseModel, added_to_scores
 from common.encoder.basis import PublicBasis, mean_of_tokens
-from common.encoder.last_layer import LastLayer, TopNorm
+from common.encoder.last_layer import FEW, LastLayer, TopNorm
 from common.encoder.placement import Placement, state_name
 from common.encoder.trunk import Trunk, batches, pad, token_mask
 from common.errors import InputError
@@ -297,7 +297,7 @@ def _before_b(tower: Tower, trunk: Trunk) -> tuple[NDArray[np.float32], NDArray[
     reduced = np.empty((len(trunk.hidden), tower.placement.rank), np.float32)
     summed = np.empty_like(trunk.hidden)
     with torch.inference_mode():
-        for items in batches(trunk.lengths):
+        for items in batches(trunk.lengths, FEW):
             mask = token_mask(trunk.lengths[items])
             hidden = pad(trunk.hidden, trunk.offsets, items)
             residual, _ = layer.attention(hidden, added_to_scores(mask, hidden.dtype))

@@ -62,14 +62,14 @@ class Trunk:
         return tokens + np.arange(len(tokens))
 
 
-def batches(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Yield the items of so many tokens each, the short ones first, `BATCH` at a time.
+def batches(lengths: NDArray[np.int64], size: int = BATCH) -> Iterator[NDArray[np.int64]]:
+    """Yield the items of so many tokens each, the short ones first, `size` at a time.
 
     A batch is padded to its longest item: where lengths are alike, little is computed in vain.
     """
     order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), BATCH):
-        yield order[start : start + BATCH]
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
 
 
 def join_trunks(parts: Sequence[Trunk]) -> Trunk:
