@@ -77,7 +77,9 @@ def test_negatives_out_of_the_batch_are_refused(shop, monkeypatch):
     monkeypatch.setattr(
         PrivateTrainer,
         "shopper_gradients",
-        lambda self, batch, _: honest(self, batch, torch.from_numpy(np.unique(batch.target_item))),
+        lambda self, batch, _: honest(
+            self, batch, self.candidates(torch.from_numpy(np.unique(batch.target_item)))
+        ),
     )
     with pytest.raises(PrivacyError) as caught:
         check(shop)
@@ -87,8 +89,8 @@ def test_negatives_out_of_the_batch_are_refused(shop, monkeypatch):
 def test_a_statistic_over_the_batch_is_refused(shop, monkeypatch):
     honest = PrivateTrainer.shopper_gradients
 
-    def centred(self, batch, negatives):
-        rows = honest(self, batch, negatives)
+    def centred(self, batch, candidates):
+        rows = honest(self, batch, candidates)
         return rows - rows.mean(dim=0, keepdim=True)
 
     monkeypatch.setattr(PrivateTrainer, "shopper_gradients", centred)
@@ -160,9 +162,9 @@ def test_a_refused_model_stays_refused(shop, tmp_path, monkeypatch):
         patch.setattr(
             PrivateTrainer,
             "shopper_gradients",
-            lambda self, batch, negatives: (
-                honest(self, batch, negatives) * batch.shoppers * 0
-                + honest(self, batch, negatives).sum(dim=0)
+            lambda self, batch, candidates: (
+                honest(self, batch, candidates) * batch.shoppers * 0
+                + honest(self, batch, candidates).sum(dim=0)
             ),
         )
         with pytest.raises(PrivacyError):

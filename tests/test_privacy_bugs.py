@@ -203,8 +203,8 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
             PrivateTrainer,
             "shopper_gradients",
             (
-                "log_popularity, negatives)",
-                "log_popularity, torch.from_numpy(np.unique(batch.target_item)))",
+                "batch, candidates,",
+                "batch, self.candidates(torch.from_numpy(np.unique(batch.target_item))),",
             ),
         ),
         "preflight",
