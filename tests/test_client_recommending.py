@@ -1,11 +1,13 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from shops import command, interactions_of, make_catalogue, make_shop, write_tiny_bert
 
+import client.recommending
 from client.clicks import pairs_of
 from client.dataset import load_merchant_data, save_merchant_data
 from client.filters import Filters
@@ -113,6 +115,24 @@ def test_a_shop_with_a_catalogue_of_its_own_is_ranked_too(release, tmp_path):
     found = Recommender(release, shop, tmp_path).for_shopper("shopper-0", 12)
     assert len(found) == 11
     assert all(np.isfinite(one.score) for one in found)
+
+
+def test_a_shop_without_validation_cases_keeps_the_decay_of_training(
+    release, tmp_path, monkeypatch
+):
+    honest = client.recommending.released_model
+
+    def trained_with_a_decay(release):
+        model = honest(release)
+        return replace(model, settings=model.settings.model_copy(update={"history_decay": 0.7}))
+
+    monkeypatch.setattr(client.recommending, "released_model", trained_with_a_decay)
+    base = make_shop(items=12, shoppers=10)
+    interactions = interactions_of([(0, 3, 1, 0)], 12, 1)
+    shop = type(base)("Tiny", make_catalogue(12, seed=5), interactions, base.split_rule)
+    assert Recommender(release, shop, tmp_path)._ranker.text.decay == 0.7
+    new = [Item("new", "A new thing", "a new thing")]
+    assert Recommender(release, shop, tmp_path, new)._ranker.text.decay == 0.7
 
 
 def test_the_adapter_of_the_release_is_what_ranks(release, shop, recommender, tmp_path):

@@ -7,7 +7,7 @@ from common.encoder.basis import PublicBasis
 from common.errors import InputError, SettingsError
 from server.coordination import open_run
 from server.folder import CATALOGUE_FILE
-from server.optimiser import Sgd
+from server.optimiser import AdamScalar, Sgd
 
 
 @pytest.fixture
@@ -47,6 +47,11 @@ def test_a_run_has_all_that_the_strategy_needs(config, tmp_path):
     quorum = setup.quorum
     assert (quorum.minimum, quorum.fraction, quorum.wait_seconds) == (2, 0.75, 9.0)
     assert (setup.round_timeout, setup.folder) == (11.0, tmp_path / "checkpoints")
+
+
+def test_the_step_is_bounded_as_the_settings_say(config):
+    setup = open_run({**config, "optimiser": "adam_scalar", "momentum": 0.5, "adaptivity": 0.25})
+    assert setup.optimiser == AdamScalar(beta1=0.5, adaptivity=0.25)
 
 
 def test_places_are_not_sent_to_nodes(config):

@@ -106,6 +106,12 @@ def ground(tiny_bert, tmp_path_factory):
     return settings, cache, basis, shops, make_judges(shops, basis, settings, cache)
 
 
+def test_a_judge_takes_the_decay_of_training_for_the_usual_one(ground):
+    settings, cache, basis, shops, _ = ground
+    settings = settings.model_copy(update={"history_decay": 0.7})
+    assert [one.decay for one in make_judges(shops, basis, settings, cache)] == [0.7] * 3
+
+
 def test_shops_of_one_catalogue_share_its_vectors(ground):
     *_, judges = ground
     assert judges[0].vectors is judges[1].vectors
@@ -202,7 +208,7 @@ def test_what_validation_chooses_was_fitted_before_it(ground, monkeypatch):
 
     for name in ("fit_gate", "choose_text_ease", "choose_ease", "fit_decay"):
         listen(name)
-    fresh = replace(judge, shop=Shop.of(judge.shop.data))
+    fresh = replace(judge, shop=Shop.of(judge.shop.data), decay=0.7)
     fresh.baselines()
     ranker, validation = handed["fit_gate"]
     own = ranker.collaborative
@@ -213,6 +219,7 @@ def test_what_validation_chooses_was_fitted_before_it(ground, monkeypatch):
     for name in ("choose_text_ease", "choose_ease"):
         assert (handed[name][0] != train.matrix()).nnz == 0, name
     assert handed["fit_decay"][2] is validation is fresh.shop.validation
+    assert handed["fit_decay"][3] == 0.7
     expected = evaluation_cases(train, fresh.shop.split.valid)
     assert (validation.seen != expected.seen).nnz == 0
     assert (validation.relevant != expected.relevant).nnz == 0
