@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 from shops import DAY, command, interactions_of, make_catalogue
 
+import client.benefit
 from client.benefit import (
     DIAL,
     JOINED,
@@ -71,6 +72,19 @@ def test_a_release_that_misreads_a_shop_brings_nothing_and_harms_nobody():
     assert found.mean("release", "ndcg@10").high < found.mean("frozen", "ndcg@10").low - 0.3
     assert found.verdict == "cannot tell"
     assert found.gains["ndcg@10"].low > -0.1  # the gate falls back to what the shop has itself
+
+
+def test_every_text_is_fitted_from_the_decay_of_training(monkeypatch):
+    honest, usual = client.benefit.fit_decay, []
+
+    def fit(vectors, candidates, validation, decay):
+        usual.append(decay)
+        return honest(vectors, candidates, validation, decay)
+
+    monkeypatch.setattr(client.benefit, "fit_decay", fit)
+    frozen = vectors_with(0).frozen
+    measure_benefit(shop_where(0), ReleasedVectors(frozen, frozen, 0.7))
+    assert set(usual) == {0.7}
 
 
 def test_a_release_that_is_the_frozen_model_cannot_be_told_from_it():
@@ -181,7 +195,6 @@ def test_no_shopper_is_judged_by_what_it_fitted():
 
 def test_fits_do_not_look_at_who_is_judged(monkeypatch):
     """What each half is fitted on is recorded; its judged half comes from the other."""
-    import client.benefit
 
     fitted, judged = [], []
     real_gate, real_judge = client.benefit.fit_gate, client.benefit.evaluate_scores
@@ -204,7 +217,6 @@ def test_fits_do_not_look_at_who_is_judged(monkeypatch):
 
 
 def test_click_curves_and_thresholds_do_not_look_at_who_is_judged(monkeypatch):
-    import client.benefit
 
     calls = {"pairs_of": [], "fit_chances": [], "best_threshold": []}
 
