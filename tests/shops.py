@@ -100,6 +100,13 @@ def make_shop(name="Ash", *, items=60, shoppers=40, seed=0, days=365):
     )
 
 
+def bought_by(data, name):
+    """Return the ids of the items that one shopper has in a shop's data."""
+    place = data.interactions.shopper_ids.index(name)
+    items = data.interactions.item[data.interactions.shopper == place]
+    return {data.catalogue.items[item].item_id for item in items.tolist()}
+
+
 def make_settings(**changes):
     """Settings for a tiny model; `base_model` must be given where one is loaded."""
     values = {
