@@ -152,6 +152,7 @@ def audited_bound(lanes: LaneRecord, delta: float) -> AuditedBound:
     bound = audit_lanes(lanes, delta)
     return AuditedBound(
         epsilon=bound.epsilon,
+        blocking=bound.blocking,
         one_run=bound.one_run,
         lanes=bound.lanes,
         steps=bound.steps,

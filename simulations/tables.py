@@ -119,7 +119,7 @@ def privacy_table(results: Results) -> Table:
     table = Table(
         title=f"Privacy: {results.privacy.unit}; noise {results.privacy.placement}",
         caption="pld and prv should agree; the ledger gates on rdp, the looser bound. audit: what "
-        "canary lanes prove (95%) was spent at least; above ε it is an alarm.",
+        "canary lanes prove (95%) was spent at least; well above ε it is an alarm.",
         box=SIMPLE_HEAD,
         collapse_padding=True,
         pad_edge=False,

@@ -6,6 +6,8 @@ import pytest
 from forging import by_name, found, named
 
 from common.audit.auditing import audit_release, audit_run
+from common.audit.findings import Checklist
+from common.audit.lanes import check_bound
 from common.audit.layout import JOURNAL, LEDGERS, RELEASE
 from common.privacy.lanes import pack_records, unpack_records
 from common.release.manifest import LANES_FILE, MANIFEST_FILE, STATEMENT_FILE
@@ -46,6 +48,10 @@ LIES = {
     "a smaller lower bound": (
         {"merchants": of_first(lambda one: {"audit": {**one["audit"], "epsilon": 0.0}})},
         {(LANES, "epsilon")},
+    ),
+    "a smaller bound to block by": (
+        {"merchants": of_first(lambda one: {"audit": {**one["audit"], "blocking": 0.001}})},
+        {(LANES, "blocking")},
     ),
     "no audit": ({"merchants": of_first(lambda one: {"audit": None})}, {(RELEASE, "audit")}),
     "other lanes": (
@@ -164,6 +170,24 @@ def test_lanes_with_other_bits_are_not_those_committed_to(forger):
     report = audit_run(forger.folder)
     assert named(report, LANES, "commitment")
     assert named(report, LANES, "epsilon") or named(report, LANES, "one_run")
+
+
+def test_a_bound_above_the_claim_is_noted_and_one_that_blocks_is_wrong(forger):
+    statement = forger.manifest.privacy
+    name = max(statement.merchants, key=lambda one: statement.merchants[one].audit.epsilon)
+    one = statement.merchants[name]
+    record = unpack_records((forger.folder / LANES).read_bytes())[statement.ledgers[name].node]
+    assert 0 < one.audit.blocking < one.audit.epsilon < one.epsilon
+    middle = (one.audit.blocking + one.audit.epsilon) / 2
+    for claimed, status in (
+        (one.epsilon, "passed"),
+        (middle, "noted"),
+        (one.audit.blocking / 2, "failed"),
+    ):
+        claim = {name: one.model_copy(update={"epsilon": claimed})}
+        sheet = Checklist()
+        check_bound(sheet, name, statement.model_copy(update={"merchants": claim}), record)
+        assert [check.status for check in sheet.checks] == [status]
 
 
 def test_lanes_that_hide_a_step_are_told_and_such_of_a_step_never_charged_are_wrong(forger):

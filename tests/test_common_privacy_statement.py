@@ -11,7 +11,14 @@ from statements import HEX, PLAN, make_statement, merchant_fields, statement_fie
 from common.privacy.statement import NOT_PROTECTED, Statement, check_claims
 
 SILENT = make_plan(placement="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
-AUDIT = {"epsilon": 2.345, "one_run": 0.9, "lanes": 512, "steps": 40, "commitment": HEX}
+AUDIT = {
+    "epsilon": 2.345,
+    "blocking": 1.3,
+    "one_run": 0.9,
+    "lanes": 512,
+    "steps": 40,
+    "commitment": HEX,
+}
 
 
 @pytest.mark.parametrize("plan", [PLAN, SILENT, make_plan(placement="central")])
@@ -103,8 +110,9 @@ def _parsed(one):
 
 
 def test_a_claim_below_what_its_audit_proves_is_refused():
-    proved = {**AUDIT, "epsilon": 3.988}
-    make_statement(merchants={"Ash": merchant_fields(audit=AUDIT)})
+    proved = {**AUDIT, "epsilon": 4.9, "blocking": 3.988}
+    for luck in (AUDIT, {**AUDIT, "epsilon": 4.5}):  # at 95% an honest run may lie above its claim
+        make_statement(merchants={"Ash": merchant_fields(audit=luck)})
     with pytest.raises(ValidationError, match="prove at least"):
         make_statement(merchants={"Ash": merchant_fields(audit=proved)})
 

@@ -9,7 +9,14 @@ from statements import HEX, PLAN, SEVERAL, make_statement, merchant_fields
 from common.privacy.statement import NOT_PROTECTED, UNIT
 from common.privacy.statement_page import SENTENCES, statement_page
 
-AUDIT = {"epsilon": 2.345, "one_run": 0.9, "lanes": 512, "steps": 40, "commitment": HEX}
+AUDIT = {
+    "epsilon": 2.345,
+    "blocking": 1.3,
+    "one_run": 0.9,
+    "lanes": 512,
+    "steps": 40,
+    "commitment": HEX,
+}
 USUAL = statement_page(make_statement(merchants={"Ash": merchant_fields()}))
 
 

@@ -185,21 +185,28 @@ def test_the_manifest_names_all_that_was_asked_of_it():
     }  # fmt: skip
 
 
-AUDIT = {"epsilon": 2.9, "one_run": 1.1, "lanes": 512, "steps": 40, "commitment": HEX}
+AUDIT = {
+    "epsilon": 2.9,
+    "blocking": 1.8,
+    "one_run": 1.1,
+    "lanes": 512,
+    "steps": 40,
+    "commitment": HEX,
+}
 
 
 def audited(proved):
     document = json.loads(claims().model_dump_json())
     for one in document["privacy"]["merchants"].values():
-        one["audit"] = {**AUDIT, "epsilon": proved}
+        one["audit"] = {**AUDIT, "epsilon": proved + 1, "blocking": proved}
     return Claims.model_validate_json(json.dumps(document))
 
 
 def test_a_claim_that_its_audit_disproves_can_be_neither_written_nor_read():
-    manifest = make_manifest(FILES, audited(2.9), KEY)
+    manifest = make_manifest(FILES, audited(2.75), KEY)
     assert parse_manifest(manifest.to_bytes()).digest == manifest.digest
     with pytest.raises(ValidationError, match="prove at least"):
         audited(9.0)
-    forged = manifest.to_bytes().replace(b'"epsilon":2.9', b'"epsilon":9.0')
+    forged = manifest.to_bytes().replace(b'"blocking":2.75', b'"blocking":9.75')
     with pytest.raises(ReleaseError, match="prove at least"):
         parse_manifest(forged)

@@ -59,7 +59,7 @@ class Lanes:
         adapter, source = self.shop.tower.adapter(), NoiseSource.for_tests(2)
         arguments = (adapter, charge, source, np.random.default_rng(0), record)
         _, record = self.shop.trainer.private_round(*arguments)
-        proved = audit_lanes(record.open(), 1e-5).epsilon
+        proved = audit_lanes(record.open(), 1e-5).blocking
         assert proved <= epsilon_pld(self.plan.events()[1:], 1e-5)
 
 

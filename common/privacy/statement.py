@@ -44,9 +44,12 @@ class Accountants(Record):
 
 
 class AuditedBound(Record):
-    """What a merchant's canary lanes prove it spent at least, each with confidence 95%."""
+    """What a merchant's canary lanes prove it spent at least, with confidence 95%."""
 
     epsilon: float = Field(ge=0, description="Lower bound at the claim's delta, Gaussian test")
+    blocking: float = Field(
+        ge=0, description="The same with confidence 99.99%; no claim below it is written or read"
+    )
     one_run: float = Field(ge=0, description="The same, assuming nothing of scores; weak")
     lanes: int = Field(ge=1, description="Canary lanes: virtual shoppers that were watched")
     steps: int = Field(ge=0, description="Noised steps they were watched for")
@@ -187,7 +190,7 @@ def check_audits(merchants: Mapping[str, MerchantPrivacy]) -> None:
         ValueError: so that pydantic reports it as the field's error.
     """
     for name, merchant in merchants.items():
-        proved = 0.0 if merchant.audit is None else merchant.audit.epsilon
+        proved = 0.0 if merchant.audit is None else merchant.audit.blocking
         if merchant.epsilon is not None and proved > merchant.epsilon:
             raise ValueError(
                 f"merchant {name!r} claims epsilon {merchant.epsilon:.3f}, but its canary lanes "
