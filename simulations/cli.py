@@ -88,6 +88,12 @@ def simulate(
     fast: Annotated[
         bool, typer.Option("--fast", help="Leave out solo adapters and yardsticks.")
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="How many of these extra trainings go on at once. [default: one a core, to 4]"
+        ),
+    ] = None,
     rehearse: Annotated[
         bool,
         typer.Option(
@@ -126,6 +132,7 @@ def simulate(
         "alpha": alpha,
         "partition_seed": seed,
         "history": tuple(history) if history else None,
+        "processes": processes,
         "rehearse": rehearse or None,
     }
     run: dict[str, Any] = {"rounds": rounds, "epsilon": epsilon, "noise": noise, "seed": seed}

@@ -12,13 +12,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from common.adapter import AdapterState
 from common.scorecard import Scorecard, pool
 from common.settings import RunSettings
 from simulations.evaluation import Shop, ShopJudge
 from simulations.findings import CurvePoint, EpsilonCurve
 from simulations.measures import SPREAD_METRICS, Number, SpreadMetric
 from simulations.membership import membership_scores, membership_test
-from simulations.runner import FinishedRun, Watch
+from simulations.side_by_side import OnRound
 from simulations.training import Trainer
 
 HELD_BACK: Final = 0.2  # of each merchant's shoppers
@@ -44,7 +45,9 @@ def epsilon_curve(
     judges: Sequence[ShopJudge],
     frozen: dict[str, list[Scorecard]],
     epsilons: Sequence[float],
-    watch: Watch,
+    *,
+    on_round: OnRound,
+    processes: int | None = None,
 ) -> EpsilonCurve:
     """Train once at each budget and judge adapter, fusion and attack.
 
@@ -53,15 +56,19 @@ def epsilon_curve(
         judges: Of the main run's shops: the accuracy is that of all their test shoppers.
         frozen: Scorecards of `frozen_text` and `gated_frozen`, one a shop.
         epsilons: Budgets; inf is without noise.
-        watch: Told of rounds.
+        on_round: Told of rounds, with the place of the budget among them.
+        processes: How many trainings at once, as `train_side_by_side`.
     """
     settings = trainer.settings
     held = [shoppers_held_back(judge.shop, settings.seed) for judge in judges]
     shops = [without_shoppers(one.shop, out) for one, out in zip(judges, held, strict=True)]
-    points = []
-    for epsilon in sorted(epsilons, reverse=True):
-        run = trainer.at_epsilon(shops, epsilon, watch)
-        points.append(_point(run, judges, held, epsilon, settings))
+    budgets = sorted(epsilons, reverse=True)
+    comparisons = [trainer.at_epsilon(shops, epsilon) for epsilon in budgets]
+    adapters = trainer.compared(comparisons, on_round, processes)
+    points = [
+        _point(adapter, judges, held, epsilon, settings)
+        for adapter, epsilon in zip(adapters, budgets, strict=True)
+    ]
     return EpsilonCurve(
         held_back=HELD_BACK,
         frozen={name: _means(frozen[name]) for name in ("frozen_text", "gated_frozen")},
@@ -70,7 +77,7 @@ def epsilon_curve(
 
 
 def _point(
-    run: FinishedRun,
+    adapter: AdapterState,
     judges: Sequence[ShopJudge],
     held: Sequence[NDArray[np.bool_]],
     epsilon: float,
@@ -79,14 +86,14 @@ def _point(
     cards: dict[str, list[Scorecard]] = {"adapter": [], "fused": []}
     members, others = [], []
     for judge, out in zip(judges, held, strict=True):
-        text = judge.text(run.adapter)
+        text = judge.text(adapter)
         cards["adapter"].append(judge.judge(text.score))
         cards["fused"].append(judge.judge(judge.fused(text).score))
         scores = membership_scores(
             judge.shop.past,
             np.arange(len(out)),
             settings,
-            adapted=judge.vectors.under(run.adapter),
+            adapted=judge.vectors.under(adapter),
             frozen=judge.vectors.candidates,
         )
         members.append(scores[~out])
@@ -95,7 +102,7 @@ def _point(
         epsilon=None if math.isinf(epsilon) else epsilon,
         metrics={name: _means(of_shops) for name, of_shops in cards.items()},
         membership=membership_test(
-            members, others, epsilon=epsilon, delta=run.plan.delta, seed=settings.seed
+            members, others, epsilon=epsilon, delta=settings.delta, seed=settings.seed
         ),
     )
 

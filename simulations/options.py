@@ -35,6 +35,7 @@ class SimulationOptions:
         partition_seed: Of the deal, apart from the training's seed.
         yardsticks: Also train without noise and on everybody's data in one place.
         solo: Also train each merchant alone.
+        processes: How many of these trainings go on at once; None is one a core, at most 4.
         rehearse: Judge on the validation period and throw the test period away, to choose
             settings before the test is looked at.
         overwrite: Empty `out` first.
@@ -58,6 +59,7 @@ class SimulationOptions:
     partition_seed: int = 0
     yardsticks: bool = True
     solo: bool = True
+    processes: int | None = None
     rehearse: bool = False
     overwrite: bool = False
     tensorboard: bool = False
@@ -72,6 +74,10 @@ class SimulationOptions:
         if not 1 <= self.merchants <= 1000:
             raise SettingsError(
                 f"merchants is {self.merchants}; it must be 1 to 1000.", field="merchants"
+            )
+        if self.processes is not None and not 1 <= self.processes <= 1000:
+            raise SettingsError(
+                f"processes is {self.processes}; it must be 1 to 1000.", field="processes"
             )
         if not 0 <= self.held_out_merchants <= 1000:
             raise SettingsError(

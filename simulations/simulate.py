@@ -53,7 +53,7 @@ from simulations.results import (
 from simulations.runner import FinishedRun, Watch
 from simulations.scoring import intervals, merchant_results, pooled_metrics
 from simulations.tensorboard import open_board
-from simulations.training import Trainer
+from simulations.training import Comparison, Trainer
 from simulations.watching import Screen
 
 RESULTS_FILE = "results.json"
@@ -183,33 +183,35 @@ class Simulation:
 
     def _others(self, trainer: Trainer, shops: Sequence[Shop]) -> dict[str, list[AdapterState]]:
         """Train what the federation is compared with; return each shop's adapter by model."""
-        found: dict[str, list[AdapterState]] = {}
-
-        watch = Watch(on_round=lambda record, _: self.screen.round(record, trainer.settings))
+        comparisons: list[Comparison] = []
+        if self.options.yardsticks:  # the longest first
+            comparisons += [trainer.without_noise(shops), trainer.centrally(shops)]
         if self.options.solo:
-            with self.phase("solo adapters"):
-                found["solo_adapter"] = []
-                for shop in shops:
-                    with self.screen.rounds(f"solo: {shop.name}", trainer.settings):
-                        found["solo_adapter"].append(trainer.solo(shop, watch).adapter)
+            comparisons += [trainer.solo(shop) for shop in shops]
+        if not comparisons:
+            return {}
+        runs = len(comparisons)
+        with self.phase("comparisons"), self.screen.runs("comparisons", trainer.settings, runs):
+            adapters = trainer.compared(comparisons, self.screen.round_of, self.options.processes)
+        found: dict[str, list[AdapterState]] = {}
         if self.options.yardsticks:
-            with self.phase("yardsticks"):
-                with self.screen.rounds("without noise", trainer.settings):
-                    free = trainer.without_noise(shops, watch).adapter
-                with self.screen.rounds("in one place", trainer.settings):
-                    central = trainer.centrally(shops, watch).adapter
-                found["adapter_no_noise"] = [free] * len(shops)
-                found["adapter_central"] = [central] * len(shops)
-        return found
+            free, central, *adapters = adapters
+            found["adapter_no_noise"] = [free] * len(shops)
+            found["adapter_central"] = [central] * len(shops)
+        return {"solo_adapter": adapters, **found} if self.options.solo else found
 
     def _epsilon_curve(
         self, trainer: Trainer, judges: Sequence[ShopJudge], cards: dict[str, list[Scorecard]]
     ) -> EpsilonCurve | None:
         if not self.options.epsilon_curve:
             return None
-        watch = Watch(on_round=lambda record, _: self.screen.round(record, trainer.settings))
-        with self.phase("curve"), self.screen.rounds("against ε", trainer.settings):
-            return epsilon_curve(trainer, judges, cards, self.options.epsilon_curve, watch)
+        epsilons, processes = self.options.epsilon_curve, self.options.processes
+        runs = len(epsilons)
+        with self.phase("curve"), self.screen.runs("against ε", trainer.settings, runs):
+            shown = self.screen.round_of
+            return epsilon_curve(
+                trainer, judges, cards, epsilons, on_round=shown, processes=processes
+            )
 
     # ----------------------------------------------------------------- results
     def _results(

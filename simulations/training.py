@@ -10,6 +10,7 @@ import numpy as np
 from client.dataset import POINTER, MerchantData, load_merchant_data
 from client.interactions import Interactions
 from client.node import merchant_folders
+from common.adapter import AdapterState
 from common.catalogue import Catalogue, Item
 from common.errors import InputError
 from common.settings import RunSettings
@@ -17,14 +18,29 @@ from server.checkpoint import read_checkpoint
 from simulations.evaluation import Shop
 from simulations.federation import folder_name, write_federation
 from simulations.runner import FinishedRun, Watch, run_federation
+from simulations.side_by_side import Job, OnRound, train_side_by_side
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A training beside the federation: what would be if the merchants had done that instead.
+
+    Attributes:
+        name: Of its folders.
+        shops: Who trains.
+        settings: The run's.
+    """
+
+    name: str
+    shops: Sequence[Shop]
+    settings: RunSettings
 
 
 @dataclass(frozen=True)
 class Trainer:
     """Trains on shops, each run in a folder of its own under `folder`.
 
-    A yardstick is a run of its own on a copy of the data, with a ledger of its own: it asks what
-    would be if a merchant had done that instead.
+    A comparison is a run of its own on a copy of the data, with ledgers of its own.
     """
 
     folder: Path
@@ -33,42 +49,49 @@ class Trainer:
 
     def federated(self, shops: Sequence[Shop], watch: Watch) -> FinishedRun:
         """Train all shops together: the run that is released."""
-        return self._run(shops, self.folder / "merchants", self.settings, "federated", watch)
+        job = self._prepared(shops, self.folder / "merchants", self.settings, "federated")
+        return run_federation(job.federation, job.settings, job.folder, job.cache, watch)
 
-    def without_noise(self, shops: Sequence[Shop], watch: Watch) -> FinishedRun:
-        """Train all shops together without any protection."""
+    def without_noise(self, shops: Sequence[Shop]) -> Comparison:
+        """Return the training of all shops together without any protection."""
         settings = self.settings.model_copy(update={"noise": "none"})
-        return self._yardstick(shops, settings, "no-noise", watch)
+        return Comparison("no-noise", shops, settings)
 
-    def centrally(self, shops: Sequence[Shop], watch: Watch) -> FinishedRun:
-        """Train on everybody's shoppers as if they were one merchant's, at the same epsilon."""
+    def centrally(self, shops: Sequence[Shop]) -> Comparison:
+        """Return that on everybody's shoppers as if they were one merchant's, at one epsilon."""
         together = self.settings.declared_shoppers * len(shops)
         settings = self.settings.model_copy(update={"declared_shoppers": together})
-        return self._yardstick([one_shop(shops)], settings, "central", watch)
+        return Comparison("central", [one_shop(shops)], settings)
 
-    def solo(self, shop: Shop, watch: Watch) -> FinishedRun:
-        """Train one shop alone, at the same epsilon."""
-        return self._yardstick([shop], self.settings, f"solo-{shop.name}", watch)
+    def solo(self, shop: Shop) -> Comparison:
+        """Return that of one shop alone, at the same epsilon."""
+        return Comparison(f"solo-{shop.name}", [shop], self.settings)
 
-    def at_epsilon(self, shops: Sequence[Shop], epsilon: float, watch: Watch) -> FinishedRun:
-        """Train all shops together at another budget, inf without noise."""
+    def at_epsilon(self, shops: Sequence[Shop], epsilon: float) -> Comparison:
+        """Return that of all shops together at another budget, inf without noise."""
         noise = "local" if self.settings.noise == "none" else self.settings.noise
         settings = self.settings.model_copy(
             update={"noise": "none"}
             if math.isinf(epsilon)
             else {"noise": noise, "epsilon": epsilon}
         )
-        return self._yardstick(shops, settings, f"epsilon-{epsilon!r}", watch)
+        return Comparison(f"epsilon-{epsilon!r}", shops, settings)
 
-    def _yardstick(
-        self, shops: Sequence[Shop], settings: RunSettings, name: str, watch: Watch
-    ) -> FinishedRun:
-        plain = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
-        return self._run(shops, self.folder / "yardsticks" / plain, settings, plain, watch)
+    def compared(
+        self, comparisons: Sequence[Comparison], on_round: OnRound, processes: int | None = None
+    ) -> list[AdapterState]:
+        """Train all of `comparisons`, as `train_side_by_side`; return their adapters."""
+        jobs = []
+        for one in comparisons:
+            plain = "".join(letter if letter.isalnum() else "-" for letter in one.name.lower())
+            folder = self.folder / "yardsticks" / plain
+            jobs.append(self._prepared(one.shops, folder, one.settings, plain))
+        return train_side_by_side(jobs, on_round, processes)
 
-    def _run(
-        self, shops: Sequence[Shop], folder: Path, settings: RunSettings, name: str, watch: Watch
-    ) -> FinishedRun:
+    def _prepared(
+        self, shops: Sequence[Shop], folder: Path, settings: RunSettings, name: str
+    ) -> Job:
+        """Write a federation's folder, or see that what lies there is the same."""
         plan, checkpoints = settings.plan(len(shops)), self.folder / "checkpoints" / name
         started = read_checkpoint(checkpoints)
         if started is not None and started.plan_digest != plan.digest:
@@ -79,7 +102,7 @@ class Trainer:
             )
         check_same_merchants(shops, folder)
         write_federation(shops, folder, plan)
-        return run_federation(folder, settings, checkpoints, self.cache, watch)
+        return Job(folder, settings, checkpoints, self.cache)
 
 
 def check_same_merchants(shops: Sequence[Shop], folder: Path) -> None:

@@ -51,6 +51,24 @@ class Screen:
         finally:
             self._bar.remove_task(self._task)
 
+    @contextmanager
+    def runs(self, name: str, settings: RunSettings, count: int) -> Iterator[None]:
+        """Show a bar over the rounds of `count` runs that `round_of` moves."""
+        self._task = self._bar.add_task(name, total=settings.rounds * count, note="preparing")
+        self._rounds = dict.fromkeys(range(count), 0)
+        self._each = settings.rounds
+        try:
+            yield
+        finally:
+            self._bar.remove_task(self._task)
+
+    def round_of(self, run: int, record: RoundRecord) -> None:
+        """Move the bar over several runs: one of them has finished a round."""
+        self._rounds[run] = record.round_number
+        done = sum(one == self._each for one in self._rounds.values())
+        note = f"{done} of {len(self._rounds)} trained"
+        self._bar.update(self._task, completed=sum(self._rounds.values()), note=note)
+
     def round(self, record: RoundRecord, settings: RunSettings) -> None:
         """Move the bar: round, noised update's norm, epsilon so far, bytes, time."""
         self._bytes += record.bytes_up + record.bytes_down

@@ -1,0 +1,79 @@
+"""Trainings in processes of their own: the same adapters, clear errors, a stop that can go on."""
+
+import pytest
+from shops import make_settings, make_shop
+
+from common.errors import QuorumError
+from server.checkpoint import read_checkpoint
+from simulations.evaluation import Shop
+from simulations.side_by_side import train_side_by_side
+from simulations.training import Trainer
+
+ROUNDS = 3
+
+
+@pytest.fixture
+def trainer(tiny_bert, tmp_path):
+    settings = make_settings(base_model=str(tiny_bert), rounds=ROUNDS, seeded_noise=True)
+    return Trainer(tmp_path / "out", tmp_path / "cache", settings)
+
+
+@pytest.fixture(scope="module")
+def shops():
+    return [Shop.of(make_shop(name, seed=seed)) for seed, name in enumerate(("Ash", "Birch"))]
+
+
+def folders(trainer):
+    return sorted((trainer.folder / "checkpoints").iterdir())
+
+
+def test_two_at_once_train_what_one_after_the_other_does(trainer, shops, tmp_path):
+    rounds = {1: [], 2: []}
+    digests = {}
+    for processes, seen in rounds.items():
+        one = Trainer(tmp_path / str(processes), trainer.cache, trainer.settings)
+        comparisons = [one.without_noise(shops), *(one.solo(shop) for shop in shops)]
+        adapters = one.compared(
+            comparisons, lambda run, record, seen=seen: seen.append((run, record.round_number)),
+            processes,
+        )  # fmt: skip
+        digests[processes] = [adapter.digest for adapter in adapters]
+        assert digests[processes] == [
+            read_checkpoint(folder).adapter.digest for folder in folders(one)
+        ]
+    assert digests[1] == digests[2]
+    assert len(set(digests[1])) == 3
+    assert (
+        sorted(rounds[2])
+        == rounds[1]
+        == [(run, number) for run in range(3) for number in (1, 2, 3)]
+    )
+
+
+def test_what_stops_one_is_raised_as_it_was_raised_there(trainer, shops):
+    job = trainer._prepared(shops[:1], trainer.folder / "one", trainer.settings, "one")
+    other = trainer._prepared(shops[1:], trainer.folder / "two", trainer.settings, "two")
+    [policy] = job.federation.glob("*/policy.toml")
+    policy.write_text(policy.read_text().replace("allow_seeded_noise = true", ""))
+    with pytest.raises(QuorumError, match="popularity: 0 of 1"):
+        train_side_by_side([job, other], lambda *_: None, 2)
+
+
+def test_ctrl_c_stops_all_after_their_round_and_the_same_call_goes_on(trainer, shops):
+    comparisons = [trainer.solo(shop) for shop in shops]
+
+    def press(run, record):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.compared(comparisons, press, 2)
+    assert all(read_checkpoint(one).history for one in folders(trainer))
+    adapters = trainer.compared(comparisons, lambda *_: None, 2)
+    assert [len(read_checkpoint(one).history) for one in folders(trainer)] == [ROUNDS] * 2
+    assert [one.digest for one in adapters] == [
+        read_checkpoint(one).adapter.digest for one in folders(trainer)
+    ]
+
+
+def test_no_job_is_no_work():
+    assert train_side_by_side([], lambda *_: None) == []
