@@ -1,6 +1,7 @@
 """The node's check of app bundles: Flower's own functions for fetching one, with real bundles."""
 
 import importlib
+import subprocess
 import sys
 import warnings
 
@@ -26,6 +27,18 @@ from common.files import sha256_hex
 from simulations.grid import InProcessGrid
 
 OTHER = "f" * 64
+
+
+def test_a_nodes_supernode_holds_no_library_that_only_its_messages_need():
+    """It runs for months; Flower's SuperNode itself loads none of them either."""
+    code = (
+        "import sys, client.guard, flwr.supernode.cli.flower_supernode; "
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    python = [sys.executable, "-P", "-c", code]
+    loaded = subprocess.run(python, check=True, capture_output=True, text=True).stdout.split()
+    assert {"client", "flwr"} <= set(loaded)
+    assert not {"opacus", "polars", "scipy", "torch", "transformers"} & set(loaded)
 
 
 @pytest.fixture(scope="module")

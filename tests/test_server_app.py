@@ -22,6 +22,8 @@ from server.checkpoint import read_checkpoint
 from server.coordination import PLACES
 from server.folder import CATALOGUE_FILE
 from server.outcome import ADAPTER_FILE
+from server.prompt_grid import PromptGrid
+from server.strategy import FedtailStrategy
 from simulations.grid import InProcessGrid
 
 __all__ = ["federation", "shops"]  # fixtures
@@ -43,6 +45,20 @@ def test_the_app_runs_all_rounds_and_writes_the_adapter(shops, federation, tmp_p
     assert checkpoint.history[-1].epsilon > checkpoint.history[0].epsilon > 0
     written = (tmp_path / "here" / ADAPTER_FILE).read_bytes()
     assert checkpoint.adapter.to_bytes() == written
+
+
+def test_replies_are_looked_for_by_the_grid_that_asks_often(tmp_path, monkeypatch):
+    coordination = types.ModuleType("server.coordination")
+    coordination.open_run = lambda run_config: make_setup(folder=tmp_path)
+    monkeypatch.setitem(sys.modules, "server.coordination", coordination)
+    asked = []
+    monkeypatch.setattr(FedtailStrategy, "start", lambda strategy, grid: asked.append(grid))
+    monkeypatch.setattr("server.app.write_outcome", lambda *_: None)
+    grid = InProcessGrid(client_app, 1, {})
+    app(grid, Context(1, 1, {}, RecordDict(), {}))
+    [given] = asked
+    assert isinstance(given, PromptGrid)
+    assert given._grid is grid
 
 
 # Flower's builder calls an old name of pathspec's.
