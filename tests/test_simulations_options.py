@@ -92,6 +92,8 @@ def test_a_broken_or_missing_file_is_named(tmp_path):
     [
         ({"merchants": 0}, "merchants"),
         ({"merchants": 1001}, "merchants"),
+        ({"processes": 0}, "processes"),
+        ({"processes": 1001}, "processes"),
         ({"partition": "by-hand"}, "partition"),
         ({"settings": {"rank": 0}}, "rank"),
         ({"settings": {"ranks": 4}}, "ranks"),
