@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky, lapack, solve_triangular
 from scipy.sparse import csr_matrix
 
 from client.choosing import clearly_better, validation_ndcg
@@ -30,21 +30,25 @@ CANDIDATES = (
 )
 
 FloatMatrix = NDArray[np.float32]
+_Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class TextEaseModel:
-    """Item-to-item weights as a product: B[i, j] = (factor_i . factor_j) / room_j, B[i, i] = 0.
+    """Item-to-item weights as a product: B[i, j] = ± (factor_i . factor_j) / room_j, B[i, i] = 0.
 
     Attributes:
-        factors: float32 [m, items], Z of `fit_text_ease`; m is shoppers + text dimensions.
-        room: float32 [items], 1 - |Z_j|²: what the other items leave unsaid of j.
+        factors: float32 [m, items], Z or F of `fit_text_ease`; m is shoppers + text dimensions, or
+            items where those are fewer.
+        room: float32 [items], what the other items leave unsaid of j: 1 - |Z_j|², or |F_j|².
+        sign: Of the product: 1.0 with Z, -1.0 with F.
         l2: The regularisation it was fitted with.
         text_strength: The weight of the texts it was fitted with.
     """
 
     factors: FloatMatrix
     room: FloatMatrix
+    sign: float
     l2: float
     text_strength: float
 
@@ -66,13 +70,15 @@ class TextEaseModel:
             )
         scores: FloatMatrix = (history.astype(np.float32) @ self.factors.T) @ self.factors
         own = history.tocoo()  # an item adds nothing to itself
-        scores[own.row, own.col] -= (1 - self.room[own.col]) * own.data.astype(np.float32)
-        scores /= self.room
+        itself = 1 - self.room if self.sign > 0 else self.room
+        scores[own.row, own.col] -= itself[own.col] * own.data.astype(np.float32)
+        scores /= self.room * np.float32(self.sign)
         return scores
 
     def rows(self, history: NDArray[np.integer]) -> FloatMatrix:
         """Return what each bought item [h] adds to each score: float32 [h, items]."""
-        added: FloatMatrix = self.factors[:, history].T @ self.factors / self.room
+        divisor = self.room * np.float32(self.sign)
+        added: FloatMatrix = self.factors[:, history].T @ self.factors / divisor
         added[np.arange(len(history)), history] = 0
         return added
 
@@ -82,8 +88,10 @@ def fit_text_ease(
 ) -> TextEaseModel:
     """Fit B that minimises ||A - AB||² + l2·||B||² with a zero diagonal.
 
-    A is `bought` with sqrt(text_strength)·vectorsᵀ below it. With LLᵀ = AAᵀ + l2·I and Z = L⁻¹A
-    the inverse of AᵀA + l2·I is (I - ZᵀZ) / l2, so B needs Z only and no matrix of all pairs.
+    A is `bought` with sqrt(text_strength)·vectorsᵀ below it, and P = (AᵀA + l2·I)⁻¹ says B. Where
+    A has fewer rows than items, LLᵀ = AAᵀ + l2·I and Z = L⁻¹A give P = (I - ZᵀZ) / l2; else
+    LLᵀ = AᵀA + l2·I and F = sqrt(l2)·L⁻¹ give P = FᵀF / l2. Time grows with the third power of the
+    fewer of rows and items, memory is 20 bytes for each pair of one of those and an item.
 
     Args:
         bought: CSR [shoppers, items] of ones.
@@ -103,14 +111,41 @@ def fit_text_ease(
     if len(vectors) != bought.shape[1]:
         raise InputError(f"{len(vectors)} vectors for {bought.shape[1]} items.", field="vectors")
     buyers = np.flatnonzero(np.diff(bought.indptr))
+    among_buyers = csr_matrix(bought[buyers], dtype=np.float64)
     told = np.sqrt(text_strength) * vectors.T.astype(np.float64)
-    joined = np.vstack([bought[buyers].toarray().astype(np.float64), told])
+    by_rows = len(buyers) + len(told) < len(vectors)
+    factors = (_factors_by_rows if by_rows else _factors_by_items)(among_buyers, told, l2)
+    left = np.einsum("ij,ij->j", factors, factors)
+    if by_rows:
+        left = 1 - left
+    return TextEaseModel(
+        factors=factors.astype(np.float32),
+        room=left.astype(np.float32),  # l2 times P's diagonal: above 0
+        sign=1.0 if by_rows else -1.0,
+        l2=l2,
+        text_strength=text_strength,
+    )
+
+
+def _factors_by_rows(bought: csr_matrix, told: _Doubles, l2: float) -> _Doubles:
+    """Return Z = L⁻¹A [rows, items] with LLᵀ = AAᵀ + l2·I."""
+    joined = np.vstack([bought.toarray(), told])
     gram = joined @ joined.T
     gram[np.diag_indices_from(gram)] += l2
     factor = cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
-    z = solve_triangular(factor, joined, lower=True, overwrite_b=True, check_finite=False)
-    room = 1 - np.einsum("ij,ij->j", z, z)  # l2 times the inverse's diagonal: above 0
-    return TextEaseModel(z.astype(np.float32), room.astype(np.float32), l2, text_strength)
+    z: _Doubles = solve_triangular(factor, joined, lower=True, overwrite_b=True, check_finite=False)
+    return z
+
+
+def _factors_by_items(bought: csr_matrix, told: _Doubles, l2: float) -> _Doubles:
+    """Return F = sqrt(l2)·L⁻¹ [items, items] with LLᵀ = AᵀA + l2·I."""
+    gram = (bought.T @ bought).toarray()
+    gram += told.T @ told
+    gram[np.diag_indices_from(gram)] += l2
+    factor = cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
+    inverse, _ = lapack.dtrtri(factor, lower=1, overwrite_c=1)  # l2 > 0: always invertible
+    factors: _Doubles = np.sqrt(l2) * np.tril(inverse)
+    return factors
 
 
 def choose_text_ease(

@@ -31,12 +31,15 @@ def dense_weights(bought, vectors, l2, strength):
     return weights
 
 
-@given(st.integers(0, 1000), st.floats(1, 500), st.floats(0, 100))
-def test_the_scores_are_those_of_the_definition(seed, l2, strength):
-    bought, vectors = purchases(seed=seed), texts(seed)
+@given(
+    st.integers(0, 1000), st.sampled_from([0, 3, 23, 24, 60]), st.floats(1, 500), st.floats(0, 100)
+)
+def test_the_scores_are_those_of_the_definition(seed, shoppers, l2, strength):
+    bought, vectors = purchases(shoppers, seed=seed), texts(seed)
     model = fit_text_ease(bought, vectors, l2, strength)
     expected = bought.toarray() @ dense_weights(bought, vectors, l2, strength)
     assert model.score(bought) == pytest.approx(expected, abs=2e-4)
+    assert len(model.factors) == min(np.diff(bought.indptr).astype(bool).sum() + WIDTH, ITEMS)
 
 
 def test_without_text_it_is_ease():
@@ -45,8 +48,9 @@ def test_without_text_it_is_ease():
     assert found == pytest.approx(fit_ease(bought, 50.0).score(bought), abs=1e-5)
 
 
-def test_rows_add_up_to_the_score_and_an_item_adds_nothing_to_itself():
-    bought = purchases()
+@pytest.mark.parametrize("shoppers", [10, 40])  # fewer rows than items, and more
+def test_rows_add_up_to_the_score_and_an_item_adds_nothing_to_itself(shoppers):
+    bought = purchases(shoppers)
     model = fit_text_ease(bought, texts(), 50.0)
     history = bought[3].indices
     rows = model.rows(history)
@@ -67,8 +71,10 @@ def test_an_unsold_item_is_found_through_a_text_like_its_own():
     assert not fit_text_ease(csr_matrix(bought), vectors, 50.0, 0).rows(np.array([4]))[0, 7]
 
 
-def test_a_shop_without_sales_has_its_texts():
-    model = fit_text_ease(csr_matrix((0, ITEMS), dtype=np.float32), texts(), 50.0)
+@pytest.mark.parametrize("width", [WIDTH, 2 * ITEMS])
+def test_a_shop_without_sales_has_its_texts(width):
+    vectors = np.eye(ITEMS, width, dtype=np.float32)
+    model = fit_text_ease(csr_matrix((0, ITEMS), dtype=np.float32), vectors, 50.0)
     assert np.isfinite(model.factors).all()
     assert (model.room > 0).all()
 
