@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
@@ -17,6 +18,7 @@ from queue import Empty
 from typing import Any
 
 from common.adapter import AdapterState
+from common.errors import FederationError
 from common.settings import RunSettings
 from server.checkpoint import RoundRecord
 from simulations.pool_process import LOOK_SECONDS, begin, caller
@@ -57,6 +59,7 @@ def train_side_by_side(
 
     Raises:
         FedtailError: whatever stops a run. The others stop after their round; checkpoints stay.
+        FederationError: if a process was killed, as where memory ran out; checkpoints stay.
         KeyboardInterrupt: as pressed; the same.
     """
     wanted = min(usable_cores(), MOST_PROCESSES) if processes is None else processes
@@ -93,6 +96,12 @@ def _pool(processes: int) -> Iterator[tuple[ProcessPoolExecutor, "Queue[Any]"]]:
     pool = ProcessPoolExecutor(processes, context, begin, (threads, os.getpid(), told, stop))
     try:
         yield pool, told
+    except BrokenProcessPool:
+        raise FederationError(
+            "A training's process was killed; perhaps memory ran out. The same command goes on "
+            "from its last round; --processes 1 needs the least memory.",
+            field="processes",
+        ) from None
     except BaseException:
         stop.set()
         raise

@@ -1,11 +1,16 @@
 """Trainings in processes of their own: the same adapters, clear errors, a stop that can go on."""
 
+import os
+import signal
+from pathlib import Path
+
 import pytest
 from shops import make_settings, make_shop
 
-from common.errors import QuorumError
+from common.errors import FederationError, QuorumError
 from server.checkpoint import read_checkpoint
 from simulations.evaluation import Shop
+from simulations.processes import descendants
 from simulations.side_by_side import train_side_by_side
 from simulations.training import Trainer
 
@@ -50,6 +55,7 @@ def test_two_at_once_train_what_one_after_the_other_does(trainer, shops, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_what_stops_one_is_raised_as_it_was_raised_there(trainer, shops):
     job = trainer._prepared(shops[:1], trainer.folder / "one", trainer.settings, "one")
     other = trainer._prepared(shops[1:], trainer.folder / "two", trainer.settings, "two")
@@ -73,6 +79,25 @@ def test_ctrl_c_stops_all_after_their_round_and_the_same_call_goes_on(trainer, s
     assert [one.digest for one in adapters] == [
         read_checkpoint(one).adapter.digest for one in folders(trainer)
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="this system lists no processes in /proc"
+)
+def test_a_process_that_is_killed_is_told_of_and_the_same_call_goes_on(trainer, shops):
+    comparisons = [trainer.solo(shop) for shop in shops]
+
+    def kill(run, record):
+        for one in descendants(os.getpid()) - {os.getpid()}:
+            if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes():
+                os.kill(one, signal.SIGKILL)
+                break
+
+    with pytest.raises(FederationError, match="--processes 1"):
+        trainer.compared(comparisons, kill, 2)
+    trainer.compared(comparisons, lambda *_: None, 1)
+    assert [len(read_checkpoint(one).history) for one in folders(trainer)] == [ROUNDS] * 2
 
 
 def test_no_job_is_no_work():
