@@ -187,7 +187,7 @@ class Simulation:
         if self.options.yardsticks:  # the longest first
             comparisons += [trainer.without_noise(shops), trainer.centrally(shops)]
         if self.options.solo:
-            comparisons += [trainer.solo(shop) for shop in shops]
+            comparisons += [trainer.solo(place, shop) for place, shop in enumerate(shops)]
         if not comparisons:
             return {}
         runs = len(comparisons)

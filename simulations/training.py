@@ -63,9 +63,9 @@ class Trainer:
         settings = self.settings.model_copy(update={"declared_shoppers": together})
         return Comparison("central", [one_shop(shops)], settings)
 
-    def solo(self, shop: Shop) -> Comparison:
-        """Return that of one shop alone, at the same epsilon."""
-        return Comparison(f"solo-{shop.name}", [shop], self.settings)
+    def solo(self, place: int, shop: Shop) -> Comparison:
+        """Return that of one shop alone, at the same epsilon; `place` tells like names apart."""
+        return Comparison(f"solo-{place:02d}-{shop.name}", [shop], self.settings)
 
     def at_epsilon(self, shops: Sequence[Shop], epsilon: float) -> Comparison:
         """Return that of all shops together at another budget, inf without noise."""

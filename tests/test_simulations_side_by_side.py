@@ -37,7 +37,7 @@ def test_two_at_once_train_what_one_after_the_other_does(trainer, shops, tmp_pat
     digests = {}
     for processes, seen in rounds.items():
         one = Trainer(tmp_path / str(processes), trainer.cache, trainer.settings)
-        comparisons = [one.without_noise(shops), *(one.solo(shop) for shop in shops)]
+        comparisons = [one.without_noise(shops), *(one.solo(*each) for each in enumerate(shops))]
         adapters = one.compared(
             comparisons, lambda run, record, seen=seen: seen.append((run, record.round_number)),
             processes,
@@ -66,7 +66,7 @@ def test_what_stops_one_is_raised_as_it_was_raised_there(trainer, shops):
 
 
 def test_ctrl_c_stops_all_after_their_round_and_the_same_call_goes_on(trainer, shops):
-    comparisons = [trainer.solo(shop) for shop in shops]
+    comparisons = [trainer.solo(*each) for each in enumerate(shops)]
 
     def press(run, record):
         raise KeyboardInterrupt
@@ -86,7 +86,7 @@ def test_ctrl_c_stops_all_after_their_round_and_the_same_call_goes_on(trainer, s
     not Path("/proc/self").exists(), reason="this system lists no processes in /proc"
 )
 def test_a_process_that_is_killed_is_told_of_and_the_same_call_goes_on(trainer, shops):
-    comparisons = [trainer.solo(shop) for shop in shops]
+    comparisons = [trainer.solo(*each) for each in enumerate(shops)]
 
     def kill(run, record):
         for one in descendants(os.getpid()) - {os.getpid()}:

@@ -2,13 +2,14 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-from shops import interactions_of, make_shop
+from shops import interactions_of, make_settings, make_shop
 
 from client.dataset import MerchantData
 from client.splitting import SplitRule
 from common.catalogue import Catalogue, Item
+from simulations import training
 from simulations.evaluation import Shop
-from simulations.training import one_shop
+from simulations.training import Trainer, one_shop
 
 
 def test_everybody_in_one_place_has_each_shops_shoppers_and_sales():
@@ -33,3 +34,12 @@ def test_two_items_of_one_text_in_a_basket_become_one_row():
     joined = one_shop([Shop.of(data)]).data.interactions
     found = list(zip(joined.shopper, joined.basket, joined.item, strict=True))
     assert found == [(0, 0, 0), (0, 1, 0), (0, 1, 1)]
+
+
+def test_merchants_of_like_names_train_alone_in_folders_of_their_own(tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr(training, "train_side_by_side", lambda given, *_: jobs.extend(given) or [])
+    trainer = Trainer(tmp_path / "out", tmp_path / "cache", make_settings())
+    shops = [Shop.of(make_shop(name, seed=seed)) for seed, name in enumerate(("A&B", "A B"))]
+    trainer.compared([trainer.solo(*each) for each in enumerate(shops)], lambda *_: None)
+    assert len({job.federation for job in jobs}) == len({job.folder for job in jobs}) == 2
