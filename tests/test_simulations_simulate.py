@@ -144,7 +144,8 @@ def test_the_audit_stands_beside_the_claim_and_can_be_computed_again(simulated, 
 def test_a_run_whose_noise_is_too_small_gets_no_release(tiny_bert, tmp_path, monkeypatch):
     std = PrivacyPlan.noise_std
     monkeypatch.setattr(PrivacyPlan, "noise_std", lambda plan, kind: std(plan, kind) / 4)
-    done = command(small_options(tmp_path / "out", tiny_bert), tmp_path / "cache")
+    arguments = small_options(tmp_path / "out", tiny_bert, rounds=12)  # few steps prove little
+    done = command(arguments, tmp_path / "cache")
     assert isinstance(done.exception, ReleaseError)
     assert done.exception.field == "audit"
     assert not (tmp_path / "out" / "release").exists()
