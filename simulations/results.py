@@ -232,7 +232,7 @@ def read_environment(commit: str = "") -> Environment:
         flwr=_version("flwr"),
         opacus=_version("opacus"),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
-        cores=_usable_cores(),
+        cores=usable_cores(),
     )
 
 
@@ -243,7 +243,8 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

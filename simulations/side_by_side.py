@@ -22,6 +22,7 @@ from common.errors import FederationError
 from common.settings import RunSettings
 from server.checkpoint import RoundRecord
 from simulations.pool_process import LOOK_SECONDS, begin, caller
+from simulations.results import usable_cores
 from simulations.runner import Watch, run_federation
 
 MOST_PROCESSES = 4  # each holds a base model and a catalogue
@@ -59,8 +60,8 @@ def train_side_by_side(
 
     Raises:
         FedtailError: whatever stops a run. The others stop after their round; checkpoints stay.
-        FederationError: if a process was killed, as where memory ran out; checkpoints stay.
         KeyboardInterrupt: as pressed; the same.
+        FederationError: if a process was killed, as where memory ran out; checkpoints stay.
     """
     wanted = min(usable_cores(), MOST_PROCESSES) if processes is None else processes
     wanted = min(wanted, len(jobs))
@@ -76,13 +77,6 @@ def train_side_by_side(
             for one in done:
                 one.result()  # raises what stopped it
         return [AdapterState.from_bytes(one.result()) for one in running]
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager
