@@ -41,7 +41,7 @@ def statement_fields(plan=PLAN, merchants=None, **changes):
         },
         "journal": {"entries": 46, "hash": HEX, "key": HEX},
         "several": [] if plan.placement == "none" else several,
-        "audit": {"confidence": 0.95},
+        "audit": {"confidence": 0.95, "blocking_confidence": 0.9999},
         "code_sha256": HEX,
         **changes,
     }

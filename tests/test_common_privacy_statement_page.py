@@ -50,6 +50,7 @@ def test_a_person_can_find_every_point_of_the_checklist():
         "float64, rounded to the grid of the sum",
         "12 standard deviations",
         "95% confidence",
+        "what they prove with 99.99%",
         f"| the server's journal | 46 | `{HEX}` | `{HEX}` |",
         f"Code, over its source files: `{HEX}`",
     ):

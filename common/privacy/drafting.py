@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from common.privacy.auditing import CONFIDENCE
+from common.privacy.auditing import BLOCKING_CONFIDENCE, CONFIDENCE
 from common.privacy.composition import MOST_MERCHANTS, epsilon_of_several
 from common.privacy.entry import GENESIS, Entry
 from common.privacy.heads import Head
@@ -53,7 +53,7 @@ def draft_statement(
         ledgers=ledgers,
         journal=journal_record(journal) if journal else None,
         several=several_merchants(plan),
-        audit=AuditMethod(confidence=CONFIDENCE),
+        audit=AuditMethod(confidence=CONFIDENCE, blocking_confidence=BLOCKING_CONFIDENCE),
         code_sha256=code_digest(),
     )
 

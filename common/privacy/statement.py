@@ -128,12 +128,13 @@ class SeveralMerchants(Record):
 
 
 class AuditMethod(Record):
-    """How the lower bounds were found, and with which confidence."""
+    """How the lower bounds were found, with which confidence, and with which one blocks a claim."""
 
     method: Literal["canary lanes"] = "canary lanes"
     blocking: Literal["gaussian test"] = "gaussian test"
     beside: Literal["one-run bound"] = "one-run bound"
     confidence: float = Field(gt=0, lt=1)
+    blocking_confidence: float = Field(gt=0, lt=1)
 
 
 class Statement(Record):

@@ -109,8 +109,9 @@ def _cost(statement: Statement) -> str:
         "",
         (
             f"Accountants: {counted}. The audit is what canary lanes in this run prove, with "
-            f"{audit.confidence:.0%} confidence, that its steps cost at least. It finds a "
-            "guarantee that is broken; it does not prove one that holds."
+            f"{audit.confidence:.0%} confidence, that its steps cost at least; no claim is below "
+            f"what they prove with {audit.blocking_confidence:.2%}. It finds a guarantee that is "
+            "broken; it does not prove one that holds."
         ),
     ]
     return "\n".join(rows)
