@@ -32,9 +32,19 @@ def validation_ndcg(
     return ndcg(ranking, valid.relevant)
 
 
-def clearly_better(found: NDArray[np.floating], default: NDArray[np.floating]) -> bool:
-    """Return whether `found` [cases] is above `default` [cases], case by case, beyond chance."""
+def clearly_better(
+    found: NDArray[np.floating],
+    default: NDArray[np.floating],
+    standard_errors: float = STANDARD_ERRORS,
+) -> bool:
+    """Return whether `found` is above `default`, case by case, beyond chance.
+
+    Args:
+        found: [cases].
+        default: [cases].
+        standard_errors: By how many; more where `found` is the best of many.
+    """
     if not len(found):
         return False
     gain = found - default
-    return bool(gain.mean() > STANDARD_ERRORS * gain.std() / np.sqrt(len(gain)))
+    return bool(gain.mean() > standard_errors * gain.std() / np.sqrt(len(gain)))

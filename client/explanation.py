@@ -1,14 +1,14 @@
 """Why an item is recommended: the exact parts of its score, and a sentence for the shopper.
 
-    score_j = a_j * z(own)_j + g_j * z(told)_j + p_j
+    score_j = a_j * z(own)_j + g_j * z(told)_j + p_j + n_j
 
 own is the shop's collaborative model, told the text, z a shopper's scores with mean 0 and deviation
 1 over the catalogue, a and g how loud the gate lets each be, p the sales trend (popularity, for
-somebody of whom nothing is known). own and told are sums over the history: item i adds B_ij, or
-w_i (f_i . x_j) / |sum_i w_i f_i|. So the score is too:
+somebody of whom nothing is known), n what an item is given that never sold. own and told are sums
+over the history: item i adds B_ij, or w_i (f_i . x_j) / |sum_i w_i f_i|. So the score is too:
 
     score_j = sum_i [ a_j (B_ij - mean_j B_ij) / sd(own)
-                      + g_j w_i f_i . (x_j - mean_j x_j) / (|pooled| sd(told)) ] + p_j
+                      + g_j w_i f_i . (x_j - mean_j x_j) / (|pooled| sd(told)) ] + p_j + n_j
 
 Each part says how much more a bought item speaks for j than for the average item of the catalogue,
 so no constant is left over. All is computed in float64.
@@ -40,12 +40,14 @@ class Loudness:
     Attributes:
         own: float64 [items], weight of the collaborative part.
         told: float64 [items], weight of the text.
-        trend: float64 [items], what is added whatever the history.
+        trend: float64 [items], what the sales trend adds, whatever the history.
+        unsold: float64 [items], what is added to an item that never sold.
     """
 
     own: Floats
     told: Floats
     trend: Floats
+    unsold: Floats
 
 
 def loudness_of(ranker: FusedRanker) -> Loudness:
@@ -55,6 +57,7 @@ def loudness_of(ranker: FusedRanker) -> Loudness:
         np.full(len(ranker.sales), gate.own),
         gate.text_weights(ranker.sales).astype(np.float64),
         gate.trend * ranker.trend.astype(np.float64),
+        np.where(ranker.sales == 0, gate.unsold, 0.0),
     )
 
 
@@ -88,6 +91,7 @@ class Explanation:
         score: Its score.
         history: One part for each bought item that ranking looked at, the largest first.
         trend: The sales trend's part; 0 without a history.
+        unsold: What an item that never sold is given; 0 without a history, and for all others.
         popularity: What its sales add: all of the score without a history, else 0.
         text_weight: How loud the gate lets the text be for this item.
     """
@@ -96,6 +100,7 @@ class Explanation:
     score: float
     history: tuple[HistoryPart, ...]
     trend: float
+    unsold: float
     popularity: float
     text_weight: float
 
@@ -115,6 +120,8 @@ class Explanation:
         if first is None or first.total <= 0 or first.total < self.trend:
             if self.trend > 0:
                 return "Selling more than usual lately."
+            if self.unsold > 0:
+                return "Nobody has bought it here yet."
             return "Popular in this shop." if self.popularity > 0 else "The best of what is left."
         title = catalogue.items[first.item].title
         if first.own > first.text:
@@ -149,7 +156,7 @@ class ShopperScores:
         if not len(history.item):
             sales = ranker.sales.astype(np.float64)
             self._popularity = (sales - sales.mean()) * _scale(sales)
-            self._loud.trend[:] = 0
+            self._loud.trend[:] = self._loud.unsold[:] = 0
         self._rows = ranker.collaborative.rows(history.item)
         self._row_means = self._rows.mean(axis=1, dtype=np.float64)
         own = self._rows.sum(axis=0, dtype=np.float64)
@@ -164,6 +171,7 @@ class ShopperScores:
             self._loud.own * (own - own.mean()) * self._own_scale
             + self._loud.told * (told - told.mean()) * self._told_scale
             + self._loud.trend
+            + self._loud.unsold
             + self._popularity
         )
 
@@ -181,6 +189,7 @@ class ShopperScores:
             float(self.scores[item]),
             tuple(sorted(parts, key=lambda part: (-part.total, part.item))),
             float(self._loud.trend[item]),
+            float(self._loud.unsold[item]),
             float(self._popularity[item]),
             float(self._loud.told[item]),
         )

@@ -23,7 +23,7 @@ def list_table(found: list[Recommended], title: str) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for place, one in enumerate(found, 1):
         why = one.explanation
-        numbers = (why.score, why.own + why.trend + why.popularity, why.text)
+        numbers = (why.score, why.score - why.text, why.text)
         table.add_row(
             str(place),
             escape(one.item.item_id),
@@ -56,7 +56,11 @@ def _parts_table(why: Explanation, catalogue: Catalogue) -> Table:
     if rest:
         summed = HistoryPart(-1, sum(part.own for part in rest), sum(part.text for part in rest))
         table.add_row(f"{len(rest)} more of the history", *_numbers(summed))
-    for name, added in (("sales trend", why.trend), ("popularity", why.popularity)):
+    for name, added in (
+        ("sales trend", why.trend),
+        ("not sold yet", why.unsold),
+        ("popularity", why.popularity),
+    ):
         if added:
             table.add_row(name, "", "", _two(added))
     table.add_row(
@@ -92,6 +96,7 @@ def list_json(found: list[Recommended], catalogue: Catalogue, version: str) -> s
                     "text_weight": one.explanation.text_weight,
                     "parts": {
                         "trend": one.explanation.trend,
+                        "unsold": one.explanation.unsold,
                         "popularity": one.explanation.popularity,
                         "history": [
                             {

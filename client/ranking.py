@@ -1,10 +1,13 @@
 """Rank a merchant's catalogue for a shopper: text taste and the shop's own purchases, fused.
 
-    score = own * z(collaborative) + (level + rise * 3 / (3 + sales)) * z(text) + trend * rising
+    score = own * z(collaborative) + (level + rise * 3 / (3 + sales)) * z(text)
+            + trend * rising + unsold * [sales = 0]
 
 z makes each part's scores over the catalogue mean 0 and deviation 1 for a shopper, so that the two
 can be added. Where an item sells little, `rise` lets the text speak louder; `rising` is how much
-more it sells lately than it used to. The gate's numbers stay on the merchant's machine.
+more it sells lately than it used to. What never sold has no purchases and no trend to speak for it,
+which says nothing against it: `unsold` makes up for that. The gate's numbers stay on the merchant's
+machine.
 """
 
 from dataclasses import dataclass, replace
@@ -62,12 +65,14 @@ class Gate:
         level: Weight of the text for an item that sells much.
         rise: What is added to it for an item that never sold, half of it at FEW_SALES.
         trend: Weight of an item's sales trend.
+        unsold: What is added to the score of an item that never sold.
     """
 
     own: float = 1.0
-    level: float = 0.1
-    rise: float = 1.1
-    trend: float = 2.0
+    level: float = 0.6
+    rise: float = 0.45
+    trend: float = 2.5
+    unsold: float = 1.5
 
     def turned(self, dial: float) -> "Gate":
         """Return the gate with the merchant's dial at `dial`: 0 head, 1 as fitted, 2 tail.
@@ -77,7 +82,7 @@ class Gate:
         """
         if not 0 <= dial <= 2:
             raise InputError(f"The dial is {dial}; it must be from 0 to 2.", field="dial")
-        return replace(self, rise=self.rise * dial)
+        return replace(self, rise=self.rise * dial, unsold=self.unsold * dial)
 
     def text_weights(self, sales: NDArray[np.integer]) -> FloatMatrix:
         """Return the text's weight for each item: float32 [items]."""
@@ -85,8 +90,8 @@ class Gate:
 
     def weighed(
         self, own: FloatMatrix, text: FloatMatrix, sales: NDArray[np.integer], trend: FloatMatrix
-    ) -> tuple[FloatMatrix, FloatMatrix, FloatMatrix]:
-        """Return the parts of the score: own and text [shoppers, items], trend [items].
+    ) -> tuple[FloatMatrix, FloatMatrix, FloatMatrix, FloatMatrix]:
+        """Return the parts of the score: own, text [shoppers, items], trend, unsold [items].
 
         Args:
             own: float32 [shoppers, items], standardised.
@@ -98,6 +103,7 @@ class Gate:
             own * np.float32(self.own),
             text * self.text_weights(sales),
             trend * np.float32(self.trend),
+            (sales == 0) * np.float32(self.unsold),
         )
 
 
@@ -126,8 +132,10 @@ class FusedRanker:
         """Return a ranker whose sales and trend are those of `past`."""
         return cls(text, collaborative, gate, past.item_counts(), sales_trend(past))
 
-    def parts(self, history: Histories) -> tuple[FloatMatrix, FloatMatrix, FloatMatrix]:
-        """Return the parts that add up to the score: own, text [shoppers, items], trend [items]."""
+    def parts(
+        self, history: Histories
+    ) -> tuple[FloatMatrix, FloatMatrix, FloatMatrix, FloatMatrix]:
+        """Return the parts that add up to the score, as `Gate.weighed`."""
         return self.gate.weighed(*self.unweighed(history), self.sales, self.trend)
 
     def unweighed(self, history: Histories) -> tuple[FloatMatrix, FloatMatrix]:
@@ -137,8 +145,8 @@ class FusedRanker:
 
     def score(self, history: Histories) -> FloatMatrix:
         """Return scores [shoppers, items]."""
-        own, text, trend = self.parts(history)
-        return own + text + trend
+        own, text, trend, unsold = self.parts(history)
+        return own + text + (trend + unsold)
 
 
 def standardised(scores: FloatMatrix) -> FloatMatrix:

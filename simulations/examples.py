@@ -61,8 +61,8 @@ def _example(
 ) -> Example:
     catalogue = judge.shop.data.catalogue
     parts = ranker.parts(history)
-    own, told, rising = parts[0][0], parts[1][0], parts[2]
-    total = own + told + rising
+    own, told, rising, unsold = parts[0][0], parts[1][0], *parts[2:]
+    total = own + told + (rising + unsold)
     eligible = np.ones(len(catalogue), dtype=bool)
     eligible[history.item if bought is None else bought] = False
     best = best_eligible(total, eligible, SHOWN)
@@ -78,6 +78,7 @@ def _example(
                     "shop": float(own[item]),
                     "text": float(told[item]),
                     "trend": float(rising[item]),
+                    "unsold": float(unsold[item]),
                 },
                 bucket=bucket_of(judge.buckets, int(item)),
             )

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.choosing import clearly_better
+from client.gating import SEARCH_ERRORS
 
 
 @given(st.integers(0, 2**32), st.floats(-1, 1))
@@ -17,6 +18,18 @@ def test_luck_seldom_looks_clear():
     random = np.random.default_rng(0)
     lucky = sum(clearly_better(random.normal(size=100), np.zeros(100)) for _ in range(2000))
     assert 0.01 < lucky / 2000 < 0.04  # one side of two standard errors: 2.3%
+
+
+def test_the_luckiest_of_forty_seldom_looks_clear_where_a_search_asks_for_more():
+    random = np.random.default_rng(0)
+    nobody = np.zeros(100)
+    by_two = by_search = 0
+    for _ in range(300):
+        luckiest = max(random.normal(size=(40, 100)), key=np.mean)
+        by_two += clearly_better(luckiest, nobody)
+        by_search += clearly_better(luckiest, nobody, SEARCH_ERRORS)
+    assert by_two / 300 > 0.4
+    assert by_search / 300 < 0.12  # 40 independent ones at .13% each: 5%
 
 
 def test_one_lucky_case_is_not_clear():

@@ -24,7 +24,7 @@ def ranker_of(random, items=ITEMS, *, gate=None):
     text = TextTaste(
         vectors.astype(np.float32), candidates.astype(np.float32), float(random.uniform(0.3, 1))
     )
-    gate = gate or Gate(*random.uniform(0, 3, 4))
+    gate = gate or Gate(*random.uniform(0, 3, 5))
     trend = random.normal(size=items).astype(np.float32)
     sales = np.asarray(sold.sum(axis=0)).ravel().astype(np.int64)
     return FusedRanker(text, fit_ease(csr_matrix(sold, dtype=np.float32), 5.0), gate, sales, trend)
@@ -51,7 +51,8 @@ def fused_by_loops(ranker, history):
     gate = ranker.gate
     loud = gate.level + gate.rise * 3 / (3 + ranker.sales)
     rising = gate.trend * ranker.trend.astype(float)
-    return gate.own * parts[0], loud.astype(np.float32) * parts[1], rising
+    unsold = np.array([gate.unsold if sales == 0 else 0.0 for sales in ranker.sales])
+    return gate.own * parts[0], loud.astype(np.float32) * parts[1], rising, unsold
 
 
 # ------------------------------------------------------------------- the sums
@@ -60,17 +61,18 @@ def fused_by_loops(ranker, history):
 def test_the_parts_of_every_score_add_up_to_it_and_it_is_the_formula(seed):
     random = np.random.default_rng(seed)
     ranker, history = ranker_of(random), history_of(random)
-    own, told, rising = fused_by_loops(ranker, history)
+    own, told, rising, unsold = fused_by_loops(ranker, history)
     scored = ShopperScores(ranker, history)
-    assert np.abs(scored.scores - (own + told + rising)).max() < 1e-6
+    assert np.abs(scored.scores - (own + told + rising + unsold)).max() < 1e-6
     for item in range(ITEMS):
         why = scored.explain(item)
-        total = sum(part.own + part.text for part in why.history) + why.trend
+        total = sum(part.own + part.text for part in why.history) + why.trend + why.unsold
         assert abs(total - why.score) < 1e-6
         assert why.score == scored.scores[item]
         assert abs(why.own - own[item]) < 1e-6
         assert abs(why.text - told[item]) < 1e-6
         assert abs(why.trend - rising[item]) < 1e-6
+        assert why.unsold == unsold[item]
         assert why.popularity == 0
         assert sorted(part.item for part in why.history) == sorted(history.item)
 
@@ -90,7 +92,7 @@ def test_the_explained_scores_are_those_that_rank_many_shoppers_at_once():
 def test_without_one_purchase_its_part_is_what_goes(seed):
     """With deviations held fixed the score is linear in what was bought."""
     random = np.random.default_rng(seed)
-    ranker = ranker_of(random, gate=Gate(1, 0, 0, 0))  # purchases only: no norm of a pooled text
+    ranker = ranker_of(random, gate=Gate(1, 0, 0, 0, 0))  # purchases only: no norm of a pooled text
     items = random.choice(ranker.collaborative.sold, 3, replace=True).tolist()
     items = list(dict.fromkeys(items))
     whole = ShopperScores(ranker, typed_history(items, ITEMS))
@@ -114,7 +116,7 @@ def test_chunks_of_candidates_give_the_same_scores(monkeypatch):
 
 def test_the_texts_weight_is_the_gates():
     random = np.random.default_rng(8)
-    ranker = ranker_of(random, gate=Gate(0.75, 0.5, 2.0, 1.0))
+    ranker = ranker_of(random, gate=Gate(0.75, 0.5, 2.0, 1.0, 0.5))
     why = ShopperScores(ranker, history_of(random)).explain(4)
     assert why.text_weight == pytest.approx(0.5 + 6 / (3 + ranker.sales[4]), abs=1e-6)
     assert loudness_of(ranker).own.tolist() == [0.75] * ITEMS
@@ -122,7 +124,7 @@ def test_the_texts_weight_is_the_gates():
 
 def test_titles_that_are_alike_but_for_rounding_say_nothing():
     random = np.random.default_rng(4)
-    ranker = ranker_of(random, gate=Gate(0, 1, 0, 0))
+    ranker = ranker_of(random, gate=Gate(0, 1, 0, 0, 0))
     row = ranker.text.candidate_vectors[:1]
     alike = np.nextafter(row, random.choice([-1, 1], (ITEMS, WIDTH)).astype(np.float32))
     text = replace(ranker.text, candidate_vectors=alike, history_vectors=np.tile(row, (ITEMS, 1)))
@@ -142,7 +144,7 @@ def test_an_empty_history_gives_the_best_sellers_in_a_fixed_order():
     assert order.tolist() == np.argsort(-ranker.sales, kind="stable").tolist()
     why = scored.explain(int(order[0]))
     assert why.history == ()
-    assert why.trend == 0
+    assert why.trend == why.unsold == 0
     assert why.popularity == why.score > 0
     assert why.because(make_catalogue(ITEMS)) == "Popular in this shop."
 
@@ -154,7 +156,7 @@ def test_a_shop_that_sold_nothing_scores_everything_alike_for_nobody_in_particul
     ranker = FusedRanker(
         text,
         fit_ease(nothing.matrix(), 5.0),
-        Gate(1, 1, 0, 1),
+        Gate(1, 1, 0, 1, 0.5),
         nothing.item_counts(),
         np.zeros(ITEMS, np.float32),
     )
@@ -172,22 +174,29 @@ def test_one_history_at_a_time():
 
 # ------------------------------------------------------------------- in words
 @pytest.mark.parametrize(
-    ("parts", "trend", "popularity", "said"),
+    ("parts", "trend", "unsold", "popularity", "said"),
     [
-        ([(2.0, 0.1), (0.3, 0.2)], 0, 0, "Because you bought {0}: they go together."),
-        ([(2.0, 0.1)], 1.9, 0, "Because you bought {0}: they go together."),
-        ([(0.1, 2.0), (0.3, 0.2)], 0, 0, "Because you bought {0}: the two have much in common."),
-        ([(0.1, 0.2)], 0.9, 0, "Selling more than usual lately."),
-        ([], 0, 0.9, "Popular in this shop."),
-        ([(-0.1, 0.0)], 0, 0, "The best of what is left."),
-        ([(-0.1, 0.0)], -0.5, 0, "The best of what is left."),
-        ([], 0, -0.3, "The best of what is left."),
+        ([(2.0, 0.1), (0.3, 0.2)], 0, 0, 0, "Because you bought {0}: they go together."),
+        ([(2.0, 0.1)], 1.9, 0, 0, "Because you bought {0}: they go together."),
+        (
+            [(0.1, 2.0), (0.3, 0.2)],
+            0,
+            2.5,
+            0,
+            "Because you bought {0}: the two have much in common.",
+        ),
+        ([(0.1, 0.2)], 0.9, 0, 0, "Selling more than usual lately."),
+        ([(-0.1, 0.0)], 0, 0.5, 0, "Nobody has bought it here yet."),
+        ([], 0, 0, 0.9, "Popular in this shop."),
+        ([(-0.1, 0.0)], 0, 0, 0, "The best of what is left."),
+        ([(-0.1, 0.0)], -0.5, 0, 0, "The best of what is left."),
+        ([], 0, 0, -0.3, "The best of what is left."),
     ],
 )
-def test_the_sentence_names_the_largest_part(parts, trend, popularity, said):
+def test_the_sentence_names_the_largest_part(parts, trend, unsold, popularity, said):
     catalogue = make_catalogue(ITEMS)
     history = tuple(HistoryPart(place, *part) for place, part in enumerate(parts))
-    why = Explanation(9, 1.0, history, trend, popularity, 1.0)
+    why = Explanation(9, 1.0, history, trend, unsold, popularity, 1.0)
     assert why.because(catalogue) == said.format(catalogue.items[0].title)
 
 

@@ -122,32 +122,34 @@ def ranker_of(shop, gate, decay=0.8):
     )
 
 
-@given(st.floats(0, 3), st.floats(0, 3), st.floats(0, 3), st.floats(0, 3))
-def test_the_parts_add_up_to_the_score_exactly(own, level, rise, trend):
+@given(st.builds(Gate, *[st.floats(0, 3)] * 5))
+def test_the_parts_add_up_to_the_score_exactly(gate):
     interactions = make_interactions(ITEMS, SHOPPERS)
     random = np.random.default_rng(0)
     vectors, candidates = (unit(random.normal(size=(ITEMS, WIDTH))) for _ in range(2))
     history = histories(interactions, np.arange(SHOPPERS))
-    gate = Gate(own, level, rise, trend)
     ranker = ranker_of((interactions, history, vectors, candidates), gate)
-    bought, told, rising = ranker.parts(history)
+    bought, told, rising, unsold = ranker.parts(history)
     assert bought.shape == told.shape == (SHOPPERS, ITEMS)
-    assert rising.shape == (ITEMS,)
-    total = bought.astype(float) + told + rising
+    assert rising.shape == unsold.shape == (ITEMS,)
+    total = bought.astype(float) + told + rising + unsold
     assert ranker.score(history) == pytest.approx(total, rel=1e-6, abs=1e-5)
 
 
 def test_the_parts_are_the_formula(shop):
     interactions, history, *_ = shop
-    ranker = ranker_of(shop, Gate(0.75, 0.5, 2.0, 1.5))
-    own, told, rising = ranker.parts(history)
-    sales = np.asarray(interactions.matrix().sum(axis=0)).ravel()
+    ranker = ranker_of(shop, Gate(0.75, 0.5, 2.0, 1.5, 0.25))
+    sales = np.asarray(interactions.matrix().sum(axis=0), dtype=np.int64).ravel()
+    sales[:2] = 0
+    ranker = replace(ranker, sales=sales)
+    own, told, rising, unsold = ranker.parts(history)
     ease = ranker.collaborative.score(history.bought()).astype(float)
     text = ranker.text.score(history).astype(float)
     for scores, found, weight in ((ease, own, 0.75), (text, told, 0.5 + 6 / (3 + sales))):
         z = (scores - scores.mean(axis=1, keepdims=True)) / scores.std(axis=1, keepdims=True)
         assert np.allclose(found, z * weight, atol=1e-4)
     assert np.allclose(rising, 1.5 * sales_trend(interactions))
+    assert unsold.tolist() == (0.25 * (sales == 0)).tolist()
 
 
 def test_an_unsold_item_is_told_by_its_text_the_loudest():
@@ -158,8 +160,8 @@ def test_an_unsold_item_is_told_by_its_text_the_loudest():
 
 @pytest.mark.parametrize("dial", [0.0, 0.5, 2.0])
 def test_the_dial_moves_what_sells_little_and_nothing_else(dial):
-    gate = Gate(0.5, 0.25, 1.0, 2.0).turned(dial)
-    assert gate == Gate(0.5, 0.25, dial, 2.0)
+    gate = Gate(0.5, 0.25, 1.0, 2.0, 0.5).turned(dial)
+    assert gate == Gate(0.5, 0.25, dial, 2.0, dial / 2)
 
 
 @pytest.mark.parametrize("dial", [-0.1, 2.1, float("nan")])

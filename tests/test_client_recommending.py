@@ -72,7 +72,8 @@ def test_a_score_is_the_sum_of_its_parts_and_the_list_is_in_its_order(recommende
     found = recommender.for_shopper(shop.interactions.shopper_ids[0], 20)
     for one in found:
         why = one.explanation
-        parts = sum(part.own + part.text for part in why.history) + why.trend + why.popularity
+        parts = sum(part.own + part.text for part in why.history)
+        parts += why.trend + why.unsold + why.popularity
         assert one.score == pytest.approx(parts, abs=1e-6)
         assert one.because == one.explanation.because(shop.catalogue)
     scores = [one.score for one in found]

@@ -56,7 +56,7 @@ def test_the_json_holds_every_part_of_every_score(simulated, shop):
         parts = one["parts"]
         told = sum(part["goes_together"] + part["text"] for part in parts["history"])
         assert parts["popularity"] == 0
-        assert told + parts["trend"] == pytest.approx(one["score"], abs=1e-6)
+        assert told + parts["trend"] + parts["unsold"] == pytest.approx(one["score"], abs=1e-6)
         assert len(parts["history"]) == len(bought_by(shop, shop.interactions.shopper_ids[3]))
 
 
@@ -64,15 +64,16 @@ def test_explained_recommendations_show_numbers_that_add_up(simulated, shop):
     name = max(shop.interactions.shopper_ids, key=lambda one: len(bought_by(shop, one)))
     done = recommend(simulated, "--shopper", name, "--top", "3", "--explain")
     assert done.exception is None
-    reasons = r"^   (Because you bought|Selling more than usual lately)"
+    reasons = r"^   (Because you bought|Selling more than usual lately|Nobody has bought)"
     assert len(re.findall(reasons, done.output, re.MULTILINE)) == 3
     assert "more of the history" in done.output
     for block in re.split(r"\n\d\. ", done.output)[1:]:
         numbers = re.findall(r"(-?\d+\.\d\d) +(-?\d+\.\d\d) +(-?\d+\.\d\d) *$", block, re.MULTILINE)
         *parts, score = ([float(one) for one in row] for row in numbers)
         assert len(parts) == 4  # three of the history, and the rest in one
-        trend = re.search(r"sales trend +(-?\d+\.\d\d) *$", block, re.MULTILINE)
-        for column, added in enumerate((0.0, 0.0, float(trend[1]) if trend else 0.0)):
+        others = r"(?:sales trend|not sold yet) +(-?\d+\.\d\d) *$"
+        rest = sum(map(float, re.findall(others, block, re.MULTILINE)))
+        for column, added in enumerate((0.0, 0.0, rest)):
             shown = sum(row[column] for row in parts) + added
             assert shown == pytest.approx(score[column], abs=0.0301)  # six rounded numbers
 
