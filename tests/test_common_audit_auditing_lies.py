@@ -53,6 +53,10 @@ LIES = {
         {"merchants": of_first(lambda one: {"audit": {**one["audit"], "blocking": 0.001}})},
         {(LANES, "blocking")},
     ),
+    "more confidence than was asked for": (
+        {"audit": lambda held: {**held, "blocking_confidence": 0.999999}},
+        {(MANIFEST, "audit.blocking_confidence")},
+    ),
     "no audit": ({"merchants": of_first(lambda one: {"audit": None})}, {(RELEASE, "audit")}),
     "other lanes": (
         {"merchants": of_first(lambda one: {"audit": {**one["audit"], "commitment": "ab" * 32}})},

@@ -4,6 +4,7 @@ import pytest
 from ledgers import PLAN, pay, reopen
 from statements import make_merchant
 
+from common.privacy.auditing import BLOCKING_CONFIDENCE, CONFIDENCE
 from common.privacy.drafting import (
     draft_statement,
     head_record,
@@ -43,4 +44,6 @@ def test_a_draft_names_accountants_code_and_every_ledger(ledger):
     assert statement.accountants["pld"].startswith("dp-accounting 0.")
     assert statement.accountants["prv"].startswith("opacus 1.")
     assert statement.several == several_merchants(PLAN)
+    assert statement.audit.confidence == CONFIDENCE
+    assert statement.audit.blocking_confidence == BLOCKING_CONFIDENCE
     assert [one.merchants for one in statement.several] == [1, 2, 3, 4, 5]

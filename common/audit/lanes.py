@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from common.audit.findings import Checklist, Marks
 from common.audit.layout import RELEASE
-from common.privacy.auditing import LowerBound, audit_lanes
+from common.privacy.auditing import BLOCKING_CONFIDENCE, CONFIDENCE, LowerBound, audit_lanes
 from common.privacy.entry import Entry
 from common.privacy.journal import JournalEntry
 from common.privacy.lanes import LaneRecord, unpack_records
 from common.privacy.statement import MerchantPrivacy, Statement
-from common.release.manifest import LANES_FILE
+from common.release.manifest import LANES_FILE, MANIFEST_FILE
 from common.release.verifying import VerifiedRelease
 
 FILE = f"{RELEASE}/{LANES_FILE}"
@@ -47,6 +47,7 @@ def check_bound(
         else:
             bound = audit_lanes(record, one.delta)
             _compare(marks, one, record, bound)
+            _compare_confidences(marks, statement)
             if record.plan != statement.privacy_plan.to_json():
                 marks.wrong("plan", f"The lanes of {name} are of another plan.")
             marks.says(f"epsilon at least {bound.epsilon:.3f}, claimed {one.epsilon or 0:.3f}")
@@ -76,6 +77,17 @@ def _compare(marks: Marks, one: MerchantPrivacy, record: LaneRecord, bound: Lowe
         )
     elif one.epsilon is not None and bound.epsilon > one.epsilon:
         marks.note("the bound at 95% is above the claim, as one in a hundred honest runs has it")
+
+
+def _compare_confidences(marks: Marks, statement: Statement) -> None:
+    for field, found in (("confidence", CONFIDENCE), ("blocking_confidence", BLOCKING_CONFIDENCE)):
+        stated = getattr(statement.audit, field)
+        if stated != found:
+            marks.wrong(
+                f"audit.{field}",
+                f"The statement says {stated:g}; its bounds are computed with {found:g}.",
+                file=f"{RELEASE}/{MANIFEST_FILE}",
+            )
 
 
 def check_commitment(
