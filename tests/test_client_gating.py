@@ -10,6 +10,7 @@ from client.gating import (
     DEFAULT_GATE,
     OWN_ALONE,
     OWN_AND_TREND,
+    SEARCH_ERRORS,
     TEXT_ALONE,
     GateTrial,
     fit_gate,
@@ -100,6 +101,26 @@ def test_a_part_that_was_only_lucky_is_not_fallen_back_to(trial, monkeypatch):
             better += 1
             assert fitted(mixed) == DEFAULT_GATE
     assert better
+
+
+def test_a_searched_gate_must_be_better_by_more_than_one_that_was_not(trial, monkeypatch):
+    wanted = Gate(1.0, 0.0, 1.5, 0.0, 0.0)
+    told, lucky = coming_true(trial, DEFAULT_GATE), coming_true(trial, wanted).validation.relevant
+    relevant = told.validation.relevant.tolil()
+    for part in ("TEXT_ALONE", "OWN_ALONE", "OWN_AND_TREND"):
+        monkeypatch.setattr(f"client.gating.{part}", DEFAULT_GATE)
+    stood = taken = 0
+    for row in range(relevant.shape[0]):  # more and more shoppers buy what `wanted` ranks
+        relevant[row] = lucky[row]
+        mixed = replace(told, validation=replace(told.validation, relevant=relevant.tocsr()))
+        found, default = mixed.merits(wanted), mixed.merits(DEFAULT_GATE)
+        monkeypatch.setattr("client.gating._climb", lambda *_, merits=found: (wanted, merits))
+        clear = clearly_better(found, default, SEARCH_ERRORS)
+        stood += clearly_better(found, default) and not clear
+        taken += clear
+        assert fitted(mixed) == (wanted if clear else DEFAULT_GATE)
+    assert stood
+    assert taken
 
 
 def test_the_default_stands_where_it_comes_true(trial):
