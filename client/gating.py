@@ -15,7 +15,8 @@ from client.ranking import FusedRanker, Gate, Validation
 from common.catalogue import popularity_buckets
 from common.metrics import ndcg, rank_scores, recall
 
-DEFAULT_GATE = Gate()
+DEFAULT_GATE = Gate()  # for a text under an adapter
+FROZEN_GATE = Gate(level=0.45, rise=0.3, trend=2.5, unsold=2.0)  # for frozen text, by the same rule
 TEXT_ALONE = Gate(own=0, level=1, rise=0, trend=0, unsold=0)
 OWN_ALONE = Gate(own=1, level=0, rise=0, trend=0, unsold=0)
 OWN_AND_TREND = Gate(own=1, level=0, rise=0, trend=1.5, unsold=0)  # a shop without titles
@@ -38,7 +39,7 @@ class GateTrial:
     """One merchant's ranker and validation period, on which gates are compared.
 
     Attributes:
-        ranker: Fitted on purchases before the validation period, under any gate.
+        ranker: Fitted on purchases before the validation period; its gate is the public default.
         validation: Cases after it.
     """
 
@@ -79,18 +80,18 @@ def fit_gate(ranker: FusedRanker, validation: Validation) -> Gate:
     A shop without a sale uses the text alone; one without validation cases the default.
 
     Args:
-        ranker: Fitted on purchases before the validation period; its own gate does not matter.
+        ranker: Fitted on purchases before the validation period; its gate is the public default.
         validation: Cases after it.
     """
     if not ranker.sales.any():
         return TEXT_ALONE
     if not len(validation.history):
-        return DEFAULT_GATE
+        return ranker.gate
     trial = GateTrial(ranker, validation.thinned(MAX_CASES))
-    default = trial.merits(DEFAULT_GATE)
+    default = trial.merits(ranker.gate)
     best, found = _climb(trial, default)
     if not clearly_better(found, default, SEARCH_ERRORS):
-        best, found = DEFAULT_GATE, default
+        best, found = ranker.gate, default
     for part in (TEXT_ALONE, OWN_ALONE, OWN_AND_TREND):
         alone = trial.merits(part)
         if clearly_better(alone, found):
@@ -100,8 +101,8 @@ def fit_gate(ranker: FusedRanker, validation: Validation) -> Gate:
 
 def _climb(trial: GateTrial, start: Floats) -> tuple[Gate, Floats]:
     """Return the best gate found by changing one number at a time, and its merits [cases]."""
-    tried = {DEFAULT_GATE: start}
-    best = DEFAULT_GATE
+    best = trial.ranker.gate
+    tried = {best: start}
     for _ in range(PASSES):
         before = best
         for field in fields(Gate):
