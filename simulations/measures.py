@@ -25,11 +25,11 @@ MODEL_NOTES: Final[Mapping[str, str]] = {
     "ease_trend": "local EASE and what sells more lately than it used to: all without titles",
     "frozen_text": "the language model as it came, whitened, with the history pooled by decay",
     "gated_frozen": "frozen text, the shop's own EASE that also reads titles, and its sales trend, "
-    "gated: all that a shop has without training together",
+    "gated by a default chosen for it: all that a shop has without training together",
     "solo_adapter": "each merchant trains its own adapter, with the same noise, and shares nothing",
     "adapter": "the adapter of the release, trained by all merchants together",
     "fused": "the adapter in the place of frozen text, with the same EASE that also reads titles "
-    "and the same sales trend, gated",
+    "and the same sales trend, gated by a default chosen for it",
     "adapter_no_noise": "trained together without noise: what privacy costs, not a private model",
     "adapter_central": "trained on all data in one place: a yardstick, not a federation",
 }

@@ -69,8 +69,8 @@ metric, [ref-results-schema.md](ref-results-schema.md#models) each model.
 
 Targets were written down before the runs on this page, but not before every look at the data:
 pilots had judged on the test periods, and so had earlier runs on Online Retail. `gated_frozen` and
-`fused` were given EASE that reads titles and the sales trend after that; a target holds for what
-bears the name today.
+`fused` were given EASE that reads titles, the sales trend and a score for what never sold after that; a
+target holds for what bears the name today.
 """
 
 
