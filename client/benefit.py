@@ -140,7 +140,7 @@ class _Bench:
         own = choose_text_ease(before.matrix(), self.vectors["frozen"].frozen, cases)
         for name, vectors in self.vectors.items():
             text = fit_decay(vectors.adapted, vectors.frozen, validation, vectors.decay)
-            # One default for all, so that two of them differ by what the text learnt and by no gate.
+            # One default for all: two of them differ by what the text learnt, and by no gate.
             ranker = FusedRanker.of(text, own, DEFAULT_GATE, before)
             found[name] = text.score
             ranker = replace(ranker, gate=fit_gate(ranker, validation))
