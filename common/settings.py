@@ -59,7 +59,10 @@ class RunSettings(BaseModel):
     # -- the model
     base_model: str = Field("all-MiniLM-L6-v2", min_length=1, description="Folder or hub name.")
     max_tokens: int = Field(64, ge=4, le=512, description="Longer item texts are cut.")
-    whitening_power: float = Field(0.8, ge=0, le=1, description="1 whitens fully, 0 not at all.")
+    whitening_power: float = Field(0.9, ge=0, le=1, description="1 whitens fully, 0 not at all.")
+    half_weight_share: float = Field(
+        0.01, ge=0, le=1, description="In this share of texts a token counts half; 0: all alike."
+    )
     lora: LoraVariant = Field("ffa", description="ffa averages exactly; plain does not.")
     lora_modules: str = Field("output.dense", description="Adapted weights, comma between.")
     last_layers: int = Field(1, ge=1, le=48, description="BERT layers that are adapted.")

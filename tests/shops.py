@@ -162,7 +162,8 @@ def make_workshop(model, catalogue, interactions, settings, *, adapter_seed=1):
         max_tokens=settings.max_tokens,
         cache=None,
     )
-    basis = fit_basis(model, trunk, placement, whitening_power=settings.whitening_power)
+    power, half = settings.whitening_power, settings.half_weight_share
+    basis = fit_basis(model, trunk, placement, whitening_power=power, half_weight_share=half)
     tower = Tower(model, basis, placement)
     tokens = ItemTokens.from_trunk(tower, trunk)
     vectors = tokens.vectors(tower)

@@ -1,10 +1,12 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load, save
 from shops import make_catalogue
 
-from common.encoder.basis import PublicBasis, fit_basis, mean_of_tokens
+from common.encoder.basis import LEAST_WEIGHT, PublicBasis, fit_basis, mean_of_tokens
 from common.encoder.placement import Placement
 from common.encoder.trunk import encode_trunk
 from common.errors import InputError, SettingsError
@@ -17,19 +19,20 @@ def trunk_for(model, catalogue, placement):
     return encode_trunk(model, catalogue, layer=first, max_tokens=24, cache=None)
 
 
-def fitted(model, placement, *, power=1.0, items=200):
+def fitted(model, placement, *, power=1.0, items=200, half=0.0):
     trunk = trunk_for(model, make_catalogue(items), placement)
-    return fit_basis(model, trunk, placement, whitening_power=power)
+    return fit_basis(model, trunk, placement, whitening_power=power, half_weight_share=half)
 
 
-def pooled_texts(model, catalogue):
+def pooled_texts(model, catalogue, weight_of=lambda token: 1.0):
     """Each text's mean token by the whole model, text by text."""
     rows = []
     with torch.inference_mode():
         for text in catalogue.texts:
             ids, mask = model.tokenise([text], 24)
-            rows.append(model.bert(input_ids=ids, attention_mask=mask)[0][0].mean(dim=0).numpy())
-    return np.array(rows)
+            tokens = model.bert(input_ids=ids, attention_mask=mask)[0][0].numpy()
+            rows.append(np.average(tokens, axis=0, weights=[weight_of(one) for one in ids[0]]))
+    return np.array(rows, np.float32)
 
 
 # ---------------------------------------------------------------- whitening
@@ -63,9 +66,86 @@ def test_whitening_is_symmetric_and_finite_for_fewer_items_than_dimensions(tiny_
         assert np.allclose(basis.whitening, basis.whitening.T, rtol=1e-3, atol=1e-4)
 
 
+# ------------------------------------------------------------ token weights
+def shares(model, catalogue):
+    """In which share of the texts each token stands, counted text by text."""
+    found = Counter()
+    for text in catalogue.texts:
+        found.update(set(model.tokenise([text], 24)[0][0].tolist()))
+    return {token: count / len(catalogue) for token, count in found.items()}
+
+
+def test_a_token_counts_less_the_more_texts_have_it(tiny_model):
+    catalogue = make_catalogue(200)
+    basis = fitted(tiny_model, Placement(), half=0.05)
+    share = shares(tiny_model, catalogue)
+    expected = np.ones(tiny_model.bert.config.vocab_size, np.float32)  # where no text has it
+    for token, found in share.items():
+        expected[token] = 0.05 / (0.05 + found)
+    assert np.allclose(basis.token_weight, expected, rtol=1e-6)
+    assert len({round(one, 3) for one in share.values()}) > 5
+
+
+def test_with_a_half_share_of_zero_all_tokens_count_alike(tiny_model):
+    assert (fitted(tiny_model, Placement(), half=0.0).token_weight == 1).all()
+
+
+def test_a_text_of_common_tokens_only_still_has_a_mean(tiny_model):
+    basis = fitted(tiny_model, Placement(), half=1e-9)
+    assert basis.token_weight.min() == np.float32(LEAST_WEIGHT)
+    assert np.isfinite(basis.mean).all()
+
+
+def test_mean_and_whitening_are_those_of_the_weighted_texts(tiny_model):
+    basis = fitted(tiny_model, Placement(), half=0.05)
+    pooled = pooled_texts(tiny_model, make_catalogue(200), lambda token: basis.token_weight[token])
+    assert np.allclose(basis.mean, pooled.mean(axis=0), atol=1e-5)
+    values, _ = np.linalg.eigh(np.cov(pooled.T.astype(np.float64), bias=True))
+    scales = 1 / np.linalg.eigvalsh(basis.whitening.astype(np.float64))[::-1] ** 2
+    kept = values > 1e-3 * values.mean()
+    assert np.allclose(scales[kept], values[kept], rtol=0.02)
+
+
+def test_directions_are_orthogonal_to_the_mean_of_the_texts_weighted_inputs(tiny_model):
+    name = "bert.encoder.layer.2.output.dense"
+    basis = fitted(tiny_model, Placement(rank=4), half=0.05)
+    texts = make_catalogue(200).texts
+    entering = per_text(tiny_model, name)
+    total = np.zeros(basis.directions[name].shape[1])
+    for text in texts:
+        ids, _ = tiny_model.tokenise([text], 24)
+        weights = basis.token_weight[ids[0].numpy()]
+        total += np.average(entering(text), axis=0, weights=weights)
+    unit = total / np.linalg.norm(total)
+    assert np.abs(basis.directions[name] @ unit).max() < 1e-4
+
+
+def per_text(model, name):
+    """What enters a module for a text, caught in the whole model."""
+
+    def entering(text):
+        caught = []
+        module = model.bert.get_submodule(name.removeprefix("bert."))
+        handle = module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0][0]))
+        ids, mask = model.tokenise([text], 24)
+        with torch.inference_mode():
+            model.bert(input_ids=ids, attention_mask=mask)
+        handle.remove()
+        return caught[0].double().numpy()
+
+    return entering
+
+
+def test_a_token_outside_the_vocabulary_is_refused(basis):
+    ids = np.array([0, len(basis.token_weight)], np.int32)
+    with pytest.raises(InputError) as caught:
+        basis.weights(ids)
+    assert caught.value.public() == "input:basis"
+
+
 # --------------------------------------------------------------- directions
 def inputs_of(model, catalogue, names):
-    """What enters each module, all tokens of all texts, caught in the whole model."""
+    """What enters each module: tokens of all texts, a text's norm shared out, and its mean."""
     caught = {name: [] for name in names}
 
     def catch(name):
@@ -78,7 +158,15 @@ def inputs_of(model, catalogue, names):
     pooled_texts(model, catalogue)
     for handle in handles:
         handle.remove()
-    return {name: torch.cat(tokens).double().numpy() for name, tokens in caught.items()}
+    tokens = {
+        name: torch.cat([one / len(one) ** 0.5 for one in texts]).double().numpy()
+        for name, texts in caught.items()
+    }
+    means = {
+        name: np.mean([one.double().mean(dim=0).numpy() for one in texts], axis=0)
+        for name, texts in caught.items()
+    }
+    return tokens, means
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -87,10 +175,10 @@ def test_directions_are_the_leading_ones_of_what_enters_the_module(tiny_model, l
     basis = fitted(tiny_model, placement)
     assert sorted(basis.directions) == placement.module_names(3)
     assert len(basis.directions) == 6 * layers
-    entering = inputs_of(tiny_model, make_catalogue(200), list(basis.directions))
+    entering, means = inputs_of(tiny_model, make_catalogue(200), list(basis.directions))
     for name, rows in basis.directions.items():
         inputs = entering[name]
-        mean = inputs.mean(axis=0) / np.linalg.norm(inputs.mean(axis=0))
+        mean = means[name] / np.linalg.norm(means[name])
         left = inputs - np.outer(inputs @ mean, mean)
         values, vectors = np.linalg.eigh(left.T @ left)
         leading = vectors[:, -4:]
@@ -144,6 +232,7 @@ def test_a_basis_comes_back_from_its_bytes(basis):
     assert again.digest == basis.digest
     assert np.array_equal(again.mean, basis.mean)
     assert np.array_equal(again.whitening, basis.whitening)
+    assert np.array_equal(again.token_weight, basis.token_weight)
     assert again.directions.keys() == basis.directions.keys()
     for name, rows in basis.directions.items():
         assert np.array_equal(again.directions[name], rows)
@@ -169,6 +258,10 @@ NAME = "lora_A.bert.encoder.layer.2.output.dense"
     [
         lambda tensors: tensors.pop("mean"),
         lambda tensors: tensors.pop("whitening"),
+        lambda tensors: tensors.pop("token_weight"),
+        lambda tensors: tensors["token_weight"].__setitem__(0, 0.0),
+        lambda tensors: tensors["token_weight"].__setitem__(0, 1.5),
+        lambda tensors: tensors.update(token_weight=tensors["token_weight"][None].copy()),
         lambda tensors: tensors.update(mean=tensors["mean"][:-1].copy()),
         lambda tensors: tensors.update(whitening=tensors["whitening"][:, :-1].copy()),
         lambda tensors: tensors.update(mean=tensors["mean"].astype(np.float64)),
@@ -187,7 +280,7 @@ def test_a_basis_with_a_wrong_tensor_is_refused(basis, change):
         PublicBasis.from_bytes(save(tensors))
 
 
-def test_the_mean_is_over_real_tokens_only():
+def test_the_mean_is_over_real_tokens_only_and_by_weight():
     hidden = torch.tensor([[[1.0], [3.0], [99.0]], [[5.0], [7.0], [9.0]]])
-    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
-    assert mean_of_tokens(hidden, mask).tolist() == [[2.0], [7.0]]
+    weight = torch.tensor([[0.5, 0.5, 0.0], [1.0, 1.0, 0.5]])
+    assert mean_of_tokens(hidden, weight).tolist() == [[2.0], [pytest.approx(6.6)]]

@@ -39,7 +39,14 @@ def test_a_basis_is_fitted_once_for_the_same_texts(settings, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    "change", [{"rank": 2}, {"whitening_power": 0.5}, {"max_tokens": 12}, {"last_layers": 2}]
+    "change",
+    [
+        {"rank": 2},
+        {"whitening_power": 0.5},
+        {"half_weight_share": 0.3},
+        {"max_tokens": 12},
+        {"last_layers": 2},
+    ],
 )
 def test_another_setting_has_another_basis(settings, tmp_path, monkeypatch, change):
     counted, catalogue = fits(monkeypatch), make_catalogue(12)

@@ -32,7 +32,7 @@ def build(model, placement, items=70):
     trunk = encode_trunk(
         model, catalogue, layer=placement.first_layer(model.depth), max_tokens=24, cache=None
     )
-    basis = fit_basis(model, trunk, placement, whitening_power=0.8)
+    basis = fit_basis(model, trunk, placement, whitening_power=0.8, half_weight_share=0.05)
     tower = Tower(model, basis, placement)
     return catalogue, trunk, basis, tower
 
@@ -55,7 +55,9 @@ def dense_vectors(model, basis, adapter, catalogue, placement):
     with torch.inference_mode():
         for text in catalogue.texts:
             ids, mask = model.tokenise([text], 24)
-            pooled = bert(input_ids=ids, attention_mask=mask)[0][0].mean(dim=0)
+            weight = torch.from_numpy(basis.token_weight)[ids[0]]
+            tokens = bert(input_ids=ids, attention_mask=mask)[0][0]
+            pooled = (weight @ tokens) / weight.sum()
             vector = projection(pooled)
             rows.append((vector / vector.norm()).numpy())
     return np.array(rows)
@@ -115,7 +117,8 @@ def test_only_the_default_placement_is_cached_up_to_a(tiny_model):
     assert arrays["summed"].shape == trunk.hidden.shape
     for placement in (Placement(("output.dense",), last_layers=2), Placement(variant="plain")):
         _, trunk, _, tower = build(tiny_model, placement)
-        assert set(ItemTokens.from_trunk(tower, trunk).arrays()) == {"offsets", "hidden"}
+        held = set(ItemTokens.from_trunk(tower, trunk).arrays())
+        assert held == {"offsets", "hidden", "weight"}
 
 
 # ------------------------------------------------------------ what is trained
@@ -181,7 +184,7 @@ def test_an_adapter_of_another_placement_is_refused(tiny_model):
 )
 def test_a_basis_that_does_not_fit_is_refused(tiny_model, change):
     basis = build(tiny_model, Placement())[2]
-    parts = {"mean": basis.mean, "whitening": basis.whitening, "directions": basis.directions}
+    parts = dict(vars(basis))
     with pytest.raises(InputError) as caught:
         Tower(tiny_model, PublicBasis(**parts | change(basis)), Placement())
     assert caught.value.field == "basis"

@@ -172,8 +172,9 @@ def test_another_layer_length_or_model_has_a_cache_of_its_own(counted, tmp_path)
 # -------------------------------------------------------------------- packing
 def trunk_of(lengths, width=3, seed=0):
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    hidden = np.random.default_rng(seed).normal(size=(offsets[-1], width))
-    return Trunk(hidden.astype(np.float32), offsets)
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=(offsets[-1], width))
+    return Trunk(hidden.astype(np.float32), offsets, rng.integers(0, 99, offsets[-1], np.int32))
 
 
 lengths = st.lists(st.integers(1, 6), min_size=1, max_size=8)

@@ -19,11 +19,13 @@ from torch.utils.hooks import RemovableHandle
 
 from common.encoder.base_model import BaseModel
 from common.encoder.placement import PROJECTION, Placement
-from common.encoder.trunk import Trunk, batches, pad, token_mask
+from common.encoder.trunk import Trunk, batches, pad
 from common.errors import InputError, SettingsError
 from common.files import sha256_hex
 
 LORA_A = "lora_A."
+LEAST_WEIGHT = 1e-4  # of a token, so that a text of nothing but common ones has a mean as well
+_TENSORS = ("mean", "whitening", "token_weight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +35,33 @@ class PublicBasis:
     Attributes:
         mean: float32 [d], mean of the pooled texts.
         whitening: float32 [d, d], symmetric: a text's vector is (pooled - mean) @ whitening.
+        token_weight: float32 [vocabulary], in (0, 1]: how much a token counts in its text's mean.
         directions: By adapted module's name: float32 [r, inputs], orthonormal rows, the leading
             principal directions of what enters the module, all orthogonal to its mean.
     """
 
     mean: NDArray[np.float32]
     whitening: NDArray[np.float32]
+    token_weight: NDArray[np.float32]
     directions: Mapping[str, NDArray[np.float32]]
+
+    def weights(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return the weight of each token [tokens].
+
+        Raises:
+            InputError: if a token is not of this basis' vocabulary.
+        """
+        if len(ids) and ids.max() >= len(self.token_weight):
+            raise InputError(
+                f"The basis weighs {len(self.token_weight)} tokens; the base model has more.",
+                field="basis",
+            )
+        found: NDArray[np.float32] = self.token_weight[ids]
+        return found
 
     def to_bytes(self) -> bytes:
         """Return the basis as a safetensors file."""
-        tensors = {"mean": self.mean, "whitening": self.whitening}
+        tensors = {name: getattr(self, name) for name in _TENSORS}
         for name in sorted(self.directions):
             tensors[LORA_A + name] = self.directions[name]
         return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
@@ -57,21 +75,24 @@ class PublicBasis:
         """
         try:
             tensors = load(content)
-            mean, whitening = tensors.pop("mean"), tensors.pop("whitening")
+            mean, whitening, token_weight = (tensors.pop(name) for name in _TENSORS)
         except (SafetensorError, KeyError) as error:
             raise InputError(
-                "The basis is not a safetensors file with `mean` and `whitening`.", field="basis"
+                f"The basis is not a safetensors file with {', '.join(_TENSORS)}.", field="basis"
             ) from error
         if mean.ndim != 1 or whitening.shape != (len(mean), len(mean)):
             raise InputError("The basis' mean and whitening do not fit.", field="basis")
         for name, tensor in tensors.items():
             if not name.startswith(LORA_A) or tensor.ndim != 2:
                 raise InputError("The basis has a tensor that is no direction.", field="basis")
-        for name, tensor in (("mean", mean), ("whitening", whitening), *tensors.items()):
+        named = dict(zip(_TENSORS, (mean, whitening, token_weight), strict=True)) | tensors
+        for name, tensor in named.items():
             if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
                 raise InputError("A tensor of the basis is not float32 and finite.", field=name)
+        if token_weight.ndim != 1 or not ((token_weight > 0) & (token_weight <= 1)).all():
+            raise InputError("A token's weight must be in (0, 1].", field="token_weight")
         directions = {name.removeprefix(LORA_A): tensor for name, tensor in tensors.items()}
-        return cls(mean, whitening, directions)
+        return cls(mean, whitening, token_weight, directions)
 
     @cached_property
     def digest(self) -> str:
@@ -79,10 +100,32 @@ class PublicBasis:
         return sha256_hex(self.to_bytes())
 
 
+def token_weights(trunk: Trunk, vocabulary: int, half_weight_share: float) -> NDArray[np.float32]:
+    """Return how much each token of the vocabulary counts in a text's mean: float32 [vocabulary].
+
+    h / (h + share of the public texts that have the token), with h = `half_weight_share`: what
+    stands in every other title says little about an item (smooth inverse frequency, Arora, Liang
+    and Ma 2017, with the share of texts in place of a word's probability). 1 for all where h is 0,
+    and for a token that no public text has.
+    """
+    texts = np.repeat(np.arange(len(trunk)), trunk.lengths)
+    in_text = np.unique(texts * vocabulary + trunk.ids)  # a token counts once a text
+    share = np.bincount(in_text % vocabulary, minlength=vocabulary) / max(len(trunk), 1)
+    if half_weight_share == 0:
+        return np.ones(vocabulary, np.float32)
+    weight = half_weight_share / (half_weight_share + share)
+    return np.maximum(weight, LEAST_WEIGHT).astype(np.float32)
+
+
 def fit_basis(
-    model: BaseModel, trunk: Trunk, placement: Placement, *, whitening_power: float
+    model: BaseModel,
+    trunk: Trunk,
+    placement: Placement,
+    *,
+    whitening_power: float,
+    half_weight_share: float = 0.0,
 ) -> PublicBasis:
-    """Fit whitening and LoRA directions on public text.
+    """Fit token weights, whitening and LoRA directions on public text.
 
     Args:
         model: The base model.
@@ -90,6 +133,7 @@ def fit_basis(
         placement: Which modules need directions, and how many.
         whitening_power: 1 whitens fully (covariance to the power -1/2), 0 not at all. A little
             less than 1 keeps the directions that hold little but noise from counting in full.
+        half_weight_share: See `token_weights`.
 
     The directions are those that EVA initialisation finds (Paischer et al. 2024), with two
     differences. They come from the exact second moment, so that they repeat bit by bit. And they
@@ -104,31 +148,37 @@ def fit_basis(
     first = placement.first_layer(model.depth)
     watched = {name: model.bert.get_submodule(name.removeprefix("bert.")) for name in names}
     pooled = torch.empty(len(trunk), model.width)
+    token_weight = token_weights(trunk, model.bert.config.vocab_size, half_weight_share)
+    packed = token_weight[trunk.ids][:, None]
     with _Moments(watched) as watch, torch.inference_mode():
         for items in batches(trunk.lengths):
-            mask = token_mask(trunk.lengths[items])
-            watch.mask = mask
-            hidden = model.run_layers(pad(trunk.hidden, trunk.offsets, items), mask, first)
-            pooled[items] = mean_of_tokens(hidden, mask)
+            weight = pad(packed, trunk.offsets, items)[:, :, 0]
+            watch.weight = weight / weight.sum(dim=1, keepdim=True)
+            hidden = model.run_layers(pad(trunk.hidden, trunk.offsets, items), weight > 0, first)
+            pooled[items] = mean_of_tokens(hidden, weight)
     mean = pooled.mean(dim=0)
     covariance = torch.cov(pooled.T.double(), correction=0)
     directions = {name: watch.directions(name, placement.rank) for name in names}
     if PROJECTION in placement.modules:
         directions[PROJECTION] = _leading(_without(covariance, mean.double()), placement.rank)
-    return PublicBasis(mean.numpy(), _inverse_root(covariance, whitening_power), directions)
+    whitening = _inverse_root(covariance, whitening_power)
+    return PublicBasis(mean.numpy(), whitening, token_weight, directions)
 
 
-def mean_of_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean over the tokens that `mask` [n, t] marks, of `hidden` [n, t, d]: [n, d]."""
-    weights = mask.to(hidden.dtype)[:, :, None]
+def mean_of_tokens(hidden: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean of `hidden` [n, t, d] over tokens, weighted by `weight` [n, t]: [n, d]."""
+    weights = weight[:, :, None]
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 class _Moments:
-    """While open, adds up the watched modules' inputs and their products over real tokens."""
+    """While open, adds up the watched modules' inputs and their products over real tokens.
+
+    Each text counts once, divided among its tokens by `weight` [n, t], of the present batch.
+    """
 
     def __init__(self, watched: Mapping[str, nn.Module]) -> None:
-        self.mask = torch.empty(0)
+        self.weight = torch.empty(0)
         self._watched = watched
         self._sums: dict[str, Tensor] = {}
         self._products: dict[str, Tensor] = {}
@@ -144,8 +194,10 @@ class _Moments:
             handle.remove()
 
     def _add(self, name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        tokens = inputs[0][self.mask.bool()]
-        product, total = (tokens.T @ tokens).double(), tokens.double().sum(dim=0)
+        inside = self.weight > 0
+        tokens = inputs[0][inside]
+        weighted = tokens * self.weight[inside][:, None]
+        product, total = (weighted.T @ tokens).double(), weighted.double().sum(dim=0)
         self._products[name] = self._products.get(name, torch.zeros_like(product)) + product
         self._sums[name] = self._sums.get(name, torch.zeros_like(total)) + total
 

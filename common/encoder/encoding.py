@@ -29,7 +29,7 @@ from common.files import sha256_hex, write_atomic
 from common.settings import RunSettings
 
 _SCALE = "top/scale"  # there where the base model need not be loaded
-_LAYOUT = 2  # of what is cached for a catalogue; a file of another is not found
+_LAYOUT = 3  # of what is cached for a catalogue; a file of another is not found
 
 
 @functools.lru_cache(maxsize=2)
@@ -81,7 +81,13 @@ def fit_public_basis(
     except (OSError, InputError):
         pass  # not there, or broken: fitted anew
     trunk = _trunk(catalogue, settings, cache, progress)
-    basis = fit_basis(model, trunk, settings.placement, whitening_power=settings.whitening_power)
+    basis = fit_basis(
+        model,
+        trunk,
+        settings.placement,
+        whitening_power=settings.whitening_power,
+        half_weight_share=settings.half_weight_share,
+    )
     write_atomic(path, basis.to_bytes())
     return basis
 
@@ -224,8 +230,8 @@ def candidate_tensor(encoded: EncodedCatalogue) -> torch.Tensor:
 def _basis_key(model: BaseModel, catalogue: Catalogue, settings: RunSettings) -> str:
     """Name all that a basis depends on: texts in order but no ids, and the code that fits it."""
     texts = sha256_hex(catalogue.text_keys.tobytes())
-    power = settings.whitening_power
-    parts = (_code_digest(), model.digest, texts, settings.max_tokens, settings.placement, power)
+    fit = (settings.whitening_power, settings.half_weight_share)
+    parts = (_code_digest(), model.digest, texts, settings.max_tokens, settings.placement, fit)
     return sha256_hex(repr(parts).encode())[:32]
 
 
@@ -237,7 +243,8 @@ def _code_digest() -> str:
 
 
 def _tokens(stored: dict[str, NDArray[Any]]) -> ItemTokens:
-    return ItemTokens(stored["offsets"], stored["hidden"], stored.get("summed"))
+    hidden, summed = stored["hidden"], stored.get("summed")
+    return ItemTokens(stored["offsets"], hidden, summed, stored["weight"])
 
 
 def _top_arrays(tower: Tower) -> dict[str, NDArray[Any]]:

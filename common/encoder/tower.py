@@ -106,6 +106,7 @@ class Tower(nn.Module):
         self.bert = nn.Module()
         self.bert.encoder = nn.Module()
         self.bert.encoder.layer = nn.ModuleDict(layers)
+        self.basis = basis
         width = len(basis.mean)
         self.projection = nn.Linear(width, width)
         with torch.no_grad():
@@ -193,14 +194,14 @@ class Tower(nn.Module):
         return frame[:, : self.placement.output_directions].float()
 
     # -------------------------------------------------------------- the function
-    def forward(self, hidden: Tensor, summed: Tensor | None, mask: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, summed: Tensor | None, weight: Tensor) -> Tensor:
         """Return unit vectors [n, d].
 
         Args:
             hidden: float32 [n, t, d] as the trunk left it; or, where `summed` is given,
                 A @ z [n, t, r] of the last layer's second product.
             summed: float32 [n, t, d], what LayerNorm sees when B is zero, or None.
-            mask: int64 [n, t], 1 where a token is.
+            weight: float32 [n, t], of each token in its text's mean; 0 where none is.
         """
         if summed is not None:
             output = self.layers[-1].output
@@ -208,10 +209,10 @@ class Tower(nn.Module):
             added = output.dense.lora_B["default"](hidden)
             hidden = output.LayerNorm(torch.add(summed, added, alpha=scale))
         else:
-            added = added_to_scores(mask, hidden.dtype)
+            added = added_to_scores(weight > 0, hidden.dtype)
             for layer in self.layers:
                 hidden = layer(hidden, added)
-        return normalize(self.projection(mean_of_tokens(hidden, mask)), dim=1)
+        return normalize(self.projection(mean_of_tokens(hidden, weight)), dim=1)
 
     @property
     def layers(self) -> list[Any]:
@@ -228,6 +229,7 @@ class ItemTokens:
         offsets: NDArray[np.int64],
         hidden: NDArray[np.float32],
         summed: NDArray[np.float32] | None,
+        weight: NDArray[np.float32],
     ) -> None:
         """Hold packed tokens; see `Tower.forward` for what `hidden` and `summed` are.
 
@@ -235,18 +237,21 @@ class ItemTokens:
             offsets: int64 [items + 1], where each item's tokens start.
             hidden: float32 [tokens, d], or [tokens, r] where `summed` is given.
             summed: float32 [tokens, d], or None.
+            weight: float32 [tokens], above 0.
         """
         self.offsets, self.lengths = offsets, np.diff(offsets)
-        self._hidden, self._summed = hidden, summed
+        self._hidden, self._summed, self._weight = hidden, summed, weight
 
     @classmethod
     def from_trunk(cls, tower: Tower, trunk: Trunk) -> "ItemTokens":
         """Compute what no adapter of the tower's placement changes."""
+        weight = tower.basis.weights(trunk.ids)
         if tower.placement.output_only:
-            return cls(trunk.offsets, *_before_b(tower, trunk))
+            return cls(trunk.offsets, *_before_b(tower, trunk), weight)
         if not tower.layers:  # the projection reads one vector an item, the mean of its tokens
-            return cls(np.arange(len(trunk) + 1), _pooled(trunk), None)
-        return cls(trunk.offsets, trunk.hidden, None)
+            pooled = _pooled(trunk, weight)
+            return cls(np.arange(len(trunk) + 1), pooled, None, np.ones(len(trunk), np.float32))
+        return cls(trunk.offsets, trunk.hidden, None, weight)
 
     @classmethod
     def from_last_layer(
@@ -257,11 +262,16 @@ class ItemTokens:
         Raises:
             InputError: if the basis is of another placement or base model.
         """
-        return cls(trunk.offsets, *last.before_b(basis, rank, trunk))
+        before = last.before_b(basis, rank, trunk)
+        return cls(trunk.offsets, *before, basis.weights(trunk.ids))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what `__init__` takes, by name."""
-        arrays: dict[str, NDArray[Any]] = {"offsets": self.offsets, "hidden": self._hidden}
+        arrays: dict[str, NDArray[Any]] = {
+            "offsets": self.offsets,
+            "hidden": self._hidden,
+            "weight": self._weight,
+        }
         return arrays if self._summed is None else {**arrays, "summed": self._summed}
 
     def __len__(self) -> int:
@@ -270,7 +280,8 @@ class ItemTokens:
     def rows(self, items: NDArray[np.integer]) -> tuple[Tensor, Tensor | None, Tensor]:
         """Return the tower's arguments for `items`, one row each, also where one repeats."""
         summed = None if self._summed is None else pad(self._summed, self.offsets, items)
-        return pad(self._hidden, self.offsets, items), summed, token_mask(self.lengths[items])
+        weight = pad(self._weight[:, None], self.offsets, items)[:, :, 0]
+        return pad(self._hidden, self.offsets, items), summed, weight
 
     def vectors(self, tower: Tower) -> NDArray[np.float32]:
         """Return f of every item under the tower's present adapter: float32 [items, d]."""
@@ -281,12 +292,13 @@ class ItemTokens:
         return out
 
 
-def _pooled(trunk: Trunk) -> NDArray[np.float32]:
-    """Return the mean of each item's tokens: float32 [items, d]."""
+def _pooled(trunk: Trunk, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean of each item's tokens, each of its `weight` [tokens]: float32 [items, d]."""
     pooled = np.empty((len(trunk), trunk.hidden.shape[1]), np.float32)
     for items in batches(trunk.lengths):
         hidden = pad(trunk.hidden, trunk.offsets, items)
-        pooled[items] = mean_of_tokens(hidden, token_mask(trunk.lengths[items])).numpy()
+        of_tokens = pad(weight[:, None], trunk.offsets, items)[:, :, 0]
+        pooled[items] = mean_of_tokens(hidden, of_tokens).numpy()
     return pooled
 
 

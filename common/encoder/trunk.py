@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from common.files import sha256_hex, write_atomic
 BATCH = 64
 PART = 1024  # texts
 _PARTS = "[!.]*.safetensors"
+_PART_LAYOUT = "ids"  # what a part holds beside the hidden states
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
@@ -36,10 +38,12 @@ class Trunk:
     Attributes:
         hidden: float32 [tokens, d].
         offsets: int64 [items + 1]; item i has the tokens offsets[i] to offsets[i + 1].
+        ids: int32 [tokens], each token's place in the base model's vocabulary.
     """
 
     hidden: NDArray[np.float32]
     offsets: NDArray[np.int64]
+    ids: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -52,7 +56,8 @@ class Trunk:
     def take(self, items: NDArray[np.integer]) -> "Trunk":
         """Return the trunk of the items at `items`, in that order."""
         offsets = np.concatenate([[0], np.cumsum(self.lengths[items])]).astype(np.int64)
-        return Trunk(self.hidden[self.tokens_of(items)], offsets)
+        tokens = self.tokens_of(items)
+        return Trunk(self.hidden[tokens], offsets, self.ids[tokens])
 
     def tokens_of(self, items: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return the rows of `hidden` that are the tokens of `items`, in that order."""
@@ -78,7 +83,10 @@ def join_trunks(parts: Sequence[Trunk]) -> Trunk:
         return parts[0]
     lengths = np.concatenate([part.lengths for part in parts])
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Trunk(np.concatenate([part.hidden for part in parts]), offsets)
+    hidden, ids = (
+        np.concatenate([getattr(part, of) for part in parts]) for of in ("hidden", "ids")
+    )
+    return Trunk(hidden, offsets, ids)
 
 
 def pad(
@@ -210,7 +218,7 @@ def _fresh(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.in
 
 
 def _folder(cache: Path, model: str, layer: int, max_tokens: int) -> Path:
-    return cache / f"{model[:16]}-layer{layer}-tokens{max_tokens}"
+    return cache / f"{model[:16]}-layer{layer}-tokens{max_tokens}-{_PART_LAYOUT}"
 
 
 def _found(known: list[Trunk], known_keys: NDArray[np.uint64], keys: NDArray[np.uint64]) -> Trunk:
@@ -230,7 +238,8 @@ def _run_lower(
     ids, mask = model.tokenise(texts, max_tokens)
     lengths = mask.sum(dim=1).numpy()
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    trunk = Trunk(np.empty((offsets[-1], model.width), np.float32), offsets)
+    hidden_states = np.empty((offsets[-1], model.width), np.float32)
+    trunk = Trunk(hidden_states, offsets, ids[mask.bool()].numpy().astype(np.int32))
     layers = model.bert.encoder.layer
     model.bert.encoder.layer = layers[:layer]
     done = 0
@@ -250,7 +259,8 @@ def _run_lower(
 
 def _write_part(folder: Path, keys: NDArray[np.uint64], part: Trunk) -> None:
     """Write one cache part, named by the items in it, so that two writers agree."""
-    content = save({"keys": keys, "hidden": part.hidden, "offsets": part.offsets})
+    arrays: dict[str, NDArray[Any]] = {"keys": keys, **vars(part)}
+    content = save(arrays)
     write_atomic(folder / f"{sha256_hex(keys.tobytes())[:32]}.safetensors", content)
 
 
@@ -261,7 +271,7 @@ def _read_parts(folder: Path) -> tuple[NDArray[np.uint64], list[Trunk]]:
         try:
             part = load_file(path)
             keys.append(part["keys"])
-            parts.append(Trunk(part["hidden"], part["offsets"]))
+            parts.append(Trunk(part["hidden"], part["offsets"], part["ids"]))
         except (SafetensorError, KeyError, OSError):
             logger.warning("A file of the item cache is unreadable and is made anew.")
             path.unlink()
