@@ -16,16 +16,16 @@ from common.catalogue import popularity_buckets
 from common.metrics import ndcg, rank_scores, recall
 
 DEFAULT_GATE = Gate()  # for a text under an adapter
-FROZEN_GATE = Gate(level=0.45, rise=0.3, trend=2.5, unsold=2.0)  # for frozen text, by the same rule
+FROZEN_GATE = Gate(level=0.6)  # for frozen text, by the same rule
 TEXT_ALONE = Gate(own=0, level=1, rise=0, trend=0, unsold=0)
 OWN_ALONE = Gate(own=1, level=0, rise=0, trend=0, unsold=0)
 OWN_AND_TREND = Gate(own=1, level=0, rise=0, trend=1.5, unsold=0)  # a shop without titles
 
 CANDIDATES = {
-    "level": (0.0, 0.1, 0.3, 0.6, 1.0, 2.0),
+    "level": (0.0, 0.1, 0.3, 0.8, 1.2, 2.0),
     "rise": (0.0, 0.3, 0.6, 1.0, 1.5),
     "trend": (0.0, 1.0, 2.0, 3.0),
-    "unsold": (0.0, 0.5, 1.0, 1.5, 2.0),
+    "unsold": (0.0, 1.0, 2.0, 3.0, 4.0),
 }
 PASSES = 2  # over the four numbers in turn
 MAX_CASES = 1000  # more shoppers decide no better, and take longer

@@ -69,10 +69,10 @@ class Gate:
     """
 
     own: float = 1.0
-    level: float = 0.6
-    rise: float = 0.45
-    trend: float = 2.5
-    unsold: float = 1.5
+    level: float = 0.8
+    rise: float = 0.15
+    trend: float = 3.0
+    unsold: float = 3.0
 
     def turned(self, dial: float) -> "Gate":
         """Return the gate with the merchant's dial at `dial`: 0 head, 1 as fitted, 2 tail.

@@ -74,7 +74,11 @@ def test_a_merit_is_ndcg_and_recall_of_tail_and_unsold_items(trial):
 
 @pytest.mark.parametrize("part", [TEXT_ALONE, OWN_ALONE, OWN_AND_TREND])
 def test_a_part_that_does_better_alone_is_fallen_back_to(trial, part):
-    assert fitted(coming_true(trial, part)) == part
+    told = coming_true(trial, part)
+    found = fitted(told)
+    # Numbers that nothing here reads, such as that of unsold items, may differ.
+    assert np.array_equal(told.merits(found), told.merits(part))
+    assert not np.array_equal(told.merits(found), told.merits(DEFAULT_GATE))
 
 
 @pytest.mark.parametrize("seed", range(6))
