@@ -68,9 +68,10 @@ the bootstrap takes as independent. Bold: best. [ref-metrics.md](ref-metrics.md)
 metric, [ref-results-schema.md](ref-results-schema.md#models) each model.
 
 Targets were written down before the runs on this page, but not before every look at the data:
-pilots had judged on the test periods, and so had earlier runs on Online Retail. `gated_frozen` and
-`fused` were given EASE that reads titles, the sales trend and a score for what never sold after that; a
-target holds for what bears the name today.
+pilots had judged on the test periods, and so had earlier runs on Online Retail. After that
+`gated_frozen` and `fused` were given EASE that reads titles, the sales trend and a score for what
+never sold, and every text part weights its tokens by how rare they are; a target holds for what
+bears the name today.
 """
 
 
