@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from common.errors import FederationError
 
 FloatVector = NDArray[np.float64]
+SMOOTHING = 2.0  # mean counts that are added to each count
 
 
 def sum_updates(updates: Mapping[str, NDArray[np.float32]]) -> FloatVector:
@@ -74,9 +75,12 @@ def pool_popularity(
     """Return the pooled popularity from each merchant's (text keys, noised counts).
 
     Counts of equal texts are summed over merchants. Where the noise exceeds the count the sum may
-    be negative and says nothing; it is cut at 0, and one standard deviation of the sum's noise (at
-    least one purchase) is added to all, so that the logarithm of a rare item's probability does
-    not follow the noise.
+    be negative and says nothing; it is cut at 0, and one standard deviation of the sum's noise is
+    added to all, so that the logarithm of a rare item's probability does not follow the noise. At
+    least SMOOTHING times the mean count (and one purchase) is added: the less is, the further
+    apart the logarithms lie, so with little noise the loss would correct for popularity more
+    strongly than the same strength does with much
+    (docs/adr/0027-popularity-as-flat-without-noise.md).
 
     Args:
         counts: By merchant, uint64 [items] and float32 [items].
@@ -95,5 +99,6 @@ def pool_popularity(
         np.add.at(total, place, counts[name][1].astype(np.float64))
         np.add.at(holders, place, 1.0)
     spread = noise_std * math.sqrt(float(holders.mean()))
-    smoothed = np.maximum(total, 0.0) + max(spread, 1.0)
+    # The mean of the sums as they came: cut at 0 first, it would grow with the noise.
+    smoothed = np.maximum(total, 0.0) + max(spread, SMOOTHING * float(total.mean()), 1.0)
     return Popularity(keys, smoothed / smoothed.sum())

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from common.errors import FederationError
-from server.aggregation import mean_update, pool_popularity, sum_updates
+from server.aggregation import SMOOTHING, mean_update, pool_popularity, sum_updates
 
 FINITE = st.floats(-1e4, 1e4, width=32)
 
@@ -52,13 +53,15 @@ def test_equal_texts_are_summed_over_merchants_and_within_one():
         {"a": keyed((9, 10), (2**63, 4)), "b": keyed((9, 20), (3, -8), (3, 5))}, noise_std=0.0
     )
     assert pooled.text_keys.tolist() == [3, 9, 2**63]
-    np.testing.assert_allclose(pooled.probability, np.array([1, 31, 5]) / 37)
+    smoothed = np.array([0, 30, 4]) + 2 * 31 / 3  # the sum of 3 is -3, and counts as 0
+    np.testing.assert_allclose(pooled.probability, smoothed / smoothed.sum())
 
 
 def test_a_node_gets_its_own_items_in_its_own_order():
     pooled = pool_popularity({"a": keyed((1, 9), (2, 19), (3, 39))}, noise_std=0.0)
     got = pooled.at(np.array([3, 77, 1, 3, 2**64 - 1], dtype=np.uint64))
-    expected = np.array([40, 10, 10, 40, 10])  # an unknown text counts as the rarest one
+    first, third = 9 + 2 * 67 / 3, 39 + 2 * 67 / 3
+    expected = np.array([third, first, first, third, first])  # an unknown text: as the rarest one
     np.testing.assert_allclose(got, expected / expected.sum(), rtol=1e-6)
     assert got.dtype == np.float32
 
@@ -85,6 +88,23 @@ def test_with_noise_the_pooled_popularity_is_nearer_the_truth_than_the_raw_one()
         return np.abs(np.log(values / values.sum()) - np.log(truth / truth.sum())).mean()
 
     assert log_error(pooled.probability) < 0.6 * log_error(raw)
+
+
+def test_little_noise_does_not_draw_the_logarithms_further_apart():
+    """What the loss corrects for is as flat without noise as with it, and no flatter with much."""
+    rng = np.random.default_rng(3)
+    truth = 2000 / np.arange(1, 501)
+    keys = np.arange(500, dtype=np.uint64)
+
+    def reach(noise_std):
+        counts = (truth + rng.normal(0, noise_std, 500)).astype(np.float32)
+        probability = pool_popularity({"a": (keys, counts)}, noise_std).probability
+        return math.log(probability[0] / np.median(probability))
+
+    bare, light, loud = reach(0.0), reach(SMOOTHING * truth.mean()), reach(200.0)
+    assert bare == pytest.approx(math.log(1 + 2000 / (2 * truth.mean())), rel=0.15)
+    assert light == pytest.approx(bare, rel=0.15)
+    assert loud < 0.8 * bare
 
 
 def test_no_histogram_at_all_is_an_error():
