@@ -195,9 +195,13 @@ def test_the_projections_directions_are_those_of_the_pooled_texts(tiny_model):
     rows = basis.directions["projection"]
     pooled = pooled_texts(tiny_model, make_catalogue(200)).astype(np.float64)
     mean = pooled.mean(axis=0) / np.linalg.norm(pooled.mean(axis=0))
+    lengths = np.linalg.norm(rows, axis=1)
+    rows = rows / lengths[:, None]
     assert np.allclose(rows @ rows.T, np.eye(5), atol=1e-5)
     assert np.abs(rows @ mean).max() < 1e-4
     centred = pooled - pooled.mean(axis=0)
+    # As long as the whitening, of power 1 here, makes them: each varies by one.
+    assert np.allclose((centred @ (rows * lengths[:, None]).T).std(axis=0), 1, rtol=1e-3)
     left = centred - np.outer(centred @ mean, mean)
     best = np.linalg.eigvalsh(left.T @ left)[-5:].sum()
     assert np.linalg.norm(left @ rows.T) ** 2 == pytest.approx(best, rel=1e-4)

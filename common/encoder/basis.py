@@ -36,8 +36,9 @@ class PublicBasis:
         mean: float32 [d], mean of the pooled texts.
         whitening: float32 [d, d], symmetric: a text's vector is (pooled - mean) @ whitening.
         token_weight: float32 [vocabulary], in (0, 1]: how much a token counts in its text's mean.
-        directions: By adapted module's name: float32 [r, inputs], orthonormal rows, the leading
-            principal directions of what enters the module, all orthogonal to its mean.
+        directions: By adapted module's name: float32 [r, inputs], orthogonal rows, the leading
+            principal directions of what enters the module, all orthogonal to its mean. Of length
+            1, but for the projection's, which are as the whitening's: see `fit_basis`.
     """
 
     mean: NDArray[np.float32]
@@ -135,6 +136,9 @@ def fit_basis(
             less than 1 keeps the directions that hold little but noise from counting in full.
         half_weight_share: See `token_weights`.
 
+    The projection reads one vector a text, and its directions are scaled as the whitening scales
+    them (docs/adr/0028-the-projection-reads-evened-directions.md).
+
     The directions are those that EVA initialisation finds (Paischer et al. 2024), with two
     differences. They come from the exact second moment, so that they repeat bit by bit. And they
     are orthogonal to the mean input: a direction that every token shares lets the adapter shift
@@ -160,7 +164,9 @@ def fit_basis(
     covariance = torch.cov(pooled.T.double(), correction=0)
     directions = {name: watch.directions(name, placement.rank) for name in names}
     if PROJECTION in placement.modules:
-        directions[PROJECTION] = _leading(_without(covariance, mean.double()), placement.rank)
+        varying = _without(covariance, mean.double())
+        rows = _leading(varying, placement.rank)
+        directions[PROJECTION] = _evened(rows, varying, covariance, whitening_power)
     whitening = _inverse_root(covariance, whitening_power)
     return PublicBasis(mean.numpy(), whitening, token_weight, directions)
 
@@ -230,11 +236,31 @@ def _leading(moment: Tensor, rank: int) -> NDArray[np.float32]:
     return np.ascontiguousarray((rows * largest.sign()).float().numpy())
 
 
+def _evened(
+    rows: NDArray[np.float32], varying: Tensor, covariance: Tensor, power: float
+) -> NDArray[np.float32]:
+    """Return `rows`, each divided by what its texts' deviation is to the power of the whitening.
+
+    The projection reads whole texts, whose leading direction varies ten times as much as the
+    sixtieth; a clipped gradient would be spent on the first few.
+    """
+    variance = np.einsum("rd,de,re->r", rows, varying.numpy(), rows)
+    scale = np.maximum(variance, _floor(covariance)) ** (-power / 2)
+    return np.ascontiguousarray((rows * scale[:, None]).astype(np.float32))
+
+
+def _floor(covariance: Tensor) -> float:
+    """Return the least variance that a direction is counted with.
+
+    A catalogue smaller than d leaves directions without variance; one item leaves none with any.
+    """
+    mean = float(covariance.diagonal().mean())
+    return 1e-3 * mean if mean > 1e-12 else 1.0
+
+
 def _inverse_root(covariance: Tensor, power: float) -> NDArray[np.float32]:
     """Return covariance ** (-power / 2), directions below a floor counted as the floor."""
     values, vectors = torch.linalg.eigh(covariance)
-    # A catalogue smaller than d leaves directions without variance; one item leaves none with any.
-    floor = 1e-3 * values.mean() if values.mean() > 1e-12 else 1.0
-    scale = values.clamp_min(floor) ** (-power / 2)
+    scale = values.clamp_min(_floor(covariance)) ** (-power / 2)
     root: Tensor = (vectors * scale) @ vectors.T
     return root.float().numpy()
