@@ -45,6 +45,7 @@ SETTINGS: Final = (  # told of every group, whatever the defaults are today
     "rank",
     "output_directions",
     "whitening_power",
+    "half_weight_share",
     "objective",
     "temperature",
     "popularity_strength",

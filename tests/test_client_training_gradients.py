@@ -40,17 +40,19 @@ def in_double(shop):
     arrays = shop.tokens.arrays()
     hidden = arrays["hidden"].astype(np.float64)
     summed = arrays["summed"].astype(np.float64) if "summed" in arrays else None
-    raw = ItemTokens(trunk.offsets, trunk.hidden.astype(np.float64), None)
+    weight = shop.basis.weights(trunk.ids).astype(np.float64)
+    raw = ItemTokens(trunk.offsets, trunk.hidden.astype(np.float64), None, weight)
     if summed is not None:  # what is cached, anew in float64: float32's rounding is not the point
         layer = tower.bert.encoder.layer[str(tower.first_layer)]
         hidden, summed = before_b(layer, raw)
     elif not tower.layers:  # likewise the mean of an item's tokens
-        hidden = (
-            np.add.reduceat(raw.arrays()["hidden"], trunk.offsets[:-1]) / trunk.lengths[:, None]
-        )
+        starts = trunk.offsets[:-1]
+        total = np.add.reduceat(raw.arrays()["hidden"] * weight[:, None], starts)
+        hidden = total / np.add.reduceat(weight, starts)[:, None]
+        weight = np.ones(len(trunk))
     merchant = Merchant(
         shop.examples,
-        ItemTokens(arrays["offsets"], hidden, summed),
+        ItemTokens(arrays["offsets"], hidden, summed, weight),
         shop.merchant.vectors.double(),
         shop.merchant.log_popularity.double(),
     )
