@@ -241,8 +241,8 @@ def _evened(
 ) -> NDArray[np.float32]:
     """Return `rows`, each divided by what its texts' deviation is to the power of the whitening.
 
-    The projection reads whole texts, whose leading direction varies ten times as much as the
-    sixtieth; a clipped gradient would be spent on the first few.
+    The projection reads whole texts, which vary several times as much along the leading direction
+    as along the sixtieth; a clipped gradient would be spent on the first few.
     """
     variance = np.einsum("rd,de,re->r", rows, varying.numpy(), rows)
     scale = np.maximum(variance, _floor(covariance)) ** (-power / 2)
