@@ -1,11 +1,13 @@
 """Fit the gate on the merchant's own validation period, and fall back where it does not help.
 
 The public default stands unless another gate is clearly better there, beyond the luck of the best
-of many, and whatever stands is dropped for a single part that alone did clearly better.
+of many, and does not clearly cost overall accuracy. Whatever stands is dropped for a single part
+that alone did clearly better.
 """
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,19 @@ SEARCH_ERRORS = 3.0  # the best of some forty gates is above the default by luck
 Floats = NDArray[np.float64]
 
 
+class Merits(NamedTuple):
+    """What each case adds to the worth of a gate: float64 [cases] each; a mean is the worth.
+
+    Attributes:
+        merit: NDCG@10 + recall@10 of tail items + recall@10 of unsold ones. A ranking that forgets
+            what sells rarely, or not yet, is not a good one.
+        ndcg: NDCG@10 alone.
+    """
+
+    merit: Floats
+    ndcg: Floats
+
+
 @dataclass(frozen=True, eq=False)
 class GateTrial:
     """One merchant's ranker and validation period, on which gates are compared.
@@ -50,12 +65,8 @@ class GateTrial:
     def _parts(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         return self.ranker.unweighed(self.validation.history)
 
-    def merits(self, gate: Gate) -> Floats:
-        """Return what each case adds to a gate's merit: float64 [cases]; the mean is the merit.
-
-        Merit is NDCG@10 + recall@10 of tail items + recall@10 of unsold ones. A ranking that
-        forgets what sells rarely, or not yet, is not a good one.
-        """
+    def merits(self, gate: Gate) -> Merits:
+        """Return a gate's worth, case by case."""
         validation, ranker = self.validation, self.ranker
         own, text = self._parts
 
@@ -65,13 +76,14 @@ class GateTrial:
             return bought + told + (rising + unsold)
 
         ranking = rank_scores(score, validation.seen, 10)
-        found = np.nan_to_num(ndcg(ranking, validation.relevant))
+        overall = np.nan_to_num(ndcg(ranking, validation.relevant))
+        found = overall.copy()
         for bucket in (popularity_buckets(ranker.sales).tail, ranker.sales == 0):
             recalled = recall(ranking, validation.relevant, bucket)
             known = ~np.isnan(recalled)
             if known.any():  # its mean over all cases is the mean over those it is known for
                 found += np.where(known, recalled, 0) * len(known) / known.sum()
-        return np.asarray(found, dtype=np.float64)
+        return Merits(found, overall)
 
 
 def fit_gate(ranker: FusedRanker, validation: Validation) -> Gate:
@@ -90,26 +102,32 @@ def fit_gate(ranker: FusedRanker, validation: Validation) -> Gate:
     trial = GateTrial(ranker, validation.thinned(MAX_CASES))
     default = trial.merits(ranker.gate)
     best, found = _climb(trial, default)
-    if not clearly_better(found, default, SEARCH_ERRORS):
-        best, found = ranker.gate, default
+    if not clearly_better(found, default.merit, SEARCH_ERRORS):
+        best, found = ranker.gate, default.merit
     for part in (TEXT_ALONE, OWN_ALONE, OWN_AND_TREND):
-        alone = trial.merits(part)
+        alone = trial.merits(part).merit
         if clearly_better(alone, found):
             best, found = part, alone
     return best
 
 
-def _climb(trial: GateTrial, start: Floats) -> tuple[Gate, Floats]:
-    """Return the best gate found by changing one number at a time, and its merits [cases]."""
+def _climb(trial: GateTrial, start: Merits) -> tuple[Gate, Floats]:
+    """Return the best gate found by changing one number at a time, and its merits [cases].
+
+    One whose NDCG@10 is clearly below that of `start` is passed over: twice the new items would be
+    worth half of everything else.
+    """
     best = trial.ranker.gate
-    tried = {best: start}
+    tried = {best: start.merit}
     for _ in range(PASSES):
         before = best
         for field in fields(Gate):
             for value in CANDIDATES.get(field.name, ()):
                 gate = replace(best, **{field.name: value})
                 if gate not in tried:
-                    tried[gate] = trial.merits(gate)
+                    merit, overall = trial.merits(gate)
+                    costly = clearly_better(start.ndcg, overall)
+                    tried[gate] = np.full_like(merit, -np.inf) if costly else merit
             best = max(tried, key=lambda gate: tried[gate].mean())
         if best == before:
             break
