@@ -114,8 +114,8 @@ def fit_gate(ranker: FusedRanker, validation: Validation) -> Gate:
 def _climb(trial: GateTrial, start: Merits) -> tuple[Gate, Floats]:
     """Return the best gate found by changing one number at a time, and its merits [cases].
 
-    One whose NDCG@10 is clearly below that of `start` is passed over: twice the new items would be
-    worth half of everything else.
+    One whose NDCG@10 is clearly below that of `start` is passed over: merit would let a gate win by
+    unsold items alone, of which a shop sells few.
     """
     best = trial.ranker.gate
     tried = {best: start.merit}
