@@ -216,9 +216,9 @@ class PrivateTrainer:
         if not (len(batch.target_item) and len(batch.history_item)):
             return torch.zeros(batch.shoppers, size)
         folded = torch.from_numpy(batch.history_shopper)
-        hidden, summed, mask = self._merchant.tokens.rows(batch.history_item)
+        hidden, *rest = self._merchant.tokens.rows(batch.history_item)
         # Opacus hooks the way back through a module's input; torch warns where that needs none.
-        rows = self._hooked(hidden.requires_grad_(), summed, mask)
+        rows = self._hooked(hidden.requires_grad_(), *rest)
         taste = pool_rows(rows, batch)
         losses = shopper_losses(taste, batch, candidates, self._settings)
         # The hooks need the way back to the input. The sum over all shoppers that autograd would

@@ -63,6 +63,9 @@ class RunSettings(BaseModel):
     half_weight_share: float = Field(
         0.01, ge=0, le=1, description="In this share of texts a token counts half; 0: all alike."
     )
+    word_weight: float = Field(
+        0.7, ge=0, le=10, description="Length of the words' part beside BERT's; 0: none."
+    )
     lora: LoraVariant = Field("ffa", description="ffa averages exactly; plain does not.")
     lora_modules: str = Field("output.dense", description="Adapted weights, comma between.")
     last_layers: int = Field(1, ge=1, le=48, description="BERT layers that are adapted.")

@@ -46,6 +46,7 @@ SETTINGS: Final = (  # told of every group, whatever the defaults are today
     "output_directions",
     "whitening_power",
     "half_weight_share",
+    "word_weight",
     "objective",
     "temperature",
     "popularity_strength",

@@ -162,10 +162,10 @@ def make_workshop(model, catalogue, interactions, settings, *, adapter_seed=1):
         max_tokens=settings.max_tokens,
         cache=None,
     )
-    power, half = settings.whitening_power, settings.half_weight_share
-    basis = fit_basis(model, trunk, placement, whitening_power=power, half_weight_share=half)
+    fit = ("whitening_power", "half_weight_share", "word_weight")
+    basis = fit_basis(model, trunk, placement, **{name: getattr(settings, name) for name in fit})
     tower = Tower(model, basis, placement)
-    tokens = ItemTokens.from_trunk(tower, trunk)
+    tokens = ItemTokens.from_trunk(tower, trunk, model.word_vectors)
     vectors = tokens.vectors(tower)
     if adapter_seed is not None:
         tower.load_adapter(random_adapter(tower, adapter_seed))

@@ -41,7 +41,8 @@ def in_double(shop):
     hidden = arrays["hidden"].astype(np.float64)
     summed = arrays["summed"].astype(np.float64) if "summed" in arrays else None
     weight = shop.basis.weights(trunk.ids).astype(np.float64)
-    raw = ItemTokens(trunk.offsets, trunk.hidden.astype(np.float64), None, weight)
+    words = arrays["words"].astype(np.float64)
+    raw = ItemTokens(trunk.offsets, trunk.hidden.astype(np.float64), None, weight, words)
     if summed is not None:  # what is cached, anew in float64: float32's rounding is not the point
         layer = tower.bert.encoder.layer[str(tower.first_layer)]
         hidden, summed = before_b(layer, raw)
@@ -52,7 +53,7 @@ def in_double(shop):
         weight = np.ones(len(trunk))
     merchant = Merchant(
         shop.examples,
-        ItemTokens(arrays["offsets"], hidden, summed, weight),
+        ItemTokens(arrays["offsets"], hidden, summed, weight, words),
         shop.merchant.vectors.double(),
         shop.merchant.log_popularity.double(),
     )
@@ -66,7 +67,7 @@ def before_b(layer, raw):
     reduced, summed = [], []
     with torch.inference_mode():
         for item in range(len(raw)):
-            hidden, _, _ = raw.rows(np.array([item]))
+            hidden = raw.rows(np.array([item]))[0]
             residual, _ = layer.attention(hidden)
             z = layer.intermediate(residual)
             reduced.append(layer.output.dense.lora_A["default"](z)[0].numpy())

@@ -19,9 +19,16 @@ def trunk_for(model, catalogue, placement):
     return encode_trunk(model, catalogue, layer=first, max_tokens=24, cache=None)
 
 
-def fitted(model, placement, *, power=1.0, items=200, half=0.0):
+def fitted(model, placement, *, power=1.0, items=200, half=0.0, words=0.0):
     trunk = trunk_for(model, make_catalogue(items), placement)
-    return fit_basis(model, trunk, placement, whitening_power=power, half_weight_share=half)
+    return fit_basis(
+        model,
+        trunk,
+        placement,
+        whitening_power=power,
+        half_weight_share=half,
+        word_weight=words,
+    )
 
 
 def pooled_texts(model, catalogue, weight_of=lambda token: 1.0):
@@ -228,7 +235,7 @@ def test_more_ranks_than_inputs_are_refused(tiny_model):
 # ------------------------------------------------------------------ its file
 @pytest.fixture(scope="module")
 def basis(tiny_model):
-    return fitted(tiny_model, Placement(modules=("output.dense", "projection"), rank=2))
+    return fitted(tiny_model, Placement(modules=("output.dense", "projection"), rank=2), words=0.3)
 
 
 def test_a_basis_comes_back_from_its_bytes(basis):
@@ -240,6 +247,16 @@ def test_a_basis_comes_back_from_its_bytes(basis):
     assert again.directions.keys() == basis.directions.keys()
     for name, rows in basis.directions.items():
         assert np.array_equal(again.directions[name], rows)
+    for mine, read in zip(basis.words.arrays(), again.words.arrays(), strict=True):
+        assert np.array_equal(mine, read)
+    assert again.words.weight == basis.words.weight  # to the last bit of float64
+
+
+def test_a_basis_without_words_comes_back_without(tiny_model):
+    basis = fitted(tiny_model, Placement())
+    assert basis.words is None
+    assert PublicBasis.from_bytes(basis.to_bytes()).words is None
+    assert basis.vector_width == tiny_model.width
 
 
 @pytest.mark.parametrize("content", [b"", b"not a file", b"\xff" * 64])
@@ -275,6 +292,21 @@ NAME = "lora_A.bert.encoder.layer.2.output.dense"
         lambda tensors: tensors.update({NAME: tensors[NAME].astype(np.float16)}),
         lambda tensors: tensors.update({NAME: tensors[NAME].ravel().copy()}),
         lambda tensors: tensors.update(another=np.zeros((2, 2), np.float32)),
+        lambda tensors: tensors.pop("words.mean"),
+        lambda tensors: tensors.pop("words.whitening"),
+        lambda tensors: tensors.pop("words.weight"),
+        lambda tensors: tensors["words.weight"].__setitem__(0, 0.0),
+        lambda tensors: tensors["words.weight"].__setitem__(0, np.nan),
+        lambda tensors: tensors["words.whitening"].__setitem__((0, 0), np.inf),
+        lambda tensors: tensors.update({"words.weight": np.ones(2, np.float32)}),
+        lambda tensors: tensors.update({"words.mean": tensors["words.mean"].astype(np.float64)}),
+        lambda tensors: tensors.update({"words.mean": tensors["words.mean"][:-1].copy()}),
+        lambda tensors: tensors.update(
+            {
+                "words.mean": tensors["words.mean"][:-1].copy(),
+                "words.whitening": tensors["words.whitening"][:-1, :-1].copy(),
+            }
+        ),
     ],
 )
 def test_a_basis_with_a_wrong_tensor_is_refused(basis, change):

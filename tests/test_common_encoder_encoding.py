@@ -64,7 +64,7 @@ def test_a_node_computes_what_the_whole_model_does_to_the_last_bit(tiny, tmp_pat
     model, tokens = cached_base_model(settings.base_model), settings.max_tokens
     whole = Tower(model, basis, settings.placement)
     trunk = encode_trunk(model, catalogue, layer=model.depth - 1, max_tokens=tokens, cache=None)
-    expected = ItemTokens.from_trunk(whole, trunk)
+    expected = ItemTokens.from_trunk(whole, trunk, model.word_vectors)
     vectors = expected.vectors(whole)
     for _ in range(2):  # encoded, and read
         found = encode_catalogue(catalogue, basis, settings, cache)

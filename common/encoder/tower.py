@@ -2,6 +2,8 @@
 
     hidden states of the trunk -> upper layers with LoRA -> mean of tokens -> (. - mean) @ whitening
 
+Beside it, where the basis has one, stands the words' part, which no adapter changes (words.py).
+
 Where only the projection is adapted there is no upper layer, and the mean is computed once.
 
 Where only the last layer's second product is adapted and A is frozen, everything before B is
@@ -10,7 +12,7 @@ computed once, and a training step is B, LayerNorm, token mean and projection.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -43,7 +45,7 @@ class _OnlyB(nn.Module):
 
 
 class Tower(nn.Module):
-    """f: an item's text, as the trunk left it, to a unit vector [d].
+    """f: an item's text, as the trunk left it, to a unit vector [d], or [2 d] with words.
 
     Its trained parameters are LoRA's only: B in the `ffa` variant, A and B in `plain`. With B at
     zero, as it is built, f is the frozen encoder.
@@ -194,14 +196,17 @@ class Tower(nn.Module):
         return frame[:, : self.placement.output_directions].float()
 
     # -------------------------------------------------------------- the function
-    def forward(self, hidden: Tensor, summed: Tensor | None, weight: Tensor) -> Tensor:
-        """Return unit vectors [n, d].
+    def forward(
+        self, hidden: Tensor, summed: Tensor | None, weight: Tensor, words: Tensor | None
+    ) -> Tensor:
+        """Return unit vectors [n, d], or [n, 2 d] with words.
 
         Args:
             hidden: float32 [n, t, d] as the trunk left it; or, where `summed` is given,
                 A @ z [n, t, r] of the last layer's second product.
             summed: float32 [n, t, d], what LayerNorm sees when B is zero, or None.
             weight: float32 [n, t], of each token in its text's mean; 0 where none is.
+            words: float32 [n, d], the words' part, or None where the basis has none.
         """
         if summed is not None:
             output = self.layers[-1].output
@@ -212,7 +217,8 @@ class Tower(nn.Module):
             added = added_to_scores(weight > 0, hidden.dtype)
             for layer in self.layers:
                 hidden = layer(hidden, added)
-        return normalize(self.projection(mean_of_tokens(hidden, weight)), dim=1)
+        read = normalize(self.projection(mean_of_tokens(hidden, weight)), dim=1)
+        return read if words is None else normalize(torch.cat([read, words], dim=1), dim=1)
 
     @property
     def layers(self) -> list[Any]:
@@ -230,6 +236,7 @@ class ItemTokens:
         hidden: NDArray[np.float32],
         summed: NDArray[np.float32] | None,
         weight: NDArray[np.float32],
+        words: NDArray[np.float32] | None,
     ) -> None:
         """Hold packed tokens; see `Tower.forward` for what `hidden` and `summed` are.
 
@@ -238,20 +245,30 @@ class ItemTokens:
             hidden: float32 [tokens, d], or [tokens, r] where `summed` is given.
             summed: float32 [tokens, d], or None.
             weight: float32 [tokens], above 0.
+            words: float32 [items, d], the words' part of each item, or None.
         """
         self.offsets, self.lengths = offsets, np.diff(offsets)
+        self._words = words
         self._hidden, self._summed, self._weight = hidden, summed, weight
 
     @classmethod
-    def from_trunk(cls, tower: Tower, trunk: Trunk) -> "ItemTokens":
-        """Compute what no adapter of the tower's placement changes."""
+    def from_trunk(cls, tower: Tower, trunk: Trunk, table: NDArray[np.float32]) -> "ItemTokens":
+        """Compute what no adapter of the tower's placement changes.
+
+        Args:
+            tower: f.
+            trunk: The items' tokens.
+            table: float32 [vocabulary, d], the base model's word vectors.
+        """
         weight = tower.basis.weights(trunk.ids)
+        words = tower.basis.word_vectors(table, trunk)
         if tower.placement.output_only:
-            return cls(trunk.offsets, *_before_b(tower, trunk), weight)
+            return cls(trunk.offsets, *_before_b(tower, trunk), weight, words)
         if not tower.layers:  # the projection reads one vector an item, the mean of its tokens
             pooled = _pooled(trunk, weight)
-            return cls(np.arange(len(trunk) + 1), pooled, None, np.ones(len(trunk), np.float32))
-        return cls(trunk.offsets, trunk.hidden, None, weight)
+            ones = np.ones(len(trunk), np.float32)
+            return cls(np.arange(len(trunk) + 1), pooled, None, ones, words)
+        return cls(trunk.offsets, trunk.hidden, None, weight, words)
 
     @classmethod
     def from_last_layer(
@@ -262,8 +279,8 @@ class ItemTokens:
         Raises:
             InputError: if the basis is of another placement or base model.
         """
-        before = last.before_b(basis, rank, trunk)
-        return cls(trunk.offsets, *before, basis.weights(trunk.ids))
+        before, words = last.before_b(basis, rank, trunk), basis.word_vectors(last.words, trunk)
+        return cls(trunk.offsets, *before, basis.weights(trunk.ids), words)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what `__init__` takes, by name."""
@@ -272,20 +289,30 @@ class ItemTokens:
             "hidden": self._hidden,
             "weight": self._weight,
         }
-        return arrays if self._summed is None else {**arrays, "summed": self._summed}
+        some = {"summed": self._summed, "words": self._words}
+        return arrays | {name: one for name, one in some.items() if one is not None}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "ItemTokens":
+        """Return the tokens that `arrays` are of."""
+        offsets, hidden, weight = (arrays[name] for name in ("offsets", "hidden", "weight"))
+        return cls(offsets, hidden, arrays.get("summed"), weight, arrays.get("words"))
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def rows(self, items: NDArray[np.integer]) -> tuple[Tensor, Tensor | None, Tensor]:
+    def rows(
+        self, items: NDArray[np.integer]
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         """Return the tower's arguments for `items`, one row each, also where one repeats."""
         summed = None if self._summed is None else pad(self._summed, self.offsets, items)
         weight = pad(self._weight[:, None], self.offsets, items)[:, :, 0]
-        return pad(self._hidden, self.offsets, items), summed, weight
+        words = None if self._words is None else torch.from_numpy(self._words[items])
+        return pad(self._hidden, self.offsets, items), summed, weight, words
 
     def vectors(self, tower: Tower) -> NDArray[np.float32]:
         """Return f of every item under the tower's present adapter: float32 [items, d]."""
-        out = np.empty((len(self), tower.projection.out_features), np.float32)
+        out = np.empty((len(self), tower.basis.vector_width), np.float32)
         with torch.inference_mode():
             for items in batches(self.lengths):
                 out[items] = tower(*self.rows(items)).numpy()
