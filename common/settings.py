@@ -71,7 +71,7 @@ class RunSettings(BaseModel):
     last_layers: int = Field(1, ge=1, le=48, description="BERT layers that are adapted.")
     rank: int = Field(16, ge=1, le=768, description="r of each adapted weight.")
     output_directions: int = Field(
-        144, ge=1, le=8192, description="Leading directions the last layer's B moves in."
+        96, ge=1, le=8192, description="Leading directions the last layer's B moves in."
     )
 
     # -- training
@@ -92,7 +92,7 @@ class RunSettings(BaseModel):
         5.0, ge=-1e6, le=1e6, validate_default=True, description="Public upper end of ratings."
     )
     optimiser: Literal["adam_scalar", "sgd"] = Field("adam_scalar", description="Server's step.")
-    learning_rate: float = Field(0.02, gt=0, le=100, description="Size of the server's step.")
+    learning_rate: float = Field(0.01, gt=0, le=100, description="Size of the server's step.")
     adaptivity: float = Field(
         0.015, ge=1e-12, le=1e6, description="Adam: gradients below this size make shorter steps."
     )
