@@ -17,14 +17,13 @@ from client.ranking import FusedRanker, Gate, Validation
 from common.catalogue import popularity_buckets
 from common.metrics import ndcg, rank_scores, recall
 
-DEFAULT_GATE = Gate()  # for a text under an adapter
-FROZEN_GATE = Gate(level=0.6)  # for frozen text, by the same rule
+DEFAULT_GATE = Gate()
 TEXT_ALONE = Gate(own=0, level=1, rise=0, trend=0, unsold=0)
 OWN_ALONE = Gate(own=1, level=0, rise=0, trend=0, unsold=0)
 OWN_AND_TREND = Gate(own=1, level=0, rise=0, trend=1.5, unsold=0)  # a shop without titles
 
 CANDIDATES = {
-    "level": (0.0, 0.1, 0.3, 0.8, 1.2, 2.0),
+    "level": (0.0, 0.1, 0.3, 0.6, 1.0, 2.0),
     "rise": (0.0, 0.3, 0.6, 1.0, 1.5),
     "trend": (0.0, 1.0, 2.0, 3.0),
     "unsold": (0.0, 1.0, 2.0, 3.0, 4.0),

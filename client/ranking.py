@@ -69,7 +69,7 @@ class Gate:
     """
 
     own: float = 1.0
-    level: float = 0.8
+    level: float = 0.6
     rise: float = 0.15
     trend: float = 3.0
     unsold: float = 3.0

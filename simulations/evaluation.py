@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from client.collaborative import EASE_STRENGTHS, EaseModel, choose_ease, fit_ease, fit_popularity
 from client.dataset import MerchantData
-from client.gating import DEFAULT_GATE, FROZEN_GATE, OWN_AND_TREND, fit_gate
+from client.gating import DEFAULT_GATE, OWN_AND_TREND, fit_gate
 from client.histories import Histories, histories
 from client.interactions import Interactions
-from client.ranking import FusedRanker, Gate, TextTaste, Validation, fit_decay
+from client.ranking import FusedRanker, TextTaste, Validation, fit_decay
 from client.splitting import Cases, Split, evaluation_cases, join, split_interactions
 from client.text_ease import TextEaseModel, choose_text_ease
 from common.adapter import AdapterState
@@ -169,15 +169,10 @@ class ShopJudge:
         early = choose_text_ease(shop.split.train.matrix(), vectors, shop.validation_cases)
         return early, early.refitted(shop.past.matrix(), vectors)
 
-    def fused(self, text: TextTaste, default: Gate = DEFAULT_GATE) -> FusedRanker:
-        """Return `text` gated with the shop's own: gate from validation, the rest from the past.
-
-        Args:
-            text: The text part.
-            default: The public gate, which stands unless the validation period asks for another.
-        """
+    def fused(self, text: TextTaste) -> FusedRanker:
+        """Return `text` gated with the shop's own: gate from validation, the rest from the past."""
         shop, (early, full) = self.shop, self._own
-        before = FusedRanker.of(text, early, default, shop.split.train)
+        before = FusedRanker.of(text, early, DEFAULT_GATE, shop.split.train)
         return FusedRanker.of(text, full, fit_gate(before, shop.validation), shop.past)
 
     def baselines(self) -> dict[str, Scorecard]:
@@ -190,7 +185,7 @@ class ShopJudge:
             "local_ease": self.judge(lambda history: ease.score(history.bought())),
             "ease_trend": self.judge(untold.score),
             "frozen_text": self.judge(frozen.score),
-            "gated_frozen": self.judge(self.fused(frozen, FROZEN_GATE).score),
+            "gated_frozen": self.judge(self.fused(frozen).score),
         }
 
     def validation_scores(

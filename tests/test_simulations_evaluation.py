@@ -15,7 +15,7 @@ from shops import (
 
 from client.collaborative import fit_ease
 from client.dataset import MerchantData
-from client.gating import FROZEN_GATE
+from client.gating import DEFAULT_GATE
 from client.histories import histories
 from client.ranking import DECAYS, TextTaste
 from client.splitting import SplitRule, evaluation_cases
@@ -212,7 +212,7 @@ def test_what_validation_chooses_was_fitted_before_it(ground, monkeypatch):
     fresh = replace(judge, shop=Shop.of(judge.shop.data), decay=0.7)
     fresh.baselines()
     ranker, validation = handed["fit_gate"]
-    assert ranker.gate == FROZEN_GATE
+    assert ranker.gate == DEFAULT_GATE
     own = ranker.collaborative
     again = fit_text_ease(train.matrix(), fresh.vectors.candidates, own.l2, own.text_strength)
     assert np.array_equal(own.factors, again.factors)
