@@ -13,9 +13,11 @@ MODELS: Final[Mapping[str, str]] = {
     "ease_trend": "EASE + trend",
     "frozen_text": "Frozen text",
     "gated_frozen": "Frozen text, fused",
+    "gated_frozen_dialled": "Frozen, dial 1.3",
     "solo_adapter": "Solo adapters",
     "adapter": "Federated adapter",
     "fused": "Adapter, fused",
+    "fused_dialled": "Adapter, dial 1.3",
     "adapter_no_noise": "Adapter, no noise",
     "adapter_central": "Adapter, central",
 }
@@ -25,11 +27,13 @@ MODEL_NOTES: Final[Mapping[str, str]] = {
     "ease_trend": "local EASE and what sells more lately than it used to: all without titles",
     "frozen_text": "the language model as it came, whitened, with the history pooled by decay",
     "gated_frozen": "frozen text, the shop's own EASE that also reads titles, and its sales trend, "
-    "gated by a default chosen for it: all that a shop has without training together",
+    "gated by a public default: all that a shop has without training together",
+    "gated_frozen_dialled": "frozen text, fused, with the dial at 1.3: more of what is new",
     "solo_adapter": "each merchant trains its own adapter, with the same noise, and shares nothing",
     "adapter": "the adapter of the release, trained by all merchants together",
     "fused": "the adapter in the place of frozen text, with the same EASE that also reads titles "
-    "and the same sales trend, gated by a default chosen for it",
+    "and the same sales trend, and the same default gate",
+    "fused_dialled": "the adapter, fused, with the dial at 1.3: more of what is new",
     "adapter_no_noise": "trained together without noise: what privacy costs, not a private model",
     "adapter_central": "trained on all data in one place: a yardstick, not a federation",
 }

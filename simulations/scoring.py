@@ -16,7 +16,11 @@ BASELINES = (
     "gated_frozen",
     "solo_adapter",
 )
-COMPARED = ("adapter", "fused")
+DIALLED_AGAINST = ("local_ease", "frozen_text", "gated_frozen_dialled")
+COMPARED = (
+    *product(("adapter", "fused"), BASELINES),
+    *product(("fused_dialled",), DIALLED_AGAINST),
+)
 COMPARED_METRICS = ("ndcg@10", "tail_recall@10", "head_recall@10", "cold_recall@10")
 RESAMPLES = 2000
 
@@ -39,7 +43,7 @@ def intervals(cards: Cards, seed: int) -> Intervals:
         for model, card in pooled.items()
     }
     differences = []
-    for model, baseline, metric in product(COMPARED, BASELINES, COMPARED_METRICS):
+    for (model, baseline), metric in product(COMPARED, COMPARED_METRICS):
         if model in pooled and baseline in pooled:
             found = paired_bootstrap(
                 pooled[model].per_shopper[metric],

@@ -179,6 +179,7 @@ class Simulation:
                 rankers.append(judge.fused(text))
                 cards.setdefault("adapter", []).append(judge.judge(text.score))
                 cards.setdefault("fused", []).append(judge.judge(rankers[-1].score))
+                cards.setdefault("fused_dialled", []).append(judge.judge_dialled(rankers[-1]))
         return cards, rankers
 
     def _others(self, trainer: Trainer, shops: Sequence[Shop]) -> dict[str, list[AdapterState]]:

@@ -143,11 +143,26 @@ def test_every_baseline_is_judged_on_the_same_cases(ground):
             "ease_trend",
             "frozen_text",
             "gated_frozen",
+            "gated_frozen_dialled",
         }
         cases = len(judge.shop.test_cases.shoppers)
         assert cases > 5
         for card in cards.values():
             assert all(len(values) == cases for values in card.per_shopper.values())
+
+
+def test_the_dialled_score_is_the_fused_one_with_the_dial_turned(ground):
+    *_, judges = ground
+    for judge in judges:
+        ranker = judge.fused(judge.text(None))
+        gate = ranker.gate
+        turned = replace(gate, rise=1.3 * gate.rise, unsold=1.3 * gate.unsold)
+        expected = judge.judge(replace(ranker, gate=turned).score)
+        found = judge.judge_dialled(ranker)
+        for metric, values in expected.per_shopper.items():
+            np.testing.assert_array_equal(values, found.per_shopper[metric])
+        told = judge.baselines()["gated_frozen_dialled"].per_shopper["ndcg@10"]
+        np.testing.assert_array_equal(told, found.per_shopper["ndcg@10"])
 
 
 def test_a_model_that_knows_the_future_is_perfect_and_its_opposite_finds_nothing(ground):
