@@ -27,8 +27,10 @@ MODELS = {
     "ease_trend",
     "frozen_text",
     "gated_frozen",
+    "gated_frozen_dialled",
     "adapter",
     "fused",
+    "fused_dialled",
 }
 
 
