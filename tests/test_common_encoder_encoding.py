@@ -95,6 +95,25 @@ def test_what_is_encoded_ahead_needs_no_model_for_a_basis(tiny, tmp_path, monkey
     np.testing.assert_array_equal(found.vectors, expected.vectors)
 
 
+@pytest.mark.parametrize("name", ["words-*", "layer-*"])
+def test_a_broken_or_missing_file_of_the_base_model_is_made_anew(tiny, tmp_path, name):
+    settings = make_settings(base_model=tiny, rank=4, output_directions=32)
+    catalogue = make_catalogue(ITEMS)
+    basis = fit_public_basis(catalogue, settings, tmp_path / "server")
+    expected = encode_catalogue(catalogue, basis, settings, tmp_path / "other")
+    for spoil in (
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        lambda path: path.unlink(),
+    ):
+        encode_ahead(catalogue, settings, tmp_path / "node")
+        [path] = (tmp_path / "node").glob(name)
+        spoil(path)
+        found = encode_catalogue(catalogue, basis, settings, tmp_path / "node")
+        np.testing.assert_array_equal(found.vectors, expected.vectors)
+        for items in (tmp_path / "node").glob("items-*"):
+            items.unlink()
+
+
 def test_a_layer_with_another_activation_is_left_to_transformers(tiny, tmp_path):
     model = load_base_model(tiny)
     model.bert.config.hidden_act = "relu"

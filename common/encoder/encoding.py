@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from common.catalogue import Catalogue
@@ -29,6 +29,7 @@ from common.files import sha256_hex, write_atomic
 from common.settings import RunSettings
 
 _SCALE = "top/scale"  # there where the base model need not be loaded
+_WORDS = "words"
 _LAYOUT = 4  # of what is cached for a catalogue; a file of another is not found
 
 
@@ -151,7 +152,10 @@ def encode_catalogue(
         last, trunk = _frozen(catalogue, settings, cache)
         if last is not None:
             tower = Tower.without_bert(last.norm(), basis, settings.placement)
-            tokens = ItemTokens.from_last_layer(last, basis, settings.rank, trunk)
+            words = None
+            if basis.words is not None:
+                words = basis.word_vectors(_word_table(settings, digest, cache), trunk)
+            tokens = ItemTokens.from_last_layer(last, basis, settings.rank, trunk, words)
             del trunk  # large, and read
             return _kept(path, EncodedCatalogue(tower, tokens, tokens.vectors(tower), digest))
     tower = Tower(cached_base_model(settings.base_model), basis, settings.placement)
@@ -208,16 +212,37 @@ def _frozen(
 def _last_layer(model: str, cache: Path) -> LastLayer | None:
     """Return the last layer of the model of that digest, if `cache` holds it."""
     try:
-        return LastLayer.from_bytes(_layer_file(model, cache).read_bytes())
+        kept = _layer_file(model, cache).read_bytes()
     except FileNotFoundError:
         return None
+    return LastLayer.from_bytes(kept) if _words_file(model, cache).exists() else None
 
 
 def _keep_last_layer(model: BaseModel, cache: Path) -> LastLayer | None:
     last = LastLayer.of(model)
     if last is not None:
+        write_atomic(_words_file(model.digest, cache), save({_WORDS: model.word_vectors}))
         write_atomic(_layer_file(model.digest, cache), last.to_bytes())
     return last
+
+
+def _word_table(settings: RunSettings, digest: str, cache: Path) -> NDArray[np.float32]:
+    """Return the base model's word vectors [vocabulary, d], kept in `cache` beside its last layer.
+
+    The file is mapped: read as the layer is, it would be in memory twice.
+    """
+    try:
+        with safe_open(_words_file(digest, cache), "numpy") as file:
+            table: NDArray[np.float32] = file.get_tensor(_WORDS)
+            return table
+    except (SafetensorError, OSError):  # broken: made anew
+        model = cached_base_model(settings.base_model)
+        _keep_last_layer(model, cache)
+        return model.word_vectors
+
+
+def _words_file(model: str, cache: Path) -> Path:
+    return cache / f"words-{model[:32]}.safetensors"
 
 
 def _layer_file(model: str, cache: Path) -> Path:

@@ -24,7 +24,7 @@ from common.encoder.trunk import Trunk, batches, pad, token_mask
 from common.errors import InputError
 
 FEW = 16  # items at once: what a node holds beside this is large, and the layer is quick
-_FACTS, _WORDS = "facts", "words"
+_FACTS = "facts"
 _ACTIVATION = "gelu"
 
 
@@ -54,14 +54,12 @@ class LastLayer:
         heads: Of its attention.
         eps: Added to the variance by its LayerNorms.
         tensors: float32, by their names inside the layer.
-        words: float32 [vocabulary, d], the vectors that the model's words start from.
     """
 
     depth: int
     heads: int
     eps: float
     tensors: Mapping[str, NDArray[np.float32]]
-    words: NDArray[np.float32]
 
     @classmethod
     def of(cls, model: BaseModel) -> Self | None:
@@ -70,13 +68,12 @@ class LastLayer:
         if config.hidden_act != _ACTIVATION:
             return None
         tensors = {name: one.numpy().copy() for name, one in model.layers[-1].state_dict().items()}
-        heads, eps = config.num_attention_heads, config.layer_norm_eps
-        return cls(model.depth, heads, eps, tensors, model.word_vectors)
+        return cls(model.depth, config.num_attention_heads, config.layer_norm_eps, tensors)
 
     def to_bytes(self) -> bytes:
         """Return a safetensors file."""
         facts = np.array([self.depth, self.heads, self.eps])  # float64: all come back as they were
-        return save({**self.tensors, _WORDS: self.words, _FACTS: facts})
+        return save({**self.tensors, _FACTS: facts})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self | None:
@@ -84,10 +81,9 @@ class LastLayer:
         try:
             tensors: dict[str, NDArray[Any]] = load(content)
             depth, heads, eps = tensors.pop(_FACTS).tolist()
-            words = tensors.pop(_WORDS)
         except (SafetensorError, KeyError):
             return None
-        return cls(int(depth), int(heads), eps, tensors, words)
+        return cls(int(depth), int(heads), eps, tensors)
 
     def norm(self) -> TopNorm:
         """Return what a tower needs of it once `before_b` is computed."""

@@ -272,14 +272,21 @@ class ItemTokens:
 
     @classmethod
     def from_last_layer(
-        cls, last: LastLayer, basis: PublicBasis, rank: int, trunk: Trunk
+        cls,
+        last: LastLayer,
+        basis: PublicBasis,
+        rank: int,
+        trunk: Trunk,
+        words: NDArray[np.float32] | None,
     ) -> "ItemTokens":
         """Compute the same without a tower, where `Placement.needs_no_bert` holds.
+
+        The words' part is given: the table it is read from is large, and need not stay for this.
 
         Raises:
             InputError: if the basis is of another placement or base model.
         """
-        before, words = last.before_b(basis, rank, trunk), basis.word_vectors(last.words, trunk)
+        before = last.before_b(basis, rank, trunk)
         return cls(trunk.offsets, *before, basis.weights(trunk.ids), words)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
