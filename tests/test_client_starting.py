@@ -166,7 +166,10 @@ def test_a_catalogue_is_encoded_before_the_node_connects(node, tmp_path):
     _encode_ahead(node, said.append)
     assert len(said) == 3
     cache = node.config().data / "node" / "cache"
-    assert {path.name.partition("-")[0] for path in cache.glob("*.safetensors")} == {"layer"}
+    assert {path.name.partition("-")[0] for path in cache.glob("*.safetensors")} == {
+        "layer",
+        "words",
+    }
     assert len(list(cache.glob("*/*.safetensors"))) == 1
 
 
