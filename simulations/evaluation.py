@@ -179,14 +179,18 @@ class ShopJudge:
         before = FusedRanker.of(text, early, DEFAULT_GATE, shop.split.train)
         return FusedRanker.of(text, full, fit_gate(before, shop.validation), shop.past)
 
+    @cached_property
+    def frozen_fused(self) -> FusedRanker:
+        """Frozen text, fused."""
+        return self.fused(self.text(None))
+
     def judge_dialled(self, ranker: FusedRanker) -> Scorecard:
         """Judge a fused score with the merchant's dial at `DIALLED`."""
         return self.judge(replace(ranker, gate=ranker.gate.turned(DIALLED)).score)
 
     def baselines(self) -> dict[str, Scorecard]:
         """Return the scorecards of the models that need no training together."""
-        shop, frozen = self.shop, self.text(None)
-        fused = self.fused(frozen)
+        shop, frozen = self.shop, self.frozen_fused.text
         popularity, ease = fit_popularity(shop.past.matrix()), shop.fit_ease()
         untold = FusedRanker.of(frozen, ease, OWN_AND_TREND, shop.past)
         return {
@@ -194,8 +198,7 @@ class ShopJudge:
             "local_ease": self.judge(lambda history: ease.score(history.bought())),
             "ease_trend": self.judge(untold.score),
             "frozen_text": self.judge(frozen.score),
-            "gated_frozen": self.judge(fused.score),
-            "gated_frozen_dialled": self.judge_dialled(fused),
+            "gated_frozen": self.judge(self.frozen_fused.score),
         }
 
     def validation_scores(

@@ -4,9 +4,9 @@ An extract is small, and holds no path, no title and no command: nothing of the 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -19,12 +19,15 @@ from simulations.findings import EpsilonCurve, Fairness, GateRecord
 from simulations.measures import SPREAD_METRICS, Difference, Interval, Metric, Number, Part
 from simulations.results import Dataset, Environment, Results
 
+T = TypeVar("T")
+
 DIGITS: Final = 6
-KEPT_INTERVALS: Final[tuple[Metric, ...]] = (
+SHOWN: Final[tuple[Metric, ...]] = (  # on the page; no other is kept
     "ndcg@10",
     "tail_recall@10",
     "head_recall@10",
     "cold_recall@10",
+    "coverage@10",
     "auc",
 )
 # What may differ between the runs of one group: a seed deals shoppers, and so sizes, anew.
@@ -102,11 +105,8 @@ def extract(results: Results) -> Extract:
         created=results.created,
         data=_data(results.dataset),
         settings={**results.settings, "base_model": _last_part(results.settings)},
-        metrics=results.metrics,
-        intervals={
-            model: {name: one for name, one in of_model.items() if name in KEPT_INTERVALS}
-            for model, of_model in results.intervals.metrics.items()
-        },
+        metrics=_shown(results.metrics),
+        intervals=_shown(results.intervals.metrics),
         differences=_told(results.intervals.differences),
         placement=results.privacy.placement,
         epsilon=results.privacy.worst_epsilon,
@@ -121,12 +121,20 @@ def extract(results: Results) -> Extract:
         else HeldOutExtract(
             merchants=len(held.merchants),
             cases=sum(one.cases for one in held.merchants),
-            metrics=held.metrics,
+            metrics=_shown(held.metrics),
             differences=_told(held.intervals.differences),
         ),
         gate=results.gate,
         epsilon_curve=results.epsilon_curve,
     )
+
+
+def _shown(metrics: Mapping[str, Mapping[Metric, T]]) -> dict[str, dict[Metric, T]]:
+    """Return each model's values in the metrics that the page shows."""
+    return {
+        model: {metric: of_model[metric] for metric in SHOWN if metric in of_model}
+        for model, of_model in metrics.items()
+    }
 
 
 def _told(differences: Iterable[Difference]) -> tuple[Difference, ...]:

@@ -38,12 +38,10 @@ def judge_held_out(
     cards: dict[str, list[Scorecard]] = {}
     for judge in judges:
         text = judge.text(run.adapter)
-        fused = judge.fused(text)
         judged = {
             **judge.baselines(),
             "adapter": judge.judge(text.score),
-            "fused": judge.judge(fused.score),
-            "fused_dialled": judge.judge_dialled(fused),
+            "fused": judge.judge(judge.fused(text).score),
         }
         for model, card in judged.items():
             cards.setdefault(model, []).append(card)

@@ -179,7 +179,11 @@ class Simulation:
                 rankers.append(judge.fused(text))
                 cards.setdefault("adapter", []).append(judge.judge(text.score))
                 cards.setdefault("fused", []).append(judge.judge(rankers[-1].score))
-                cards.setdefault("fused_dialled", []).append(judge.judge_dialled(rankers[-1]))
+                for model, ranker in (
+                    ("gated_frozen_dialled", judge.frozen_fused),
+                    ("fused_dialled", rankers[-1]),
+                ):
+                    cards.setdefault(model, []).append(judge.judge_dialled(ranker))
         return cards, rankers
 
     def _others(self, trainer: Trainer, shops: Sequence[Shop]) -> dict[str, list[AdapterState]]:

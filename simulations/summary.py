@@ -11,8 +11,8 @@ from typing import Final
 
 from common.errors import FedtailError
 from common.files import write_atomic
-from simulations.extracts import Extract, extract, read_extracts, write_extract
-from simulations.measures import METRICS, SPREAD_METRICS, Metric
+from simulations.extracts import SHOWN, Extract, extract, read_extracts, write_extract
+from simulations.measures import METRICS, SPREAD_METRICS
 from simulations.results import load_results
 from simulations.seeds import Group, SeedMean, grouped
 from simulations.tables import ordered_models
@@ -23,14 +23,6 @@ EXTRACTS: Final = DOCS / "results"
 PAGE: Final = DOCS / "ref-results.md"
 TARGETS: Final = "targets.toml"
 
-SHOWN: Final[tuple[Metric, ...]] = (
-    "ndcg@10",
-    "tail_recall@10",
-    "head_recall@10",
-    "cold_recall@10",
-    "coverage@10",
-    "auc",
-)
 SETTINGS: Final = (  # told of every group, whatever the defaults are today
     "rounds",
     "sample_rate",

@@ -67,10 +67,8 @@ def test_the_release_is_judged_on_them_beside_what_they_have_alone(finished):
         "ease_trend",
         "frozen_text",
         "gated_frozen",
-        "gated_frozen_dialled",
         "adapter",
         "fused",
-        "fused_dialled",
     }
     pairs = {(one.model, one.baseline) for one in held.intervals.differences}
     assert {("adapter", "frozen_text"), ("fused", "gated_frozen")} <= pairs
