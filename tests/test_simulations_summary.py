@@ -9,7 +9,7 @@ from results_example import example_results, results_fields
 
 from common.errors import InputError
 from simulations import summary
-from simulations.extracts import extract, read_extracts, write_extract
+from simulations.extracts import SHOWN, extract, read_extracts, write_extract
 from simulations.findings import Fairness
 from simulations.results import write_results
 from simulations.seeds import grouped
@@ -71,6 +71,7 @@ def test_an_extract_keeps_the_numbers_and_drops_titles_paths_and_commands(tmp_pa
         assert secret not in told
     [kept] = read_extracts(tmp_path)
     assert kept.settings["base_model"] == "bert-tiny"
+    assert all(set(of_model) <= set(SHOWN) for of_model in kept.metrics.values())
     assert kept.metrics["fused"]["ndcg@10"] == pytest.approx(results.metrics["fused"]["ndcg@10"])
     assert kept.epsilon == pytest.approx(results.privacy.worst_epsilon)
     assert kept.environment.commit == "0123abc"
@@ -162,7 +163,9 @@ def test_gate_fairness_and_held_out_merchants_are_told(tmp_path):
     )
     gate = {"holdout": "open", "cases": 90, "passed": False, "reason": "it lost", "checks": []}
     results = run(fairness=found, held_out=held, gate=gate)
-    page = results_page([extract(results)], [], tmp_path)
+    kept = extract(results)
+    assert all(set(of_model) <= set(SHOWN) for of_model in kept.held_out.metrics.values())
+    page = results_page([kept], [], tmp_path)
     for text in (
         "| `fused` − `local_ease` | NDCG@10 | 7 of 8 | +0.0200 | -0.0100 | -0.0100 |",
         "| `fused` | 0.1100 | 0.0800 |",

@@ -212,10 +212,9 @@ def _frozen(
 def _last_layer(model: str, cache: Path) -> LastLayer | None:
     """Return the last layer of the model of that digest, if `cache` holds it."""
     try:
-        kept = _layer_file(model, cache).read_bytes()
+        return LastLayer.from_bytes(_layer_file(model, cache).read_bytes())
     except FileNotFoundError:
         return None
-    return LastLayer.from_bytes(kept) if _words_file(model, cache).exists() else None
 
 
 def _keep_last_layer(model: BaseModel, cache: Path) -> LastLayer | None:
