@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
+from common.arrays import write_arrays
 from common.catalogue import Catalogue
 from common.encoder.base_model import BaseModel, files_digest, load_base_model
 from common.encoder.basis import PublicBasis, fit_basis
@@ -172,7 +173,7 @@ def _kept(path: Path, encoded: EncodedCatalogue) -> EncodedCatalogue:
     arrays = encoded.tokens.arrays() | {"vectors": encoded.vectors}
     if encoded.tower.placement.needs_no_bert:
         arrays |= _top_arrays(encoded.tower)
-    write_atomic(path, save(arrays))
+    write_arrays(path, arrays)
     return encoded
 
 
@@ -220,7 +221,7 @@ def _last_layer(model: str, cache: Path) -> LastLayer | None:
 def _keep_last_layer(model: BaseModel, cache: Path) -> LastLayer | None:
     last = LastLayer.of(model)
     if last is not None:
-        write_atomic(_words_file(model.digest, cache), save({_WORDS: model.word_vectors}))
+        write_arrays(_words_file(model.digest, cache), {_WORDS: model.word_vectors})
         write_atomic(_layer_file(model.digest, cache), last.to_bytes())
     return last
 

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 from torch import Tensor
 
+from common.arrays import write_arrays
 from common.catalogue import Catalogue
 from common.encoder.base_model import BaseModel
 from common.errors import SettingsError
-from common.files import sha256_hex, write_atomic
+from common.files import sha256_hex
 
 BATCH = 64
 PART = 1024  # texts
@@ -260,8 +261,7 @@ def _run_lower(
 def _write_part(folder: Path, keys: NDArray[np.uint64], part: Trunk) -> None:
     """Write one cache part, named by the items in it, so that two writers agree."""
     arrays: dict[str, NDArray[Any]] = {"keys": keys, **vars(part)}
-    content = save(arrays)
-    write_atomic(folder / f"{sha256_hex(keys.tobytes())[:32]}.safetensors", content)
+    write_arrays(folder / f"{sha256_hex(keys.tobytes())[:32]}.safetensors", arrays)
 
 
 def _read_parts(folder: Path) -> tuple[NDArray[np.uint64], list[Trunk]]:
