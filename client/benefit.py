@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from client.clicks import Pairs, Score, fit_chances, pairs_of, validation_of
 from client.collaborative import EASE_STRENGTHS, choose_ease, fit_popularity
 from client.dataset import MerchantData
-from client.gating import DEFAULT_GATE, OWN_AND_TREND, fit_gate
+from client.gating import OWN_AND_TREND, default_gate, fit_gate
 from client.interactions import Interactions
 from client.ranking import FusedRanker, TextTaste, fit_decay
 from client.recommending import ReleasedVectors
@@ -141,7 +141,7 @@ class _Bench:
         for name, vectors in self.vectors.items():
             text = fit_decay(vectors.adapted, vectors.frozen, validation, vectors.decay)
             # One default for all: two of them differ by what the text learnt, and by no gate.
-            ranker = FusedRanker.of(text, own, DEFAULT_GATE, before)
+            ranker = FusedRanker.of(text, own, default_gate(before), before)
             found[name] = text.score
             ranker = replace(ranker, gate=fit_gate(ranker, validation))
             found["fused" if name == "release" else f"{name}_fused"] = ranker.score

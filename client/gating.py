@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.choosing import clearly_better
+from client.interactions import Interactions
 from client.ranking import FusedRanker, Gate, Validation
 from common.catalogue import popularity_buckets
 from common.metrics import ndcg, rank_scores, recall
 
 DEFAULT_GATE = Gate()
+UNTIMED_GATE = replace(DEFAULT_GATE, unsold=1)  # see docs/adr/0033-a-gate-without-a-clock.md
 TEXT_ALONE = Gate(own=0, level=1, rise=0, trend=0, unsold=0)
 OWN_ALONE = Gate(own=1, level=0, rise=0, trend=0, unsold=0)
 OWN_AND_TREND = Gate(own=1, level=0, rise=0, trend=1.5, unsold=0)  # a shop without titles
@@ -46,6 +48,15 @@ class Merits(NamedTuple):
 
     merit: Floats
     ndcg: Floats
+
+
+def default_gate(past: Interactions) -> Gate:
+    """Return the public gate that a shop starts from.
+
+    Where purchases have an order and no clock, what never sold is seldom new: it is what nobody
+    wanted, and asks for less.
+    """
+    return DEFAULT_GATE if past.timed else UNTIMED_GATE
 
 
 @dataclass(frozen=True, eq=False)

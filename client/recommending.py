@@ -12,7 +12,7 @@ from client.clicks import fit_chances, pairs_of, validation_of
 from client.dataset import MerchantData
 from client.explanation import Explanation, ShopperScores
 from client.filters import Filters, best_eligible
-from client.gating import DEFAULT_GATE, fit_gate
+from client.gating import default_gate, fit_gate
 from client.histories import Histories, histories, typed_history
 from client.new_items import with_new_items
 from client.ranking import FusedRanker, fit_decay
@@ -90,7 +90,7 @@ class Recommender:
         validation = validation_of(split.train, cases)
         text = fit_decay(vectors.adapted, vectors.frozen, validation, vectors.decay)
         own = choose_text_ease(split.train.matrix(), vectors.frozen, cases)
-        early = FusedRanker.of(text, own, DEFAULT_GATE, split.train)
+        early = FusedRanker.of(text, own, default_gate(split.train), split.train)
         gate = fit_gate(early, validation).turned(dial)
         self._tail = popularity_buckets(early.sales).tail
         self._chances = None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from client.collaborative import EASE_STRENGTHS, EaseModel, choose_ease, fit_ease, fit_popularity
 from client.dataset import MerchantData
-from client.gating import DEFAULT_GATE, OWN_AND_TREND, fit_gate
+from client.gating import OWN_AND_TREND, default_gate, fit_gate
 from client.histories import Histories, histories
 from client.interactions import Interactions
 from client.ranking import FusedRanker, TextTaste, Validation, fit_decay
@@ -176,7 +176,7 @@ class ShopJudge:
     def fused(self, text: TextTaste) -> FusedRanker:
         """Return `text` gated with the shop's own: gate from validation, the rest from the past."""
         shop, (early, full) = self.shop, self._own
-        before = FusedRanker.of(text, early, DEFAULT_GATE, shop.split.train)
+        before = FusedRanker.of(text, early, default_gate(shop.past), shop.split.train)
         return FusedRanker.of(text, full, fit_gate(before, shop.validation), shop.past)
 
     @cached_property

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from client.benefit import (
 )
 from client.benefit_tables import benefit_json, benefit_page
 from client.dataset import MerchantData, load_merchant_data
-from client.gating import DEFAULT_GATE
+from client.gating import DEFAULT_GATE, default_gate
 from client.recommending import ReleasedVectors
 from client.splitting import SplitRule, evaluation_cases, split_interactions
 from common.errors import InputError
@@ -85,6 +86,19 @@ def test_every_text_is_fitted_from_the_decay_of_training(monkeypatch):
     frozen = vectors_with(0).frozen
     measure_benefit(shop_where(0), ReleasedVectors(frozen, frozen, 0.7))
     assert set(usual) == {0.7}
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_every_gate_is_fitted_from_that_of_a_shop_with_or_without_a_clock(monkeypatch, timed):
+    asked = []
+    monkeypatch.setattr(
+        client.benefit, "fit_gate", lambda ranker, _: asked.append(ranker.gate) or ranker.gate
+    )
+    shop = shop_where(0)
+    rows = replace(shop.interactions, timed=timed)
+    rule = RULE if timed else SplitRule("leave_last_out")
+    measure_benefit(replace(shop, interactions=rows, split_rule=rule), vectors_with(0))
+    assert set(asked) == {default_gate(rows)}
 
 
 def test_a_release_that_is_the_frozen_model_cannot_be_told_from_it():

@@ -14,6 +14,7 @@ from client.gating import (
     TEXT_ALONE,
     GateTrial,
     Merits,
+    default_gate,
     fit_gate,
 )
 from client.histories import histories
@@ -37,6 +38,14 @@ def make_trial(seed=0):
     own = fit_text_ease(before.matrix(), vectors, 50.0)
     ranker = FusedRanker.of(TextTaste(vectors, vectors), own, DEFAULT_GATE, before)
     return GateTrial(ranker, validation)
+
+
+def test_a_shop_without_a_clock_asks_less_of_what_never_sold():
+    timed = make_interactions(ITEMS, SHOPPERS, 0)
+    assert default_gate(timed) == DEFAULT_GATE
+    told = default_gate(replace(timed, timed=False))
+    assert 0 < told.unsold < DEFAULT_GATE.unsold
+    assert replace(told, unsold=DEFAULT_GATE.unsold) == DEFAULT_GATE
 
 
 def fitted(trial):

@@ -8,9 +8,10 @@ import client.recommending
 from client.clicks import pairs_of
 from client.dataset import load_merchant_data
 from client.filters import Filters
-from client.gating import DEFAULT_GATE
+from client.gating import DEFAULT_GATE, default_gate
 from client.new_items import with_new_items
 from client.recommending import Recommender, find_item, released_vectors
+from client.splitting import SplitRule
 from common.catalogue import Item
 from common.errors import InputError
 from common.release.signing import PublicKey
@@ -154,6 +155,20 @@ def test_a_chance_is_that_of_the_score_as_the_dial_leaves_it(release, shop, tmp_
     )
     ranking = [Recommender(release, shop, tmp_path, dial=dial)._ranker.gate for dial in (0, 1, 2)]
     assert asked == ranking == [DEFAULT_GATE.turned(dial) for dial in (0, 1, 2)]
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_the_gate_is_fitted_from_that_of_a_shop_with_or_without_a_clock(
+    release, shop, tmp_path, monkeypatch, timed
+):
+    asked = []
+    monkeypatch.setattr(
+        "client.recommending.fit_gate", lambda ranker, _: asked.append(ranker.gate) or ranker.gate
+    )
+    rows = replace(shop.interactions, timed=timed)
+    rule = shop.split_rule if timed else SplitRule("leave_last_out")
+    Recommender(release, replace(shop, interactions=rows, split_rule=rule), tmp_path)
+    assert asked == [default_gate(rows)]
 
 
 # ---------------------------------------------------------------- cold start

@@ -15,7 +15,7 @@ from shops import (
 
 from client.collaborative import fit_ease
 from client.dataset import MerchantData
-from client.gating import DEFAULT_GATE
+from client.gating import DEFAULT_GATE, default_gate
 from client.histories import histories
 from client.ranking import DECAYS, TextTaste
 from client.splitting import SplitRule, evaluation_cases
@@ -148,6 +148,21 @@ def test_every_baseline_is_judged_on_the_same_cases(ground):
         assert cases > 5
         for card in cards.values():
             assert all(len(values) == cases for values in card.per_shopper.values())
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_gate_is_fitted_from_that_of_a_shop_with_or_without_a_clock(ground, monkeypatch, timed):
+    *_, judges = ground
+    asked = []
+    monkeypatch.setattr(
+        evaluation, "fit_gate", lambda ranker, _: asked.append(ranker.gate) or ranker.gate
+    )
+    data = judges[0].shop.data
+    rows = replace(data.interactions, timed=timed)
+    rule = data.split_rule if timed else SplitRule("leave_last_out")
+    judge = replace(judges[0], shop=Shop.of(replace(data, interactions=rows, split_rule=rule)))
+    judge.fused(judge.text(None))
+    assert asked == [default_gate(rows)]
 
 
 def test_the_dialled_score_is_the_fused_one_with_the_dial_turned(ground):
