@@ -5,7 +5,7 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -18,40 +18,51 @@ def write_atomic(
 ) -> None:
     """Put `content` at `path` so that a crash leaves the old file or the new one.
 
+    The bytes go to a temporary file beside `path`, reach the disk (fsync), and are renamed into
+    place; then the folder is synced, so that the rename itself survives a power cut. The
+    temporary file has `mode` from its first byte on.
+
     Without `sync_name` the folder is not synced, which halves the time: a power cut may then bring
     the older file back, whole. A crash of the process cannot.
     """
+    with _replacing(path, mode, sync_name=sync_name) as (descriptor, _):
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        os.fsync(descriptor)
 
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
 
-    write_atomic_by(path, write, mode=mode, sync_name=sync_name)
+def write_atomic_by(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file that takes the place of `path`, as in `write_atomic`.
 
-
-def write_atomic_by(
-    path: Path, write: Callable[[Path], None], *, mode: int = PUBLIC_MODE, sync_name: bool = True
-) -> None:
-    """Let `write` fill a file that takes the place of `path` once it is whole.
-
-    The bytes go to a temporary file beside `path`, reach the disk (fsync), and are renamed into
-    place; then the folder is synced, so that the rename itself survives a power cut. The
-    temporary file has `mode` from before its first byte on.
+    For libraries that want a name. Some put a file of their own in the place of the one they are
+    given, so this is no way to write a secret.
 
     Args:
         path: What is replaced; its folder is made.
-        write: Fills the empty file it is given. If it puts another in its place, as some libraries
-            do, that one gets `mode` when it is whole: no way for a secret.
-        mode: Of the file.
-        sync_name: As in `write_atomic`.
+        write: Given the name of an empty file.
     """
+    with _replacing(path, PUBLIC_MODE, sync_name=True) as (_, temporary):
+        write(temporary)
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fchmod(descriptor, PUBLIC_MODE)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, mode: int, *, sync_name: bool) -> Iterator[tuple[int, Path]]:
+    """Give an empty file of `mode`, open and by name, that takes the place of `path` at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor):
+        try:
             os.fchmod(descriptor, mode)
-        write(temporary)
-        _sync_file(temporary, mode)
+            yield descriptor, temporary
+        finally:
+            os.close(descriptor)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -59,15 +70,6 @@ def write_atomic_by(
         raise
     if sync_name:
         sync_folder(path.parent)
-
-
-def _sync_file(path: Path, mode: int) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fchmod(descriptor, mode)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
