@@ -1,4 +1,4 @@
-"""Arrays in a safetensors file, written whole or not at all, and never in memory a second time."""
+"""Arrays in a safetensors file, written whole or not at all, and not held twice meanwhile."""
 
 import os
 import re
