@@ -20,6 +20,7 @@ from simulations.measures import SPREAD_METRICS, Difference, Interval, Metric, N
 from simulations.results import Dataset, Environment, Results
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Part)
 
 DIGITS: Final = 6
 SHOWN: Final[tuple[Metric, ...]] = (  # on the page; no other is kept
@@ -47,6 +48,34 @@ class Data(Part):
     partition: str
 
 
+class SpreadExtract(Part):
+    """How one model serves the merchants, who are not named."""
+
+    model: str
+    metric: Metric
+    mean: Number
+    worst: Number
+
+
+class GainExtract(Part):
+    """What a model brings over a baseline, merchant by merchant."""
+
+    model: str
+    baseline: str
+    metric: Metric
+    merchants: int = Field(ge=0)
+    ahead: int = Field(ge=0)
+    median: Number
+    worst: Interval
+
+
+class FairnessExtract(Part):
+    """How evenly merchants are served."""
+
+    spreads: tuple[SpreadExtract, ...]
+    gains: tuple[GainExtract, ...]
+
+
 class HeldOutExtract(Part):
     """Merchants that never trained, taken together."""
 
@@ -70,7 +99,7 @@ class Extract(Part):
     audit: Number
     environment: Environment
     seconds: float
-    fairness: Fairness | None = None
+    fairness: FairnessExtract | None = None
     held_out: HeldOutExtract | None = None
     gate: GateRecord | None = None
     epsilon_curve: EpsilonCurve | None = None
@@ -115,7 +144,7 @@ def extract(results: Results) -> Extract:
             update={"platform": results.environment.platform.split()[0]}
         ),
         seconds=results.timing.total_seconds,
-        fairness=results.fairness,
+        fairness=None if results.fairness is None else _unnamed(results.fairness),
         held_out=None
         if held is None
         else HeldOutExtract(
@@ -143,7 +172,19 @@ def _told(differences: Iterable[Difference]) -> tuple[Difference, ...]:
 
 
 def _data(dataset: Dataset) -> Data:
-    return Data(**{name: getattr(dataset, name) for name in Data.model_fields})
+    return _kept(Data, dataset)
+
+
+def _unnamed(fairness: Fairness) -> FairnessExtract:
+    return FairnessExtract(
+        spreads=tuple(_kept(SpreadExtract, one) for one in fairness.spreads),
+        gains=tuple(_kept(GainExtract, one) for one in fairness.gains),
+    )
+
+
+def _kept(kind: type[P], whole: Part) -> P:
+    """Return the fields of `whole` that `kind` has."""
+    return kind(**{name: getattr(whole, name) for name in kind.model_fields})
 
 
 def _last_part(settings: dict[str, JsonValue]) -> str:
@@ -154,7 +195,8 @@ def _last_part(settings: dict[str, JsonValue]) -> str:
 def write_extract(one: Extract, folder: Path) -> Path:
     """Write an extract under its own name, in the place of one of the same run."""
     path = folder / one.file_name
-    fields = _rounded(one.model_dump(mode="json"))
+    fields = one.model_dump(mode="json")
+    fields = {**_rounded(fields), "settings": fields["settings"]}  # a delta may be small
     write_atomic(path, json.dumps(fields, separators=(",", ":"), sort_keys=True).encode() + b"\n")
     return path
 

@@ -198,7 +198,7 @@ def _merchants(group: Group) -> Iterator[str]:
             if (one.model, one.baseline, one.metric) == key
         ]
         medians = [one.median for one in gains if one.median is not None]
-        worst = [one.worst.mean for one in gains if one.worst.mean is not None]
+        worst = {one.worst.mean: one.worst for one in gains if one.worst.mean is not None}
         rows.append(
             [
                 f"`{first.model}` − `{first.baseline}`",
@@ -206,7 +206,7 @@ def _merchants(group: Group) -> Iterator[str]:
                 f"{sum(one.ahead for one in gains)} of {sum(one.merchants for one in gains)}",
                 f"{sum(medians) / len(medians):+.4f}",
                 f"{sum(worst) / len(worst):+.4f}",
-                f"{min(worst):+.4f}",
+                shown_difference(worst[min(worst)]),
             ]
         )
     yield "Merchant by merchant, each counted once; ahead over all seeds:\n"

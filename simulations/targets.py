@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from common.errors import InputError
 from common.privacy.statement import Placement
 from common.record import first_problem
-from simulations.measures import METRICS, Metric, Part
+from simulations.measures import METRICS, Interval, Metric, Part
 from simulations.seeds import Group, SeedMean
 
 Verdict = Literal["met", "missed", "not measured"]
@@ -150,7 +150,7 @@ def _over_merchants(target: Target, group: Group, asked: str) -> tuple[str, str,
     return asked, f"{mean:+.4f}", "met" if met else "missed"
 
 
-def shown_difference(found: SeedMean) -> str:
+def shown_difference(found: SeedMean | Interval) -> str:
     """Return a difference with its interval."""
     if found.mean is None:
         return "not measured"
