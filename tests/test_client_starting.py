@@ -95,7 +95,7 @@ def said():
 def short_lived(node, said, monkeypatch):
     """Run the node with a SuperNode that ends at once, and a server that answers as told."""
 
-    def run(*answers):
+    def run(*answers, code="print('no such thing')"):
         told = list(answers)
 
         def knocking_command(_folder):
@@ -111,7 +111,7 @@ def short_lived(node, said, monkeypatch):
 
         monkeypatch.setattr("client.starting.knocking_command", knocking_command)
         monkeypatch.setattr("client.starting._encode_ahead", lambda *_: None)
-        ends = {"supernode": [sys.executable, "-c", "print('no such thing')"]}
+        ends = {"supernode": [sys.executable, "-c", code]}
         monkeypatch.setattr("client.starting._commands", lambda _folder: ends)
         with pytest.raises(FedtailError) as caught:
             run_node(node, said.append)
@@ -131,6 +131,17 @@ def test_a_supernode_that_ends_at_once_is_not_started_for_ever(short_lived):
     error = short_lived(None, None)
     assert error.field == "node"
     assert "no such thing" in str(error)
+
+
+@pytest.mark.parametrize("set_to", [None, "1000000"])
+def test_a_node_gives_large_blocks_back_unless_its_environment_says_otherwise(
+    short_lived, monkeypatch, set_to
+):
+    name = "MALLOC_MMAP_THRESHOLD_"
+    if set_to:
+        monkeypatch.setenv(name, set_to)
+    error = short_lived(None, None, code=f"import os; print('at', os.environ[{name!r}])")
+    assert f"at {set_to or 65536}" in str(error)
 
 
 def test_a_supernode_that_ended_with_the_server_is_started_again(short_lived, said):
