@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -108,3 +111,33 @@ def test_word_vectors_of_another_width_are_refused(tiny_model):
     with pytest.raises(InputError) as caught:
         basis.word_vectors(tiny_model.word_vectors[:, 1:].copy(), trunk)
     assert caught.value.public() == "input:basis"
+
+
+THREADS = """
+import hashlib
+import numpy as np
+from common.encoder.trunk import Trunk
+from common.encoder.words import WordPart
+some = np.random.default_rng(0)
+table, whitening = (some.normal(size=(n, 384)).astype(np.float32) for n in (900, 384))
+ids = some.integers(900, size=4000).astype(np.int32)
+trunk = Trunk(np.zeros((4000, 1), np.float32), np.arange(0, 4001, 8), ids)
+part = WordPart(table.mean(axis=0), whitening, 0.7)
+vectors = part.vectors(table, trunk, np.ones(4000, np.float32))
+print(hashlib.sha256(vectors.tobytes()).hexdigest())
+"""
+
+
+def test_the_words_part_is_the_same_on_one_core_and_on_many():
+    found = set()
+    for threads in ("1", "2"):
+        several = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        done = subprocess.run(
+            [sys.executable, "-c", THREADS],
+            env=os.environ | several,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.add(done.stdout)
+    assert len(found) == 1

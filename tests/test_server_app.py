@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from fake_node import federation, make_setup, shops
 from flower_engine import Engine, as_option, copy_app
 from flwr.app import Context, RecordDict
@@ -152,7 +153,12 @@ def real_federations(tmp_path):
     shops = [Shop.of(one) for one in partition_merchants(data, how="column", merchants=2, seed=0)]
     for name in ("first", "second"):
         write_federation(shops, tmp_path / name, SETTINGS.plan(2))
-    run = run_federation(tmp_path / "first", SETTINGS, tmp_path / "here", tmp_path / "cache")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as many as the engine has: float32 sums depend on it
+    try:
+        run = run_federation(tmp_path / "first", SETTINGS, tmp_path / "here", tmp_path / "cache")
+    finally:
+        torch.set_num_threads(threads)
     return tmp_path / "second", run.adapter
 
 

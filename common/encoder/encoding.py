@@ -31,7 +31,7 @@ from common.settings import RunSettings
 
 _SCALE = "top/scale"  # there where the base model need not be loaded
 _WORDS = "words"
-_LAYOUT = 4  # of what is cached for a catalogue; a file of another is not found
+_LAYOUT = 5  # of what is cached for a catalogue; a file of another is not found
 
 
 @functools.lru_cache(maxsize=2)

@@ -61,7 +61,10 @@ class WordPart:
             token_weight: float32 [tokens], of each token in its text's mean.
         """
         centred = _word_means(table, trunk, token_weight) - self.mean
-        whitened = torch.from_numpy(centred @ self.whitening)
+        # In float64, so that what the number of threads rounds otherwise is rounded away: a node's
+        # vectors are the same on one core and on many.
+        product = centred.astype(np.float64) @ self.whitening.astype(np.float64)
+        whitened = torch.from_numpy(product.astype(np.float32))
         parts: NDArray[np.float32] = (normalize(whitened, dim=1) * self.weight).numpy()
         return parts
 
