@@ -17,7 +17,7 @@ from common.record import first_problem
 from common.release.manifest import UtcTime
 from simulations.findings import EpsilonCurve, Fairness, GateRecord
 from simulations.measures import SPREAD_METRICS, Difference, Interval, Metric, Number, Part
-from simulations.results import Dataset, Environment, Results
+from simulations.results import Environment, Results
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Part)
@@ -132,7 +132,7 @@ def extract(results: Results) -> Extract:
     held = results.held_out
     return Extract(
         created=results.created,
-        data=_data(results.dataset),
+        data=_kept(Data, results.dataset),
         settings={**results.settings, "base_model": _last_part(results.settings)},
         metrics=_shown(results.metrics),
         intervals=_shown(results.intervals.metrics),
@@ -169,10 +169,6 @@ def _shown(metrics: Mapping[str, Mapping[Metric, T]]) -> dict[str, dict[Metric, 
 def _told(differences: Iterable[Difference]) -> tuple[Difference, ...]:
     """Return the differences in the metrics that the page and the targets compare models by."""
     return tuple(one for one in differences if one.metric in SPREAD_METRICS)
-
-
-def _data(dataset: Dataset) -> Data:
-    return _kept(Data, dataset)
 
 
 def _unnamed(fairness: Fairness) -> FairnessExtract:

@@ -6,6 +6,7 @@ python -m simulations.summary [RUN ...] keeps an extract of each run folder, the
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -198,15 +199,15 @@ def _merchants(group: Group) -> Iterator[str]:
             if (one.model, one.baseline, one.metric) == key
         ]
         medians = [one.median for one in gains if one.median is not None]
-        worst = {one.worst.mean: one.worst for one in gains if one.worst.mean is not None}
+        worst = [(one.worst.mean, one.worst) for one in gains if one.worst.mean is not None]
         rows.append(
             [
                 f"`{first.model}` − `{first.baseline}`",
                 METRICS[first.metric],
                 f"{sum(one.ahead for one in gains)} of {sum(one.merchants for one in gains)}",
                 f"{sum(medians) / len(medians):+.4f}",
-                f"{sum(worst) / len(worst):+.4f}",
-                shown_difference(worst[min(worst)]),
+                f"{sum(mean for mean, _ in worst) / len(worst):+.4f}",
+                shown_difference(min(worst, key=itemgetter(0))[1]),
             ]
         )
     yield "Merchant by merchant, each counted once; ahead over all seeds:\n"

@@ -177,6 +177,17 @@ def test_gate_fairness_and_held_out_merchants_are_told(tmp_path):
         assert text in page
 
 
+def test_the_worst_merchant_is_a_mean_over_all_seeds_also_where_two_lose_as_much(tmp_path):
+    gain = {"model": "fused", "baseline": "local_ease", "metric": "ndcg@10", "merchants": 8}
+    kept = []
+    for seed, mean in enumerate((-0.03, 0.0, 0.0)):
+        ends = {"mean": mean, "low": mean - 0.01, "high": mean + 0.02}
+        told = {**gain, "ahead": 7, "median": 0.02, "worst": ends, "worst_merchant": "Little Owl"}
+        kept.append(extract(run(seed, fairness=Fairness(spreads=[], gains=[told]))))
+    page = results_page(kept, [], tmp_path)
+    assert "| 21 of 24 | +0.0200 | -0.0100 | -0.0300 (-0.0400 to -0.0100) |" in page
+
+
 def test_the_command_that_is_shown_asks_for_all_that_was_measured(tmp_path):
     """Without them the reader's run would not have the page's gate, curve and merchants."""
     fields = results_fields()
