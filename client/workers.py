@@ -14,7 +14,6 @@ Randomness: noise keys, nonces and signatures come from the operating system, wh
 repeat (`common.privacy.noise`, `cryptography`); Python's own generator is seeded anew in a child.
 """
 
-import gc
 import importlib
 import logging
 import os
@@ -50,7 +49,10 @@ logger = logging.getLogger("flwr.fedtail")
 
 def serve(address: str, parent: int) -> None:
     """Take tasks from the SuperNode at `address` until process `parent` has gone."""
-    _load_libraries()
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    # Some of them put a handler on the root logger, which would print Flower's debug lines too.
+    logging.getLogger().handlers.clear()
     request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
     client = RuntimeHttpClient.from_server_address(
         server_address=address,
@@ -69,16 +71,6 @@ def serve(address: str, parent: int) -> None:
             if answer.HasField("task") and answer.token:
                 _fork(address, answer.token)
             time.sleep(POLL_SECONDS)
-
-
-def _load_libraries() -> None:
-    """Load what every child shares."""
-    for name in LIBRARIES:
-        importlib.import_module(name)
-    # Some of them put a handler on the root logger, which would print Flower's debug lines too.
-    logging.getLogger().handlers.clear()
-    gc.collect()
-    gc.freeze()  # else a child's first collection writes to every page that it shares
 
 
 def _fork(address: str, token: str) -> None:

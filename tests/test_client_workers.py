@@ -27,27 +27,6 @@ def test_a_child_starts_with_the_libraries_and_without_our_code():
     assert done.stdout.splitlines() == ["[]", "True False False"]
 
 
-COLLECTED = """
-import gc, os, re
-from client import workers
-workers._load_libraries()
-if not os.fork():
-    gc.collect()
-    with open("/proc/self/smaps_rollup") as sizes:
-        print(re.search(r"Private_Dirty: +([0-9]+) kB", sizes.read())[1], flush=True)
-    os._exit(0)
-os.wait()
-"""
-
-
-def test_a_collection_in_a_child_leaves_what_it_shares_shared():
-    """Without a freeze it writes to about 100 MB."""
-    done = subprocess.run(
-        [sys.executable, "-c", COLLECTED], capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) < 20_000
-
-
 ORPHAN = """
 import os, sys, threading
 from client import workers
