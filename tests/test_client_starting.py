@@ -10,7 +10,7 @@ from flower_engine import free_port
 from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode, parse_config_args
 
 from client.dataset import save_merchant_data
-from client.guarding import guarded_command
+from client.guarding import GUARDED, guarded_command
 from client.node import node_settings
 from client.starting import _encode_ahead, run_node, supernode_command
 from common.errors import EnrolmentError, FederationError, FedtailError, SettingsError
@@ -142,6 +142,11 @@ def test_a_node_gives_large_blocks_back_unless_its_environment_says_otherwise(
         monkeypatch.setenv(name, set_to)
     error = short_lived(None, None, code=f"import os; print('at', os.environ[{name!r}])")
     assert f"at {set_to or 65536}" in str(error)
+
+
+def test_a_node_tells_the_app_which_shops_policy_its_bundle_was_checked_for(short_lived, node):
+    error = short_lived(None, None, code=f"import os; print('for', os.environ[{GUARDED!r}])")
+    assert f"for {node.config().data.resolve()}" in str(error)
 
 
 def test_a_supernode_that_ended_with_the_server_is_started_again(short_lived, said):
