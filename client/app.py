@@ -15,7 +15,8 @@ from collections.abc import Callable
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.node import OpenNode, check_placement, open_node
+from client.node import check_placement
+from client.session import OpenNode, open_node
 from common import wire, wire_audit, wire_refusal
 from common.errors import FederationError
 from common.privacy.plan import PrivacyPlan

@@ -15,15 +15,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from client.clicks import Pairs, Score, fit_chances, pairs_of, validation_of
+from client.clicks import Pairs, Score, fit_chances, pairs_of
 from client.collaborative import EASE_STRENGTHS, choose_ease, fit_popularity
 from client.dataset import MerchantData
 from client.gating import OWN_AND_TREND, default_gate, fit_gate
 from client.interactions import Interactions
 from client.ranking import FusedRanker, TextTaste, fit_decay
-from client.recommending import ReleasedVectors
+from client.released_vectors import ReleasedVectors
 from client.splitting import Cases, evaluation_cases, split_interactions
 from client.text_ease import choose_text_ease
+from client.validation import validation_of
 from common.calibration import (
     ClickMetrics,
     Reliability,

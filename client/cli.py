@@ -280,7 +280,7 @@ def benefit(
     from client.benefit import measure_benefit  # torch loads here, not before
     from client.benefit_tables import benefit_json, benefit_page
     from client.dataset import load_merchant_data
-    from client.recommending import released_vectors
+    from client.released_vectors import released_vectors
 
     if (solo is None) != (solo_key is None):
         raise InputError("Give --solo and its --solo-key together.", field="solo")
@@ -306,8 +306,8 @@ def _ledger(shop: Path, state: Path | None) -> Path:
 
 
 def _verified(release: Path, key: Path) -> "VerifiedRelease":
-    from common.release.signing import PublicKey
     from common.release.verifying import verify_release
+    from common.signing_key import PublicKey
 
     return verify_release(release, PublicKey.load(key))
 
@@ -326,7 +326,7 @@ def init(
 
     from client.provisioning import init_node
     from common.enrolment import Invite
-    from common.release.signing import PublicKey
+    from common.signing_key import PublicKey
 
     opened = Invite.load(invite)
     node = init_node(folder, opened, shop, datetime.now(UTC), address=address)
@@ -362,7 +362,7 @@ def catalogue(
 ) -> None:
     """Write the shop's items for the operator: titles and texts, public by declaration."""
     from client.dataset import load_merchant_data
-    from common.catalogue_file import write_catalogue
+    from common.catalogue import write_catalogue
 
     items = load_merchant_data(shop).catalogue
     write_catalogue(items, out)

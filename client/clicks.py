@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from client.histories import Histories, histories
 from client.interactions import Interactions
-from client.ranking import Validation
 from client.splitting import Cases
 from common.calibration import ClickCurve, fit_click_curve
 
@@ -47,11 +46,6 @@ class ClickChances:
     def of(self, score: NDArray[np.floating], tail: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the chances [n] of scores [n] of items that are `tail` [n] or not."""
         return np.where(tail, self.tail(score), self.head(score))
-
-
-def validation_of(before: Interactions, cases: Cases) -> Validation:
-    """Return `cases` as ranking's fits read them, with the histories they had `before`."""
-    return Validation(histories(before, cases.shoppers), cases.seen, cases.relevant)
 
 
 def pairs_of(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from client.histories import pooled_history
 from client.interactions import Interactions
 from common.settings import RunSettings
 
@@ -141,29 +142,6 @@ class ShopperExamples:
 def _stream(shopper_id: str) -> int:
     """Return a number of 128 bits that stands for a shopper whatever its place in the data."""
     return int.from_bytes(hashlib.sha256(shopper_id.encode()).digest()[:16], "big")
-
-
-def pooled_history(
-    items: NDArray[np.integer], age: NDArray[np.floating], decay: float, max_history: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return a history's distinct items and their weights.
-
-    An item counts once, at its latest purchase; the `max_history` latest stay.
-
-    Args:
-        items: [n], in order of time.
-        age: [n], baskets since the purchase; 0 is the latest.
-        decay: The weight of a basket one older, in (0, 1].
-        max_history: At least 1.
-
-    Returns:
-        Items, latest first, and weights that sum to 1.
-    """
-    latest_first = items[::-1]
-    _, first = np.unique(latest_first, return_index=True)
-    kept = np.sort(first)[:max_history]
-    weight = np.power(decay, age[::-1][kept].astype(np.float64))
-    return latest_first[kept].astype(np.int64), weight / weight.sum()
 
 
 def _batch(examples: list[_Example]) -> ExampleBatch:

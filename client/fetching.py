@@ -21,8 +21,8 @@ from common.release.manifest import (
     SIGNATURE_FILE,
     parse_manifest,
 )
-from common.release.signing import SIGNATURE_BYTES, PublicKey
 from common.release.verifying import VerifiedRelease, verify_release
+from common.signing_key import SIGNATURE_BYTES, PublicKey
 
 LATEST = "latest.json"
 _MAX_LATEST_BYTES = 4096

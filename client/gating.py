@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from client.choosing import clearly_better
 from client.interactions import Interactions
-from client.ranking import FusedRanker, Gate, Validation
+from client.ranking import FusedRanker, Gate
+from client.validation import Validation
 from common.catalogue import popularity_buckets
 from common.metrics import ndcg, rank_scores, recall
 

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from client.examples import pooled_history
 from client.interactions import Interactions
 
 MAX_HISTORY = 100  # items of a history that ranking looks at
@@ -93,3 +92,26 @@ def latest(
     ages = dict(zip(items.tolist(), age.tolist(), strict=True))  # the last one wins: the latest
     oldest_first = kept[::-1]
     return oldest_first, np.array([ages[item] for item in oldest_first.tolist()])
+
+
+def pooled_history(
+    items: NDArray[np.integer], age: NDArray[np.floating], decay: float, max_history: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return a history's distinct items and their weights.
+
+    An item counts once, at its latest purchase; the `max_history` latest stay.
+
+    Args:
+        items: [n], in order of time.
+        age: [n], baskets since the purchase; 0 is the latest.
+        decay: The weight of a basket one older, in (0, 1].
+        max_history: At least 1.
+
+    Returns:
+        Items, latest first, and weights that sum to 1.
+    """
+    latest_first = items[::-1]
+    _, first = np.unique(latest_first, return_index=True)
+    kept = np.sort(first)[:max_history]
+    weight = np.power(decay, age[::-1][kept].astype(np.float64))
+    return latest_first[kept].astype(np.int64), weight / weight.sum()

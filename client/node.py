@@ -4,27 +4,16 @@
     simulation   Flower gives a partition number, the run gives `federation`: a folder with one
                  sub-folder a merchant
 
-Everything after `node_settings` sees a folder and a name. What a node can do is behind
-`NodeWork`, which `client.work` implements: this module stays free of the model.
+Everything after `node_settings` sees a folder and a name.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-from flwr.app import Context
-from numpy.typing import NDArray
-
-from common.adapter import AdapterState, AdapterUpdate
 from common.errors import PolicyError, SettingsError
-from common.files import sha256_hex
-from common.privacy.heads import Head
-from common.privacy.lanes import LaneRecord
 from common.privacy.plan import PrivacyPlan
-from common.wire import Prepared, Scalar
-from common.wire_heads import JournalNote
+from common.wire import Scalar
 
 
 @dataclass(frozen=True)
@@ -44,44 +33,6 @@ class NodeSettings:
     state: Path
     cache: Path
     simulated: bool
-
-
-class NodeWork(Protocol):
-    """What a node does with its shop's data, once it is opened."""
-
-    def prepare(self, basis: bytes, settings: Mapping[str, Scalar]) -> Prepared:
-        """Encode the catalogue, or find it encoded on disk, and return the public facts.
-
-        Called again after a restart, so it must be cheap the second time.
-        """
-
-    def popularity(self, plan: PrivacyPlan, run_id: int, round_number: int) -> NDArray[np.float32]:
-        """Charge the plan's popularity release; return the noised counts, float32 [items]."""
-
-    def train(
-        self,
-        adapter: AdapterState,
-        popularity: NDArray[np.float32] | None,
-        plan: PrivacyPlan,
-        run_id: int,
-        round_number: int,
-    ) -> AdapterUpdate:
-        """Charge the plan's round and return the protected update."""
-
-    def accept(self, note: JournalNote | None) -> None:
-        """Keep the receipt that a request brings, or refuse because the ledger went back."""
-
-    def head(self, journal: str) -> Head:
-        """Return the ledger's head, signed, as it builds on this journal's last receipt."""
-
-    def commitment(self, plan: PrivacyPlan, run_id: int) -> str:
-        """Return the commitment to the run's canary lanes; empty where it is not audited."""
-
-    def opened_lanes(self, plan: PrivacyPlan, run_id: int) -> LaneRecord | None:
-        """Open the run's canary lanes and return them; None where it is not audited."""
-
-    def public_metrics(self) -> Mapping[str, float]:
-        """Return numbers that may leave the node: a part of `ALLOWED_METRICS` of plans."""
 
 
 def node_settings(
@@ -150,41 +101,3 @@ def check_placement(plan: PrivacyPlan, settings: NodeSettings) -> None:
             "protected. Only a simulation may do that.",
             field="placement",
         )
-
-
-@dataclass(eq=False)
-class OpenNode:
-    """A node's work in this process, and the basis and settings it is prepared for."""
-
-    work: NodeWork
-    prepared: Prepared | None = None
-    key: str = ""
-
-    def prepare(self, basis: bytes, settings: Mapping[str, Scalar]) -> Prepared:
-        """Prepare the work once for each basis and settings."""
-        key = sha256_hex(basis + repr(sorted(settings.items())).encode())
-        if self.prepared is None or key != self.key:
-            self.prepared, self.key = self.work.prepare(basis, settings), key
-        return self.prepared
-
-
-_open_nodes: dict[NodeSettings, OpenNode] = {}
-
-
-def open_node(context: Context) -> tuple[NodeSettings, OpenNode]:
-    """Return this node's settings and its work, opened once in a process.
-
-    Raises:
-        SettingsError: as `node_settings`.
-    """
-    settings = node_settings(context.node_config, context.run_config)
-    if settings not in _open_nodes:
-        from client.work import open_node as open_work  # noqa: PLC0415 - torch loads here, not before
-
-        _open_nodes[settings] = OpenNode(open_work(settings))
-    return settings, _open_nodes[settings]
-
-
-def close_nodes() -> None:
-    """Forget all opened nodes, as a restart of the process would."""
-    _open_nodes.clear()

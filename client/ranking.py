@@ -14,21 +14,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from client.choosing import clearly_better
 from client.collaborative import LinearScorer
 from client.histories import Histories
 from client.interactions import Interactions
 from client.trend import sales_trend
+from client.validation import FloatMatrix, Validation
 from common.errors import InputError
-from common.metrics import ndcg, rank_scores
 
 DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
 FEW_SALES = 3  # at so many sales the text's rise is half
 ROUNDING = 2.0**-20  # of the largest score: equal scores come out of a float32 product so far apart
-
-FloatMatrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,27 +157,6 @@ def deviations(scores: NDArray[np.floating]) -> NDArray[np.floating]:
     found = scores.std(axis=1, keepdims=True)
     largest = np.abs(scores).max(axis=1, keepdims=True)
     return np.where(found > ROUNDING * largest, found, np.inf)
-
-
-@dataclass(frozen=True, eq=False)
-class Validation:
-    """The merchant's validation period: who is asked, what they had, what they bought next."""
-
-    history: Histories
-    seen: csr_matrix
-    relevant: csr_matrix
-
-    def thinned(self, most: int) -> "Validation":
-        """Return at most `most` cases, taken at even steps."""
-        if len(self.history) <= most:
-            return self
-        rows = np.arange(most) * len(self.history) // most
-        return Validation(self.history.only(rows), self.seen[rows], self.relevant[rows])
-
-    def ndcg(self, score: FloatMatrix) -> NDArray[np.float64]:
-        """Return each case's NDCG@10 of given scores [cases, items]; 0 if it bought nothing."""
-        ranking = rank_scores(lambda rows: score[rows], self.seen, 10)
-        return np.nan_to_num(ndcg(ranking, self.relevant))
 
 
 def fit_decay(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.clicks import fit_chances, pairs_of, validation_of
+from client.clicks import fit_chances, pairs_of
 from client.dataset import MerchantData
 from client.explanation import Explanation, ShopperScores
 from client.filters import Filters, best_eligible
@@ -16,12 +16,12 @@ from client.gating import default_gate, fit_gate
 from client.histories import Histories, histories, typed_history
 from client.new_items import with_new_items
 from client.ranking import FusedRanker, fit_decay
+from client.released_vectors import ReleasedVectors, released_vectors
 from client.splitting import evaluation_cases, split_interactions
 from client.text_ease import choose_text_ease
+from client.validation import validation_of
 from common.catalogue import Catalogue, Item, popularity_buckets
-from common.encoder.encoding import base_model_digest, encode_catalogue
-from common.encoder.packaging import released_model
-from common.errors import InputError, ReleaseError
+from common.errors import InputError
 from common.release.verifying import VerifiedRelease
 
 NO_RULES = Filters()
@@ -156,42 +156,6 @@ class Recommender:
             chance = None if chances is None else float(chances[place])
             found.append(Recommended(catalogue.items[item], why, why.because(catalogue), chance))
         return found
-
-
-@dataclass(frozen=True, eq=False)
-class ReleasedVectors:
-    """A catalogue under a release: float32 [items, d] each.
-
-    Attributes:
-        adapted: f of each item with the release's adapter, as a history is read.
-        frozen: The candidate vectors, which no adapter changes.
-        decay: The weight of a basket one older in the release's training.
-    """
-
-    adapted: NDArray[np.float32]
-    frozen: NDArray[np.float32]
-    decay: float = 1.0
-
-
-def released_vectors(
-    release: VerifiedRelease, catalogue: Catalogue, cache: Path
-) -> ReleasedVectors:
-    """Encode a catalogue with a release; only texts that `cache` lacks pass the base model.
-
-    Raises:
-        ReleaseError: if the base model at hand is not the release's.
-    """
-    model = released_model(release)
-    digest = base_model_digest(model.settings.base_model, cache)
-    if digest != release.manifest.base_model.weights_sha256:
-        raise ReleaseError(
-            f"The release was trained on other weights of {model.settings.base_model}.",
-            field="base_model",
-        )
-    encoded = encode_catalogue(catalogue, model.basis, model.settings, cache)
-    encoded.tower.load_adapter(model.adapter)
-    adapted = encoded.tokens.vectors(encoded.tower)
-    return ReleasedVectors(adapted, encoded.vectors, model.settings.history_decay)
 
 
 def _in_one_order(

@@ -35,7 +35,7 @@ from common.wire_heads import JournalNote
 
 
 class MerchantWork:
-    """One merchant's part in a run; implements `client.node.NodeWork`."""
+    """One merchant's part in a run."""
 
     def __init__(self, node: NodeSettings) -> None:
         """Read the shop's data and policy and open its ledger.
@@ -227,12 +227,3 @@ def purchases_histogram(interactions: Interactions, plan: PrivacyPlan) -> Clippe
     items = np.maximum(np.diff(bought.indptr), 1)
     rows = csr_matrix(diags(1 / np.sqrt(items)) @ bought)
     return clip_and_sum(rows, plan.clip_norm("popularity"))
-
-
-def open_node(node: NodeSettings) -> MerchantWork:
-    """Open the shop in `node.data`.
-
-    Raises:
-        FedtailError: as `MerchantWork`.
-    """
-    return MerchantWork(node)

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from common.errors import EnrolmentError
 from common.node_key import NodeKey, NodePublicKey
-from common.release.signing import PublicKey, SigningKey
+from common.signing_key import PublicKey, SigningKey
 
 NAME_RULE = "1 to 40 small letters, digits and hyphens, a letter or digit first"
 VALID_FOR = timedelta(days=14)

@@ -152,3 +152,10 @@ def flower_environment(home: Path) -> dict[str, str]:
 def flower_command(name: str) -> str:
     """Return the path of one of Flower's commands, as it was installed beside this Python."""
     return str(Path(sysconfig.get_path("scripts")) / name)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

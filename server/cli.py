@@ -68,7 +68,7 @@ def invite(
     days: Annotated[int, typer.Option(min=1, max=365, help="How long it is good.")] = 14,
 ) -> None:
     """Make a one-time invite for a merchant. Send it where only that merchant reads it."""
-    from common.release.signing import PublicKey
+    from common.signing_key import PublicKey
     from server.folder import ServerFolder
     from server.provisioning import make_invite, write_invite
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common.catalogue_file import read_catalogue
+from common.catalogue import read_catalogue
 from common.encoder.encoding import cached_base_model, fit_public_basis
 from common.encoder.tower import Tower
 from common.errors import SettingsError
@@ -14,7 +14,7 @@ from common.settings import RunSettings
 from common.wire import Scalar
 from server.cohort import Quorum
 from server.conditions import Conditions
-from server.folder import CATALOGUE_FILE, JOURNAL_FILE
+from server.files import CATALOGUE_FILE, JOURNAL_FILE
 from server.optimiser import make_optimiser
 from server.strategy import RunSetup
 

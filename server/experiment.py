@@ -14,12 +14,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.catalogue import merge_catalogues
-from common.catalogue_file import read_catalogue, write_catalogue
+from common.catalogue import merge_catalogues, read_catalogue, write_catalogue
 from common.errors import InputError, SettingsError
 from common.files import write_atomic
 from common.settings import RunSettings, Scalar, read_toml
-from server.folder import CATALOGUE_FILE, ServerFolder
+from server.files import CATALOGUE_FILE
+from server.folder import ServerFolder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _KNOWN = {"catalogues", "settings"}

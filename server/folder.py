@@ -24,10 +24,9 @@ from typing import Any
 
 from common.errors import SettingsError
 from common.files import write_atomic
+from server.files import JOURNAL_FILE
 
 SETTINGS_FILE = "server.toml"
-CATALOGUE_FILE = "public-catalogue.jsonl"  # in a run's folder, as the next
-JOURNAL_FILE = "journal.jsonl"
 DEFAULT_PORT = 8443
 DEFAULT_LISTEN = "0.0.0.0"  # noqa: S104 - the proxy is what others shall reach
 DEFAULT_SUPERLINK_PORT = 9092

@@ -15,12 +15,12 @@ from typing import Self
 
 from common.errors import FederationError, JournalError, LedgerError
 from common.files import sync_folder
+from common.privacy.canonical import write_line
 from common.privacy.entry import GENESIS
 from common.privacy.heads import Head, Receipt, missing_events
 from common.privacy.journal import JournalEntry, JournalKind, last_receipts, read_journal
-from common.privacy.lines import write_line
 from common.privacy.plan import PrivacyPlan
-from common.release.signing import SigningKey
+from common.signing_key import SigningKey
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from common.adapter import AdapterState
 from common.errors import SettingsError
 
 FloatVector = NDArray[np.float64]
@@ -136,3 +137,19 @@ def learning_rate(schedule: Schedule, base: float, round_number: int, rounds: in
 def _check_fraction(name: str, value: float) -> None:
     if not 0 <= value < 1:
         raise SettingsError(f"{name} is {value}; it must be in [0, 1).", field=name)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one aggregation gives: the next adapter and optimiser, and what may be shown."""
+
+    adapter: AdapterState
+    optimiser: OptimiserState
+    rate: float
+    update_norm: float
+    merchants: tuple[str, ...]
+
+    @property
+    def participants(self) -> int:
+        """How many updates were used."""
+        return len(self.merchants)

@@ -19,7 +19,7 @@ from common.errors import EnrolmentError
 from common.expiry import expiry_warning, load_certificate
 from common.files import PRIVATE_MODE, write_atomic
 from common.node_key import NodePublicKey
-from common.release.signing import PublicKey, SigningKey
+from common.signing_key import PublicKey, SigningKey
 from server.certificates import Authority, host_name
 from server.folder import ServerFolder, ServerSettings
 from server.registry import EnrolledNode, OpenInvite, Registry, changing, write_registry

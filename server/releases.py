@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from common.adapter import AdapterState
-from common.catalogue_file import read_catalogue
+from common.catalogue import read_catalogue
 from common.encoder.basis import PublicBasis
 from common.encoder.encoding import cached_base_model
 from common.encoder.packaging import model_files
@@ -41,10 +41,12 @@ from common.release.manifest import (
     Manifest,
     MetricsRecord,
 )
-from common.release.signing import SigningKey, build_release
+from common.release.signing import build_release
 from common.settings import RunSettings
+from common.signing_key import SigningKey
 from server.checkpoint import read_checkpoint
-from server.folder import CATALOGUE_FILE, ServerFolder
+from server.files import CATALOGUE_FILE
+from server.folder import ServerFolder
 from server.outcome import read_outcome
 
 LATEST = "latest.json"

@@ -35,8 +35,7 @@ from server.cohort import Answers, Cohort, Exchange, Quorum
 from server.conditions import Conditions
 from server.countersigning import Countersigning
 from server.journal import Journal
-from server.optimiser import Optimiser, OptimiserState, Schedule, learning_rate
-from server.step import Step
+from server.optimiser import Optimiser, OptimiserState, Schedule, Step, learning_rate
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from common.privacy.plan import PrivacyPlan
 from common.release.manifest import MANIFEST_FILE, Manifest
 from server.checkpoint import RoundRecord, read_history
 from server.experiment import RunFolder
-from server.folder import JOURNAL_FILE, ServerFolder
+from server.files import JOURNAL_FILE
+from server.folder import ServerFolder
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,10 @@ from common.privacy.entry import Entry, spent_events
 from common.privacy.ledger import Ledger
 from common.settings import RunSettings
 from simulations.chaos_child import ENDED, MERCHANT, READY, Ground, read_marks, run_child
-from simulations.evaluation import Shop
 from simulations.federation import write_federation
 from simulations.marketplace import make_marketplace
 from simulations.marketplace_settings import MarketplaceSettings
+from simulations.shop import Shop
 
 OPENING_SHARE = 0.25  # of the kills that may come while the node still opens
 PATIENCE = 120.0  # seconds after which a child that does nothing is a failure

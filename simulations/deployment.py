@@ -24,18 +24,18 @@ from rich.console import Console
 from client.dataset import load_merchant_data
 from client.node import merchant_folders
 from common.processes import Child, interruptible, start_child, stopping
-from common.release.signing import PublicKey
 from common.release.verifying import verify_release
 from common.settings import RunSettings
+from common.signing_key import PublicKey
 from server.checkpoint import read_checkpoint
-from server.folder import CATALOGUE_FILE
+from server.files import CATALOGUE_FILE
 from simulations.datasets import load_dataset
-from simulations.evaluation import Shop
 from simulations.federation import write_federation
 from simulations.hosts import Host, Hosts, separate_hosts
 from simulations.options import declared_settings
 from simulations.partition import partition_merchants
 from simulations.processes import Memory, tree_memory
+from simulations.shop import Shop
 
 MERCHANTS = 4
 START_SECONDS = 300.0  # a busy machine takes its time

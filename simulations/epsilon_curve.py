@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from common.adapter import AdapterState
 from common.scorecard import Scorecard, pool
 from common.settings import RunSettings
-from simulations.evaluation import Shop, ShopJudge
+from simulations.evaluation import ShopJudge
 from simulations.findings import CurvePoint, EpsilonCurve
 from simulations.measures import SPREAD_METRICS, Number, SpreadMetric
 from simulations.membership import membership_scores, membership_test
+from simulations.shop import Shop
 from simulations.side_by_side import OnRound
 from simulations.training import Trainer
 

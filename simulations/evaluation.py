@@ -11,13 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.collaborative import EASE_STRENGTHS, EaseModel, choose_ease, fit_ease, fit_popularity
-from client.dataset import MerchantData
+from client.collaborative import fit_popularity
 from client.gating import OWN_AND_TREND, default_gate, fit_gate
 from client.histories import Histories, histories
-from client.interactions import Interactions
-from client.ranking import FusedRanker, TextTaste, Validation, fit_decay
-from client.splitting import Cases, Split, evaluation_cases, join, split_interactions
+from client.ranking import FusedRanker, TextTaste, fit_decay
 from client.text_ease import TextEaseModel, choose_text_ease
 from common.adapter import AdapterState
 from common.catalogue import Buckets, popularity_buckets
@@ -25,6 +22,7 @@ from common.encoder.basis import PublicBasis
 from common.encoder.encoding import EncodedCatalogue, encode_catalogue
 from common.scorecard import Scorecard, evaluate_scores
 from common.settings import RunSettings
+from simulations.shop import Shop
 
 # What a shop turns the dial to that wants new things found: on earlier periods of Online Retail the
 # fused score keeps nine tenths of its NDCG@10 there (docs/adr/0032-a-dial-for-what-is-new.md).
@@ -32,60 +30,6 @@ DIALLED = 1.3
 
 FloatMatrix = NDArray[np.float32]
 Scores = Callable[[Histories], FloatMatrix]
-
-
-@dataclass(frozen=True, eq=False)
-class Shop:
-    """One simulated merchant with its past and its future.
-
-    Attributes:
-        name: The merchant's.
-        data: Catalogue and all interactions.
-        split: Training, validation and test period.
-    """
-
-    name: str
-    data: MerchantData
-    split: Split
-
-    @classmethod
-    def of(cls, data: MerchantData) -> "Shop":
-        """Split a merchant's data by its rule."""
-        return cls(data.name, data, split_interactions(data.interactions, data.split_rule))
-
-    @cached_property
-    def past(self) -> Interactions:
-        """The training and validation period, with the ids of shoppers who only come later."""
-        return join(self.split.train, self.split.valid)
-
-    @cached_property
-    def node_data(self) -> Interactions:
-        """The past as a node holds it: of shoppers who only come later it has not even the ids."""
-        return self.past.only_shoppers(np.unique(self.past.shopper))
-
-    @cached_property
-    def validation_cases(self) -> Cases:
-        """Who bought something new in the validation period."""
-        return evaluation_cases(self.split.train, self.split.valid)
-
-    @cached_property
-    def test_cases(self) -> Cases:
-        """Who bought something new in the test period."""
-        return evaluation_cases(self.past, self.split.test)
-
-    @cached_property
-    def validation(self) -> Validation:
-        """The validation period as the merchant's own fits use it."""
-        cases = self.validation_cases
-        return Validation(histories(self.split.train, cases.shoppers), cases.seen, cases.relevant)
-
-    def fit_ease(self) -> EaseModel:
-        """Return EASE on all of the past, as strong as suited the validation period.
-
-        It is not kept: its matrix of all pairs is the largest thing of a shop.
-        """
-        choice = choose_ease(self.split.train.matrix(), self.validation_cases, EASE_STRENGTHS)
-        return fit_ease(self.past.matrix(), choice.model.l2)
 
 
 def shared_buckets(shops: Sequence[Shop]) -> dict[str, Buckets]:

@@ -13,8 +13,8 @@ from common.privacy.drafting import ledger_record
 from common.privacy.export import export_ledger
 from common.privacy.journal import JournalEntry, read_journal
 from common.privacy.statement import LedgerRecord
-from simulations.evaluation import Shop
 from simulations.runner import FinishedRun
+from simulations.shop import Shop
 
 
 @dataclass(frozen=True)

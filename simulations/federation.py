@@ -8,13 +8,12 @@ from client.budget import LEDGER_FILE, open_ledger, spent
 from client.dataset import MerchantData, save_merchant_data
 from client.node import merchant_folders
 from client.policy import POLICY_FILE
-from common.catalogue import Catalogue, merge_catalogues
-from common.catalogue_file import write_catalogue
+from common.catalogue import Catalogue, merge_catalogues, write_catalogue
 from common.files import write_atomic
 from common.privacy.accounting import AccountantReport, ceiling_for
 from common.privacy.plan import PrivacyPlan
-from server.folder import CATALOGUE_FILE
-from simulations.evaluation import Shop
+from server.files import CATALOGUE_FILE
+from simulations.shop import Shop
 
 REPEATED_ROUNDS = 3  # a round cut short is charged again when the run goes on
 

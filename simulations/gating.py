@@ -13,12 +13,13 @@ from common.errors import InputError
 from common.settings import RunSettings
 from server.evaluation import GateDecision, decide_release
 from simulations.datasets import load_dataset
-from simulations.evaluation import Shop, make_judges
+from simulations.evaluation import make_judges
 from simulations.findings import GateCheck, GateRecord
 from simulations.marketplace import make_marketplace, other_shoppers
 from simulations.options import NO_HOLDOUT, SimulationOptions
 from simulations.rehearsal import rehearse
 from simulations.runner import FinishedRun
+from simulations.shop import Shop
 
 APART: Final = 1_000_000_007  # added to the seed
 APART_SHOPPERS: Final = 800

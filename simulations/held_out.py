@@ -8,10 +8,11 @@ import numpy as np
 from client.dataset import MerchantData
 from common.scorecard import Scorecard
 from common.settings import RunSettings
-from simulations.evaluation import Shop, make_judges
+from simulations.evaluation import make_judges
 from simulations.findings import HeldOut
 from simulations.runner import FinishedRun
 from simulations.scoring import intervals, merchant_results, pooled_metrics
+from simulations.shop import Shop
 
 
 def hold_out(

@@ -20,12 +20,13 @@ from common.release.manifest import (
     Manifest,
     MetricsRecord,
 )
-from common.release.signing import SigningKey, build_release
+from common.release.signing import build_release
 from common.settings import RunSettings
+from common.signing_key import SigningKey
 from server.releases import adapter_record, check_release_audits, version_at
-from simulations.evaluation import Shop
 from simulations.evidence import export_evidence
 from simulations.runner import FinishedRun
+from simulations.shop import Shop
 
 KEY_FILE = "operator.key"
 PUBLIC_KEY_FILE = "operator.pub"

@@ -14,10 +14,10 @@ from common.release.manifest import Manifest
 from server.checkpoint import RoundRecord
 from simulations.datasets import summarise_dataset
 from simulations.epsilon_figure import epsilon_figure
-from simulations.evaluation import Shop
 from simulations.findings import EpsilonCurve, GateRecord, HeldOut
 from simulations.partition import PartitionKind
 from simulations.results import Dataset, ReleaseReference, Round, popularity_curve
+from simulations.shop import Shop
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 The page docs/ref-results-schema.md is made from these classes (`simulations/schema.py`).
 """
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +16,7 @@ from common.catalogue import popularity_buckets
 from common.errors import InputError
 from common.files import write_atomic
 from common.privacy.statement import MerchantPrivacy, Placement, check_claims
+from common.processes import usable_cores
 from common.record import Sha256, first_problem
 from common.release.manifest import UtcTime
 from simulations.findings import EpsilonCurve, Fairness, GateRecord, HeldOut
@@ -241,13 +241,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def write_results(results: Results, path: Path) -> None:

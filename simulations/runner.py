@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.app import app
-from client.node import close_nodes, merchant_folders
+from client.node import merchant_folders
+from client.session import close_nodes
 from common.adapter import AdapterState
 from common.encoder.basis import PublicBasis
 from common.privacy.accounting import AccountantReport, account

@@ -19,10 +19,10 @@ from typing import Any
 
 from common.adapter import AdapterState
 from common.errors import FederationError
+from common.processes import usable_cores
 from common.settings import RunSettings
 from server.checkpoint import RoundRecord
 from simulations.pool_process import LOOK_SECONDS, begin, caller
-from simulations.results import usable_cores
 from simulations.runner import Watch, run_federation
 
 MOST_PROCESSES = 4  # each holds a base model and a catalogue

@@ -24,7 +24,7 @@ from server.checkpoint import RoundRecord
 from server.releases import merchant_privacy
 from simulations.datasets import load_dataset
 from simulations.epsilon_curve import epsilon_curve
-from simulations.evaluation import Shop, ShopJudge, make_judges
+from simulations.evaluation import ShopJudge, make_judges
 from simulations.examples import example_recommendations
 from simulations.fairness import fairness
 from simulations.federation import spent_by_merchant
@@ -52,6 +52,7 @@ from simulations.results import (
 )
 from simulations.runner import FinishedRun, Watch
 from simulations.scoring import intervals, merchant_results, pooled_metrics
+from simulations.shop import Shop
 from simulations.tensorboard import open_board
 from simulations.training import Comparison, Trainer
 from simulations.watching import Screen

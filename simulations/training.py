@@ -15,9 +15,9 @@ from common.catalogue import Catalogue, Item
 from common.errors import InputError
 from common.settings import RunSettings
 from server.checkpoint import read_checkpoint
-from simulations.evaluation import Shop
 from simulations.federation import folder_name, write_federation
 from simulations.runner import FinishedRun, Watch, run_federation
+from simulations.shop import Shop
 from simulations.side_by_side import Job, OnRound, train_side_by_side
 
 

@@ -43,7 +43,7 @@ def seeded(*parts):
 
 
 class FakeWork:
-    """What `client.work.open_node` would return; `calls` tells what it was asked."""
+    """What `client.work.MerchantWork` does; `calls` tells what it was asked."""
 
     def __init__(self, settings):
         self.merchant = settings.merchant
@@ -109,7 +109,7 @@ class FakeShops(types.ModuleType):
         self.works = {}
         self.make = FakeWork
 
-    def open_node(self, settings):
+    def MerchantWork(self, settings):  # noqa: N802 - it stands for the class
         self.works[settings.merchant] = self.make(settings)
         return self.works[settings.merchant]
 
@@ -117,13 +117,13 @@ class FakeShops(types.ModuleType):
 @pytest.fixture
 def shops(monkeypatch):
     """Fake nodes instead of `client.work`, and no node open from another test."""
-    from client import node
+    from client import session
 
     fake = FakeShops()
     monkeypatch.setitem(sys.modules, "client.work", fake)
-    node.close_nodes()
+    session.close_nodes()
     yield fake
-    node.close_nodes()
+    session.close_nodes()
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 from fake_node import LOCAL, FakeWork, make_setup
 
-from client import node
 from client.app import app
 from client.budget import LEDGER_FILE, charge_round
-from client.node import close_nodes, merchant_folders
+from client.node import merchant_folders
 from client.policy import Policy
 from client.receipts import accept, covered
+from client.session import close_nodes
 from common.errors import FedtailError
 from common.privacy.journal import read_journal
 from common.privacy.ledger import Ledger
@@ -139,4 +139,4 @@ def refused(kind, field):
     assert caught.value.field == field
 
 
-__all__ = ["ONCE", "LedgerWork", "Town", "node", "refused", "town"]
+__all__ = ["ONCE", "LedgerWork", "Town", "refused", "town"]

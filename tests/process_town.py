@@ -23,7 +23,7 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.supercore.task_identity import TaskIdentity
 from ledger_node import LedgerWork
 
-from client import node
+from client import session
 from client.app import app
 from client.policy import Policy
 from common.enrolment import make_request
@@ -199,7 +199,7 @@ class ProcessTown:
         shops = FakeShops()
         shops.make = SlowWork
         sys.modules["client.work"] = shops
-        node.close_nodes()
+        session.close_nodes()
         config = {"data": str(self.federation / NAMES[place])}
         contexts = {}
         inbox = self.post / f"in-{place}"

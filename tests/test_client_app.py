@@ -9,7 +9,7 @@ from fake_node import LOCAL, SIZE, FakeWork, federation, shops
 from flwr.app import Context, Message, RecordDict
 
 from client.app import app
-from client.node import close_nodes
+from client.session import close_nodes
 from common import wire
 from common.adapter import AdapterState
 from common.errors import BudgetError, InputError

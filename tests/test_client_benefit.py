@@ -19,7 +19,7 @@ from client.benefit import (
 from client.benefit_tables import benefit_json, benefit_page
 from client.dataset import MerchantData, load_merchant_data
 from client.gating import DEFAULT_GATE, default_gate
-from client.recommending import ReleasedVectors
+from client.released_vectors import ReleasedVectors
 from client.splitting import SplitRule, evaluation_cases, split_interactions
 from common.errors import InputError
 from common.intervals import Interval

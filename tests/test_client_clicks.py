@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from shops import DAY, make_interactions
 
-from client.clicks import fit_chances, pairs_of, validation_of
+from client.clicks import fit_chances, pairs_of
 from client.splitting import evaluation_cases
+from client.validation import validation_of
 
 ITEMS, SHOPPERS = 25, 20
 

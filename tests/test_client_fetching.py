@@ -10,8 +10,8 @@ from flower_engine import free_port
 from client.fetching import fetch_release
 from common.errors import FederationError, ReleaseError
 from common.files import write_atomic
-from common.release.signing import PublicKey
 from common.release.verifying import verify_release
+from common.signing_key import PublicKey
 
 
 @pytest.fixture

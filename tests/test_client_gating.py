@@ -18,9 +18,10 @@ from client.gating import (
     fit_gate,
 )
 from client.histories import histories
-from client.ranking import FusedRanker, Gate, TextTaste, Validation
+from client.ranking import FusedRanker, Gate, TextTaste
 from client.splitting import evaluation_cases
 from client.text_ease import fit_text_ease
+from client.validation import Validation
 from common.catalogue import popularity_buckets
 from common.metrics import ndcg, rank_scores, recall
 

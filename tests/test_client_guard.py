@@ -21,7 +21,7 @@ from client.dataset import save_merchant_data
 from client.guard import check_bundle, check_guarded, guard, main
 from client.guarding import GUARDED, guarded_command
 from client.policy import POLICY_FILE, Policy
-from common.catalogue_file import write_catalogue
+from common.catalogue import write_catalogue
 from common.errors import PolicyError
 from common.files import sha256_hex
 from simulations.grid import InProcessGrid

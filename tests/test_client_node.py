@@ -5,7 +5,8 @@ import pytest
 from fake_node import LOCAL, federation, shops
 from flwr.app import Context, RecordDict
 
-from client.node import NodeSettings, check_placement, close_nodes, node_settings, open_node
+from client.node import NodeSettings, check_placement, node_settings
+from client.session import close_nodes, open_node
 from common.errors import PolicyError, SettingsError
 
 __all__ = ["federation", "shops"]  # fixtures

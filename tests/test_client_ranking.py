@@ -11,17 +11,10 @@ from shops import interactions_of, make_interactions
 from client.choosing import clearly_better
 from client.collaborative import fit_ease
 from client.histories import histories, typed_history
-from client.ranking import (
-    DECAYS,
-    FusedRanker,
-    Gate,
-    TextTaste,
-    Validation,
-    fit_decay,
-    standardised,
-)
+from client.ranking import DECAYS, FusedRanker, Gate, TextTaste, fit_decay, standardised
 from client.splitting import evaluation_cases
 from client.trend import sales_trend
+from client.validation import Validation
 from common.errors import InputError
 from common.metrics import ndcg, rank_scores
 

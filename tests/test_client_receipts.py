@@ -10,7 +10,7 @@ from client.budget import charge_round
 from client.receipts import accept, covered, read_receipts, receipts_path
 from common.errors import LedgerError
 from common.privacy.heads import Receipt
-from common.release.signing import SigningKey
+from common.signing_key import SigningKey
 from common.wire_heads import JournalNote
 
 

@@ -10,12 +10,13 @@ from client.dataset import load_merchant_data
 from client.filters import Filters
 from client.gating import DEFAULT_GATE, default_gate
 from client.new_items import with_new_items
-from client.recommending import Recommender, find_item, released_vectors
+from client.recommending import Recommender, find_item
+from client.released_vectors import released_vectors
 from client.splitting import SplitRule
 from common.catalogue import Item
 from common.errors import InputError
-from common.release.signing import PublicKey
 from common.release.verifying import verify_release
+from common.signing_key import PublicKey
 
 
 # ---------------------------------------------------------------------- by name

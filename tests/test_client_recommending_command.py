@@ -8,7 +8,7 @@ from shops import bought_by, command, write_tiny_bert
 from client.dataset import load_merchant_data, save_merchant_data
 from common.encoder.encoding import forget_base_models
 from common.errors import InputError, ReleaseError
-from common.release.signing import SigningKey
+from common.signing_key import SigningKey
 
 
 @pytest.fixture(scope="module")

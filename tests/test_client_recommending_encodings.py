@@ -3,11 +3,11 @@
 import pytest
 from shops import make_catalogue
 
-from client.recommending import released_vectors
+from client.released_vectors import released_vectors
 from common.encoder.encoding import forget_base_models
 from common.errors import ReleaseError
-from common.release.signing import PublicKey
 from common.release.verifying import verify_release
+from common.signing_key import PublicKey
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,11 @@ from client.app import app
 from client.audits import FOLDER, LaneBook
 from client.budget import LEDGER_FILE, open_ledger
 from client.dataset import save_merchant_data
-from client.node import NodeSettings, close_nodes
+from client.node import NodeSettings
 from client.policy import POLICY_FILE, Policy
+from client.session import close_nodes
 from client.training import PrivateTrainer
-from client.work import MerchantWork, open_node, purchases_histogram
+from client.work import MerchantWork, purchases_histogram
 from common import wire, wire_audit
 from common.adapter import AdapterState
 from common.encoder.encoding import cached_base_model, fit_public_basis
@@ -86,7 +87,7 @@ def work(ground, tmp_path):
     node = NodeSettings("ash", tmp_path / "w", tmp_path / "w/node", tmp_path / "c", simulated=True)
     save_merchant_data(data, node.data)
     (node.data / POLICY_FILE).write_text(POLICY)
-    opened = open_node(node)
+    opened = MerchantWork(node)
     assert isinstance(opened, MerchantWork)
     opened.prepare(basis.to_bytes(), settings.to_flat())
     return opened
@@ -226,7 +227,7 @@ def test_a_node_that_is_not_prepared_does_not_train(ground, tmp_path):
     node = NodeSettings("ash", tmp_path, tmp_path / "node", tmp_path / "c", simulated=True)
     save_merchant_data(ground[1], tmp_path)
     (tmp_path / POLICY_FILE).write_text(POLICY)
-    opened = open_node(node)
+    opened = MerchantWork(node)
     with pytest.raises(FederationError) as caught:
         opened.train(ground[3], None, plan_of(), 1, 1)
     assert caught.value.public() == "federation:prepare"
@@ -238,7 +239,7 @@ def test_a_histogram_asked_of_an_unprepared_node_is_not_seeded(ground, tmp_path)
     node = NodeSettings("ash", tmp_path, tmp_path / "node", tmp_path / "c", simulated=True)
     save_merchant_data(ground[1], tmp_path)
     (tmp_path / POLICY_FILE).write_text(POLICY)
-    opened = open_node(node)
+    opened = MerchantWork(node)
     counts = [opened.popularity(plan_of(), 1, 0) for _ in range(2)]
     assert not np.array_equal(*counts)
     assert not any(entry.seeded_noise for entry in opened._ledger.entries())
@@ -248,7 +249,7 @@ def test_a_broken_basis_or_setting_is_refused_before_anything(ground, tmp_path):
     settings, data, basis, _ = ground
     node = NodeSettings("ash", tmp_path, tmp_path / "node", tmp_path / "c", simulated=True)
     save_merchant_data(data, tmp_path)
-    opened = open_node(node)
+    opened = MerchantWork(node)
     with pytest.raises(InputError):
         opened.prepare(b"not a basis", settings.to_flat())
     with pytest.raises(SettingsError):
@@ -260,7 +261,7 @@ def test_a_broken_basis_or_setting_is_refused_before_anything(ground, tmp_path):
 def test_a_folder_without_a_shop_is_an_input_error(tmp_path):
     node = NodeSettings("ash", tmp_path, tmp_path / "node", tmp_path / "c", simulated=True)
     with pytest.raises(InputError):
-        open_node(node)
+        MerchantWork(node)
 
 
 # --------------------------------------------------------------------- noise

@@ -5,7 +5,7 @@ from privacy_bugs import plant
 from test_client_work import POLICY, Shop, ground, plan_of
 
 from client.guarding import GUARDED
-from client.node import close_nodes
+from client.session import close_nodes
 from client.work import MerchantWork
 
 __all__ = ["ground"]  # a fixture

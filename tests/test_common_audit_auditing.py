@@ -10,7 +10,7 @@ from common.audit.auditing import audit_ledger, audit_release, audit_run
 from common.audit.layout import JOURNAL, LEDGERS, RELEASE
 from common.errors import InputError, ReleaseError, SettingsError
 from common.release.manifest import LANES_FILE, MANIFEST_FILE, SIGNATURE_FILE
-from common.release.signing import SigningKey
+from common.signing_key import SigningKey
 
 MANIFEST = f"{RELEASE}/{MANIFEST_FILE}"
 LANES = f"{RELEASE}/{LANES_FILE}"

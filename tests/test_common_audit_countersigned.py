@@ -10,11 +10,11 @@ from common.audit.auditing import audit_ledger
 from common.audit.countersigned import NamedLedger, check_charges
 from common.audit.findings import Checklist
 from common.privacy.accounting import epsilon_pld
+from common.privacy.canonical import write_line
 from common.privacy.export import export_ledger, read_ledger
 from common.privacy.heads import Receipt
 from common.privacy.journal import read_journal
-from common.privacy.lines import write_line
-from common.release.signing import SigningKey
+from common.signing_key import SigningKey
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shops import make_catalogue
 
-from common.catalogue import Catalogue, Item
-from common.catalogue_file import read_catalogue, write_catalogue
+from common.catalogue import Catalogue, Item, read_catalogue, write_catalogue
 from common.errors import InputError
 
 words = st.text(min_size=1, max_size=10)

@@ -12,7 +12,7 @@ from common.errors import LedgerError
 from common.privacy.accounting import MechanismEvent, merge
 from common.privacy.heads import Head, Receipt, missing_events
 from common.privacy.ledger import Ledger
-from common.release.signing import SigningKey
+from common.signing_key import SigningKey
 
 
 @pytest.fixture(scope="module")

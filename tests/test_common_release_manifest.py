@@ -17,7 +17,8 @@ from common.release.manifest import (
     check_file_names,
     parse_manifest,
 )
-from common.release.signing import PublicKey, make_manifest
+from common.release.signing import make_manifest
+from common.signing_key import PublicKey
 
 KEY = PublicKey(bytes(range(32)))
 FILES = {name: name.encode() for name in REQUIRED_FILES}

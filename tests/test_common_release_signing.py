@@ -19,8 +19,9 @@ from test_common_release_manifest import FILES, claims
 
 from common.errors import ReleaseError
 from common.release import signing
-from common.release.signing import PublicKey, SigningKey, build_release, make_manifest, sign_release
+from common.release.signing import build_release, make_manifest, sign_release
 from common.release.verifying import verify_release
+from common.signing_key import PublicKey, SigningKey
 
 
 @pytest.fixture

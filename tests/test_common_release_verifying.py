@@ -13,8 +13,9 @@ from test_common_release_manifest import FILES, claims
 from common.errors import ReleaseError
 from common.release import verifying
 from common.release.manifest import ADAPTER_FILE, BASIS_FILE
-from common.release.signing import SigningKey, build_release
+from common.release.signing import build_release
 from common.release.verifying import VerifiedRelease, verify_release, version_order
+from common.signing_key import SigningKey
 
 
 @pytest.fixture(scope="module")

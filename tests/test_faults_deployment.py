@@ -21,19 +21,19 @@ from common.privacy.accounting import epsilon_rdp
 from common.privacy.entry import spent_events
 from common.privacy.ledger import Ledger
 from common.processes import start_child, stopping
-from common.release.signing import PublicKey
 from common.release.verifying import verify_release
 from common.settings import RunSettings
+from common.signing_key import PublicKey
 from server.checkpoint import read_history
-from server.folder import CATALOGUE_FILE
+from server.files import CATALOGUE_FILE
 from server.view import read_view
 from simulations.deployment import Deployment, experiment_text, free_port
-from simulations.evaluation import Shop
 from simulations.federation import write_federation
 from simulations.hosts import Host, Hosts
 from simulations.marketplace import MarketplaceSettings, make_marketplace
 from simulations.partition import partition_merchants
 from simulations.processes import descendants
+from simulations.shop import Shop
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1200)]
 NAMES = ("ash", "birch", "cedar")
@@ -86,9 +86,7 @@ class Work:
     def public_metrics(self):
         return {}
 
-
-def open_node(settings):
-    return Work(settings)
+MerchantWork = Work
 '''
 
 

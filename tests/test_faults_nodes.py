@@ -11,7 +11,7 @@ from ledger_node import ONCE, LedgerWork, refused, town
 
 import simulations.grid
 from client.app import app
-from client.node import close_nodes
+from client.session import close_nodes
 from common import wire
 from common.errors import QuorumError
 from common.wire_refusal import REFUSED, encode_refusal

@@ -14,7 +14,7 @@ from common.privacy.accounting import epsilon_rdp
 from common.privacy.entry import spent_events
 from common.privacy.journal import last_receipts, read_journal
 from common.privacy.ledger import Ledger
-from common.release.signing import SigningKey
+from common.signing_key import SigningKey
 from server.checkpoint import read_checkpoint
 from server.folder import ServerSettings
 from server.provisioning import init_server

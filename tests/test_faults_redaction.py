@@ -97,9 +97,7 @@ class Work:
                 raise SystemExit(self.title)
         return AdapterUpdate(np.ones(adapter.size, np.float32), round_number, plan.digest)
 
-
-def open_node(settings):
-    return Work(settings)
+MerchantWork = Work
 '''
 COORDINATION = '''
 """A small run over whatever nodes there are."""

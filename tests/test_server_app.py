@@ -21,7 +21,7 @@ from common.settings import RunSettings
 from server.app import app
 from server.checkpoint import read_checkpoint
 from server.coordination import PLACES
-from server.folder import CATALOGUE_FILE
+from server.files import CATALOGUE_FILE
 from server.outcome import ADAPTER_FILE
 from server.prompt_grid import PromptGrid
 from server.strategy import FedtailStrategy
@@ -142,11 +142,11 @@ def real_federations(tmp_path):
 
     Twice, because a merchant's ledger pays for one run.
     """
-    from simulations.evaluation import Shop
     from simulations.federation import write_federation
     from simulations.marketplace import MarketplaceSettings, make_marketplace
     from simulations.partition import partition_merchants
     from simulations.runner import run_federation
+    from simulations.shop import Shop
 
     size = MarketplaceSettings(merchants=2, min_shoppers=40, max_shoppers=60, items=200)
     data = make_marketplace(size, seed=0).data

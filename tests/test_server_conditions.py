@@ -9,7 +9,7 @@ from fake_node import LOCAL, FakeWork, federation, make_setup, shops
 from flwr.app import RecordDict
 
 from client.app import app
-from client.node import close_nodes
+from client.session import close_nodes
 from common.errors import FederationError, InputError, QuorumError
 from common.privacy.entry import GENESIS
 from common.privacy.heads import Head

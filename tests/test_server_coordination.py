@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from shops import make_catalogue, make_settings
 
-from common.catalogue_file import write_catalogue
+from common.catalogue import write_catalogue
 from common.encoder.basis import PublicBasis
 from common.errors import InputError, SettingsError
 from server.coordination import open_run
-from server.folder import CATALOGUE_FILE
+from server.files import CATALOGUE_FILE
 from server.optimiser import AdamScalar, Sgd
 
 

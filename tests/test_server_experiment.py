@@ -3,7 +3,7 @@ from doors import operator
 from flower_engine import free_port
 from shops import make_catalogue
 
-from common.catalogue_file import read_catalogue, write_catalogue
+from common.catalogue import read_catalogue, write_catalogue
 from common.errors import InputError, SettingsError
 from server.coordination import CATALOGUE_FILE, open_run
 from server.experiment import Experiment, RunFolder

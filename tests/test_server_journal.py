@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fake_node import LOCAL, FakeWork, federation, make_setup, seeded, shops
 
 from client.app import app
-from client.node import close_nodes
+from client.session import close_nodes
 from common.errors import FederationError, FedtailError, InputError, JournalError
 from common.privacy.accounting import MechanismEvent
 from common.privacy.heads import Head

@@ -10,12 +10,12 @@ from doors import operator
 from flower_engine import free_port
 from shops import make_shop
 
-from common.catalogue_file import write_catalogue
+from common.catalogue import write_catalogue
 from common.errors import FederationError, InputError
 from common.privacy.journal import read_journal
-from common.release.signing import PublicKey
 from common.release.verifying import verify_release
 from common.settings import RunSettings
+from common.signing_key import PublicKey
 from server.checkpoint import read_checkpoint, write_checkpoint
 from server.coordination import CATALOGUE_FILE
 from server.outcome import read_outcome, write_outcome

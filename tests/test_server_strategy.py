@@ -9,7 +9,7 @@ import pytest
 from fake_node import LOCAL, SIZE, FakeWork, arrays_of, federation, make_setup, seeded, shops
 
 from client.app import app
-from client.node import close_nodes
+from client.session import close_nodes
 from common.errors import FederationError, InputError, PrivacyError, QuorumError
 from server.checkpoint import read_checkpoint
 from server.cohort import Quorum

@@ -10,9 +10,9 @@ from shops import command, make_shop, small_options
 from client.dataset import load_merchant_data
 from common.errors import SettingsError
 from simulations.epsilon_curve import HELD_BACK, shoppers_held_back, without_shoppers
-from simulations.evaluation import Shop
 from simulations.findings import EpsilonCurve
 from simulations.results import load_results
+from simulations.shop import Shop
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,8 @@ from client.trend import sales_trend
 from common.catalogue import Catalogue, Item, popularity_buckets
 from common.encoder.encoding import encode_catalogue, fit_public_basis
 from simulations import evaluation
-from simulations.evaluation import Shop, ShopJudge, make_judges, shared_buckets
+from simulations.evaluation import ShopJudge, make_judges, shared_buckets
+from simulations.shop import Shop
 
 ITEMS, SHOPPERS = 40, 40
 RULE = SplitRule("time", valid_from=240 * DAY, test_from=300 * DAY)

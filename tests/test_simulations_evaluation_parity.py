@@ -8,10 +8,11 @@ from client.dataset import load_merchant_data
 from client.histories import histories
 from client.recommending import Recommender
 from common.encoder.packaging import released_model
-from common.release.signing import PublicKey
 from common.release.verifying import verify_release
-from simulations.evaluation import Shop, make_judges
+from common.signing_key import PublicKey
+from simulations.evaluation import make_judges
 from simulations.partition import partition_merchants
+from simulations.shop import Shop
 
 SHOWN = 10
 

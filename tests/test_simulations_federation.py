@@ -10,8 +10,8 @@ from client.splitting import SplitRule
 from common.errors import PolicyError
 from common.privacy.accounting import budget_share
 from common.settings import RunSettings
-from simulations.evaluation import Shop
 from simulations.federation import REPEATED_ROUNDS, folder_name, policy_text, write_federation
+from simulations.shop import Shop
 
 PLANS = {
     "local": RunSettings(rounds=20),

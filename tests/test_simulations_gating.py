@@ -10,8 +10,8 @@ from shops import command, make_shop, simulate_small, small_options
 
 from client.dataset import save_merchant_data
 from common.errors import InputError, ReleaseError
-from common.release.signing import PublicKey
 from common.release.verifying import verify_release
+from common.signing_key import PublicKey
 from server.evaluation import decide_release
 from simulations import gating
 from simulations.gating import check_apart, load_holdout

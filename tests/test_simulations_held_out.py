@@ -10,11 +10,11 @@ from shops import command, make_plan, make_shop, small_options
 
 from client.dataset import POINTER, load_merchant_data
 from common.errors import InputError, SettingsError
-from simulations.evaluation import Shop
 from simulations.federation import write_federation
 from simulations.held_out import hold_out
 from simulations.partition import partition_merchants
 from simulations.results import load_results
+from simulations.shop import Shop
 from simulations.training import check_same_merchants
 
 

@@ -16,9 +16,9 @@ from common.encoder.base_model import _digest
 from common.encoder.encoding import cached_base_model
 from common.errors import InputError, QuorumError
 from common.privacy.auditing import audit_lanes
-from simulations.evaluation import Shop
 from simulations.federation import write_federation
 from simulations.runner import Watch, epsilon_after, run_federation
+from simulations.shop import Shop
 
 SHOPS = [make_shop(name, items=40, shoppers=30, seed=seed) for seed, name in enumerate("AB")]
 

@@ -11,8 +11,8 @@ from shops import make_settings, make_shop
 
 from common.errors import FederationError, QuorumError
 from server.checkpoint import read_checkpoint
-from simulations.evaluation import Shop
 from simulations.processes import descendants
+from simulations.shop import Shop
 from simulations.side_by_side import train_side_by_side
 from simulations.training import Trainer
 

@@ -15,8 +15,8 @@ from common.privacy.auditing import audit_lanes
 from common.privacy.lanes import unpack_records
 from common.privacy.plan import PrivacyPlan
 from common.release.manifest import LANES_FILE
-from common.release.signing import PublicKey
 from common.release.verifying import verify_release
+from common.signing_key import PublicKey
 from simulations.results import load_results
 from simulations.simulate import prepare_out
 from simulations.watching import Screen

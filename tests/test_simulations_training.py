@@ -8,7 +8,7 @@ from client.dataset import MerchantData
 from client.splitting import SplitRule
 from common.catalogue import Catalogue, Item
 from simulations import training
-from simulations.evaluation import Shop
+from simulations.shop import Shop
 from simulations.training import Trainer, one_shop
 
 

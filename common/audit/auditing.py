@@ -33,10 +33,9 @@ from common.privacy.auditing import LowerBound
 from common.privacy.entry import Entry, spent_events
 from common.privacy.export import read_ledger
 from common.privacy.journal import read_journal
-from common.privacy.second_opinion import SecondOpinion, second_opinion
+from common.privacy.second_opinion import SecondOpinion, package_version, second_opinion
 from common.privacy.statement import Statement
 from common.privacy.statement_page import SENTENCES
-from common.privacy.versions import package_version
 
 FIRST = "PLD by"
 

@@ -14,8 +14,8 @@ from common.privacy.journal import JournalEntry, read_journal
 from common.privacy.statement import LedgerRecord, Statement
 from common.privacy.statement_page import statement_page
 from common.release.manifest import STATEMENT_FILE, Manifest
-from common.release.signing import PublicKey
 from common.release.verifying import VerifiedRelease, verify_release
+from common.signing_key import PublicKey
 
 _RELEASE_FILE = re.compile(r"^Release file '([^']+)'")
 MOST_BYTES = 256 << 20  # of a journal or ledger: a file of rubbish must not fill the memory

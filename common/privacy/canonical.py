@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter
 
-from common.errors import SettingsError
+from common.errors import InputError, SettingsError
 
 Record = TypeVar("Record")
 
@@ -43,3 +43,36 @@ def read_canonical(kind: type[Record], text: str, write: Callable[[Record], str]
 @functools.cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+Line = tuple[str, str, str]  # body, its SHA-256, signature of that hash: the last two in hex
+
+
+def write_line(line: Line) -> bytes:
+    """Return one line, newline included."""
+    body, digest, signature = line
+    return canonical({"body": body, "hash": digest, "signature": signature}).encode() + b"\n"
+
+
+def read_lines(content: bytes) -> list[Line]:
+    """Read what `write_line` wrote, line after line.
+
+    Raises:
+        InputError: naming the first line that is not exactly what `write_line` writes.
+    """
+    if not content:
+        return []
+    lines: list[Line] = []
+    for number, raw in enumerate(content.split(b"\n")[:-1], 1):
+        try:
+            fields = json.loads(raw)
+            line = (fields["body"], fields["hash"], fields["signature"])
+            same = write_line(line) == raw + b"\n"
+        except (ValueError, TypeError, KeyError):
+            same = False
+        if not same:
+            raise InputError(f"Line {number} is altered or not readable.", field=f"line {number}")
+        lines.append(line)
+    if not content.endswith(b"\n"):
+        raise InputError(f"Line {len(lines) + 1} has no end.", field=f"line {len(lines) + 1}")
+    return lines

@@ -9,6 +9,7 @@ from common.privacy.entry import GENESIS, Entry
 from common.privacy.heads import Head
 from common.privacy.journal import JournalEntry
 from common.privacy.plan import PrivacyPlan
+from common.privacy.second_opinion import package_version
 from common.privacy.statement import (
     AuditMethod,
     JournalRecord,
@@ -18,7 +19,6 @@ from common.privacy.statement import (
     SeveralMerchants,
     Statement,
 )
-from common.privacy.versions import package_version
 from common.release.code import code_digest
 
 _PACKAGES = {"pld": "dp-accounting", "prv": "opacus", "rdp": "dp-accounting"}

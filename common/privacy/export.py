@@ -8,9 +8,9 @@ signatures and no secret, and reading it needs neither SQLite nor the node.
 from pathlib import Path
 
 from common.errors import InputError, LedgerError
+from common.privacy.canonical import read_lines, write_line
 from common.privacy.entry import GENESIS, Entry, check_entry
 from common.privacy.ledger_file import ledger_file
-from common.privacy.lines import read_lines, write_line
 
 SQLITE_START = b"SQLite format 3\x00"
 

@@ -14,7 +14,7 @@ from common.errors import LedgerError
 from common.privacy.accounting import Events, MechanismEvent, merge
 from common.privacy.canonical import canonical, read_canonical
 from common.privacy.entry import GENESIS, Entry
-from common.release.signing import PublicKey, SigningKey
+from common.signing_key import PublicKey, SigningKey
 
 _HEAD = b"fedtail head\n"  # so that a signature for one purpose is none for another
 _RECEIPT = b"fedtail receipt\n"

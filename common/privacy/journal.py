@@ -11,10 +11,9 @@ from typing import Literal
 
 from common.errors import JournalError, LedgerError
 from common.files import sha256_hex
-from common.privacy.canonical import canonical, read_canonical
+from common.privacy.canonical import canonical, read_canonical, read_lines
 from common.privacy.entry import GENESIS
 from common.privacy.heads import Receipt, accepts
-from common.privacy.lines import read_lines
 
 JournalKind = Literal["run", "lanes", "popularity", "train", "refusal"]
 

@@ -8,14 +8,13 @@ the grid needs are computed for all of it at once, and equal sizes are composed 
 import math
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from dp_accounting.pld import pld_pmf
 from dp_accounting.pld import privacy_loss_distribution as library
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
-
-from common.privacy.doubling import repeated
 
 # Rounding the privacy loss to this grid only ever raises epsilon; a grid five times finer moves
 # it by less than 1e-4 and takes five times as long.
@@ -123,3 +122,24 @@ def _log_excess(q: float, epsilon: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore"):
         log_small = np.log1p(np.maximum(small, -1.0))
     return np.where(epsilon > 30, epsilon - math.log(q), log_small)
+
+
+T = TypeVar("T")
+
+
+def repeated(one: T, count: int, together: Callable[[T, T], T]) -> T:
+    """Return `count` of `one` put together, in at most 2 log2(count) steps.
+
+    Args:
+        one: Any value.
+        count: At least 1.
+        together: An associative operation.
+    """
+    result: T | None = None
+    while True:
+        if count & 1:
+            result = one if result is None else together(result, one)
+        count >>= 1
+        if not count and result is not None:
+            return result
+        one = together(one, one)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
 from common.errors import PrivacyError
-from common.privacy.doubling import repeated
+from common.privacy.pld import repeated
 
 EPSILON_ERROR = 0.005  # the upper bound that is returned lies this much above the estimate
 

@@ -8,6 +8,7 @@ too, Rényi accounting gives a bound from above, which PLD must not exceed.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 from common.privacy.accounting import (
     AGREEMENT,
@@ -18,7 +19,6 @@ from common.privacy.accounting import (
     epsilon_rdp,
     merge,
 )
-from common.privacy.versions import package_version
 
 _PRV_EPSILON_ERROR = 0.005  # PRV returns its upper bound, which lies this much above its estimate
 _ROUNDING = 1e-6  # two computations of one number may differ by this much
@@ -96,3 +96,11 @@ def _prv_without_torch(events: Events, delta: float) -> float:
     )
     _, _, upper = accountant.compute_epsilon(delta, counts)
     return float(upper)
+
+
+def package_version(package: str) -> str:
+    """Return a package's name and version; without a version where it is not installed."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return package

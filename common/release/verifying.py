@@ -24,7 +24,7 @@ from common.release.manifest import (
     Manifest,
     parse_manifest,
 )
-from common.release.signing import SIGNATURE_BYTES, PublicKey
+from common.signing_key import SIGNATURE_BYTES, PublicKey
 
 _SEAL: Final = object()
 # O_NOFOLLOW refuses a link in a name's place; O_NONBLOCK keeps a pipe from holding us for ever.

@@ -15,8 +15,8 @@ from client.objectives import Candidates, shopper_losses
 from client.training import Merchant, PrivateTrainer, pool_rows
 from common.encoder.encoding import encode_catalogue, fit_public_basis
 from common.settings import RunSettings
-from simulations.evaluation import Shop
 from simulations.marketplace import make_marketplace
+from simulations.shop import Shop
 
 REPEATS = 5
 SHOPPERS = 100
