@@ -43,7 +43,7 @@ faults: $(STAMP) ## break a federation on purpose in each known way, and 20 rand
 
 e2e: $(STAMP) ## one server and four nodes on this machine, from nothing to recommendations
 	rm -rf out/e2e
-	$(BIN)/python -m simulations.deployment --out out/e2e $(ARGS)
+	$(BIN)/python -m simulations.harness.deployment --out out/e2e $(ARGS)
 
 check: $(STAMP) ## style, types and the direction of imports
 	$(BIN)/ruff format --check --quiet .
@@ -59,10 +59,10 @@ bench: $(STAMP) ## measure the parts that take the time
 	$(BIN)/python -m simulations.benchmarks $(ARGS)
 
 chaos: $(STAMP) ## kill a node 200 times at random moments and check its ledger each time
-	$(BIN)/python -m simulations.chaos $(ARGS)
+	$(BIN)/python -m simulations.harness.chaos $(ARGS)
 
 results: $(STAMP) ## docs/ref-results.md from its extracts, with RUNS="out/a out/b" added
-	$(BIN)/python -m simulations.summary $(RUNS)
+	$(BIN)/python -m simulations.results_page.page $(RUNS)
 
 clean: ## remove caches and builds; .venv and out/ stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

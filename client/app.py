@@ -15,12 +15,12 @@ from collections.abc import Callable
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.node import check_placement
-from client.session import OpenNode, open_node
-from common import wire, wire_audit, wire_refusal
+from client.node.session import OpenNode, open_node
+from client.node.settings import check_placement
 from common.errors import FederationError
-from common.privacy.plan import PrivacyPlan
-from common.wire_heads import JournalNote, read_note, with_head
+from common.privacy.accounting.plan import PrivacyPlan
+from common.wire import canaries, messages, refusal
+from common.wire.heads import JournalNote, read_note, with_head
 
 app = ClientApp()
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def guarded(handler: Handler) -> Handler:
         try:
             return handler(message, context)
         except Exception as error:  # noqa: BLE001 - whatever it is, its text must not leave
-            reply = wire.error_reply(error)
+            reply = messages.error_reply(error)
             kind = type(error).__name__
             logger.error("%s refused: %s (%s)", handler.__name__, kind, reply.reason)  # noqa: TRY400 - a traceback quotes data
             return Message(reply, reply_to=message)
@@ -54,7 +54,7 @@ def guarded(handler: Handler) -> Handler:
 @guarded
 def prepare(message: Message, context: Context) -> Message:
     """Keep the run's basis, settings and plan; encode the catalogue; tell the public facts."""
-    request = wire.decode_prepare(message.content)
+    request = messages.decode_prepare(message.content)
     settings, node = open_node(context)
     plan = PrivacyPlan.from_json(request.plan)
     check_placement(plan, settings)
@@ -69,7 +69,7 @@ def prepare(message: Message, context: Context) -> Message:
         }
     )
     prepared = dataclasses.replace(prepared, lanes_commitment=commitment)
-    return Message(_headed(wire.encode_prepared(prepared), node, note), reply_to=message)
+    return Message(_headed(messages.encode_prepared(prepared), node, note), reply_to=message)
 
 
 @app.query("popularity")
@@ -77,14 +77,14 @@ def prepare(message: Message, context: Context) -> Message:
 def popularity(message: Message, context: Context) -> Message:
     """Charge and release the noised histogram of purchases by item."""
     node, prepared, plan = _prepared_node(context)
-    wire.decode_popularity_request(message.content, plan.digest)
+    messages.decode_popularity_request(message.content, plan.digest)
     _check_fresh(message, context)
     note = read_note(message.content)
     node.work.accept(note)
     counts = node.work.popularity(plan, context.run_id, 0)
     if counts.shape != (prepared.items,):
         raise FederationError("The histogram is not one number an item.", field="popularity")
-    reply = _headed(wire.encode_popularity(counts, plan.digest), node, note)
+    reply = _headed(messages.encode_popularity(counts, plan.digest), node, note)
     return Message(reply, reply_to=message)
 
 
@@ -102,7 +102,7 @@ def receipt(message: Message, context: Context) -> Message:
 def refused(message: Message, context: Context) -> Message:
     """Put on the node's log why the server does not let it take part."""
     del context
-    logger.error("The server refused this node: %s", wire_refusal.decode_refusal(message.content))
+    logger.error("The server refused this node: %s", refusal.decode_refusal(message.content))
     return Message(RecordDict(), reply_to=message)
 
 
@@ -111,16 +111,16 @@ def refused(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Charge a round, take the private steps and return the protected update."""
     node, prepared, plan = _prepared_node(context)
-    request = wire.decode_train(message.content, prepared.items, plan.digest)
+    request = messages.decode_train(message.content, prepared.items, plan.digest)
     _check_fresh(message, context)
     note = read_note(message.content)
     node.work.accept(note)
     update = node.work.train(
         request.adapter, request.popularity, plan, context.run_id, request.round_number
     )
-    reply = wire.encode_update(update, node.work.public_metrics())
+    reply = messages.encode_update(update, node.work.public_metrics())
     # What leaves is what the server will check; a wrong round or size is found here first.
-    wire.decode_update(reply, request.adapter.size, request.round_number, plan.digest)
+    messages.decode_update(reply, request.adapter.size, request.round_number, plan.digest)
     return Message(_headed(reply, node, note), reply_to=message)
 
 
@@ -157,12 +157,12 @@ def _headed(content: RecordDict, node: OpenNode, note: JournalNote | None) -> Re
 def audit(message: Message, context: Context) -> Message:
     """Open the run's canary lanes, after its last round."""
     node, _, plan = _prepared_node(context)
-    wire_audit.decode_audit_request(message.content, plan.digest)
+    canaries.decode_audit_request(message.content, plan.digest)
     record = node.work.opened_lanes(plan, context.run_id)
-    return Message(wire_audit.encode_audit(record, plan.digest), reply_to=message)
+    return Message(canaries.encode_audit(record, plan.digest), reply_to=message)
 
 
-def _prepared_node(context: Context) -> tuple[OpenNode, wire.Prepared, PrivacyPlan]:
+def _prepared_node(context: Context) -> tuple[OpenNode, messages.Prepared, PrivacyPlan]:
     """Return the node as the run's preparation left it, prepared again in a new process.
 
     Raises:

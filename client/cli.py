@@ -9,7 +9,7 @@ from rich.console import Console
 from common.errors import InputError
 
 if TYPE_CHECKING:
-    from common.release.verifying import VerifiedRelease
+    from common.release.verify import VerifiedRelease
 
 app = typer.Typer(
     help="The merchant's side: bring the shop in, and recommend with a release.",
@@ -55,7 +55,7 @@ def import_(
     ] = 0.35,
 ) -> None:
     """Read a shop's catalogue and events, clean them, and say what was dropped and why."""
-    from client.importing import import_shop  # Polars loads here, not before
+    from client.importing.shop_import import import_shop  # Polars loads here, not before
 
     if source is None and database_url is None:
         raise InputError("Give the shop's tables: --source or --database-url.", field="source")
@@ -79,11 +79,11 @@ def recover(
     state: State = None,
 ) -> None:
     """Charge what a ledger lacks that went back, so that the node may train again."""
-    from client.budget import fingerprint
-    from client.dataset import load_merchant_data
-    from client.recovery import recover as recover_ledger
-    from common.privacy.journal import load_journal
-    from common.privacy.ledger import Ledger
+    from client.privacy.budget import fingerprint
+    from client.privacy.recovery import recover as recover_ledger
+    from client.shop.dataset import load_merchant_data
+    from common.privacy.ledger.journal import load_journal
+    from common.privacy.ledger.ledger import Ledger
 
     entries = load_journal(journal, key)
     data, path = load_merchant_data(shop), _ledger(shop, state)
@@ -106,7 +106,7 @@ def export_ledger(
 ) -> None:
     """Write the ledger as text for an auditor: every entry and signature, and no secret."""
     from common.files import write_atomic
-    from common.privacy.export import export_ledger as as_text
+    from common.privacy.ledger.export import export_ledger as as_text
 
     content = as_text(_ledger(shop, state))
     write_atomic(out, content)
@@ -124,12 +124,12 @@ def budget(
     state: State = None,
 ) -> None:
     """Say what the shop's ledger has spent, what is left, and which run would still fit."""
-    from client.budget import advice
-    from client.policy import read_policy
-    from common.privacy.accounting import account
-    from common.privacy.entry import spent_events
-    from common.privacy.ledger import Ledger
-    from common.settings import RunSettings
+    from client.privacy.budget import advice
+    from client.privacy.policy import read_policy
+    from common.privacy.accounting.accountants import account
+    from common.privacy.ledger.entry import spent_events
+    from common.privacy.ledger.ledger import Ledger
+    from common.settings.run import RunSettings
 
     if not shop.is_dir():
         raise InputError(f"There is no folder {shop}.", field="shop")
@@ -218,11 +218,11 @@ def recommend(
     Rules decide before the best are picked: the list has as many items as you ask for, or all
     that pass. Nothing of it leaves this machine.
     """
-    from client.dataset import load_merchant_data  # torch loads here, not before
-    from client.filters import Filters, read_stock
-    from client.listing import explained_list, list_json, list_table
-    from client.new_items import read_new_items
-    from client.recommending import Recommender
+    from client.recommending.filters import Filters, read_stock
+    from client.recommending.new_items import read_new_items
+    from client.recommending.output import explained_list, list_json, list_table
+    from client.recommending.recommender import Recommender
+    from client.shop.dataset import load_merchant_data  # torch loads here, not before
 
     if sum((shopper is not None, bool(history), new_shopper)) != 1:
         raise InputError(
@@ -277,10 +277,10 @@ def benefit(
     fused with what the shop has itself. It all happens on this machine; nothing is written but
     encodings of public text, and nothing is sent.
     """
-    from client.benefit import measure_benefit  # torch loads here, not before
-    from client.benefit_tables import benefit_json, benefit_page
-    from client.dataset import load_merchant_data
-    from client.released_vectors import released_vectors
+    from client.ranking.released_vectors import released_vectors
+    from client.recommending.join_benefit import measure_benefit  # torch loads here, not before
+    from client.recommending.join_benefit_output import benefit_json, benefit_page
+    from client.shop.dataset import load_merchant_data
 
     if (solo is None) != (solo_key is None):
         raise InputError("Give --solo and its --solo-key together.", field="solo")
@@ -300,14 +300,14 @@ def benefit(
 
 
 def _ledger(shop: Path, state: Path | None) -> Path:
-    from client.budget import LEDGER_FILE
+    from client.privacy.budget import LEDGER_FILE
 
     return (state or shop / "node") / LEDGER_FILE
 
 
 def _verified(release: Path, key: Path) -> "VerifiedRelease":
-    from common.release.verifying import verify_release
-    from common.signing_key import PublicKey
+    from common.identity.signing_key import PublicKey
+    from common.release.verify import verify_release
 
     return verify_release(release, PublicKey.load(key))
 
@@ -324,9 +324,9 @@ def init(
     """Make the node's key and settings from an invite, and the request for the operator."""
     from datetime import UTC, datetime
 
-    from client.provisioning import init_node
-    from common.enrolment import Invite
-    from common.signing_key import PublicKey
+    from client.deployment.provisioning import init_node
+    from common.identity.enrolment import Invite
+    from common.identity.signing_key import PublicKey
 
     opened = Invite.load(invite)
     node = init_node(folder, opened, shop, datetime.now(UTC), address=address)
@@ -339,8 +339,8 @@ def init(
 @app.command()
 def start(folder: Node) -> None:
     """Run the node until Ctrl-C: connect to the server, and train when it asks."""
-    from client.provisioning import NodeFolder
-    from client.starting import run_node
+    from client.deployment.provisioning import NodeFolder
+    from client.deployment.supernode import run_node
 
     run_node(NodeFolder(folder), lambda line: Console().print(line, soft_wrap=True))
 
@@ -348,8 +348,8 @@ def start(folder: Node) -> None:
 @app.command()
 def fetch(folder: Node) -> None:
     """Fetch the operator's latest release, verify it and keep it in the node's folder."""
-    from client.fetching import fetch_release
-    from client.provisioning import NodeFolder
+    from client.deployment.provisioning import NodeFolder
+    from client.deployment.release_download import fetch_release
 
     place, _ = fetch_release(NodeFolder(folder))
     Console().print(f"Verified: {place}", soft_wrap=True)
@@ -361,7 +361,7 @@ def catalogue(
     out: Annotated[Path, typer.Option(help="The file for the operator.")],
 ) -> None:
     """Write the shop's items for the operator: titles and texts, public by declaration."""
-    from client.dataset import load_merchant_data
+    from client.shop.dataset import load_merchant_data
     from common.catalogue import write_catalogue
 
     items = load_merchant_data(shop).catalogue
@@ -379,7 +379,7 @@ def rotate(
     """Ask for a new key; with --done, take it into use."""
     from datetime import UTC, datetime
 
-    from client.provisioning import NodeFolder, finish_rotation, request_rotation
+    from client.deployment.provisioning import NodeFolder, finish_rotation, request_rotation
 
     node = NodeFolder(folder)
     if done:

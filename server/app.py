@@ -5,10 +5,10 @@ import logging
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from common.privacy.accounting import account
-from server.outcome import write_outcome
-from server.prompt_grid import PromptGrid
-from server.strategy import FedtailStrategy
+from common.privacy.accounting.accountants import account
+from server.run.outcome import write_outcome
+from server.run.polling_grid import PromptGrid
+from server.run.strategy import FedtailStrategy
 
 app = ServerApp()
 logger = logging.getLogger("flwr.fedtail")  # a child of Flower's logger: shown where Flower's is
@@ -17,7 +17,7 @@ logger = logging.getLogger("flwr.fedtail")  # a child of Flower's logger: shown 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Open the run that `run_config` describes, run what is left of it, and write the adapter."""
-    from server.coordination import open_run  # noqa: PLC0415 - torch loads here, not before
+    from server.run.setup import open_run  # noqa: PLC0415 - torch loads here, not before
 
     setup = open_run(context.run_config)
     plan = setup.plan

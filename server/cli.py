@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from server.folder import ServerFolder
+    from server.operations.folder import ServerFolder
 
 app = typer.Typer(
     help="The operator's side: certificates, and which merchants' nodes may connect.",
@@ -24,8 +24,8 @@ def _say(line: str) -> None:
 
 def _tell_superlink(folder: "ServerFolder") -> None:
     """Have a running SuperLink let in and refuse what the list of nodes says now."""
-    from server.admission import admit
-    from server.control import control, superlink_answers
+    from server.operations.admission import admit
+    from server.operations.superlink import control, superlink_answers
 
     if not superlink_answers(folder):
         _say("The server is not running; it acts on this when it is started.")
@@ -52,8 +52,8 @@ def init(
     superlink_port: Annotated[int, typer.Option(help="SuperLink's port, on the loopback.")] = 9092,
 ) -> None:
     """Make the authority, the server's certificate and the keys for invites and releases."""
-    from server.folder import ServerSettings
-    from server.provisioning import init_server
+    from server.operations.folder import ServerSettings
+    from server.operations.provisioning import init_server
 
     settings = ServerSettings(tuple(host), port, listen, superlink_port)
     made = init_server(folder, settings, datetime.now(UTC))
@@ -68,9 +68,9 @@ def invite(
     days: Annotated[int, typer.Option(min=1, max=365, help="How long it is good.")] = 14,
 ) -> None:
     """Make a one-time invite for a merchant. Send it where only that merchant reads it."""
-    from common.signing_key import PublicKey
-    from server.folder import ServerFolder
-    from server.provisioning import make_invite, write_invite
+    from common.identity.signing_key import PublicKey
+    from server.operations.folder import ServerFolder
+    from server.operations.provisioning import make_invite, write_invite
 
     opened = ServerFolder(folder)
     made = make_invite(opened, name, datetime.now(UTC), valid_for=timedelta(days=days))
@@ -89,9 +89,9 @@ def enrol(
     folder: _Folder, request: Annotated[Path, typer.Option(help="The merchant's enrol.json.")]
 ) -> None:
     """Let a node in, or take its new key in the old one's place."""
-    from common.enrolment import Request
-    from server.folder import ServerFolder
-    from server.provisioning import enrol as let_in
+    from common.identity.enrolment import Request
+    from server.operations.folder import ServerFolder
+    from server.operations.provisioning import enrol as let_in
 
     read = Request.load(request)
     opened = ServerFolder(folder)
@@ -105,8 +105,8 @@ def revoke(
     folder: _Folder, name: Annotated[str, typer.Option(help="The merchant's name.")]
 ) -> None:
     """Bar a node's key for ever."""
-    from server.folder import ServerFolder
-    from server.provisioning import revoke as put_out
+    from server.operations.folder import ServerFolder
+    from server.operations.provisioning import revoke as put_out
 
     opened = ServerFolder(folder)
     put_out(opened, name, datetime.now(UTC))
@@ -122,8 +122,8 @@ def start(
     ] = True,
 ) -> None:
     """Run the server until Ctrl-C: SuperLink on the loopback, and the proxy that nodes reach."""
-    from server.folder import ServerFolder
-    from server.starting import serve
+    from server.operations.folder import ServerFolder
+    from server.operations.supervisor import serve
 
     opened = ServerFolder(folder)
     serve(opened, datetime.now(UTC), _say, proxy=proxy)
@@ -141,10 +141,10 @@ def federate(
 
     Given again it goes on from the last checkpoint.
     """
-    from server.experiment import Experiment
-    from server.federating import app_folder
-    from server.federating import federate as run
-    from server.folder import ServerFolder
+    from server.operations.experiment import Experiment
+    from server.operations.federate import app_folder
+    from server.operations.federate import federate as run
+    from server.operations.folder import ServerFolder
 
     run(ServerFolder(folder), Experiment.load(experiment), app_ or app_folder(), _say)
 
@@ -152,8 +152,8 @@ def federate(
 @app.command()
 def status(folder: _Folder) -> None:
     """Show nodes, their last contact and what their ledgers have spent, and the runs."""
-    from server.folder import ServerFolder
-    from server.status import read_status
+    from server.monitoring.status import read_status
+    from server.operations.folder import ServerFolder
 
     now, found = datetime.now(UTC), read_status(ServerFolder(folder))
     nodes = Table("node", "connected", "last contact", "charges", "steps", "ε spent", "at δ")
@@ -173,8 +173,8 @@ def status(folder: _Folder) -> None:
 @app.command()
 def rotate(folder: _Folder) -> None:
     """Give the server a new certificate, for the hosts that server.toml names now."""
-    from server.folder import ServerFolder
-    from server.provisioning import rotate_certificate
+    from server.operations.folder import ServerFolder
+    from server.operations.provisioning import rotate_certificate
 
     rotate_certificate(ServerFolder(folder), datetime.now(UTC))
     Console().print("Start the server again to use it. Nodes need nothing.")
@@ -183,10 +183,10 @@ def rotate(folder: _Folder) -> None:
 @app.command()
 def nodes(folder: _Folder) -> None:
     """List nodes and open invites, and warn of certificates that end within a month."""
-    from common.node_key import NodePublicKey
-    from server.folder import ServerFolder
-    from server.provisioning import warnings
-    from server.registry import read_registry
+    from common.identity.node_key import NodePublicKey
+    from server.operations.folder import ServerFolder
+    from server.operations.provisioning import warnings
+    from server.operations.registry import read_registry
 
     opened = ServerFolder(folder)
     table = Table("node", "key", "enrolled", "revoked")
@@ -210,8 +210,8 @@ def journal(
     json_: Annotated[bool, typer.Option("--json", help="As JSON, with every number.")] = False,
 ) -> None:
     """Check the journal in FOLDER; print rounds, merchants, heads, bytes, time and releases."""
-    from server.tables import journal_tables
-    from server.view import read_view
+    from server.monitoring.journal_tables import journal_tables
+    from server.monitoring.journal_view import read_view
 
     view = read_view(folder)
     if json_:
@@ -228,8 +228,8 @@ def page(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8060,
 ) -> None:
     """Show what `journal` prints of FOLDER as a page, on this machine only, until Ctrl-C."""
-    from server.page import page_server
-    from server.view import read_view
+    from server.monitoring.journal_page import page_server
+    from server.monitoring.journal_view import read_view
 
     read_view(folder)  # a wrong folder is said here, not in the browser
     with page_server(folder, host, port) as served:

@@ -154,8 +154,8 @@ def _run(
 ) -> None:
     from common.errors import ReleaseError
     from simulations.options import SimulationOptions, experiment_options
-    from simulations.simulate import Simulation  # torch loads here, not before
-    from simulations.watching import Screen
+    from simulations.pipeline.progress import Screen
+    from simulations.pipeline.simulate import Simulation  # torch loads here, not before
 
     options = experiment_options(experiment) if experiment else {}
     given = {name: value for name, value in asked.items() if value is not None}
@@ -178,7 +178,7 @@ def _run(
 
 def show(console: Console, results: Any, out: Path) -> None:
     """Print what a run came to."""
-    from simulations.tables import (
+    from simulations.report.terminal import (
         comparison_table,
         gains_table,
         gate_line,
@@ -217,7 +217,7 @@ def examples_table(results: Any) -> Table:
 
 def settings_table() -> Table:
     """Return every run setting with its default and meaning."""
-    from common.settings import RunSettings  # its accountants take seconds to import
+    from common.settings.run import RunSettings  # its accountants take seconds to import
 
     table = Table(title="Run settings: --set NAME=VALUE, or [settings] in an experiment file")
     for heading in ("setting", "default", "meaning"):

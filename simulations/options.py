@@ -8,8 +8,8 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from common.errors import InputError, SettingsError
-from common.settings import RunSettings, read_toml
-from simulations.partition import PartitionKind
+from common.settings.run import RunSettings, read_toml
+from simulations.data.partition import PartitionKind
 
 PARTITIONS: tuple[PartitionKind, ...] = ("column", "dirichlet", "random")
 NO_HOLDOUT = "none"

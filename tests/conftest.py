@@ -60,9 +60,9 @@ def workshop(tiny_model):
 @pytest.fixture
 def small_parts(monkeypatch):
     """Microbatches of a few shoppers, so that a step has many of them, of odd sizes."""
-    import client.training
+    import client.training.dp_trainer
 
-    monkeypatch.setattr(client.training, "MICROBATCH_ROWS", 67)
+    monkeypatch.setattr(client.training.dp_trainer, "MICROBATCH_ROWS", 67)
 
 
 # ------------------------------------------------------- the table of `make faults`

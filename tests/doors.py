@@ -7,10 +7,10 @@ import threading
 from datetime import UTC, datetime
 from functools import partial
 
-from client.provisioning import init_node
-from common.enrolment import Invite
-from server.folder import ServerSettings
-from server.provisioning import init_server, make_invite
+from client.deployment.provisioning import init_node
+from common.identity.enrolment import Invite
+from server.operations.folder import ServerSettings
+from server.operations.provisioning import init_server, make_invite
 
 
 def now():

@@ -1,6 +1,6 @@
 """A node's work without a model: numbers that depend only on the merchant's name and the round.
 
-It stands in for `client.work`; Flower's own classes around it are the real ones.
+It stands in for `client.node.participant`; Flower's own classes around it are the real ones.
 """
 
 import hashlib
@@ -13,15 +13,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import ArrayRecord
 
-from common import wire
 from common.adapter import AdapterState, AdapterUpdate
-from common.privacy.accounting import MechanismEvent
-from common.privacy.heads import Head
-from common.privacy.plan import PrivacyPlan
-from common.wire import Prepared
-from server.cohort import Quorum
-from server.optimiser import AdamScalar
-from server.strategy import RunSetup
+from common.privacy.accounting.accountants import MechanismEvent
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.heads import Head
+from common.wire import messages
+from common.wire.messages import Prepared
+from server.run.cohort import Quorum
+from server.run.optimiser import AdamScalar
+from server.run.strategy import RunSetup
 
 SIZE = 12
 LOCAL = PrivacyPlan(
@@ -43,7 +43,7 @@ def seeded(*parts):
 
 
 class FakeWork:
-    """What `client.work.MerchantWork` does; `calls` tells what it was asked."""
+    """What `client.node.participant.MerchantWork` does; `calls` tells what it was asked."""
 
     def __init__(self, settings):
         self.merchant = settings.merchant
@@ -102,10 +102,10 @@ class FakeWork:
 
 
 class FakeShops(types.ModuleType):
-    """The module that is put in the place of `client.work`; keeps each merchant's latest work."""
+    """What is put in the place of `client.node.participant`; keeps each merchant's latest work."""
 
     def __init__(self):
-        super().__init__("client.work")
+        super().__init__("client.node.participant")
         self.works = {}
         self.make = FakeWork
 
@@ -116,11 +116,11 @@ class FakeShops(types.ModuleType):
 
 @pytest.fixture
 def shops(monkeypatch):
-    """Fake nodes instead of `client.work`, and no node open from another test."""
-    from client import session
+    """Fake nodes instead of `client.node.participant`, and no node open from another test."""
+    from client.node.settings import session
 
     fake = FakeShops()
-    monkeypatch.setitem(sys.modules, "client.work", fake)
+    monkeypatch.setitem(sys.modules, "client.node.participant", fake)
     session.close_nodes()
     yield fake
     session.close_nodes()
@@ -152,4 +152,4 @@ def make_setup(**changes):
 def arrays_of(result):
     """The numbers in a result's final arrays."""
     assert isinstance(result.arrays, ArrayRecord)
-    return wire.read_adapter(result.arrays).flatten()
+    return messages.read_adapter(result.arrays).flatten()

@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.audit.layout import JOURNAL, LEDGERS, PUBLIC_KEY, RELEASE
-from common.privacy.canonical import write_line
-from common.privacy.drafting import journal_record, ledger_record
-from common.privacy.entry import GENESIS
-from common.privacy.export import read_ledger
-from common.privacy.journal import read_journal
-from common.privacy.keys import load_key
-from common.privacy.statement_page import statement_page
+from common.identity.signing_key import SigningKey
+from common.privacy.ledger.canonical_json import write_line
+from common.privacy.ledger.entry import GENESIS
+from common.privacy.ledger.export import read_ledger
+from common.privacy.ledger.journal import read_journal
+from common.privacy.ledger.signing_key import load_key
+from common.release.build import build_release
 from common.release.manifest import STATEMENT_FILE, Claims, parse_manifest
-from common.release.signing import build_release
-from common.signing_key import SigningKey
+from common.release.statement_draft import journal_record, ledger_record
+from common.release.statement_page import statement_page
 
 EXPORTED = (RELEASE, PUBLIC_KEY, JOURNAL, LEDGERS)
 

@@ -12,18 +12,18 @@ import pytest
 from fake_node import LOCAL, FakeWork, make_setup
 
 from client.app import app
-from client.budget import LEDGER_FILE, charge_round
-from client.node import merchant_folders
-from client.policy import Policy
-from client.receipts import accept, covered
-from client.session import close_nodes
+from client.node.session import close_nodes
+from client.node.settings import merchant_folders
+from client.privacy.budget import LEDGER_FILE, charge_round
+from client.privacy.policy import Policy
+from client.privacy.receipts import accept, covered
 from common.errors import FedtailError
-from common.privacy.journal import read_journal
-from common.privacy.ledger import Ledger
-from server.checkpoint import read_checkpoint
-from server.cohort import Quorum
-from server.strategy import FedtailStrategy
-from simulations.grid import InProcessGrid
+from common.privacy.ledger.journal import read_journal
+from common.privacy.ledger.ledger import Ledger
+from server.run.checkpoint import read_checkpoint
+from server.run.cohort import Quorum
+from server.run.strategy import FedtailStrategy
+from simulations.federation.in_process_grid import InProcessGrid
 
 POLICY = Policy(max_epsilon=60.0, max_run_epsilon=60.0, delta=1e-3, min_noise_multiplier=0.0)
 DATASET = "the shop's data"

@@ -1,7 +1,7 @@
 """A ledger of a shop named shop, opened, and a round paid for."""
 
-from common.privacy.ledger import Ledger
-from common.privacy.plan import PrivacyPlan
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.ledger import Ledger
 
 PLAN = PrivacyPlan(
     sample_rate=0.25,

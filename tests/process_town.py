@@ -23,20 +23,20 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.supercore.task_identity import TaskIdentity
 from ledger_node import LedgerWork
 
-from client import session
 from client.app import app
-from client.policy import Policy
-from common.enrolment import make_request
+from client.node.settings import session
+from client.privacy.policy import Policy
 from common.errors import FedtailError
 from common.files import write_atomic
-from common.node_key import NodeKey
-from common.privacy.accounting import ceiling_for
-from server.cohort import Quorum
-from server.folder import ServerFolder
-from server.optimiser import OptimiserState, learning_rate
-from server.provisioning import enrol, make_invite
-from server.strategy import FedtailStrategy
-from simulations.grid import InProcessGrid
+from common.identity.enrolment import make_request
+from common.identity.node_key import NodeKey
+from common.privacy.accounting.accountants import ceiling_for
+from server.operations.folder import ServerFolder
+from server.operations.provisioning import enrol, make_invite
+from server.run.cohort import Quorum
+from server.run.optimiser import OptimiserState, learning_rate
+from server.run.strategy import FedtailStrategy
+from simulations.federation.in_process_grid import InProcessGrid
 
 logger = logging.getLogger(__name__)
 NAMES = ("ash", "birch", "cedar")
@@ -198,7 +198,7 @@ class ProcessTown:
     def _node(self, place):
         shops = FakeShops()
         shops.make = SlowWork
-        sys.modules["client.work"] = shops
+        sys.modules["client.node.participant"] = shops
         session.close_nodes()
         config = {"data": str(self.federation / NAMES[place])}
         contexts = {}

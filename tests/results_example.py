@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from simulations.measures import METRICS, MODELS
-from simulations.results import Results, popularity_curve, read_environment
+from simulations.results.measures import METRICS, MODELS
+from simulations.results.schema import Results, popularity_curve, read_environment
 
 SHOPS = {
     "Harbour Gifts": 812,

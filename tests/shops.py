@@ -8,17 +8,17 @@ from transformers import BertConfig, BertModel, BertTokenizer
 from transformers.utils import logging as transformers_logging
 from typer.testing import CliRunner
 
-from client.dataset import MerchantData, save_merchant_data
-from client.examples import ShopperExamples
-from client.interactions import Interactions
-from client.splitting import SplitRule
-from client.training import Merchant, PrivateTrainer
+from client.shop.dataset import MerchantData, save_merchant_data
+from client.shop.interactions import Interactions
+from client.shop.splitting import SplitRule
+from client.training.dp_trainer import Merchant, PrivateTrainer
+from client.training.examples import ShopperExamples
 from common.catalogue import Catalogue, Item
-from common.encoder.basis import fit_basis
-from common.encoder.tower import ItemTokens, Tower
-from common.encoder.trunk import encode_trunk
-from common.privacy.plan import PrivacyPlan
-from common.settings import RunSettings
+from common.encoder.adapted_encoder import ItemTokens, Tower
+from common.encoder.public_basis import fit_basis
+from common.encoder.token_states import encode_trunk
+from common.privacy.accounting.plan import PrivacyPlan
+from common.settings.run import RunSettings
 
 DAY = 86_400_000_000
 _WORDS = """red blue green amber ivory jug mug bowl plate lamp clock frame oak pine brass linen wool

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from shops import make_plan
 
-from common.privacy.statement import MerchantPrivacy, Statement
+from common.release.statement import MerchantPrivacy, Statement
 
 HEX = "0123456789abcdef" * 4
 PLAN = make_plan(sample_rate=0.25, steps=40, noise_multiplier=2.16, delta=1e-5)

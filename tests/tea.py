@@ -5,7 +5,7 @@ import sqlite3
 import numpy as np
 import polars as pl
 
-from client.mapping import Mapping, parse_mapping
+from client.importing.mapping import Mapping, parse_mapping
 
 ITEMS = "sku,name,brand\nt1,Green tea,Leaf\nt2,Black tea,Leaf\nc1,Tea cup,Clay\n"
 EVENTS = (

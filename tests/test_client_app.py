@@ -9,18 +9,18 @@ from fake_node import LOCAL, SIZE, FakeWork, federation, shops
 from flwr.app import Context, Message, RecordDict
 
 from client.app import app
-from client.session import close_nodes
-from common import wire
+from client.node.session import close_nodes
 from common.adapter import AdapterState
 from common.errors import BudgetError, InputError
 from common.files import sha256_hex
-from simulations.grid import InProcessGrid
+from common.wire import messages
+from simulations.federation.in_process_grid import InProcessGrid
 
 __all__ = ["federation", "shops"]  # fixtures
 ROOT = Path(__file__).parents[1]
 
 TITLE = "WHITE HANGING HEART T-LIGHT HOLDER"
-REQUEST = wire.PrepareRequest(b"basis", {"seed": 1}, LOCAL.to_json())
+REQUEST = messages.PrepareRequest(b"basis", {"seed": 1}, LOCAL.to_json())
 ADAPTER = AdapterState({"b": np.zeros((3, 4), dtype=np.float32)})
 
 
@@ -36,14 +36,14 @@ class Client:
         return app(message, self.context)
 
     def prepare(self):
-        return self.ask(wire.PREPARE, wire.encode_prepare(REQUEST))
+        return self.ask(messages.PREPARE, messages.encode_prepare(REQUEST))
 
     def popularity(self, digest=LOCAL.digest):
-        return self.ask(wire.POPULARITY, wire.encode_popularity_request(digest))
+        return self.ask(messages.POPULARITY, messages.encode_popularity_request(digest))
 
     def train(self, number=1, popularity=None, digest=LOCAL.digest):
-        request = wire.TrainRequest(ADAPTER, popularity, number, digest)
-        return self.ask(wire.TRAIN, wire.encode_train(request))
+        request = messages.TrainRequest(ADAPTER, popularity, number, digest)
+        return self.ask(messages.TRAIN, messages.encode_train(request))
 
 
 @pytest.fixture
@@ -52,12 +52,12 @@ def client(shops, federation):
 
 
 def test_the_three_requests_are_answered(client, shops):
-    facts = wire.decode_prepared(client.prepare().content)
+    facts = messages.decode_prepared(client.prepare().content)
     assert (facts.merchant, facts.items) == ("ash", 6)
-    counts = wire.decode_popularity(client.popularity().content, 6, LOCAL.digest)
+    counts = messages.decode_popularity(client.popularity().content, 6, LOCAL.digest)
     assert counts.shape == (6,)
     reply = client.train(3, np.full(6, 1 / 6, dtype=np.float32))
-    update, metrics = wire.decode_update(reply.content, SIZE, 3, LOCAL.digest)
+    update, metrics = messages.decode_update(reply.content, SIZE, 3, LOCAL.digest)
     assert update.vector.shape == (SIZE,)
     assert metrics == {"epsilon": 1.0}
 
@@ -88,7 +88,9 @@ def test_a_request_under_another_plan_is_refused_before_anything_is_charged(clie
 
 def test_a_deployed_node_refuses_a_plan_without_its_own_noise(client, shops):
     plan = LOCAL.to_json().replace('"placement":"local"', '"placement":"central"')
-    reply = client.ask(wire.PREPARE, wire.encode_prepare(wire.PrepareRequest(b"basis", {}, plan)))
+    reply = client.ask(
+        messages.PREPARE, messages.encode_prepare(messages.PrepareRequest(b"basis", {}, plan))
+    )
     assert reply.error.reason == "policy:placement"
     assert shops.works["ash"].calls == []
     assert "fedtail" not in client.context.state
@@ -122,7 +124,7 @@ def test_no_exception_text_is_in_a_reply_or_a_log(client, shops, caplog, error, 
         replies += [client.prepare(), client.train()]
     for reply in replies:
         assert reply.has_error()
-        assert reply.error.code == wire.ERROR_CODE
+        assert reply.error.code == messages.ERROR_CODE
         assert reply.error.reason == reason
         for word in ("WHITE", "17850", "row"):
             assert word.encode() not in reply.deflate()

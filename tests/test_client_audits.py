@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from shops import make_plan
 
-from client.audits import FOLDER, LaneBook
+from client.privacy.canaries import FOLDER, LaneBook
 from common.errors import PrivacyError
 
 

@@ -6,8 +6,10 @@ import pytest
 from rich.console import Console
 from shops import DAY, command, interactions_of, make_catalogue
 
-import client.benefit
-from client.benefit import (
+import client.recommending.join_benefit
+from client.ranking.fusion_weights import DEFAULT_GATE, default_gate
+from client.ranking.released_vectors import ReleasedVectors
+from client.recommending.join_benefit import (
     DIAL,
     JOINED,
     MODELS,
@@ -16,13 +18,11 @@ from client.benefit import (
     measure_benefit,
     verdict_of,
 )
-from client.benefit_tables import benefit_json, benefit_page
-from client.dataset import MerchantData, load_merchant_data
-from client.gating import DEFAULT_GATE, default_gate
-from client.released_vectors import ReleasedVectors
-from client.splitting import SplitRule, evaluation_cases, split_interactions
+from client.recommending.join_benefit_output import benefit_json, benefit_page
+from client.shop.dataset import MerchantData, load_merchant_data
+from client.shop.splitting import SplitRule, evaluation_cases, split_interactions
 from common.errors import InputError
-from common.intervals import Interval
+from common.evaluation.bootstrap import Interval
 
 KINDS, EACH = 6, 8  # kinds of items, and items of a kind
 ITEMS = KINDS * EACH
@@ -76,13 +76,13 @@ def test_a_release_that_misreads_a_shop_brings_nothing_and_harms_nobody():
 
 
 def test_every_text_is_fitted_from_the_decay_of_training(monkeypatch):
-    honest, usual = client.benefit.fit_decay, []
+    honest, usual = client.recommending.join_benefit.fit_decay, []
 
     def fit(vectors, candidates, validation, decay):
         usual.append(decay)
         return honest(vectors, candidates, validation, decay)
 
-    monkeypatch.setattr(client.benefit, "fit_decay", fit)
+    monkeypatch.setattr(client.recommending.join_benefit, "fit_decay", fit)
     frozen = vectors_with(0).frozen
     measure_benefit(shop_where(0), ReleasedVectors(frozen, frozen, 0.7))
     assert set(usual) == {0.7}
@@ -92,7 +92,9 @@ def test_every_text_is_fitted_from_the_decay_of_training(monkeypatch):
 def test_every_gate_is_fitted_from_that_of_a_shop_with_or_without_a_clock(monkeypatch, timed):
     asked = []
     monkeypatch.setattr(
-        client.benefit, "fit_gate", lambda ranker, _: asked.append(ranker.gate) or ranker.gate
+        client.recommending.join_benefit,
+        "fit_gate",
+        lambda ranker, _: asked.append(ranker.gate) or ranker.gate,
     )
     shop = shop_where(0)
     rows = replace(shop.interactions, timed=timed)
@@ -164,7 +166,9 @@ def test_the_verdict_follows_from_the_two_intervals(overall, tail, verdict):
 
 def test_a_weak_choice_among_ways_of_staying_solo_is_no_reason_to_join(monkeypatch):
     """Popularity is easily beaten; the frozen text that the release is cannot be."""
-    monkeypatch.setattr("client.benefit._merit", lambda card: -card.means()["ndcg@10"])
+    monkeypatch.setattr(
+        "client.recommending.join_benefit._merit", lambda card: -card.means()["ndcg@10"]
+    )
     frozen = vectors_with(0).frozen
     found = measure_benefit(shop_where(0), ReleasedVectors(frozen, frozen))
     assert set(found.solo_models) == {"popularity"}
@@ -211,7 +215,10 @@ def test_fits_do_not_look_at_who_is_judged(monkeypatch):
     """What each half is fitted on is recorded; its judged half comes from the other."""
 
     fitted, judged = [], []
-    real_gate, real_judge = client.benefit.fit_gate, client.benefit.evaluate_scores
+    real_gate, real_judge = (
+        client.recommending.join_benefit.fit_gate,
+        client.recommending.join_benefit.evaluate_scores,
+    )
 
     def gate(ranker, validation):
         fitted.append(len(validation.history))
@@ -221,8 +228,8 @@ def test_fits_do_not_look_at_who_is_judged(monkeypatch):
         judged.append(len(score(slice(0, seen.shape[0]))))
         return real_judge(score, seen, relevant, buckets)
 
-    monkeypatch.setattr(client.benefit, "fit_gate", gate)
-    monkeypatch.setattr(client.benefit, "evaluate_scores", judge)
+    monkeypatch.setattr(client.recommending.join_benefit, "fit_gate", gate)
+    monkeypatch.setattr(client.recommending.join_benefit, "evaluate_scores", judge)
     measure_benefit(shop_where(1, shoppers=31), vectors_with(1))
     assert fitted == [16, 16, 15, 15]
     # Five ways of staying solo are looked at on the fitting half; then all seven models and five
@@ -235,13 +242,13 @@ def test_click_curves_and_thresholds_do_not_look_at_who_is_judged(monkeypatch):
     calls = {"pairs_of": [], "fit_chances": [], "best_threshold": []}
 
     def recorded(name):
-        real = getattr(client.benefit, name)
+        real = getattr(client.recommending.join_benefit, name)
 
         def call(*arguments):
             calls[name].append((arguments, real(*arguments)))
             return calls[name][-1][1]
 
-        monkeypatch.setattr(client.benefit, name, call)
+        monkeypatch.setattr(client.recommending.join_benefit, name, call)
 
     for name in calls:
         recorded(name)
@@ -327,7 +334,7 @@ def test_a_solo_release_needs_its_key(simulated):
 
 # ------------------------------------------------------------------------- the dial
 def test_the_dial_turns_the_fused_release_from_head_to_tail(monkeypatch):
-    monkeypatch.setattr("client.benefit.fit_gate", lambda *_: DEFAULT_GATE)
+    monkeypatch.setattr("client.recommending.join_benefit.fit_gate", lambda *_: DEFAULT_GATE)
     found = measure_benefit(shop_where(1), vectors_with(1))
     assert list(found.dial) == list(DIAL)
     as_fitted = found.dial[1.0].per_shopper["ndcg@10"]

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shops import command
 
-from client.budget import (
+from client.privacy.budget import (
     LEDGER_FILE,
     _rounded_up,
     advice,
@@ -22,15 +22,15 @@ from client.budget import (
     rounds_left,
     spent,
 )
-from client.interactions import Interactions
-from client.policy import Policy
+from client.privacy.policy import Policy
+from client.shop.interactions import Interactions
 from common.catalogue import Catalogue, Item
 from common.errors import BudgetError, InputError, LedgerError, PolicyError
-from common.privacy.accounting import budget_share, epsilon_pld, epsilon_rdp
-from common.privacy.entry import spent_events
-from common.privacy.ledger import Ledger
-from common.privacy.plan import PrivacyPlan
-from common.settings import RunSettings
+from common.privacy.accounting.accountants import budget_share, epsilon_pld, epsilon_rdp
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.entry import spent_events
+from common.privacy.ledger.ledger import Ledger
+from common.settings.run import RunSettings
 
 PLAN = PrivacyPlan(
     sample_rate=1.0,

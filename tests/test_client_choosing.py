@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.choosing import clearly_better
-from client.gating import SEARCH_ERRORS
+from client.ranking.fusion_weights import SEARCH_ERRORS
+from client.ranking.model_selection import clearly_better
 
 
 @given(st.integers(0, 2**32), st.floats(-1, 1))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client import cleaning, joining
-from client.quality import Tally
+from client.importing import cleaning, labels_and_reviews
+from client.importing.quality_report import Tally
 from common.errors import InputError
 
 PIECES = st.one_of(
@@ -29,7 +29,7 @@ TAG = re.compile(r"(?i)</?(b|br|p|a)(\s[^<>]*|/)?>")
 def _clean(text, bound=60):
     frame = pl.DataFrame({"text": [text]}, schema={"text": pl.String})
     tally = Tally("items", 1)
-    return joining.clean_text(frame, ["text"], bound, tally)["text"][0], tally
+    return labels_and_reviews.clean_text(frame, ["text"], bound, tally)["text"][0], tally
 
 
 @settings(max_examples=400, deadline=None)
@@ -82,7 +82,7 @@ def test_each_text_rule_counts_its_own_rows():
         {"text": ["a&amp;b", "x<br>y", " z ", "e\u0301", "a\x01", "k" * 70, "plain"]}
     )
     tally = Tally("items", frame.height)
-    joining.clean_text(frame, ["text"], 60, tally)
+    labels_and_reviews.clean_text(frame, ["text"], 60, tally)
     assert tally.changed == {
         "unicode": 1,
         "control_characters": 1,
@@ -249,20 +249,20 @@ def test_the_last_label_of_a_key_wins_over_the_data():
         {"item_id": ["a", "a", "z", None, " b "], "category": ["old", "new", "?", "?", None]}
     )
     tally = Tally("labels", labels.height)
-    clean = joining.clean_labels(labels, pl.Series(["a", "b"]), tally)
+    clean = labels_and_reviews.clean_labels(labels, pl.Series(["a", "b"]), tally)
     assert tally.finish(clean.height).dropped == {"missing_ids": 1, "unknown_items": 1}
     items = pl.DataFrame({"item_id": ["a", "b"], "category": ["tea", "cup"]})
-    assert joining.label_items(items, clean)["category"].to_list() == ["new", "cup"]
+    assert labels_and_reviews.label_items(items, clean)["category"].to_list() == ["new", "cup"]
 
 
 def test_values_are_labelled_per_shopper_and_fall_back_to_the_data():
     labels = pl.DataFrame({"item_id": ["a"], "shopper_id": ["ann"], "value": [0.0]})
     rated = pl.DataFrame({"shopper_id": ["ann", "bob"], "item_id": ["a", "a"], "value": [5.0, 4.0]})
-    assert joining.label_events(rated, labels)["value"].to_list() == [0.0, 4.0]
+    assert labels_and_reviews.label_events(rated, labels)["value"].to_list() == [0.0, 4.0]
 
 
 def test_reviews_are_cut_chosen_by_length_and_joined_whatever_their_order():
-    from client.mapping import ReviewsTable
+    from client.importing.mapping import ReviewsTable
 
     rules = ReviewsTable(
         file=("r",), item_id="i", text="t", reviews_are_public=True, per_item=2, max_length=20
@@ -274,17 +274,17 @@ def test_reviews_are_cut_chosen_by_length_and_joined_whatever_their_order():
         }
     )
     tally = Tally("reviews", reviews.height)
-    clean = joining.clean_reviews(reviews, pl.Series(["a"]), rules, tally)
+    clean = labels_and_reviews.clean_reviews(reviews, pl.Series(["a"]), rules, tally)
     assert clean.rows() == [("a", "y" * 20 + " long enough")]
     quality = tally.finish(clean.height)
     assert quality.dropped["past_per_item"] == 2
     assert quality.merged == {"same_review": 1, "same_item": 1}
-    backwards = joining.clean_reviews(
+    backwards = labels_and_reviews.clean_reviews(
         reviews.reverse(), pl.Series(["a"]), rules, Tally("reviews", reviews.height)
     )
     assert backwards.equals(clean)
     items = pl.DataFrame({"item_id": ["a", "b"], "text": ["Tea", "Cup"]})
-    joined = joining.add_reviews(items, clean, 25)
+    joined = labels_and_reviews.add_reviews(items, clean, 25)
     assert joined["text"].to_list() == ["Tea " + "y" * 20, "Cup"]
 
 
@@ -305,14 +305,14 @@ def test_weighed_rows_are_counted_as_the_rows_they_stand_for(texts):
     tallies = []
     for start in (frame, cleaning.weigh_repeated_rows(frame)):
         tally = Tally("items", len(texts))
-        clean = joining.clean_text(start, ["text"], 60, tally)
+        clean = labels_and_reviews.clean_text(start, ["text"], 60, tally)
         tally.drop("missing_text", clean, cleaning.drop_missing_text(clean))
         tallies.append(tally)
     assert tallies[0] == tallies[1]
 
 
 def test_too_much_dirt_is_refused_at_the_bound_and_not_below():
-    from client.quality import TableQuality, require_clean
+    from client.importing.quality_report import TableQuality, require_clean
 
     quality = TableQuality("events", 10, 6, {"missing_ids": 3, "idle": 0, "times": 1}, {}, {})
     require_clean(quality, 0.4)

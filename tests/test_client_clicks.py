@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from shops import DAY, make_interactions
 
-from client.clicks import fit_chances, pairs_of
-from client.splitting import evaluation_cases
-from client.validation import validation_of
+from client.ranking.purchase_probability import fit_chances, pairs_of
+from client.ranking.validation import validation_of
+from client.shop.splitting import evaluation_cases
 
 ITEMS, SHOPPERS = 25, 20
 

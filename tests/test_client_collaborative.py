@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from client import collaborative
-from client.collaborative import choose_ease, fit_ease, fit_item_knn, fit_popularity
-from client.interactions import Interactions
-from client.splitting import Cases, SplitRule, evaluation_cases, join, split_interactions
+from client.ranking.baselines import choose_ease, fit_ease, fit_item_knn, fit_popularity
+from client.ranking.fusion import baselines
+from client.shop.interactions import Interactions
+from client.shop.splitting import Cases, SplitRule, evaluation_cases, join, split_interactions
 from common.errors import InputError
-from common.metrics import ndcg, rank_scores
+from common.evaluation.metrics import ndcg, rank_scores
 
 RETAIL = Path(__file__).parents[2] / "shared" / "data" / "online_retail"
 
@@ -91,7 +91,7 @@ def test_ease_learns_that_two_items_are_bought_together():
 def test_float32_for_very_many_items_ranks_as_float64(monkeypatch):
     bought = purchases(5, 400, 60)
     exact = fit_ease(bought, 20.0).weights
-    monkeypatch.setattr(collaborative, "DOUBLE_ITEMS", 10)
+    monkeypatch.setattr(baselines, "DOUBLE_ITEMS", 10)
     np.testing.assert_allclose(fit_ease(bought, 20.0).weights, exact, rtol=0, atol=1e-5)
 
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client import dataset
-from client.dataset import MerchantData, dataset_digest, load_merchant_data, save_merchant_data
-from client.interactions import Interactions
-from client.splitting import SplitRule
+from client.shop import dataset
+from client.shop.dataset import MerchantData, dataset_digest, load_merchant_data, save_merchant_data
+from client.shop.interactions import Interactions
+from client.shop.splitting import SplitRule
 from common.catalogue import Catalogue, Item
 from common.errors import InputError
 

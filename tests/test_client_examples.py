@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shops import interactions_of, make_interactions, make_settings
 
-from client.examples import ShopperExamples
-from client.histories import pooled_history
+from client.shop.histories import pooled_history
+from client.training.examples import ShopperExamples
 
 ITEMS = 30
 

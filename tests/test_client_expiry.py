@@ -8,12 +8,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from client.expiry import warnings
-from client.provisioning import init_node
+from client.deployment.certificate_expiry import warnings
+from client.deployment.provisioning import init_node
 from common.errors import EnrolmentError
 from common.processes import Child, wait_for_end
-from server.folder import ServerSettings
-from server.provisioning import init_server, make_invite, rotate_certificate
+from server.operations.folder import ServerSettings
+from server.operations.provisioning import init_server, make_invite, rotate_certificate
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from shops import interactions_of, make_catalogue, make_interactions
 
-from client.collaborative import fit_ease
-from client.explanation import Explanation, HistoryPart, ShopperScores, loudness_of
-from client.histories import histories, typed_history
-from client.ranking import FusedRanker, Gate, TextTaste
+from client.ranking.baselines import fit_ease
+from client.ranking.fusion import FusedRanker, Gate, TextTaste
+from client.recommending.explanation import Explanation, HistoryPart, ShopperScores, loudness_of
+from client.shop.histories import histories, typed_history
 from common.errors import InputError
 
 ITEMS, SHOPPERS, WIDTH = 14, 20, 8
@@ -36,7 +36,7 @@ def history_of(random, items=ITEMS):
 
 
 def fused_by_loops(ranker, history):
-    """The formula of client/ranking.py in float64, item by item of the catalogue."""
+    """The formula of client/ranking/fusion.py in float64, item by item of the catalogue."""
     weights = np.zeros((ITEMS, ITEMS))
     ease = ranker.collaborative
     weights[np.ix_(ease.sold, ease.sold)] = ease.weights
@@ -110,7 +110,7 @@ def test_chunks_of_candidates_give_the_same_scores(monkeypatch):
     random = np.random.default_rng(5)
     ranker, history = ranker_of(random), history_of(random)
     whole = ShopperScores(ranker, history).scores
-    monkeypatch.setattr("client.explanation.CHUNK_ITEMS", 4)
+    monkeypatch.setattr("client.recommending.explanation.CHUNK_ITEMS", 4)
     assert ShopperScores(ranker, history).scores == pytest.approx(whole, abs=1e-12)
 
 

@@ -7,11 +7,11 @@ import pytest
 from doors import node_of, operator, web_server
 from flower_engine import free_port
 
-from client.fetching import fetch_release
+from client.deployment.release_download import fetch_release
 from common.errors import FederationError, ReleaseError
 from common.files import write_atomic
-from common.release.verifying import verify_release
-from common.signing_key import PublicKey
+from common.identity.signing_key import PublicKey
+from common.release.verify import verify_release
 
 
 @pytest.fixture

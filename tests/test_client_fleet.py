@@ -8,10 +8,10 @@ import pytest
 from doors import node_of, now, operator, web_server
 from flower_engine import free_port
 
-from client.fleet import knock
+from client.deployment.connection_check import knock
 from common.errors import EnrolmentError, FederationError
 from common.files import write_atomic
-from server.certificates import Authority
+from server.operations.certificates import Authority
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from shops import make_interactions
 
-from client.choosing import clearly_better
-from client.gating import (
+from client.ranking.fusion import FusedRanker, Gate, TextTaste
+from client.ranking.fusion_weights import (
     CANDIDATES,
     DEFAULT_GATE,
     OWN_ALONE,
@@ -17,13 +17,13 @@ from client.gating import (
     default_gate,
     fit_gate,
 )
-from client.histories import histories
-from client.ranking import FusedRanker, Gate, TextTaste
-from client.splitting import evaluation_cases
-from client.text_ease import fit_text_ease
-from client.validation import Validation
+from client.ranking.model_selection import clearly_better
+from client.ranking.text_ease import fit_text_ease
+from client.ranking.validation import Validation
+from client.shop.histories import histories
+from client.shop.splitting import evaluation_cases
 from common.catalogue import popularity_buckets
-from common.metrics import ndcg, rank_scores, recall
+from common.evaluation.metrics import ndcg, rank_scores, recall
 
 ITEMS, SHOPPERS, WIDTH, CUT = 40, 120, 8, 180 * 86_400_000_000
 
@@ -103,7 +103,9 @@ def test_no_single_part_is_clearly_better_than_the_gate_on_validation(seed):
 
 def test_a_part_that_was_only_lucky_is_not_fallen_back_to(trial, monkeypatch):
     """A hundred shoppers' luck must not cost a shop three quarters of what it fuses."""
-    monkeypatch.setattr("client.gating._climb", lambda _, start: (DEFAULT_GATE, start))
+    monkeypatch.setattr(
+        "client.ranking.fusion_weights._climb", lambda _, start: (DEFAULT_GATE, start)
+    )
     told = coming_true(trial, DEFAULT_GATE)
     lucky = coming_true(trial, TEXT_ALONE).validation.relevant
     relevant = told.validation.relevant.tolil()
@@ -124,13 +126,15 @@ def test_a_searched_gate_must_be_better_by_more_than_one_that_was_not(trial, mon
     told, lucky = coming_true(trial, DEFAULT_GATE), coming_true(trial, wanted).validation.relevant
     relevant = told.validation.relevant.tolil()
     for part in ("TEXT_ALONE", "OWN_ALONE", "OWN_AND_TREND"):
-        monkeypatch.setattr(f"client.gating.{part}", DEFAULT_GATE)
+        monkeypatch.setattr(f"client.ranking.fusion_weights.{part}", DEFAULT_GATE)
     stood = taken = 0
     for row in range(relevant.shape[0]):  # more and more shoppers buy what `wanted` ranks
         relevant[row] = lucky[row]
         mixed = replace(told, validation=replace(told.validation, relevant=relevant.tocsr()))
         found, default = mixed.merits(wanted).merit, mixed.merits(DEFAULT_GATE).merit
-        monkeypatch.setattr("client.gating._climb", lambda *_, merits=found: (wanted, merits))
+        monkeypatch.setattr(
+            "client.ranking.fusion_weights._climb", lambda *_, merits=found: (wanted, merits)
+        )
         clear = clearly_better(found, default, SEARCH_ERRORS)
         stood += clearly_better(found, default) and not clear
         taken += clear

@@ -17,14 +17,14 @@ from flwr.supernode.nodestate import NodeStateFactory
 from shops import make_shop
 
 from client.app import app as client_app
-from client.dataset import save_merchant_data
-from client.guard import check_bundle, check_guarded, guard, main
-from client.guarding import GUARDED, guarded_command
-from client.policy import POLICY_FILE, Policy
+from client.privacy.app_guard import check_bundle, check_guarded, guard, main
+from client.privacy.app_guard_command import GUARDED, guarded_command
+from client.privacy.policy import POLICY_FILE, Policy
+from client.shop.dataset import save_merchant_data
 from common.catalogue import write_catalogue
 from common.errors import PolicyError
 from common.files import sha256_hex
-from simulations.grid import InProcessGrid
+from simulations.federation.in_process_grid import InProcessGrid
 
 OTHER = "f" * 64
 
@@ -32,7 +32,7 @@ OTHER = "f" * 64
 def test_a_nodes_supernode_holds_no_library_that_only_its_messages_need():
     """It runs for months; Flower's SuperNode itself loads none of them either."""
     code = (
-        "import sys, client.guard, flwr.supernode.cli.flower_supernode; "
+        "import sys, client.privacy.app_guard, flwr.supernode.cli.flower_supernode; "
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     python = [sys.executable, "-P", "-c", code]

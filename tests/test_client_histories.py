@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shops import interactions_of, make_interactions
 
-from client.histories import MAX_HISTORY, histories, latest, typed_history
+from client.shop.histories import MAX_HISTORY, histories, latest, typed_history
 
 ITEMS = 15
 

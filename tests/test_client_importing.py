@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from tea import EVENTS, ITEMS, assert_same, tea_mapping, tea_shop
 
-from client.importing import import_shop, read_shop
-from client.splitting import SplitRule
+from client.importing.shop_import import import_shop, read_shop
+from client.shop.splitting import SplitRule
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from tea import EVENTS, ITEMS, assert_same, tea_database, tea_mapping, tea_shop
 
-from client.dataset import load_merchant_data
-from client.importing import import_shop, read_shop
+from client.importing.shop_import import import_shop, read_shop
+from client.shop.dataset import load_merchant_data
 from common.errors import InputError
 
 LONG = "sku,name,brand\n" + "".join(f"s{i},Tea number {i},Leaf\n" for i in range(4000))

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from tea import EVENTS, assert_same, tea_database, tea_mapping, tea_shop
 
-from client.dataset import load_merchant_data
-from client.importing import import_shop, read_shop
-from client.mapping import parse_mapping
+from client.importing.mapping import parse_mapping
+from client.importing.shop_import import import_shop, read_shop
+from client.shop.dataset import load_merchant_data
 
 
 def _gzipped(folder):

@@ -7,7 +7,7 @@ import pytest
 from doors import node_of, operator
 from flower_engine import free_port
 
-from client.knocking import Answer, knock_until_in, knocking_command, read_answers
+from client.deployment.connection_wait import Answer, knock_until_in, knocking_command, read_answers
 from common.errors import EnrolmentError, FederationError
 
 AWAY = FederationError("The server is away.", field="server")
@@ -29,8 +29,8 @@ def server(monkeypatch):
         if answer is not None:
             raise answer
 
-    monkeypatch.setattr("client.fleet.knock", knock)
-    monkeypatch.setattr("client.knocking.KNOCK_SECONDS", 0.0)
+    monkeypatch.setattr("client.deployment.connection_check.knock", knock)
+    monkeypatch.setattr("client.deployment.connection_wait.KNOCK_SECONDS", 0.0)
     return answers
 
 

@@ -5,9 +5,9 @@ import pytest
 from rich.console import Console
 from shops import make_catalogue
 
-from client.explanation import Explanation, HistoryPart
-from client.listing import explained_list, list_json, list_table
-from client.recommending import Recommended
+from client.recommending.explanation import Explanation, HistoryPart
+from client.recommending.output import explained_list, list_json, list_table
+from client.recommending.recommender import Recommended
 
 SHOP = make_catalogue(6)
 FOR_ANYBODY = {"sales", "not", "popularity"}  # the first words of their rows

@@ -7,9 +7,7 @@ import polars as pl
 import pytest
 from layouts import write_movielens, write_online_retail
 
-from client.detecting import detect_mapping
-from client.importing import read_shop
-from client.mapping import (
+from client.importing.mapping import (
     _SECTIONS,
     Mapping,
     load_mapping,
@@ -17,7 +15,9 @@ from client.mapping import (
     microseconds,
     parse_mapping,
 )
-from client.splitting import SplitRule
+from client.importing.mapping_detection import detect_mapping
+from client.importing.shop_import import read_shop
+from client.shop.splitting import SplitRule
 from common.errors import InputError, SettingsError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

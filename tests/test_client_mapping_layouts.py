@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from layouts import LAYOUTS, write_movielens_1m, write_online_retail
 
-from client.detecting import detect_mapping
-from client.importing import read_shop
-from client.mapping import (
+from client.importing.mapping import (
     load_mapping,
     mapping_names,
 )
-from client.splitting import SplitRule
+from client.importing.mapping_detection import detect_mapping
+from client.importing.shop_import import read_shop
+from client.shop.splitting import SplitRule
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from shops import make_catalogue, make_shop
 
-from client.dataset import MerchantData
-from client.new_items import read_new_items, with_new_items
+from client.recommending.new_items import read_new_items, with_new_items
+from client.shop.dataset import MerchantData
 from common.catalogue import Catalogue, Item
 from common.errors import InputError
 

@@ -5,8 +5,8 @@ import pytest
 from fake_node import LOCAL, federation, shops
 from flwr.app import Context, RecordDict
 
-from client.node import NodeSettings, check_placement, node_settings
-from client.session import close_nodes, open_node
+from client.node.session import close_nodes, open_node
+from client.node.settings import NodeSettings, check_placement, node_settings
 from common.errors import PolicyError, SettingsError
 
 __all__ = ["federation", "shops"]  # fixtures

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_softmax
 from shops import make_settings
 
-from client.examples import ExampleBatch
-from client.objectives import Candidates, shopper_losses
+from client.training.examples import ExampleBatch
+from client.training.losses import Candidates, shopper_losses
 
 ITEMS, WIDTH = 25, 6
 OBJECTIVES = ("softmax", "bce", "mse")

@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from client.policy import POLICY_FILE, Policy, read_policy
+from client.privacy.policy import POLICY_FILE, Policy, read_policy
 from common.errors import PolicyError, SettingsError
-from common.privacy.accounting import epsilon_pld
-from common.privacy.plan import PrivacyPlan, solve_plan
+from common.privacy.accounting.accountants import epsilon_pld
+from common.privacy.accounting.plan import PrivacyPlan, solve_plan
 
 PLAN = PrivacyPlan(
     sample_rate=0.25,

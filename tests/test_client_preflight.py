@@ -16,9 +16,9 @@ from shops import (
     make_workshop,
 )
 
-import client.training
-from client.preflight import PREFLIGHT_FILE, check_once, check_sensitivity
-from client.training import PrivateTrainer
+import client.training.dp_trainer
+from client.training.dp_trainer import PrivateTrainer
+from client.training.sensitivity_check import PREFLIGHT_FILE, check_once, check_sensitivity
 from common.errors import PrivacyError
 
 PLACEMENTS = [
@@ -108,14 +108,14 @@ def test_after_a_check_the_shop_is_whole(shop):
 
 
 def test_a_sum_that_is_not_clipped_is_refused(shop, monkeypatch):
-    clip = client.training.clip_and_sum
+    clip = client.training.dp_trainer.clip_and_sum
 
     def unclipped(rows, bound, *, margin=0.0):
         total = clip(rows, bound * 1e6, margin=margin)
         object.__setattr__(total, "max_grad_norm", bound)
         return total
 
-    monkeypatch.setattr(client.training, "clip_and_sum", unclipped)
+    monkeypatch.setattr(client.training.dp_trainer, "clip_and_sum", unclipped)
     with pytest.raises(PrivacyError):
         check(shop)
 

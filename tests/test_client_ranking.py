@@ -8,15 +8,15 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 from shops import interactions_of, make_interactions
 
-from client.choosing import clearly_better
-from client.collaborative import fit_ease
-from client.histories import histories, typed_history
-from client.ranking import DECAYS, FusedRanker, Gate, TextTaste, fit_decay, standardised
-from client.splitting import evaluation_cases
-from client.trend import sales_trend
-from client.validation import Validation
+from client.ranking.baselines import fit_ease
+from client.ranking.fusion import DECAYS, FusedRanker, Gate, TextTaste, fit_decay, standardised
+from client.ranking.model_selection import clearly_better
+from client.ranking.sales_trend import sales_trend
+from client.ranking.validation import Validation
+from client.shop.histories import histories, typed_history
+from client.shop.splitting import evaluation_cases
 from common.errors import InputError
-from common.metrics import ndcg, rank_scores
+from common.evaluation.metrics import ndcg, rank_scores
 
 ITEMS, SHOPPERS, WIDTH = 25, 20, 8
 

@@ -6,12 +6,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from test_client_recovery import PLAN, POLICY, Federation, restored_copy
 
-from client.budget import charge_round
-from client.receipts import accept, covered, read_receipts, receipts_path
+from client.privacy.budget import charge_round
+from client.privacy.receipts import accept, covered, read_receipts, receipts_path
 from common.errors import LedgerError
-from common.privacy.heads import Receipt
-from common.signing_key import SigningKey
-from common.wire_heads import JournalNote
+from common.identity.signing_key import SigningKey
+from common.privacy.ledger.heads import Receipt
+from common.wire.heads import JournalNote
 
 
 @pytest.fixture

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 from shops import bought_by, interactions_of, make_catalogue, make_shop
 
-import client.recommending
-from client.clicks import pairs_of
-from client.dataset import load_merchant_data
-from client.filters import Filters
-from client.gating import DEFAULT_GATE, default_gate
-from client.new_items import with_new_items
-from client.recommending import Recommender, find_item
-from client.released_vectors import released_vectors
-from client.splitting import SplitRule
+import client.recommending.recommender
+from client.ranking.fusion_weights import DEFAULT_GATE, default_gate
+from client.ranking.purchase_probability import pairs_of
+from client.ranking.released_vectors import released_vectors
+from client.recommending.filters import Filters
+from client.recommending.new_items import with_new_items
+from client.recommending.recommender import Recommender, find_item
+from client.shop.dataset import load_merchant_data
+from client.shop.splitting import SplitRule
 from common.catalogue import Item
 from common.errors import InputError
-from common.release.verifying import verify_release
-from common.signing_key import PublicKey
+from common.identity.signing_key import PublicKey
+from common.release.verify import verify_release
 
 
 # ---------------------------------------------------------------------- by name
@@ -113,13 +113,13 @@ def test_a_shop_with_a_catalogue_of_its_own_is_ranked_too(release, tmp_path):
 def test_a_shop_without_validation_cases_keeps_the_decay_of_training(
     release, tmp_path, monkeypatch
 ):
-    honest = client.recommending.released_model
+    honest = client.recommending.recommender.released_model
 
     def trained_with_a_decay(release):
         model = honest(release)
         return replace(model, settings=model.settings.model_copy(update={"history_decay": 0.7}))
 
-    monkeypatch.setattr(client.recommending, "released_model", trained_with_a_decay)
+    monkeypatch.setattr(client.recommending.recommender, "released_model", trained_with_a_decay)
     base = make_shop(items=12, shoppers=10)
     interactions = interactions_of([(0, 3, 1, 0)], 12, 1)
     shop = type(base)("Tiny", make_catalogue(12, seed=5), interactions, base.split_rule)
@@ -149,9 +149,9 @@ def test_chances_rise_with_the_score_among_head_and_among_tail_items(recommender
 
 def test_a_chance_is_that_of_the_score_as_the_dial_leaves_it(release, shop, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("client.recommending.fit_gate", lambda *_: DEFAULT_GATE)
+    monkeypatch.setattr("client.recommending.recommender.fit_gate", lambda *_: DEFAULT_GATE)
     monkeypatch.setattr(
-        "client.recommending.pairs_of",
+        "client.recommending.recommender.pairs_of",
         lambda score, *more: asked.append(score.__self__.gate) or pairs_of(score, *more),
     )
     ranking = [Recommender(release, shop, tmp_path, dial=dial)._ranker.gate for dial in (0, 1, 2)]
@@ -164,7 +164,8 @@ def test_the_gate_is_fitted_from_that_of_a_shop_with_or_without_a_clock(
 ):
     asked = []
     monkeypatch.setattr(
-        "client.recommending.fit_gate", lambda ranker, _: asked.append(ranker.gate) or ranker.gate
+        "client.recommending.recommender.fit_gate",
+        lambda ranker, _: asked.append(ranker.gate) or ranker.gate,
     )
     rows = replace(shop.interactions, timed=timed)
     rule = shop.split_rule if timed else SplitRule("leave_last_out")

@@ -5,10 +5,10 @@ import shutil
 import pytest
 from shops import bought_by, command, write_tiny_bert
 
-from client.dataset import load_merchant_data, save_merchant_data
-from common.encoder.encoding import forget_base_models
+from client.shop.dataset import load_merchant_data, save_merchant_data
+from common.encoder.catalogue_encoder import forget_base_models
 from common.errors import InputError, ReleaseError
-from common.signing_key import SigningKey
+from common.identity.signing_key import SigningKey
 
 
 @pytest.fixture(scope="module")

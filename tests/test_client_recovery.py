@@ -10,23 +10,23 @@ from flwr.app import RecordDict
 from shops import make_shop
 from typer.testing import CliRunner
 
-from client.budget import LEDGER_FILE, charge_round, fingerprint
 from client.cli import app
-from client.dataset import save_merchant_data
-from client.policy import Policy
-from client.receipts import accept, check_receipts, covered, receipts_path
-from client.recovery import recover
+from client.privacy.budget import LEDGER_FILE, charge_round, fingerprint
+from client.privacy.policy import Policy
+from client.privacy.receipts import accept, check_receipts, covered, receipts_path
+from client.privacy.recovery import recover
+from client.shop.dataset import save_merchant_data
 from common.errors import FederationError, JournalError, LedgerError
-from common.privacy.accounting import merge
-from common.privacy.entry import spent_events
-from common.privacy.journal import read_journal
-from common.privacy.keys import key_path
-from common.privacy.ledger import Ledger
-from common.privacy.plan import PrivacyPlan
-from common.wire import Prepared
-from common.wire_heads import JournalNote, with_head
-from server.countersigning import Countersigning
-from server.journal import Journal
+from common.privacy.accounting.accountants import merge
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.entry import spent_events
+from common.privacy.ledger.journal import read_journal
+from common.privacy.ledger.ledger import Ledger
+from common.privacy.ledger.signing_key import key_path
+from common.wire.heads import JournalNote, with_head
+from common.wire.messages import Prepared
+from server.run.countersigning import Countersigning
+from server.run.journal import Journal
 
 PLAN = PrivacyPlan(
     sample_rate=0.25,

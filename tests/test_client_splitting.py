@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.interactions import Interactions
-from client.splitting import SplitRule, evaluation_cases, join, split_interactions
+from client.shop.interactions import Interactions
+from client.shop.splitting import SplitRule, evaluation_cases, join, split_interactions
 from common.errors import InputError
 
 ITEMS = 7

@@ -9,14 +9,14 @@ from doors import node_of, operator
 from flower_engine import free_port
 from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode, parse_config_args
 
-from client.dataset import save_merchant_data
-from client.guarding import GUARDED, guarded_command
-from client.node import node_settings
-from client.starting import _encode_ahead, run_node, supernode_command
+from client.deployment.supernode import _encode_ahead, run_node, supernode_command
+from client.node.settings import node_settings
+from client.privacy.app_guard_command import GUARDED, guarded_command
+from client.shop.dataset import save_merchant_data
 from common.errors import EnrolmentError, FederationError, FedtailError, SettingsError
 from common.files import write_atomic
-from simulations.marketplace import make_marketplace
-from simulations.marketplace_settings import MarketplaceSettings
+from simulations.data.marketplace import make_marketplace
+from simulations.data.marketplace_settings import MarketplaceSettings
 
 SMALL = MarketplaceSettings(merchants=1, min_shoppers=40, max_shoppers=60, items=200)
 
@@ -109,10 +109,10 @@ def short_lived(node, said, monkeypatch):
             code = f"print({chr(10).join(printed)!r}); raise SystemExit({int(not let_in)})"
             return [sys.executable, "-c", code]
 
-        monkeypatch.setattr("client.starting.knocking_command", knocking_command)
-        monkeypatch.setattr("client.starting._encode_ahead", lambda *_: None)
+        monkeypatch.setattr("client.deployment.supernode.knocking_command", knocking_command)
+        monkeypatch.setattr("client.deployment.supernode._encode_ahead", lambda *_: None)
         ends = {"supernode": [sys.executable, "-c", code]}
-        monkeypatch.setattr("client.starting._commands", lambda _folder: ends)
+        monkeypatch.setattr("client.deployment.supernode._commands", lambda _folder: ends)
         with pytest.raises(FedtailError) as caught:
             run_node(node, said.append)
         assert not told  # every answer was asked for
@@ -157,15 +157,18 @@ def test_a_supernode_that_ended_with_the_server_is_started_again(short_lived, sa
 
 def test_a_knock_that_ends_in_no_known_way_stops_the_node_and_says_how(node, monkeypatch):
     broken = [sys.executable, "-c", "raise SystemExit('no such module')"]
-    monkeypatch.setattr("client.starting.knocking_command", lambda _folder: broken)
-    monkeypatch.setattr("client.starting._encode_ahead", lambda *_: None)
+    monkeypatch.setattr("client.deployment.supernode.knocking_command", lambda _folder: broken)
+    monkeypatch.setattr("client.deployment.supernode._encode_ahead", lambda *_: None)
     with pytest.raises(FederationError, match="no such module"):
         run_node(node, print)
 
 
 def test_the_starter_of_a_node_holds_neither_flower_nor_scipy():
     """It runs for months; what is loaded in it is memory that a merchant's machine lacks."""
-    code = "import sys, client.starting; print(*{name.partition('.')[0] for name in sys.modules})"
+    code = (
+        "import sys, client.deployment.supernode; "
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
     python = [sys.executable, "-P", "-c", code]
     loaded = subprocess.run(python, check=True, capture_output=True, text=True).stdout.split()
     assert "client" in loaded

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from client.choosing import clearly_better, validation_ndcg
-from client.collaborative import fit_ease
-from client.splitting import Cases
-from client.text_ease import CANDIDATES, choose_text_ease, fit_text_ease
+from client.ranking.baselines import fit_ease
+from client.ranking.model_selection import clearly_better, validation_ndcg
+from client.ranking.text_ease import CANDIDATES, choose_text_ease, fit_text_ease
+from client.shop.splitting import Cases
 from common.errors import InputError
 
 ITEMS, WIDTH = 30, 6

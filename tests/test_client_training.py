@@ -17,13 +17,13 @@ from shops import (
 )
 from workshops import ITEMS, PLACEMENTS, SHOPPERS, charge_of, one_round, random_sample
 
-from client.examples import ShopperExamples
-from client.training import PrivateTrainer
-from common.encoder.tower import Tower
+from client.training.dp_trainer import PrivateTrainer
+from client.training.examples import ShopperExamples
+from common.encoder.adapted_encoder import Tower
 from common.errors import FederationError, PrivacyError
-from common.privacy.ledger import Ledger
-from common.privacy.noise import NoiseSource
-from common.privacy.sampling import poisson_sample
+from common.privacy.ledger.ledger import Ledger
+from common.privacy.mechanism.noise import NoiseSource
+from common.privacy.mechanism.sampling import poisson_sample
 
 
 def test_a_number_that_is_not_finite_drops_its_shopper_only(tiny_model, caplog):

@@ -14,9 +14,9 @@ from shops import (
 )
 from torch.nn.functional import normalize
 
-from client.objectives import Candidates, shopper_losses
-from client.training import pool_rows
-from common.encoder.tower import Tower
+from client.training.dp_trainer import pool_rows
+from client.training.losses import Candidates, shopper_losses
+from common.encoder.adapted_encoder import Tower
 
 
 def test_the_frame_is_public_undoes_the_whitening_and_keeps_norms_on_average(workshop):

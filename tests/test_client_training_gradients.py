@@ -11,9 +11,9 @@ from shops import (
 from torch.nn.functional import normalize
 from workshops import ITEMS, OBJECTIVES, PLACEMENTS, batch_of
 
-from client.training import Merchant, PrivateTrainer, pool_rows
-from common.encoder.tower import ItemTokens, Tower
-from common.encoder.trunk import encode_trunk
+from client.training.dp_trainer import Merchant, PrivateTrainer, pool_rows
+from common.encoder.adapted_encoder import ItemTokens, Tower
+from common.encoder.token_states import encode_trunk
 
 
 @contextmanager

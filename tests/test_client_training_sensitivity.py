@@ -6,7 +6,7 @@ import torch
 from shops import make_catalogue, make_interactions, make_plan, make_settings, make_workshop
 from workshops import ITEMS, OBJECTIVES, SHOPPERS, random_sample
 
-import client.training
+import client.training.dp_trainer
 
 
 def largest_change(shop, pairs, seed):
@@ -49,7 +49,7 @@ def test_the_bound_holds_for_the_default_placement_and_other_objectives(
 
 @pytest.mark.parametrize("rows", [1, 5, 64, 512])
 def test_the_bound_holds_whatever_the_size_of_a_microbatch(workshop, monkeypatch, rows):
-    monkeypatch.setattr(client.training, "MICROBATCH_ROWS", rows)
+    monkeypatch.setattr(client.training.dp_trainer, "MICROBATCH_ROWS", rows)
     assert largest_change(workshop(), 6, seed=rows) <= 1 + 1e-6
 
 
@@ -59,17 +59,17 @@ def test_rounding_of_batch_mates_stays_far_below_the_margin(workshop, monkeypatc
     everybody = np.arange(SHOPPERS)
     sums = []
     for rows in (11, 37, 200, 512):
-        monkeypatch.setattr(client.training, "MICROBATCH_ROWS", rows)
+        monkeypatch.setattr(client.training.dp_trainer, "MICROBATCH_ROWS", rows)
         sums.append(shop.trainer.clipped_sum(everybody, plan, np.random.default_rng(1)).vector)
     for other in sums[1:]:
-        assert np.linalg.norm(other - sums[0]) < 0.1 * client.training.ROUNDING_MARGIN
+        assert np.linalg.norm(other - sums[0]) < 0.1 * client.training.dp_trainer.ROUNDING_MARGIN
 
 
 def test_the_clip_keeps_the_margin_for_rounding(workshop):
     shop, plan = workshop(), make_plan()
     one = np.array([int(shopper_norms(shop).argmax())])
     clipped = shop.trainer.clipped_sum(one, plan, np.random.default_rng(0)).vector
-    margin = client.training.ROUNDING_MARGIN
+    margin = client.training.dp_trainer.ROUNDING_MARGIN
     assert 2**-12 < margin < 2**-8
     assert np.linalg.norm(clipped) == pytest.approx(1 - margin, abs=1e-6)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shops import DAY, interactions_of
 
-from client.trend import HALF_LIFE_DAYS, STRENGTH, sales_trend
+from client.ranking.sales_trend import HALF_LIFE_DAYS, STRENGTH, sales_trend
 
 
 def shop(rows):

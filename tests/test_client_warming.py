@@ -4,8 +4,8 @@ import subprocess
 
 from shops import make_shop
 
-from client.dataset import save_merchant_data
-from client.warming import warming_command
+from client.deployment.encode_ahead import warming_command
+from client.shop.dataset import save_merchant_data
 
 TITLE = "WHITE HANGING HEART"
 

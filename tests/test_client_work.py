@@ -9,22 +9,22 @@ from flwr.app import Context, Message, RecordDict
 from shops import make_interactions, make_plan, make_settings, make_shop
 
 from client.app import app
-from client.audits import FOLDER, LaneBook
-from client.budget import LEDGER_FILE, open_ledger
-from client.dataset import save_merchant_data
-from client.node import NodeSettings
-from client.policy import POLICY_FILE, Policy
-from client.session import close_nodes
-from client.training import PrivateTrainer
-from client.work import MerchantWork, purchases_histogram
-from common import wire, wire_audit
+from client.node.participant import MerchantWork, purchases_histogram
+from client.node.session import close_nodes
+from client.node.settings import NodeSettings
+from client.privacy.budget import LEDGER_FILE, open_ledger
+from client.privacy.canaries import FOLDER, LaneBook
+from client.privacy.policy import POLICY_FILE, Policy
+from client.shop.dataset import save_merchant_data
+from client.training.dp_trainer import PrivateTrainer
 from common.adapter import AdapterState
-from common.encoder.encoding import cached_base_model, fit_public_basis
-from common.encoder.tower import Tower
+from common.encoder.adapted_encoder import Tower
+from common.encoder.catalogue_encoder import cached_base_model, fit_public_basis
 from common.errors import BudgetError, FederationError, InputError, PolicyError, SettingsError
-from common.privacy.lanes import LaneRecord
-from common.privacy.plan import PrivacyPlan
-from simulations.grid import InProcessGrid
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.mechanism.canaries import LaneRecord
+from common.wire import canaries, messages
+from simulations.federation.in_process_grid import InProcessGrid
 
 SHOPPERS = 30
 POLICY = "max_epsilon = 50.0\nmax_run_epsilon = 50.0\ndelta = 1e-3\nallow_seeded_noise = true\n"
@@ -51,16 +51,16 @@ class Shop:
 
     def answers(self, plan, adapter, rounds=(1, 2)):
         """Every reply of a run, in order."""
-        request = wire.PrepareRequest(
+        request = messages.PrepareRequest(
             self.basis.to_bytes(), self.settings.to_flat(), plan.to_json()
         )
-        replies = [self.ask(wire.PREPARE, wire.encode_prepare(request))]
-        histogram = wire.encode_popularity_request(plan.digest)
-        replies.append(self.ask(wire.POPULARITY, histogram))
+        replies = [self.ask(messages.PREPARE, messages.encode_prepare(request))]
+        histogram = messages.encode_popularity_request(plan.digest)
+        replies.append(self.ask(messages.POPULARITY, histogram))
         popularity = np.full(len(self.data.catalogue), 1e-2, np.float32)
         for number in rounds:
-            request = wire.TrainRequest(adapter, popularity, number, plan.digest)
-            replies.append(self.ask(wire.TRAIN, wire.encode_train(request)))
+            request = messages.TrainRequest(adapter, popularity, number, plan.digest)
+            replies.append(self.ask(messages.TRAIN, messages.encode_train(request)))
         return replies
 
 
@@ -103,7 +103,7 @@ def public_parts(reply):
     """Everything of a reply but the two protected vectors: names, types, sizes, values, errors."""
     if reply.has_error():
         return reply.error.code, reply.error.reason
-    parts = {"size": wire.size_in_bytes(reply.content), "type": reply.metadata.message_type}
+    parts = {"size": messages.size_in_bytes(reply.content), "type": reply.metadata.message_type}
     for name, record in reply.content.items():
         for key, value in record.items():
             protected = (name, key) in {("update", "vector"), ("popularity", "counts")}
@@ -147,12 +147,12 @@ def test_error_codes_do_not_depend_on_a_shopper_either(ground, tmp_path):
         assert any(reply.has_error() for reply in replies)
         found.append([public_parts(reply) for reply in replies])
     assert found[0] == found[1]
-    assert found[0][-1] == (wire.ERROR_CODE, "budget:max_epsilon")
+    assert found[0][-1] == (messages.ERROR_CODE, "budget:max_epsilon")
 
 
 def test_metrics_are_none_and_facts_are_public(shop, ground):
     prepared, _, update, _ = shop.answers(plan_of(), ground[3])
-    facts = wire.decode_prepared(prepared.content)
+    facts = messages.decode_prepared(prepared.content)
     assert facts.merchant == "ash"
     assert facts.catalogue_digest == shop.data.catalogue.digest
     assert np.array_equal(facts.text_keys, shop.data.catalogue.text_keys)
@@ -163,7 +163,7 @@ def test_no_id_title_or_path_is_in_a_reply_or_a_log(shop, ground, caplog):
     with caplog.at_level(logging.DEBUG):
         replies = shop.answers(plan_of(), ground[3])
         assert not any(reply.has_error() for reply in replies)
-        replies += [shop.ask(wire.TRAIN, wire.encode_popularity_request("x"))]
+        replies += [shop.ask(messages.TRAIN, messages.encode_popularity_request("x"))]
     sent = b"".join(reply.deflate() for reply in replies)
     words = [*shop.data.interactions.shopper_ids, *(i.item_id for i in shop.data.catalogue.items)]
     words += [item.title for item in shop.data.catalogue.items if len(item.title) > 12]
@@ -353,17 +353,15 @@ def test_a_leaking_model_is_refused_with_a_code_before_anything_is_charged(
 def test_lanes_are_on_disk_before_an_update_leaves_and_open_on_request(shop, ground):
     plan = plan_of()
     replies = shop.answers(plan, ground[3], rounds=(1, 2))
-    prepared = wire.decode_prepared(replies[0].content)
+    prepared = messages.decode_prepared(replies[0].content)
     [path] = (shop.folder / "node" / FOLDER).iterdir()
     held = LaneRecord.from_bytes(path.read_bytes())
     assert held.rounds.tolist() == [1, 2]
     assert not held.opened
     assert held.commitment == prepared.lanes_commitment
-    request = wire_audit.encode_audit_request(plan.digest)
+    request = canaries.encode_audit_request(plan.digest)
     for _ in range(2):
-        opened = wire_audit.decode_audit(
-            shop.ask(wire_audit.AUDIT, request).content, prepared, plan
-        )
+        opened = canaries.decode_audit(shop.ask(canaries.AUDIT, request).content, prepared, plan)
         assert opened.to_bytes() == held.open().to_bytes()
 
 

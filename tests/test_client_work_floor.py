@@ -4,9 +4,9 @@ import pytest
 from privacy_bugs import plant
 from test_client_work import POLICY, Shop, ground, plan_of
 
-from client.guarding import GUARDED
-from client.session import close_nodes
-from client.work import MerchantWork
+from client.node.participant import MerchantWork
+from client.node.session import close_nodes
+from client.privacy.app_guard_command import GUARDED
 
 __all__ = ["ground"]  # a fixture
 

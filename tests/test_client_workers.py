@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from client.workers import LIBRARIES
+from client.deployment.workers import LIBRARIES
 
 CHECK = """
 import importlib, logging, os, sys

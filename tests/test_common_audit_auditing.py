@@ -6,11 +6,11 @@ import pytest
 from forging import by_name, export, found, named
 from shops import command, small_options
 
-from common.audit.auditing import audit_ledger, audit_release, audit_run
+from common.audit.audits import audit_ledger, audit_release, audit_run
 from common.audit.layout import JOURNAL, LEDGERS, RELEASE
 from common.errors import InputError, ReleaseError, SettingsError
+from common.identity.signing_key import SigningKey
 from common.release.manifest import LANES_FILE, MANIFEST_FILE, SIGNATURE_FILE
-from common.signing_key import SigningKey
 
 MANIFEST = f"{RELEASE}/{MANIFEST_FILE}"
 LANES = f"{RELEASE}/{LANES_FILE}"

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from forging import files_of, found
 
-from common.audit.auditing import audit_ledger, audit_run
+from common.audit.audits import audit_ledger, audit_run
 from common.audit.layout import JOURNAL, LEDGERS, RELEASE
 from common.release.manifest import LANES_FILE, MANIFEST_FILE, SIGNATURE_FILE, STATEMENT_FILE
 

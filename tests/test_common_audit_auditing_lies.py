@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from forging import by_name, found, named
 
-from common.audit.auditing import audit_release, audit_run
+from common.audit.audits import audit_release, audit_run
+from common.audit.canaries import check_bound
 from common.audit.findings import Checklist
-from common.audit.lanes import check_bound
 from common.audit.layout import JOURNAL, LEDGERS, RELEASE
-from common.privacy.lanes import pack_records, unpack_records
+from common.privacy.mechanism.canaries import pack_records, unpack_records
 from common.release.manifest import LANES_FILE, MANIFEST_FILE, STATEMENT_FILE
 
 MANIFEST = f"{RELEASE}/{MANIFEST_FILE}"

@@ -8,9 +8,9 @@ from statements import make_statement, merchant_fields
 from common.audit import claims
 from common.audit.claims import CURVE_POINTS, check_epsilon, check_several, curve, tell_trust
 from common.audit.findings import Checklist
-from common.privacy.accounting import epsilon_pld, epsilon_prv, epsilon_rdp
-from common.privacy.entry import spent_events
-from common.privacy.second_opinion import SecondOpinion
+from common.privacy.accounting.accountants import epsilon_pld, epsilon_prv, epsilon_rdp
+from common.privacy.accounting.second_accountant import SecondOpinion
+from common.privacy.ledger.entry import spent_events
 
 
 @pytest.fixture

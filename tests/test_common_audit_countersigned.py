@@ -5,16 +5,16 @@ import dataclasses
 import pytest
 from test_client_recovery import PLAN, Federation
 
-from client.recovery import recover
-from common.audit.auditing import audit_ledger
-from common.audit.countersigned import NamedLedger, check_charges
+from client.privacy.recovery import recover
+from common.audit.audits import audit_ledger
+from common.audit.countersignatures import NamedLedger, check_charges
 from common.audit.findings import Checklist
-from common.privacy.accounting import epsilon_pld
-from common.privacy.canonical import write_line
-from common.privacy.export import export_ledger, read_ledger
-from common.privacy.heads import Receipt
-from common.privacy.journal import read_journal
-from common.signing_key import SigningKey
+from common.identity.signing_key import SigningKey
+from common.privacy.accounting.accountants import epsilon_pld
+from common.privacy.ledger.canonical_json import write_line
+from common.privacy.ledger.export import export_ledger, read_ledger
+from common.privacy.ledger.heads import Receipt
+from common.privacy.ledger.journal import read_journal
 
 
 @pytest.fixture

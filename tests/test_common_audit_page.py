@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from common.audit.auditing import audit_run
+from common.audit.audits import audit_run
 from common.audit.findings import (
     Check,
     CurvePoint,

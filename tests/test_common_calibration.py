@@ -8,7 +8,8 @@ from scipy.special import expit
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, precision_recall_fscore_support, roc_auc_score
 
-from common.calibration import (
+from common.errors import InputError
+from common.evaluation.calibration import (
     CLICKS_PER_STEP,
     ClickCurve,
     best_threshold,
@@ -16,7 +17,6 @@ from common.calibration import (
     fit_click_curve,
     reliability,
 )
-from common.errors import InputError
 
 SEEDS = st.integers(0, 2**32 - 1)
 

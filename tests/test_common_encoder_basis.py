@@ -6,10 +6,10 @@ import torch
 from safetensors.numpy import load, save
 from shops import make_catalogue
 
-from common.encoder.basis import LEAST_WEIGHT, PublicBasis, fit_basis, mean_of_tokens
-from common.encoder.placement import Placement
-from common.encoder.trunk import encode_trunk
+from common.encoder.public_basis import LEAST_WEIGHT, PublicBasis, fit_basis, mean_of_tokens
+from common.encoder.token_states import encode_trunk
 from common.errors import InputError, SettingsError
+from common.settings.lora_placement import Placement
 
 ALL = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
 

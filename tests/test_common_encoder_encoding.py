@@ -9,9 +9,10 @@ import torch
 from safetensors.numpy import save
 from shops import make_catalogue, make_settings, write_tiny_bert
 
-from common.encoder import encoding
+from common.encoder import catalogue_encoder
+from common.encoder.adapted_encoder import ItemTokens, Tower
 from common.encoder.base_model import DEFAULT_BASE_MODEL, files_digest, load_base_model
-from common.encoder.encoding import (
+from common.encoder.catalogue_encoder import (
     cached_base_model,
     encode_ahead,
     encode_catalogue,
@@ -19,8 +20,7 @@ from common.encoder.encoding import (
     forget_base_models,
 )
 from common.encoder.last_layer import LastLayer
-from common.encoder.tower import ItemTokens, Tower
-from common.encoder.trunk import encode_trunk
+from common.encoder.token_states import encode_trunk
 
 ITEMS = 30
 
@@ -81,7 +81,7 @@ def test_a_node_computes_what_the_whole_model_does_to_the_last_bit(tiny, tmp_pat
 
 
 def test_what_is_encoded_ahead_needs_no_model_for_a_basis(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("common.encoder.trunk.PART", 7)
+    monkeypatch.setattr("common.encoder.token_states.PART", 7)
     settings = make_settings(base_model=tiny, rank=4, output_directions=32)
     catalogue = make_catalogue(ITEMS)
     basis = fit_public_basis(catalogue, settings, tmp_path / "server")
@@ -89,7 +89,7 @@ def test_what_is_encoded_ahead_needs_no_model_for_a_basis(tiny, tmp_path, monkey
     encode_ahead(catalogue, settings, tmp_path / "node")
     assert len(list(tmp_path.glob("node/*/*.safetensors"))) == 5  # 30 texts, 7 at a time
     forget_base_models()
-    monkeypatch.setattr(encoding, "load_base_model", None)  # whoever loads it fails
+    monkeypatch.setattr(catalogue_encoder, "load_base_model", None)  # whoever loads it fails
     encode_ahead(catalogue, settings, tmp_path / "node")
     found = encode_catalogue(catalogue, basis, settings, tmp_path / "node")
     np.testing.assert_array_equal(found.vectors, expected.vectors)
@@ -151,6 +151,9 @@ def test_a_name_on_the_hub_has_no_files_here():
 
 def test_neither_transformers_nor_peft_is_loaded_to_train_on_what_is_cached():
     """The import alone would cost 150 MB and seconds a message."""
-    code = "import sys, client.work; print(sorted({'transformers', 'peft'} & set(sys.modules)))"
+    code = (
+        "import sys, client.node.participant; "
+        "print(sorted({'transformers', 'peft'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

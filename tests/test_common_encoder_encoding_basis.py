@@ -4,8 +4,8 @@ import pytest
 from shops import make_catalogue, make_settings
 
 from common.catalogue import Catalogue, Item
-from common.encoder import encoding
-from common.encoder.encoding import fit_public_basis
+from common.encoder import catalogue_encoder
+from common.encoder.catalogue_encoder import fit_public_basis
 
 
 @pytest.fixture
@@ -15,8 +15,10 @@ def settings(tiny_bert):
 
 def fits(monkeypatch):
     """Count how often a basis is fitted from here on."""
-    counted, fit = [], encoding.fit_basis
-    monkeypatch.setattr(encoding, "fit_basis", lambda *a, **k: counted.append(1) or fit(*a, **k))
+    counted, fit = [], catalogue_encoder.fit_basis
+    monkeypatch.setattr(
+        catalogue_encoder, "fit_basis", lambda *a, **k: counted.append(1) or fit(*a, **k)
+    )
     return counted
 
 
@@ -64,7 +66,7 @@ def test_other_texts_order_or_code_have_another_basis(settings, tmp_path, monkey
     fit_public_basis(catalogue.take(range(11, -1, -1)), settings, tmp_path)
     fit_public_basis(make_catalogue(12, seed=1), settings, tmp_path)
     assert len(counted) == 3
-    monkeypatch.setattr(encoding, "_code_digest", lambda: "changed")
+    monkeypatch.setattr(catalogue_encoder, "_code_digest", lambda: "changed")
     fit_public_basis(catalogue, settings, tmp_path)
     assert len(counted) == 4
 

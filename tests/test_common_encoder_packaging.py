@@ -13,11 +13,11 @@ from safetensors.numpy import load, save
 from shops import make_catalogue, make_settings, random_adapter
 from transformers import BertModel
 
+from common.encoder.adapted_encoder import ItemTokens, Tower
 from common.encoder.base_model import load_base_model
-from common.encoder.basis import PublicBasis, fit_basis
-from common.encoder.packaging import PROJECTION_FILE, model_files, released_model
-from common.encoder.tower import ItemTokens, Tower
-from common.encoder.trunk import encode_trunk
+from common.encoder.public_basis import PublicBasis, fit_basis
+from common.encoder.release_files import PROJECTION_FILE, model_files, released_model
+from common.encoder.token_states import encode_trunk
 from common.errors import ReleaseError
 from common.release.manifest import ADAPTER_CONFIG_FILE, ADAPTER_FILE, BASIS_FILE
 

@@ -6,14 +6,14 @@ import torch
 from shops import make_catalogue, make_settings, random_adapter
 from torch import nn
 
-from common.encoder import encoding
+from common.encoder import catalogue_encoder
+from common.encoder.adapted_encoder import ItemTokens, Tower
 from common.encoder.base_model import load_base_model
-from common.encoder.basis import PublicBasis, fit_basis
-from common.encoder.encoding import encode_catalogue, fit_public_basis
-from common.encoder.placement import Placement, state_name
-from common.encoder.tower import ItemTokens, Tower
-from common.encoder.trunk import encode_trunk
+from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
+from common.encoder.public_basis import PublicBasis, fit_basis
+from common.encoder.token_states import encode_trunk
 from common.errors import InputError, SettingsError
+from common.settings.lora_placement import Placement, state_name
 
 PLACEMENTS = {
     "output.dense": Placement(),
@@ -291,7 +291,7 @@ def test_an_encoded_catalogue_is_read_back_bit_by_bit(settings, tmp_path, monkey
     def never(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr(encoding, "encode_trunk", never)
+    monkeypatch.setattr(catalogue_encoder, "encode_trunk", never)
     again = encode_catalogue(catalogue, basis, settings, tmp_path)
     assert np.array_equal(first.vectors, again.vectors)
     for name, array in first.tokens.arrays().items():

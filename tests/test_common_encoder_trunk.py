@@ -9,7 +9,7 @@ from shops import make_catalogue
 
 from common.catalogue import Catalogue, Item
 from common.encoder.base_model import BaseModel
-from common.encoder.trunk import Trunk, encode_trunk, join_trunks, pad, token_mask
+from common.encoder.token_states import Trunk, encode_trunk, join_trunks, pad, token_mask
 from common.errors import SettingsError
 
 

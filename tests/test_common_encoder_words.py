@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from shops import make_catalogue
 
-from common.encoder.basis import fit_basis
-from common.encoder.placement import Placement
-from common.encoder.trunk import encode_trunk
-from common.encoder.words import fit_words
+from common.encoder.public_basis import fit_basis
+from common.encoder.token_states import encode_trunk
+from common.encoder.word_embeddings import fit_words
 from common.errors import InputError
+from common.settings.lora_placement import Placement
 
 POWER, WEIGHT = 0.9, 0.5
 
@@ -116,8 +116,8 @@ def test_word_vectors_of_another_width_are_refused(tiny_model):
 THREADS = """
 import hashlib
 import numpy as np
-from common.encoder.trunk import Trunk
-from common.encoder.words import WordPart
+from common.encoder.token_states import Trunk
+from common.encoder.word_embeddings import WordPart
 some = np.random.default_rng(0)
 table, whitening = (some.normal(size=(n, 384)).astype(np.float32) for n in (900, 384))
 ids = some.integers(900, size=4000).astype(np.int32)

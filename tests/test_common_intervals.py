@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from common.errors import InputError
-from common.intervals import Interval, bootstrap_mean, paired_bootstrap
+from common.evaluation.bootstrap import Interval, bootstrap_mean, paired_bootstrap
 
 FEW = {"seed": 3, "resamples": 200}
 values_of = st.lists(st.floats(0, 1), min_size=2, max_size=30).map(np.array)

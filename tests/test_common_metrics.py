@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from ir_measures import AP, P, Qrel, R, ScoredDoc, nDCG
 from scipy.sparse import csr_matrix
 
-from common import metrics
 from common.errors import InputError
-from common.metrics import (
+from common.evaluation import metrics
+from common.evaluation.metrics import (
     NOT_AN_ITEM,
     Ranking,
     auc_per_shopper,

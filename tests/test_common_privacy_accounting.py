@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
 from common.errors import PrivacyError, SettingsError
-from common.privacy import accounting
-from common.privacy.accounting import (
+from common.privacy.accounting.accountants import (
     AGREEMENT,
     LEAST_NOISE,
     AccountantReport,
     MechanismEvent,
     account,
+    accountants,
     budget_share,
     ceiling_for,
     epsilon_pld,
@@ -27,7 +27,7 @@ from common.privacy.accounting import (
     merge,
     sigma_for_epsilon,
 )
-from common.privacy.second_opinion import _prv_without_torch, second_opinion
+from common.privacy.accounting.second_accountant import _prv_without_torch, second_opinion
 
 DELTA = 1e-5
 # (q, T, sigma rounded to what was published, epsilon)
@@ -165,7 +165,7 @@ def test_noise_too_small_to_matter_is_none_and_takes_no_memory(sigma):
 
 
 def test_accountants_that_disagree_stop_everything(monkeypatch):
-    monkeypatch.setattr(accounting, "epsilon_prv", lambda events, delta: 1.0)
+    monkeypatch.setattr(accountants, "epsilon_prv", lambda events, delta: 1.0)
     with pytest.raises(PrivacyError) as caught:
         account([MechanismEvent(0.25, 2.16, 50)], DELTA)
     assert caught.value.field == "epsilon"

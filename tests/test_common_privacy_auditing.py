@@ -10,8 +10,12 @@ from scipy.stats import binom, norm
 from shops import make_plan
 
 from common.errors import PrivacyError
-from common.privacy.accounting import gaussian_delta, gaussian_mu
-from common.privacy.auditing import (
+from common.privacy.accounting.accountants import gaussian_delta, gaussian_mu
+from common.privacy.accounting.plan import PrivacyPlan, solve_plan
+from common.privacy.ledger.ledger import Ledger
+from common.privacy.mechanism.canaries import start_record
+from common.privacy.mechanism.clipping import clip_and_sum
+from common.privacy.mechanism.empirical_bound import (
     BLOCKING_CONFIDENCE,
     CONFIDENCE,
     audit_lanes,
@@ -20,12 +24,8 @@ from common.privacy.auditing import (
     mean_difference,
     one_run_epsilon,
 )
-from common.privacy.clipping import clip_and_sum
-from common.privacy.lanes import start_record
-from common.privacy.ledger import Ledger
-from common.privacy.noise import NoiseSource, protect
-from common.privacy.plan import PrivacyPlan, solve_plan
-from common.privacy.sampling import poisson_sample
+from common.privacy.mechanism.noise import NoiseSource, protect
+from common.privacy.mechanism.sampling import poisson_sample
 
 LANES = 512
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.privacy.accounting import MechanismEvent
-from common.privacy.canonical import canonical, read_canonical
+from common.privacy.accounting.accountants import MechanismEvent
+from common.privacy.ledger.canonical_json import canonical, read_canonical
 
 
 @dataclass(frozen=True, slots=True)

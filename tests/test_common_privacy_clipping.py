@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.sparse import csr_matrix
 
 from common.errors import PrivacyError, SettingsError
-from common.privacy.clipping import ClippedSum, clip_and_sum, grid
+from common.privacy.mechanism.clipping import ClippedSum, clip_and_sum, grid
 
 bounds = st.floats(1e-6, 1e6)
 numbers = st.one_of(

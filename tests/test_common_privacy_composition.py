@@ -6,8 +6,8 @@ from scipy.optimize import brentq
 from scipy.stats import binom, norm
 from shops import make_plan
 
-from common.privacy.accounting import MechanismEvent, epsilon_pld
-from common.privacy.composition import epsilon_of_several
+from common.privacy.accounting.accountants import MechanismEvent, epsilon_pld
+from common.privacy.accounting.composition import epsilon_of_several
 
 PLAN = make_plan(
     sample_rate=0.25,

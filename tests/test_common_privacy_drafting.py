@@ -4,15 +4,15 @@ import pytest
 from ledgers import PLAN, pay, reopen
 from statements import make_merchant
 
-from common.privacy.auditing import BLOCKING_CONFIDENCE, CONFIDENCE
-from common.privacy.drafting import (
+from common.privacy.ledger.entry import GENESIS
+from common.privacy.mechanism.empirical_bound import BLOCKING_CONFIDENCE, CONFIDENCE
+from common.release.code_digest import code_digest
+from common.release.statement_draft import (
     draft_statement,
     head_record,
     ledger_record,
     several_merchants,
 )
-from common.privacy.entry import GENESIS
-from common.release.code import code_digest
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from ledgers import pay, reopen
 
 from common.errors import LedgerError
-from common.privacy.export import export_ledger, read_ledger
+from common.privacy.ledger.export import export_ledger, read_ledger
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from ledgers import PLAN
 
 from common.errors import LedgerError
-from common.privacy.accounting import MechanismEvent, merge
-from common.privacy.heads import Head, Receipt, missing_events
-from common.privacy.ledger import Ledger
-from common.signing_key import SigningKey
+from common.identity.signing_key import SigningKey
+from common.privacy.accounting.accountants import MechanismEvent, merge
+from common.privacy.ledger.heads import Head, Receipt, missing_events
+from common.privacy.ledger.ledger import Ledger
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from shops import make_plan
 
 from common.errors import PrivacyError
-from common.privacy.clipping import clip_and_sum
-from common.privacy.lanes import (
+from common.privacy.ledger.ledger import Ledger
+from common.privacy.mechanism.canaries import (
     LANE_NORM,
     LaneRecord,
     pack_records,
     start_record,
     unpack_records,
 )
-from common.privacy.ledger import Ledger
-from common.privacy.noise import NoiseSource, protect
-from common.privacy.sampling import poisson_sample
+from common.privacy.mechanism.clipping import clip_and_sum
+from common.privacy.mechanism.noise import NoiseSource, protect
+from common.privacy.mechanism.sampling import poisson_sample
 
 
 def make_record(seed=1, lanes=40, steps=3):

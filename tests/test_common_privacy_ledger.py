@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledgers import PLAN, pay, reopen
 
 from common.errors import LedgerError, PrivacyError
-from common.privacy.accounting import MechanismEvent
-from common.privacy.entry import GENESIS, Entry, spent_events
-from common.privacy.keys import key_path
-from common.privacy.ledger import Charge, Ledger
+from common.privacy.accounting.accountants import MechanismEvent
+from common.privacy.ledger.entry import GENESIS, Entry, spent_events
+from common.privacy.ledger.ledger import Charge, Ledger
+from common.privacy.ledger.signing_key import key_path
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ import pytest
 from ledgers import pay, reopen
 
 from common.errors import LedgerError
-from common.privacy import ledger_file
-from common.privacy.ledger import Ledger
-from common.privacy.ledger_file import APPLICATION_ID, SCHEMA
+from common.privacy.ledger.ledger import Ledger, sqlite_file
+from common.privacy.ledger.sqlite_file import APPLICATION_ID, SCHEMA
 
 
 @pytest.fixture
@@ -44,9 +43,9 @@ def test_an_older_schema_is_brought_to_today_and_keeps_its_entries(path):
 @pytest.mark.parametrize("failing", ["CREATE TABLE entries (x);", "SELECT nothing FROM nowhere;"])
 def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch, failing):
     version_1(path)
-    broken = (*ledger_file.MIGRATIONS, "CREATE TABLE more (x);" + failing)
+    broken = (*sqlite_file.MIGRATIONS, "CREATE TABLE more (x);" + failing)
     with monkeypatch.context() as patch:
-        patch.setattr(ledger_file, "MIGRATIONS", broken)
+        patch.setattr(sqlite_file, "MIGRATIONS", broken)
         with pytest.raises(LedgerError):
             reopen(path)
     with contextlib.closing(sqlite3.connect(path)) as connection:

@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 
 from common.errors import PrivacyError
-from common.privacy.clipping import clip_and_sum, grid
-from common.privacy.ledger import Ledger
-from common.privacy.noise import NoiseSource, ProtectedSum, protect
-from common.privacy.plan import PrivacyPlan
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.ledger import Ledger
+from common.privacy.mechanism.clipping import clip_and_sum, grid
+from common.privacy.mechanism.noise import NoiseSource, ProtectedSum, protect
 
 PLAN = PrivacyPlan(
     sample_rate=0.5,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import SettingsError
-from common.privacy.accounting import MechanismEvent, epsilon_pld
-from common.privacy.plan import PrivacyPlan, solve_plan
+from common.privacy.accounting.accountants import MechanismEvent, epsilon_pld
+from common.privacy.accounting.plan import PrivacyPlan, solve_plan
 
 PLAN = PrivacyPlan(
     sample_rate=0.25,

@@ -6,7 +6,7 @@ from dp_accounting.pld import privacy_loss_distribution as library
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.privacy.pld import LOSS_INTERVAL, _one_loss, epsilon_of_losses
+from common.privacy.accounting.pld import LOSS_INTERVAL, _one_loss, epsilon_of_losses
 
 DELTA = 1e-5
 

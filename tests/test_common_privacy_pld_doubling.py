@@ -3,7 +3,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.privacy.pld import repeated
+from common.privacy.accounting.pld import repeated
 
 
 @given(st.integers(1, 5000))

@@ -4,8 +4,7 @@ import pytest
 from opacus.accountants import PRVAccountant
 
 from common.errors import PrivacyError
-from common.privacy import prv
-from common.privacy.accounting import MechanismEvent, epsilon_prv
+from common.privacy.accounting.accountants import MechanismEvent, epsilon_prv, prv
 
 DELTA = 1e-5
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from opacus.accountants.analysis.rdp import compute_rdp
 from scipy import integrate
 
-from common.privacy.renyi import renyi_divergences
+from common.privacy.accounting.rdp import renyi_divergences
 
 ORDERS = (2.0, 2.25, 3.0, 3.5, 4.75, 8.0, 33.0, 128.0, 512.0)
 

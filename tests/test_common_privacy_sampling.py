@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from common.privacy.noise import NoiseSource
-from common.privacy.plan import PrivacyPlan
-from common.privacy.sampling import poisson_sample
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.mechanism.noise import NoiseSource
+from common.privacy.mechanism.sampling import poisson_sample
 
 PLAN = PrivacyPlan(
     sample_rate=0.05,

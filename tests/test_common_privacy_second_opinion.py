@@ -6,8 +6,8 @@ import math
 import pytest
 
 from common.errors import SettingsError
-from common.privacy.accounting import MechanismEvent, epsilon_pld, epsilon_rdp
-from common.privacy.second_opinion import SecondOpinion, second_opinion
+from common.privacy.accounting.accountants import MechanismEvent, epsilon_pld, epsilon_rdp
+from common.privacy.accounting.second_accountant import SecondOpinion, second_opinion
 
 HISTOGRAM = MechanismEvent(1.0, 6.0, 1)
 SCHEDULES = {

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from shops import make_plan
 from statements import HEX, PLAN, make_statement, merchant_fields, statement_fields
 
-from common.privacy.statement import NOT_PROTECTED, Statement, check_claims
+from common.release.statement import NOT_PROTECTED, Statement, check_claims
 
 SILENT = make_plan(placement="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
 AUDIT = {
@@ -104,7 +104,7 @@ def test_epsilon_is_claimed_exactly_when_noise_was_added(placement, fields):
 
 
 def _parsed(one):
-    from common.privacy.statement import MerchantPrivacy
+    from common.release.statement import MerchantPrivacy
 
     return MerchantPrivacy.model_validate(one)
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from shops import make_plan
 from statements import HEX, PLAN, SEVERAL, make_statement, merchant_fields
 
-from common.privacy.statement import NOT_PROTECTED, UNIT
-from common.privacy.statement_page import SENTENCES, statement_page
+from common.release.statement import NOT_PROTECTED, UNIT
+from common.release.statement_page import SENTENCES, statement_page
 
 AUDIT = {
     "epsilon": 2.345,

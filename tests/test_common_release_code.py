@@ -5,10 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common.release.code import code_digest
+from common.release.code_digest import code_digest
 
 ROOT = Path(__file__).parents[1]
-ASK = "from common.release.code import code_digest; print(code_digest())"
+ASK = "from common.release.code_digest import code_digest; print(code_digest())"
 
 
 def digest_in(folder):

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from statements import HEX, statement_fields
 
 from common.errors import ReleaseError
+from common.identity.signing_key import PublicKey
+from common.release.build import make_manifest
 from common.release.manifest import (
     REQUIRED_FILES,
     Claims,
@@ -17,8 +19,6 @@ from common.release.manifest import (
     check_file_names,
     parse_manifest,
 )
-from common.release.signing import make_manifest
-from common.signing_key import PublicKey
 
 KEY = PublicKey(bytes(range(32)))
 FILES = {name: name.encode() for name in REQUIRED_FILES}

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
 from test_common_release_manifest import FILES, claims
 
 from common.errors import ReleaseError
-from common.release import signing
-from common.release.signing import build_release, make_manifest, sign_release
-from common.release.verifying import verify_release
-from common.signing_key import PublicKey, SigningKey
+from common.identity.signing_key import PublicKey, SigningKey
+from common.release import build
+from common.release.build import build_release, make_manifest, sign_release
+from common.release.verify import verify_release
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_failure_at_any_write_leaves_no_half_release(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
-    monkeypatch.setattr(signing, "write_atomic", failing)
+    monkeypatch.setattr(build, "write_atomic", failing)
     if good_writes == 6:  # all six files are written; now the rename fails
         good = type(folder).rename
 

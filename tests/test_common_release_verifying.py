@@ -11,11 +11,11 @@ import pytest
 from test_common_release_manifest import FILES, claims
 
 from common.errors import ReleaseError
-from common.release import verifying
+from common.identity.signing_key import SigningKey
+from common.release import verify
+from common.release.build import build_release
 from common.release.manifest import ADAPTER_FILE, BASIS_FILE
-from common.release.signing import build_release
-from common.release.verifying import VerifiedRelease, verify_release, version_order
-from common.signing_key import SigningKey
+from common.release.verify import VerifiedRelease, verify_release, version_order
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_a_folder_replaced_by_a_link_is_refused(release, key):
 
 
 def test_a_link_made_after_the_listing_is_refused_too(release, key, monkeypatch):
-    monkeypatch.setattr(verifying, "_check_listing", lambda _root, _manifest: None)
+    monkeypatch.setattr(verify, "_check_listing", lambda _root, _manifest: None)
     (release / "adapter").rename(release.parent / "elsewhere")
     (release / "adapter").symlink_to(release.parent / "elsewhere")
     with pytest.raises(ReleaseError, match="'adapter' is a link"):
@@ -197,7 +197,7 @@ def test_the_signature_is_checked_before_the_manifest_is_read(release, key, monk
     def never(_content):
         raise AssertionError("the manifest was read before its signature was checked")
 
-    monkeypatch.setattr(verifying, "parse_manifest", never)
+    monkeypatch.setattr(verify, "parse_manifest", never)
     (release / "manifest.json").write_bytes(b"{}")
     with pytest.raises(ReleaseError, match=r"manifest\.sig"):
         verify_release(release, key.public)
@@ -276,7 +276,7 @@ def test_only_verify_release_makes_a_verified_release(release, key):
 def test_bytes_changed_after_the_check_do_not_reach_the_caller(release, key, monkeypatch):
     """Each file is read once, and what was hashed is what comes back."""
     good = {name: (release / name).read_bytes() for name in FILES}
-    real = verifying.sha256_hex
+    real = verify.sha256_hex
 
     def hashing_then_altering(content):
         digest = real(content)
@@ -284,7 +284,7 @@ def test_bytes_changed_after_the_check_do_not_reach_the_caller(release, key, mon
             (release / name).write_bytes(b"altered after the check of another file" * 99)
         return digest
 
-    monkeypatch.setattr(verifying, "sha256_hex", hashing_then_altering)
+    monkeypatch.setattr(verify, "sha256_hex", hashing_then_altering)
     with pytest.raises(ReleaseError):  # the second file differs already when it is read
         verify_release(release, key.public)
     for name, content in good.items():
@@ -297,7 +297,7 @@ def test_bytes_changed_after_the_check_do_not_reach_the_caller(release, key, mon
                 (release / name).write_bytes(b"altered")
         return digest
 
-    monkeypatch.setattr(verifying, "sha256_hex", hashing_then_altering_the_same)
+    monkeypatch.setattr(verify, "sha256_hex", hashing_then_altering_the_same)
     assert dict(verify_release(release, key.public).files) == good
 
 

@@ -8,8 +8,8 @@ from scipy.sparse import csr_matrix
 
 from common.catalogue import popularity_buckets
 from common.errors import InputError
-from common.metrics import auc_per_shopper, rank_top_k
-from common.scorecard import evaluate_ranking, evaluate_scores, pool, spread
+from common.evaluation.metrics import auc_per_shopper, rank_top_k
+from common.evaluation.scorecard import evaluate_ranking, evaluate_scores, pool, spread
 
 METRICS = [
     "ndcg@10",

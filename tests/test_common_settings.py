@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InputError, SettingsError
-from common.settings import RunSettings, read_toml
+from common.settings.run import RunSettings, read_toml
 
 NUMBERS = {
     name: field

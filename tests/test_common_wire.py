@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from common import wire
 from common.adapter import AdapterState, AdapterUpdate
 from common.errors import FederationError, FedtailError, PrivacyError
+from common.wire import messages
 
 PLAN = "a" * 64
 FINITE = st.floats(-1e6, 1e6, width=32)
@@ -37,8 +37,8 @@ def refused(field, call, *arguments):
 )
 def test_a_train_request_arrives_as_it_was_sent(tensor, popularity, number):
     adapter = AdapterState({"layer.lora_B.weight": tensor})
-    sent = wire.TrainRequest(adapter, popularity, number, PLAN)
-    got = wire.decode_train(through_flower(wire.encode_train(sent)), 5, PLAN)
+    sent = messages.TrainRequest(adapter, popularity, number, PLAN)
+    got = messages.decode_train(through_flower(messages.encode_train(sent)), 5, PLAN)
     assert got.adapter.digest == adapter.digest
     assert got.popularity.tobytes() == popularity.tobytes()
     assert (got.round_number, got.plan_digest) == (number, PLAN)
@@ -53,8 +53,8 @@ def test_a_train_request_arrives_as_it_was_sent(tensor, popularity, number):
     ),
 )
 def test_a_prepare_request_arrives_as_it_was_sent(basis, settings):
-    sent = wire.PrepareRequest(basis, settings, "{}")
-    got = wire.decode_prepare(through_flower(wire.encode_prepare(sent)))
+    sent = messages.PrepareRequest(basis, settings, "{}")
+    got = messages.decode_prepare(through_flower(messages.encode_prepare(sent)))
     assert (got.basis, dict(got.settings), got.plan) == (basis, settings, "{}")
     assert {name: type(value) for name, value in got.settings.items()} == {
         name: type(value) for name, value in settings.items()
@@ -63,26 +63,28 @@ def test_a_prepare_request_arrives_as_it_was_sent(basis, settings):
 
 def test_public_facts_and_counts_arrive_as_they_were_sent():
     keys = np.array([0, 1, 2**64 - 1], dtype=np.uint64)
-    got = wire.decode_prepared(
-        through_flower(wire.encode_prepared(wire.Prepared("ash", "digest", keys)))
+    got = messages.decode_prepared(
+        through_flower(messages.encode_prepared(messages.Prepared("ash", "digest", keys)))
     )
     assert (got.merchant, got.catalogue_digest, got.items) == ("ash", "digest", 3)
     np.testing.assert_array_equal(got.text_keys, keys)
     counts = np.array([1.5, -2, 0], dtype=np.float32)
-    received = wire.decode_popularity(through_flower(wire.encode_popularity(counts, PLAN)), 3, PLAN)
+    received = messages.decode_popularity(
+        through_flower(messages.encode_popularity(counts, PLAN)), 3, PLAN
+    )
     np.testing.assert_array_equal(received, counts)
 
 
 def update_content(**changes):
     update = AdapterUpdate(np.arange(4, dtype=np.float32), 2, PLAN)
-    content = wire.encode_update(update, {"epsilon": 1.5, "delta": 1e-5})
+    content = messages.encode_update(update, {"epsilon": 1.5, "delta": 1e-5})
     for name, record in changes.items():
         content[name] = record
     return content
 
 
 def test_an_update_arrives_as_it_was_sent():
-    got, metrics = wire.decode_update(through_flower(update_content()), 4, 2, PLAN)
+    got, metrics = messages.decode_update(through_flower(update_content()), 4, 2, PLAN)
     np.testing.assert_array_equal(got.vector, np.arange(4, dtype=np.float32))
     assert (got.round_number, got.plan_digest) == (2, PLAN)
     assert metrics == {"epsilon": 1.5, "delta": 1e-5}
@@ -91,32 +93,32 @@ def test_an_update_arrives_as_it_was_sent():
 @pytest.mark.parametrize("name", ["loss", "num-examples", "shoppers", "epsilon "])
 def test_no_metric_outside_the_list_leaves_or_enters(name):
     update = AdapterUpdate(np.zeros(4, dtype=np.float32), 2, PLAN)
-    refused("metrics", wire.encode_update, update, {"epsilon": 1.0, name: 3.0})
+    refused("metrics", messages.encode_update, update, {"epsilon": 1.0, name: 3.0})
     content = update_content(metrics=MetricRecord({name: 3.0}))
-    refused("metrics", wire.decode_update, content, 4, 2, PLAN)
+    refused("metrics", messages.decode_update, content, 4, 2, PLAN)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_metric_must_be_finite(value):
     update = AdapterUpdate(np.zeros(4, dtype=np.float32), 2, PLAN)
-    refused("metrics", wire.encode_update, update, {"epsilon": value})
+    refused("metrics", messages.encode_update, update, {"epsilon": value})
     content = update_content(metrics=MetricRecord({"epsilon": value}))
-    refused("metrics", wire.decode_update, content, 4, 2, PLAN)
+    refused("metrics", messages.decode_update, content, 4, 2, PLAN)
 
 
 def test_an_update_of_another_round_plan_or_length_is_refused():
-    refused("round", wire.decode_update, update_content(), 4, 3, PLAN)
-    refused("plan_digest", wire.decode_update, update_content(), 4, 2, "b" * 64)
-    refused("vector", wire.decode_update, update_content(), 5, 2, PLAN)
+    refused("round", messages.decode_update, update_content(), 4, 3, PLAN)
+    refused("plan_digest", messages.decode_update, update_content(), 4, 2, "b" * 64)
+    refused("vector", messages.decode_update, update_content(), 5, 2, PLAN)
     run = ConfigRecord({"round": True, "plan_digest": PLAN})
-    refused("round", wire.decode_update, update_content(run=run), 4, 1, PLAN)
+    refused("round", messages.decode_update, update_content(run=run), 4, 1, PLAN)
 
 
 def test_the_sender_refuses_what_the_reader_would():
     bad = np.array([1, np.inf], dtype=np.float32)
-    refused("update", wire.encode_update, AdapterUpdate(bad, 1, PLAN), {})
-    refused("update", wire.encode_update, AdapterUpdate(np.zeros(2), 1, PLAN), {})  # float64
-    refused("counts", wire.encode_popularity, bad, PLAN)
+    refused("update", messages.encode_update, AdapterUpdate(bad, 1, PLAN), {})
+    refused("update", messages.encode_update, AdapterUpdate(np.zeros(2), 1, PLAN), {})  # float64
+    refused("counts", messages.encode_popularity, bad, PLAN)
 
 
 def npy(values, *, shape=None, descr=None):
@@ -157,68 +159,68 @@ GOOD = np.arange(4, dtype=np.float32)
     ],
 )
 def test_a_false_array_is_refused(data):
-    refused("vector", wire.decode_update, with_vector(data), 4, 2, PLAN)
+    refused("vector", messages.decode_update, with_vector(data), 4, 2, PLAN)
 
 
 def test_an_array_beside_the_expected_one_is_refused():
     content = with_vector(npy(GOOD), names=("vector", "extra"))
-    refused("update", wire.decode_update, content, 4, 2, PLAN)
+    refused("update", messages.decode_update, content, 4, 2, PLAN)
 
 
 def test_python_objects_are_never_unpickled():
     stream = io.BytesIO()
     np.save(stream, np.array([{"a": 1}] * 4, dtype=object), allow_pickle=True)
-    refused("vector", wire.decode_update, with_vector(stream.getvalue()), 4, 2, PLAN)
+    refused("vector", messages.decode_update, with_vector(stream.getvalue()), 4, 2, PLAN)
 
 
 def test_each_record_is_needed():
     for name in ("update", "run", "metrics"):
         content = update_content()
         del content[name]
-        refused(name, wire.decode_update, content, 4, 2, PLAN)
-    refused("run", wire.decode_prepare, RecordDict())
-    refused("facts", wire.decode_prepared, RecordDict())
-    refused("run", wire.decode_train, RecordDict(), 3, PLAN)
+        refused(name, messages.decode_update, content, 4, 2, PLAN)
+    refused("run", messages.decode_prepare, RecordDict())
+    refused("facts", messages.decode_prepared, RecordDict())
+    refused("run", messages.decode_train, RecordDict(), 3, PLAN)
 
 
 def test_a_train_request_is_checked_by_the_node():
     adapter = AdapterState({"b": np.zeros(2, dtype=np.float32)})
-    request = wire.TrainRequest(adapter, np.ones(3, dtype=np.float32), 1, PLAN)
-    refused("popularity", wire.decode_train, wire.encode_train(request), 4, PLAN)
-    refused("plan_digest", wire.decode_train, wire.encode_train(request), 3, "b" * 64)
-    zero = wire.TrainRequest(adapter, None, 0, PLAN)
-    refused("round", wire.decode_train, wire.encode_train(zero), 3, PLAN)
+    request = messages.TrainRequest(adapter, np.ones(3, dtype=np.float32), 1, PLAN)
+    refused("popularity", messages.decode_train, messages.encode_train(request), 4, PLAN)
+    refused("plan_digest", messages.decode_train, messages.encode_train(request), 3, "b" * 64)
+    zero = messages.TrainRequest(adapter, None, 0, PLAN)
+    refused("round", messages.decode_train, messages.encode_train(zero), 3, PLAN)
 
 
 def test_a_basis_altered_on_the_way_is_refused():
-    content = wire.encode_prepare(wire.PrepareRequest(b"basis", {}, "{}"))
+    content = messages.encode_prepare(messages.PrepareRequest(b"basis", {}, "{}"))
     content["run"]["basis"] = b"basIs"
-    refused("basis_digest", wire.decode_prepare, content)
-    content = wire.encode_prepare(wire.PrepareRequest(b"basis", {}, "{}"))
-    content["run"]["version"] = wire.WIRE_VERSION + 1
-    refused("version", wire.decode_prepare, content)
+    refused("basis_digest", messages.decode_prepare, content)
+    content = messages.encode_prepare(messages.PrepareRequest(b"basis", {}, "{}"))
+    content["run"]["version"] = messages.WIRE_VERSION + 1
+    refused("version", messages.decode_prepare, content)
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_an_error_leaves_as_a_code_and_at_most_one_word(text, field):
     for error in (ValueError(text), PrivacyError(text, field=field), FedtailError(field, field="")):
-        sent = wire.error_reply(error)
-        assert sent.code == wire.ERROR_CODE
+        sent = messages.error_reply(error)
+        assert sent.code == messages.ERROR_CODE
         code, _, word = sent.reason.partition(":")
         assert code in {"internal", "privacy", "error"}
         assert word in {"", field}
         assert not any(letter.isspace() or letter.isdigit() for letter in word)
-        assert wire.error_reason(sent) == sent.reason
+        assert messages.error_reason(sent) == sent.reason
 
 
 def test_the_reader_keeps_no_text_of_other_errors():
-    assert wire.error_reason(Error(2, "<class 'ValueError'>:<'red teapot'>")) == "flower:2"
-    assert wire.error_reason(Error(wire.ERROR_CODE, "red teapot")) == "internal"
-    assert wire.error_reason(Error(wire.ERROR_CODE, None)) == "internal"
+    assert messages.error_reason(Error(2, "<class 'ValueError'>:<'red teapot'>")) == "flower:2"
+    assert messages.error_reason(Error(messages.ERROR_CODE, "red teapot")) == "internal"
+    assert messages.error_reason(Error(messages.ERROR_CODE, None)) == "internal"
 
 
 def test_sizes_count_the_arrays():
     small, large = (
-        wire.encode_popularity(np.zeros(items, dtype=np.float32), PLAN) for items in (10, 1010)
+        messages.encode_popularity(np.zeros(items, dtype=np.float32), PLAN) for items in (10, 1010)
     )
-    assert wire.size_in_bytes(large) - wire.size_in_bytes(small) == 4000
+    assert messages.size_in_bytes(large) - messages.size_in_bytes(small) == 4000

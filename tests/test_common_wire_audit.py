@@ -8,15 +8,15 @@ from flwr.app import ConfigRecord, RecordDict
 from shops import make_plan
 
 from common.errors import FederationError
-from common.privacy.lanes import start_record
-from common.privacy.noise import NoiseSource
-from common.wire import Prepared, decode_prepared, encode_prepared, size_in_bytes
-from common.wire_audit import (
+from common.privacy.mechanism.canaries import start_record
+from common.privacy.mechanism.noise import NoiseSource
+from common.wire.canaries import (
     decode_audit,
     decode_audit_request,
     encode_audit,
     encode_audit_request,
 )
+from common.wire.messages import Prepared, decode_prepared, encode_prepared, size_in_bytes
 
 PLAN = make_plan()
 RECORD = start_record("ash", "1", PLAN, 16, NoiseSource.for_tests(1)).open()

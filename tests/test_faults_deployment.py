@@ -12,40 +12,40 @@ import numpy as np
 import pytest
 from flower_engine import copy_app
 
-from client.budget import LEDGER_FILE
-from client.dataset import load_merchant_data
-from client.node import merchant_folders
-from client.policy import POLICY_FILE, Policy
+from client.node.settings import merchant_folders
+from client.privacy.budget import LEDGER_FILE
+from client.privacy.policy import POLICY_FILE, Policy
+from client.shop.dataset import load_merchant_data
 from common.encoder.base_model import load_base_model
-from common.privacy.accounting import epsilon_rdp
-from common.privacy.entry import spent_events
-from common.privacy.ledger import Ledger
+from common.identity.signing_key import PublicKey
+from common.privacy.accounting.accountants import epsilon_rdp
+from common.privacy.ledger.entry import spent_events
+from common.privacy.ledger.ledger import Ledger
 from common.processes import start_child, stopping
-from common.release.verifying import verify_release
-from common.settings import RunSettings
-from common.signing_key import PublicKey
-from server.checkpoint import read_history
-from server.files import CATALOGUE_FILE
-from server.view import read_view
-from simulations.deployment import Deployment, experiment_text, free_port
-from simulations.federation import write_federation
-from simulations.hosts import Host, Hosts
-from simulations.marketplace import MarketplaceSettings, make_marketplace
-from simulations.partition import partition_merchants
-from simulations.processes import descendants
-from simulations.shop import Shop
+from common.release.verify import verify_release
+from common.settings.run import RunSettings
+from server.monitoring.journal_view import read_view
+from server.run.checkpoint import read_history
+from server.run.files import CATALOGUE_FILE
+from simulations.data.marketplace import MarketplaceSettings, make_marketplace
+from simulations.data.partition import partition_merchants
+from simulations.data.shop import Shop
+from simulations.federation.folders import write_federation
+from simulations.harness.deployment import Deployment, experiment_text, free_port
+from simulations.harness.hosts import Host, Hosts
+from simulations.harness.memory import descendants
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1200)]
 NAMES = ("ash", "birch", "cedar")
 WORK = '''
 """A node with its real ledger and policy, whose updates need no model: quick, for tests."""
 import numpy as np
-from client.budget import charge_round
-from client.policy import POLICY_FILE, Policy
-from client.receipts import accept, covered
+from client.privacy.budget import charge_round
+from client.privacy.policy import POLICY_FILE, Policy
+from client.privacy.receipts import accept, covered
 from common.adapter import AdapterUpdate
-from common.privacy.ledger import Ledger
-from common.wire import Prepared
+from common.privacy.ledger.ledger import Ledger
+from common.wire.messages import Prepared
 
 LEDGER_FILE = "ledger.sqlite"
 
@@ -125,7 +125,7 @@ def wait_for(what, seconds=240.0):
 def deployment(tiny_bert, tmp_path, monkeypatch):
     """A server and three nodes with small shops, up and connected."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("simulations.deployment.START_SECONDS", 400.0)
+    monkeypatch.setattr("simulations.harness.deployment.START_SECONDS", 400.0)
     settings = settings_for(tiny_bert)
     size = MarketplaceSettings(merchants=3, min_shoppers=40, max_shoppers=60, items=200)
     data = make_marketplace(size, seed=0).data

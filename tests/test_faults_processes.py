@@ -9,16 +9,16 @@ import pytest
 from fake_node import make_setup
 from process_town import CEILING, FINISHED, NAMES, PLAN, STOPPED, ProcessTown, by_hand
 
-from client.budget import LEDGER_FILE
-from common.privacy.accounting import epsilon_rdp
-from common.privacy.entry import spent_events
-from common.privacy.journal import last_receipts, read_journal
-from common.privacy.ledger import Ledger
-from common.signing_key import SigningKey
-from server.checkpoint import read_checkpoint
-from server.folder import ServerSettings
-from server.provisioning import init_server
-from server.registry import read_registry
+from client.privacy.budget import LEDGER_FILE
+from common.identity.signing_key import SigningKey
+from common.privacy.accounting.accountants import epsilon_rdp
+from common.privacy.ledger.entry import spent_events
+from common.privacy.ledger.journal import last_receipts, read_journal
+from common.privacy.ledger.ledger import Ledger
+from server.operations.folder import ServerSettings
+from server.operations.provisioning import init_server
+from server.operations.registry import read_registry
+from server.run.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.faults
 SECONDS, RESTARTS = 800.0, 10

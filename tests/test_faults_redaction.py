@@ -9,7 +9,7 @@ from fake_node import shops
 from flower_engine import Engine, as_option, copy_app
 from ledger_node import LedgerWork, town
 
-from server.cohort import Quorum
+from server.run.cohort import Quorum
 
 __all__ = ["shops", "town"]  # fixtures
 pytestmark = pytest.mark.faults
@@ -59,7 +59,7 @@ import logging, sys, warnings
 import numpy as np
 
 from common.adapter import AdapterUpdate
-from common.wire import Prepared
+from common.wire.messages import Prepared
 
 
 class Work:
@@ -84,7 +84,7 @@ class Work:
 
     def train(self, adapter, popularity, plan, run_id, round_number):
         if self.merchant == "ash":
-            for name in ("", "flwr", "client.work"):
+            for name in ("", "flwr", "client.node.participant"):
                 logging.getLogger(name).error("training on %s", self.title)
             print(self.title, flush=True)
             print(self.title, file=sys.stderr, flush=True)
@@ -104,10 +104,10 @@ COORDINATION = '''
 from pathlib import Path
 import numpy as np
 from common.adapter import AdapterState
-from common.privacy.plan import PrivacyPlan
-from server.cohort import Quorum
-from server.optimiser import AdamScalar
-from server.strategy import RunSetup
+from common.privacy.accounting.plan import PrivacyPlan
+from server.run.cohort import Quorum
+from server.run.optimiser import AdamScalar
+from server.run.strategy import RunSetup
 
 PLAN = PrivacyPlan(
     sample_rate=0.5, steps=4, noise_multiplier=1.0, max_grad_norm=1.0, declared_shoppers=100,

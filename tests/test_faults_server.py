@@ -13,12 +13,12 @@ from fake_node import shops
 from ledger_node import ONCE, LedgerWork, Town, refused, town
 
 import client.app
-import server.checkpoint
-import server.journal
+import server.run.checkpoint
+import server.run.journal
 from common.errors import FederationError, QuorumError
-from common.privacy.journal import last_receipts
-from server.cohort import Exchange
-from simulations.grid import InProcessGrid
+from common.privacy.ledger.journal import last_receipts
+from server.run.cohort import Exchange
+from simulations.federation.in_process_grid import InProcessGrid
 
 __all__ = ["shops", "town"]  # fixtures
 pytestmark = pytest.mark.faults
@@ -34,9 +34,9 @@ class Guillotine:
     def __init__(self, monkeypatch, at):
         self.left, self.steps = at, []
         for owner, name in (
-            (server.journal.os, "fsync"),  # also of the files that are written whole
-            (server.journal, "_append"),
-            (server.checkpoint, "write_atomic"),
+            (server.run.journal.os, "fsync"),  # also of the files that are written whole
+            (server.run.journal, "_append"),
+            (server.run.checkpoint, "write_atomic"),
             (Exchange, "ask"),
         ):
             monkeypatch.setattr(owner, name, self.wrapped(name, getattr(owner, name)))
@@ -221,12 +221,12 @@ class StampedElsewhere(InProcessGrid):
 def test_server_clock_ahead(town, monkeypatch, hours):
     """The server's clock jumps ahead between two starts: nothing of the run depends on it."""
     town.run(rounds=1)
-    monkeypatch.setattr(server.journal, "time", clock(hours * HOUR))
+    monkeypatch.setattr(server.run.journal, "time", clock(hours * HOUR))
     grid = town.grid(StampedElsewhere)
     grid.wrong = hours * HOUR
     resumed = town.run(grid, rounds=3)
     assert [one.participants for one in resumed.history] == [3, 3, 3]
-    monkeypatch.setattr(server.journal, "time", clock(0.0))  # and back
+    monkeypatch.setattr(server.run.journal, "time", clock(0.0))  # and back
     town.run(rounds=4)
     assert sum(town.charged("ash").values()) == 5
 

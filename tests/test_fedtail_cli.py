@@ -12,9 +12,9 @@ import typer
 
 import fedtail
 from common.errors import InputError
-from common.settings import RunSettings
+from common.settings.run import RunSettings
 from simulations.options import SimulationOptions, experiment_options
-from simulations.simulate import Simulation
+from simulations.pipeline.simulate import Simulation
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / "simulations" / "experiments").glob("*.toml"))

@@ -19,21 +19,21 @@ from shops import make_catalogue, make_interactions, make_plan, make_settings, m
 from test_client_work import ground
 from workshops import charge_of
 
-import client.budget
-import client.training
-import common.privacy.clipping
-from client.examples import ShopperExamples
-from client.preflight import check_sensitivity
-from client.training import PrivateTrainer
-from client.work import MerchantWork
-from common import wire
+import client.privacy.budget
+import client.training.dp_trainer
+import common.privacy.mechanism.clipping
+from client.node.participant import MerchantWork
+from client.training.dp_trainer import PrivateTrainer
+from client.training.examples import ShopperExamples
+from client.training.sensitivity_check import check_sensitivity
 from common.errors import FedtailError
-from common.privacy.accounting import epsilon_pld
-from common.privacy.auditing import audit_lanes
-from common.privacy.lanes import start_record
-from common.privacy.ledger import Charge, Ledger
-from common.privacy.noise import NoiseSource
-from common.privacy.plan import PrivacyPlan
+from common.privacy.accounting.accountants import epsilon_pld
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.ledger import Charge, Ledger
+from common.privacy.mechanism.canaries import start_record
+from common.privacy.mechanism.empirical_bound import audit_lanes
+from common.privacy.mechanism.noise import NoiseSource
+from common.wire import messages
 
 __all__ = ["ground"]  # a fixture
 
@@ -146,7 +146,7 @@ def loss_leaves(patch):
             "metrics['loss'] = float(self._data.interactions.shopper_count)",
         ),
     )
-    patch.setattr(wire, "ALLOWED_METRICS", wire.ALLOWED_METRICS | {"loss"})
+    patch.setattr(messages, "ALLOWED_METRICS", messages.ALLOWED_METRICS | {"loss"})
 
 
 def edit(owner, name, *edits):
@@ -163,7 +163,7 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
     ),
     "noise per step forgotten": (
         edit(
-            client.training,
+            client.training.dp_trainer,
             "protect",
             (NOISE, f"{NOISE} * (charge._left == charge.entry.steps - 1)"),
         ),
@@ -171,7 +171,7 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
     ),
     "no clip": (
         edit(
-            common.privacy.clipping,
+            common.privacy.mechanism.clipping,
             "_clip_rows",
             ("factors = limit / np.maximum(norms, limit)", "factors = np.ones_like(norms)"),
         ),
@@ -179,7 +179,7 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
     ),
     "q from the data's size": (
         edit(
-            client.training,
+            client.training.dp_trainer,
             "poisson_sample",
             ("int(plan.sample_rate * 2.0**64)", "int(plan.divisor / max(shoppers, 11) * 2.0**64)"),
         ),
@@ -187,7 +187,7 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
     ),
     "clip after the sum": (
         edit(
-            client.training,
+            client.training.dp_trainer,
             "clip_and_sum",
             ("_clip_rows(rows, ", "_clip_rows(rows.sum(axis=0, keepdims=True), "),
         ),
@@ -229,19 +229,23 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
         "preflight",
     ),
     "empty batch skipped": (
-        edit(client.training, "protect", (NOISE, f"{NOISE} * (clipped.shoppers > 0)")),
+        edit(client.training.dp_trainer, "protect", (NOISE, f"{NOISE} * (clipped.shoppers > 0)")),
         "test_an_empty_sample_still_gets_noise_and_uses_the_charge_up",
     ),
     "divisor from the data": (
         edit(
-            client.training,
+            client.training.dp_trainer,
             "protect",
             ("plan.divisor if", "float(max(clipped.shoppers, 1)) if"),
         ),
         "test_a_round_is_noise_on_the_clipped_sum_over_the_public_divisor",
     ),
     "accountant reset each round": (
-        edit(client.budget, "spent_events", ("for entry in entries", "for entry in entries[:0]")),
+        edit(
+            client.privacy.budget,
+            "spent_events",
+            ("for entry in entries", "for entry in entries[:0]"),
+        ),
         "test_the_ceiling_holds_and_little_is_wasted",
     ),
     "a charge that pays twice": (

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import fedtail
-from common.settings import RunSettings
+from common.settings.run import RunSettings
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("client", "common", "server", "simulations")
@@ -226,9 +226,13 @@ def test_the_reading_path_is_short_and_exists():
 
 def test_the_reading_path_goes_from_a_file_to_a_recommendation():
     path = reading_path()
-    assert path[0] == "client/importing.py"
-    assert path[-1] in {"client/ranking.py", "client/recommending.py"}
-    for needed in ("client/training.py", "common/privacy/clipping.py", "common/privacy/noise.py"):
+    assert path[0] == "client/importing/shop_import.py"
+    assert path[-1] in {"client/ranking/fusion.py", "client/recommending/recommender.py"}
+    for needed in (
+        "client/training/dp_trainer.py",
+        "common/privacy/mechanism/clipping.py",
+        "common/privacy/mechanism/noise.py",
+    ):
         assert needed in path
 
 

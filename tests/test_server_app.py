@@ -16,16 +16,16 @@ from flwr.app import Context, RecordDict
 from flwr.cli.build import build_fab_from_disk
 
 from client.app import app as client_app
-from client.node import merchant_folders
-from common.settings import RunSettings
+from client.node.settings import merchant_folders
+from common.settings.run import RunSettings
 from server.app import app
-from server.checkpoint import read_checkpoint
-from server.coordination import PLACES
-from server.files import CATALOGUE_FILE
-from server.outcome import ADAPTER_FILE
-from server.prompt_grid import PromptGrid
-from server.strategy import FedtailStrategy
-from simulations.grid import InProcessGrid
+from server.run.checkpoint import read_checkpoint
+from server.run.files import CATALOGUE_FILE
+from server.run.outcome import ADAPTER_FILE
+from server.run.polling_grid import PromptGrid
+from server.run.setup import PLACES
+from server.run.strategy import FedtailStrategy
+from simulations.federation.in_process_grid import InProcessGrid
 
 __all__ = ["federation", "shops"]  # fixtures
 ROOT = Path(__file__).parents[1]
@@ -33,9 +33,9 @@ SCALARS = (bool, int, float)
 
 
 def test_the_app_runs_all_rounds_and_writes_the_adapter(shops, federation, tmp_path, monkeypatch):
-    coordination = types.ModuleType("server.coordination")
+    coordination = types.ModuleType("server.run.setup")
     coordination.open_run = lambda run_config: make_setup(folder=Path(run_config["folder"]))
-    monkeypatch.setitem(sys.modules, "server.coordination", coordination)
+    monkeypatch.setitem(sys.modules, "server.run.setup", coordination)
     run_config = {"federation": str(federation), "folder": str(tmp_path / "here")}
     app(
         InProcessGrid(client_app, 3, run_config),
@@ -49,9 +49,9 @@ def test_the_app_runs_all_rounds_and_writes_the_adapter(shops, federation, tmp_p
 
 
 def test_replies_are_looked_for_by_the_grid_that_asks_often(tmp_path, monkeypatch):
-    coordination = types.ModuleType("server.coordination")
+    coordination = types.ModuleType("server.run.setup")
     coordination.open_run = lambda run_config: make_setup(folder=tmp_path)
-    monkeypatch.setitem(sys.modules, "server.coordination", coordination)
+    monkeypatch.setitem(sys.modules, "server.run.setup", coordination)
     asked = []
     monkeypatch.setattr(FedtailStrategy, "start", lambda strategy, grid: asked.append(grid))
     monkeypatch.setattr("server.app.write_outcome", lambda *_: None)
@@ -76,7 +76,7 @@ def test_the_bundle_holds_exactly_what_a_node_or_the_coordinator_runs():
     expected = {"pyproject.toml", ".info/CONTENT"}
     for pattern in (
         "client/**/*.py",
-        "client/mappings/*.toml",
+        "client/importing/mappings/*.toml",
         "common/**/*.py",
         "server/**/*.py",
     ):
@@ -84,7 +84,7 @@ def test_the_bundle_holds_exactly_what_a_node_or_the_coordinator_runs():
     expected |= {name for name in ("LICENSE",) if (ROOT / name).exists()}
     names, size = bundled()
     assert names == expected
-    assert {"client/app.py", "server/app.py", "common/wire.py"} <= names
+    assert {"client/app.py", "server/app.py", "common/wire/messages.py"} <= names
     assert size < 5_000_000  # Flower's limit is twice that
 
 
@@ -142,11 +142,11 @@ def real_federations(tmp_path):
 
     Twice, because a merchant's ledger pays for one run.
     """
-    from simulations.federation import write_federation
-    from simulations.marketplace import MarketplaceSettings, make_marketplace
-    from simulations.partition import partition_merchants
-    from simulations.runner import run_federation
-    from simulations.shop import Shop
+    from simulations.data.marketplace import MarketplaceSettings, make_marketplace
+    from simulations.data.partition import partition_merchants
+    from simulations.data.shop import Shop
+    from simulations.federation.folders import write_federation
+    from simulations.federation.runner import run_federation
 
     size = MarketplaceSettings(merchants=2, min_shoppers=40, max_shoppers=60, items=200)
     data = make_marketplace(size, seed=0).data
@@ -164,7 +164,7 @@ def real_federations(tmp_path):
 
 @pytest.mark.slow
 def test_flowers_simulation_gives_the_same_adapter(real_federations, tmp_path):
-    from simulations.runner import run_config
+    from simulations.federation.runner import run_config
 
     federation, expected = real_federations
     config = run_config(federation, SETTINGS, tmp_path / "there", tmp_path / "other-cache")

@@ -7,12 +7,12 @@ from flwr.clientapp import ClientApp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import wire
 from common.errors import FederationError, QuorumError, SettingsError
-from server.cohort import MAX_PREPARE_ATTEMPTS, Cohort, Exchange, Quorum
-from simulations.grid import InProcessGrid
+from common.wire import messages
+from server.run.cohort import MAX_PREPARE_ATTEMPTS, Cohort, Exchange, Quorum
+from simulations.federation.in_process_grid import InProcessGrid
 
-REQUEST = wire.PrepareRequest(b"basis", {}, "{}")
+REQUEST = messages.PrepareRequest(b"basis", {}, "{}")
 KEYS = np.array([1, 2], dtype=np.uint64)
 
 
@@ -28,7 +28,8 @@ def app_of(answer):
         if given_answer is None:
             return Message(RecordDict(), reply_to=message)
         return Message(
-            wire.encode_prepared(wire.Prepared(given_answer, "digest", KEYS)), reply_to=message
+            messages.encode_prepared(messages.Prepared(given_answer, "digest", KEYS)),
+            reply_to=message,
         )
 
     return app
@@ -95,7 +96,7 @@ def test_a_node_that_refuses_is_not_asked_again():
 
     def answer(place):
         asked.append(place)
-        return Error(wire.ERROR_CODE, "policy:placement") if place == 0 else f"m{place}"
+        return Error(messages.ERROR_CODE, "policy:placement") if place == 0 else f"m{place}"
 
     grid, cohort = InProcessGrid(app_of(answer), 2, {}), Cohort(REQUEST, 1.0)
     for _ in range(3):
@@ -147,15 +148,15 @@ def test_answers_from_strangers_and_second_answers_are_not_looked_at():
     exchange = Exchange(Noisy(app_of(str), 2, {}))
     answers = exchange.ask(
         [
-            Message(wire.encode_prepare(REQUEST), node, wire.PREPARE)
+            Message(messages.encode_prepare(REQUEST), node, messages.PREPARE)
             for node in exchange.connected()
         ],
         1.0,
     )
     assert sorted(answers.replies) == [1000, 1001]
     down, up = exchange.take_bytes()
-    assert down == 2 * wire.size_in_bytes(wire.encode_prepare(REQUEST))
-    assert up == sum(wire.size_in_bytes(one.content) for one in answers.replies.values())
+    assert down == 2 * messages.size_in_bytes(messages.encode_prepare(REQUEST))
+    assert up == sum(messages.size_in_bytes(one.content) for one in answers.replies.values())
     assert exchange.take_bytes() == (0, 0)
 
 

@@ -9,19 +9,19 @@ from fake_node import LOCAL, FakeWork, federation, make_setup, shops
 from flwr.app import RecordDict
 
 from client.app import app
-from client.session import close_nodes
+from client.node.session import close_nodes
 from common.errors import FederationError, InputError, QuorumError
-from common.privacy.entry import GENESIS
-from common.privacy.heads import Head
-from common.privacy.journal import last_receipts, read_journal
-from common.wire import Prepared
-from common.wire_heads import with_head
-from server.cohort import Quorum
-from server.conditions import Conditions, read_members, write_members
-from server.countersigning import Countersigning
-from server.journal import Journal
-from server.strategy import FedtailStrategy
-from simulations.grid import InProcessGrid
+from common.privacy.ledger.entry import GENESIS
+from common.privacy.ledger.heads import Head
+from common.privacy.ledger.journal import last_receipts, read_journal
+from common.wire.heads import with_head
+from common.wire.messages import Prepared
+from server.run.admission_checks import Conditions, read_members, write_members
+from server.run.cohort import Quorum
+from server.run.countersigning import Countersigning
+from server.run.journal import Journal
+from server.run.strategy import FedtailStrategy
+from simulations.federation.in_process_grid import InProcessGrid
 
 __all__ = ["federation", "shops"]  # fixtures
 NODES = {1000: "ash", 1001: "birch", 1002: "cedar"}

@@ -3,11 +3,11 @@ import pytest
 from shops import make_catalogue, make_settings
 
 from common.catalogue import write_catalogue
-from common.encoder.basis import PublicBasis
+from common.encoder.public_basis import PublicBasis
 from common.errors import InputError, SettingsError
-from server.coordination import open_run
-from server.files import CATALOGUE_FILE
-from server.optimiser import AdamScalar, Sgd
+from server.run.files import CATALOGUE_FILE
+from server.run.optimiser import AdamScalar, Sgd
+from server.run.setup import open_run
 
 
 @pytest.fixture

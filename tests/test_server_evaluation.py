@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
 from common.errors import InputError
-from server.evaluation import DEMANDS, MIN_CASES, decide_release
+from server.releases.gate import DEMANDS, MIN_CASES, decide_release
 
 NAN = np.nan
 

@@ -5,8 +5,8 @@ from shops import make_catalogue
 
 from common.catalogue import read_catalogue, write_catalogue
 from common.errors import InputError, SettingsError
-from server.coordination import CATALOGUE_FILE, open_run
-from server.experiment import Experiment, RunFolder
+from server.operations.experiment import Experiment, RunFolder
+from server.run.setup import CATALOGUE_FILE, open_run
 
 TEXT = 'catalogues = ["a.jsonl", "b.jsonl"]\n\n[settings]\nrounds = 3\n'
 

@@ -8,14 +8,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fake_node import LOCAL, FakeWork, federation, make_setup, seeded, shops
 
 from client.app import app
-from client.session import close_nodes
+from client.node.session import close_nodes
 from common.errors import FederationError, FedtailError, InputError, JournalError
-from common.privacy.accounting import MechanismEvent
-from common.privacy.heads import Head
-from common.privacy.journal import last_receipts, read_journal
-from server.journal import Journal
-from server.strategy import FedtailStrategy
-from simulations.grid import InProcessGrid
+from common.privacy.accounting.accountants import MechanismEvent
+from common.privacy.ledger.heads import Head
+from common.privacy.ledger.journal import last_receipts, read_journal
+from server.run.journal import Journal
+from server.run.strategy import FedtailStrategy
+from simulations.federation.in_process_grid import InProcessGrid
 
 __all__ = ["federation", "shops"]  # fixtures
 
@@ -125,7 +125,7 @@ def test_an_entry_is_forced_to_disk_before_it_counts(written, monkeypatch):
         synced.append(os.fstat(file).st_size)
 
     with Journal(written, LOCAL, "2") as journal:
-        monkeypatch.setattr("server.journal.os.fsync", fsync)
+        monkeypatch.setattr("server.run.journal.os.fsync", fsync)
         journal.append("train", round_number=2)
     assert synced == [written.stat().st_size]
 
@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_the_journal_as_it_was_and_it_goes_on(written, monkey
     with Journal(written, LOCAL, "2") as journal:
         before = written.read_bytes()
         with monkeypatch.context() as full:
-            full.setattr("server.journal.os.write", half)
+            full.setattr("server.run.journal.os.write", half)
             with pytest.raises(JournalError, match="No space left"):
                 journal.append("train", round_number=2)
         assert written.read_bytes() == before

@@ -4,9 +4,9 @@ import pytest
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
-import server.prompt_grid
-from server.prompt_grid import PromptGrid
-from simulations.grid import InProcessGrid
+import server.run.polling_grid
+from server.run.polling_grid import PromptGrid
+from simulations.federation.in_process_grid import InProcessGrid
 
 NODES = [1000, 1001, 1002]
 
@@ -58,7 +58,7 @@ def naps(monkeypatch):
         now[0] += seconds
 
     clock = type("clock", (), {"sleep": staticmethod(sleep), "monotonic": lambda: now[0]})
-    monkeypatch.setattr(server.prompt_grid, "time", clock)
+    monkeypatch.setattr(server.run.polling_grid, "time", clock)
     return taken
 
 

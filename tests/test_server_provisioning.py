@@ -9,14 +9,14 @@ import pytest
 from flwr.cli.supernode.register import try_load_public_key
 from flwr.supernode.cli.flower_supernode import _try_setup_client_authentication
 
-from client.provisioning import NodeFolder, finish_rotation, init_node, request_rotation
-from common.enrolment import Invite, Request
+from client.deployment.provisioning import NodeFolder, finish_rotation, init_node, request_rotation
 from common.errors import EnrolmentError
-from common.expiry import load_certificate
-from common.node_key import NodeKey
-from server.certificates import hosts_of
-from server.folder import ServerFolder, ServerSettings
-from server.provisioning import (
+from common.identity.enrolment import Invite, Request
+from common.identity.expiry import load_certificate
+from common.identity.node_key import NodeKey
+from server.operations.certificates import hosts_of
+from server.operations.folder import ServerFolder, ServerSettings
+from server.operations.provisioning import (
     enrol,
     init_server,
     make_invite,
@@ -25,7 +25,7 @@ from server.provisioning import (
     warnings,
     write_invite,
 )
-from server.registry import changing, read_registry
+from server.operations.registry import changing, read_registry
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -258,7 +258,7 @@ def test_a_host_is_an_address_or_a_plain_name(tmp_path, host):
 
 
 def test_a_policy_that_is_there_is_kept(server, join, tmp_path):
-    from client.policy import Policy
+    from client.privacy.policy import Policy
 
     node = join("shop-a")
     policy = node.config().data / "policy.toml"

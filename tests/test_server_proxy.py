@@ -8,7 +8,7 @@ from flower_engine import free_port
 from flwr.superlink.routers.fleet.router import router as fleet_router
 
 from common.errors import SettingsError
-from server.proxy import FLEET_PATHS, check_proxy, proxy_command, write_proxy_config
+from server.operations.proxy import FLEET_PATHS, check_proxy, proxy_command, write_proxy_config
 
 needs_nginx = pytest.mark.skipif(
     shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin") is None,

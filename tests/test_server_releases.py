@@ -12,16 +12,16 @@ from shops import make_shop
 
 from common.catalogue import write_catalogue
 from common.errors import FederationError, InputError
-from common.privacy.journal import read_journal
-from common.release.verifying import verify_release
-from common.settings import RunSettings
-from common.signing_key import PublicKey
-from server.checkpoint import read_checkpoint, write_checkpoint
-from server.coordination import CATALOGUE_FILE
-from server.outcome import read_outcome, write_outcome
-from server.releases import publish_run
-from server.status import spent_by_heads
-from simulations.results import load_results
+from common.identity.signing_key import PublicKey, SigningKey
+from common.privacy.ledger.journal import read_journal
+from common.release.verify import verify_release
+from common.settings.run import RunSettings
+from server.monitoring.status import spent_by_heads
+from server.releases.publish import publish_run
+from server.run.checkpoint import read_checkpoint, write_checkpoint
+from server.run.outcome import read_outcome, write_outcome
+from server.run.setup import CATALOGUE_FILE
+from simulations.results.schema import load_results
 
 NOW = datetime(2026, 11, 24, 12, 0, 5, tzinfo=UTC)
 
@@ -52,13 +52,25 @@ def settings(simulated):
     return RunSettings.from_flat({name: asked[name] for name in RunSettings.model_fields})
 
 
+def published(server, run, settings, ids):
+    return publish_run(
+        run,
+        settings,
+        ids,
+        NOW,
+        journal=server.journal,
+        releases=server.releases,
+        key=SigningKey.load(server.release_key),
+    )
+
+
 def run_ids(server):
     return frozenset(entry.run_id for entry in read_journal(server.journal.read_bytes()))
 
 
 def test_a_release_says_what_the_simulation_of_the_same_run_says(ended, settings, simulated):
     server, run = ended
-    manifest = publish_run(server, run, settings, run_ids(server), NOW)
+    manifest = published(server, run, settings, run_ids(server))
     trusted = PublicKey.load(server.release_public_key)
     verified = verify_release(server.releases / manifest.version, trusted)
     assert verified.manifest == manifest
@@ -90,7 +102,7 @@ def test_a_run_with_rounds_left_is_not_released(ended, settings):
     server, run = ended
     more = settings.model_copy(update={"rounds": 4})
     with pytest.raises(FederationError) as caught:
-        publish_run(server, run, more, run_ids(server), NOW)
+        published(server, run, more, run_ids(server))
     assert caught.value.field == "rounds"
     assert not server.releases.exists()
 
@@ -98,7 +110,7 @@ def test_a_run_with_rounds_left_is_not_released(ended, settings):
 def test_a_run_that_is_not_in_the_journal_is_not_released(ended, settings):
     server, run = ended
     with pytest.raises(FederationError) as caught:
-        publish_run(server, run, settings, frozenset({"another"}), NOW)
+        published(server, run, settings, frozenset({"another"}))
     assert caught.value.field == "journal"
 
 

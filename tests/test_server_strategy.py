@@ -9,13 +9,13 @@ import pytest
 from fake_node import LOCAL, SIZE, FakeWork, arrays_of, federation, make_setup, seeded, shops
 
 from client.app import app
-from client.session import close_nodes
+from client.node.session import close_nodes
 from common.errors import FederationError, InputError, PrivacyError, QuorumError
-from server.checkpoint import read_checkpoint
-from server.cohort import Quorum
-from server.optimiser import Sgd
-from server.strategy import FedtailStrategy
-from simulations.grid import InProcessGrid
+from server.run.checkpoint import read_checkpoint
+from server.run.cohort import Quorum
+from server.run.optimiser import Sgd
+from server.run.strategy import FedtailStrategy
+from simulations.federation.in_process_grid import InProcessGrid
 
 __all__ = ["federation", "shops"]  # fixtures
 

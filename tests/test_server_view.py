@@ -10,12 +10,12 @@ from ledger_node import LedgerWork, refused, town
 from typer.testing import CliRunner
 
 from common.errors import InputError, JournalError, SettingsError
-from common.privacy.accounting import epsilon_rdp
-from common.privacy.entry import spent_events
-from common.privacy.ledger import Ledger
+from common.privacy.accounting.accountants import epsilon_rdp
+from common.privacy.ledger.entry import spent_events
+from common.privacy.ledger.ledger import Ledger
 from server.cli import app
-from server.page import check_loopback, page_server, render_page
-from server.view import read_view
+from server.monitoring.journal_page import check_loopback, page_server, render_page
+from server.monitoring.journal_view import read_view
 
 __all__ = ["shops", "town"]  # fixtures
 

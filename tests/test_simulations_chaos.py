@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from ledgers import pay
 
-from client.policy import POLICY_FILE
+from client.privacy.policy import POLICY_FILE
 from common.adapter import AdapterState
 from common.errors import LedgerError, PrivacyError
-from common.privacy.ledger import Ledger
-from common.settings import RunSettings
-from simulations.chaos import Outcome, check, entries_of_copy
-from simulations.chaos_child import ENDED, MERCHANT, Ground, read_marks, steps_on_disk
+from common.privacy.ledger.ledger import Ledger
+from common.settings.run import RunSettings
+from simulations.harness.chaos import Outcome, check, entries_of_copy
+from simulations.harness.chaos_child import ENDED, MERCHANT, Ground, read_marks, steps_on_disk
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,7 +89,15 @@ def test_a_broken_chain_is_seen(ground):
 @pytest.mark.slow
 def test_five_kills_break_no_promise(tmp_path):
     """In a process of its own: a fork wants one without the threads of other tests."""
-    command = [sys.executable, "-m", "simulations.chaos", "--kills", "5", "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "simulations.harness.chaos",
+        "--kills",
+        "5",
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "training ended by refusal" in " ".join(done.stdout.split())

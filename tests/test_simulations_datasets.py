@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.dataset import POINTER, save_merchant_data
+from client.shop.dataset import POINTER, save_merchant_data
 from common.errors import InputError, SettingsError
-from simulations import datasets
-from simulations.datasets import DatasetSummary, import_key, load_dataset, summarise_dataset
-from simulations.marketplace import MarketplaceSettings, make_marketplace
+from simulations.data import datasets
+from simulations.data.datasets import DatasetSummary, import_key, load_dataset, summarise_dataset
+from simulations.data.marketplace import MarketplaceSettings, make_marketplace
 
 SMALL = MarketplaceSettings(merchants=2, min_shoppers=20, max_shoppers=30, items=100)
 

@@ -27,17 +27,17 @@ from flwr.superlink.routers.fleet.router import router as fleet_router
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from client.fleet import knock
-from common.enrolment import Request
+from client.deployment.connection_check import knock
 from common.errors import EnrolmentError, SettingsError
-from common.node_key import NodeKey
+from common.identity.enrolment import Request
+from common.identity.node_key import NodeKey
 from common.processes import stopping
-from server.control import control
-from server.folder import ServerSettings
-from server.provisioning import enrol
-from server.proxy import FLEET_PATHS
-from simulations.deployment import Deployment
-from simulations.hosts import Host, Hosts
+from server.operations.folder import ServerSettings
+from server.operations.provisioning import enrol
+from server.operations.proxy import FLEET_PATHS
+from server.operations.superlink import control
+from simulations.harness.deployment import Deployment
+from simulations.harness.hosts import Host, Hosts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 NAMES = ("shop-a", "shop-b", "shop-c")
@@ -69,7 +69,7 @@ class Place:
             self.ids = {node.name: node.node_id for node in link.nodes()}
 
     def node(self, name):
-        from client.provisioning import NodeFolder
+        from client.deployment.provisioning import NodeFolder
 
         return NodeFolder(self.deployment.out / name)
 
@@ -249,7 +249,7 @@ def test_a_revoked_key_is_refused_at_once_by_the_running_server(place):
 
 
 def test_a_second_server_of_one_folder_is_refused(place):
-    from server.starting import serve
+    from server.operations.supervisor import serve
 
     with pytest.raises(SettingsError, match="runs already"):
         serve(place.server, now(), print, proxy=False)

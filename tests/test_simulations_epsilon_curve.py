@@ -7,12 +7,12 @@ import pytest
 from pydantic import ValidationError
 from shops import command, make_shop, small_options
 
-from client.dataset import load_merchant_data
+from client.shop.dataset import load_merchant_data
 from common.errors import SettingsError
-from simulations.epsilon_curve import HELD_BACK, shoppers_held_back, without_shoppers
-from simulations.findings import EpsilonCurve
-from simulations.results import load_results
-from simulations.shop import Shop
+from simulations.data.shop import Shop
+from simulations.evaluation.epsilon_curve import HELD_BACK, shoppers_held_back, without_shoppers
+from simulations.results.schema import load_results
+from simulations.results.sections import EpsilonCurve
 
 
 @pytest.fixture(scope="module")

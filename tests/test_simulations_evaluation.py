@@ -13,19 +13,18 @@ from shops import (
     random_adapter,
 )
 
-from client.collaborative import fit_ease
-from client.dataset import MerchantData
-from client.gating import DEFAULT_GATE, default_gate
-from client.histories import histories
-from client.ranking import DECAYS, TextTaste
-from client.splitting import SplitRule, evaluation_cases
-from client.text_ease import fit_text_ease
-from client.trend import sales_trend
+from client.ranking.baselines import fit_ease
+from client.ranking.fusion import DECAYS, TextTaste
+from client.ranking.fusion_weights import DEFAULT_GATE, default_gate
+from client.ranking.sales_trend import sales_trend
+from client.ranking.text_ease import fit_text_ease
+from client.shop.dataset import MerchantData
+from client.shop.histories import histories
+from client.shop.splitting import SplitRule, evaluation_cases
 from common.catalogue import Catalogue, Item, popularity_buckets
-from common.encoder.encoding import encode_catalogue, fit_public_basis
-from simulations import evaluation
-from simulations.evaluation import ShopJudge, make_judges, shared_buckets
-from simulations.shop import Shop
+from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
+from simulations.data.shop import Shop
+from simulations.evaluation.evaluator import ShopJudge, evaluator, make_judges, shared_buckets
 
 ITEMS, SHOPPERS = 40, 40
 RULE = SplitRule("time", valid_from=240 * DAY, test_from=300 * DAY)
@@ -156,7 +155,7 @@ def test_a_gate_is_fitted_from_that_of_a_shop_with_or_without_a_clock(ground, mo
     *_, judges = ground
     asked = []
     monkeypatch.setattr(
-        evaluation, "fit_gate", lambda ranker, _: asked.append(ranker.gate) or ranker.gate
+        evaluator, "fit_gate", lambda ranker, _: asked.append(ranker.gate) or ranker.gate
     )
     data = judges[0].shop.data
     rows = replace(data.interactions, timed=timed)
@@ -229,13 +228,13 @@ def test_what_validation_chooses_was_fitted_before_it(ground, monkeypatch):
     handed = {}
 
     def listen(name):
-        heard = getattr(evaluation, name)
+        heard = getattr(evaluator, name)
 
         def fit(*given, **named):
             handed[name] = given
             return heard(*given, **named)
 
-        monkeypatch.setattr(evaluation, name, fit)
+        monkeypatch.setattr(evaluator, name, fit)
 
     for name in ("fit_gate", "choose_text_ease", "choose_ease", "fit_decay"):
         listen(name)

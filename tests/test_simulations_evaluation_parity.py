@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from shops import make_shop
 
-from client.dataset import load_merchant_data
-from client.histories import histories
-from client.recommending import Recommender
-from common.encoder.packaging import released_model
-from common.release.verifying import verify_release
-from common.signing_key import PublicKey
-from simulations.evaluation import make_judges
-from simulations.partition import partition_merchants
-from simulations.shop import Shop
+from client.recommending.recommender import Recommender
+from client.shop.dataset import load_merchant_data
+from client.shop.histories import histories
+from common.encoder.release_files import released_model
+from common.identity.signing_key import PublicKey
+from common.release.verify import verify_release
+from simulations.data.partition import partition_merchants
+from simulations.data.shop import Shop
+from simulations.evaluation.evaluator import make_judges
 
 SHOWN = 10
 

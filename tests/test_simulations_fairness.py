@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.scorecard import Scorecard
-from simulations.fairness import fairness
+from common.evaluation.scorecard import Scorecard
+from simulations.evaluation.fairness import fairness
 
 EMPTY = np.empty(0, np.uint64), np.empty(0, np.int64)
 NAMES = ("Ash", "Birch", "Cedar", "Elm")

@@ -3,15 +3,20 @@
 import pytest
 from shops import interactions_of, make_catalogue
 
-from client.dataset import MerchantData, load_merchant_data
-from client.node import merchant_folders
-from client.policy import Policy
-from client.splitting import SplitRule
+from client.node.settings import merchant_folders
+from client.privacy.policy import Policy
+from client.shop.dataset import MerchantData, load_merchant_data
+from client.shop.splitting import SplitRule
 from common.errors import PolicyError
-from common.privacy.accounting import budget_share
-from common.settings import RunSettings
-from simulations.federation import REPEATED_ROUNDS, folder_name, policy_text, write_federation
-from simulations.shop import Shop
+from common.privacy.accounting.accountants import budget_share
+from common.settings.run import RunSettings
+from simulations.data.shop import Shop
+from simulations.federation.folders import (
+    REPEATED_ROUNDS,
+    folder_name,
+    policy_text,
+    write_federation,
+)
 
 PLANS = {
     "local": RunSettings(rounds=20),

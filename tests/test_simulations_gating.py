@@ -8,16 +8,16 @@ import pytest
 from scipy.stats import spearmanr
 from shops import command, make_shop, simulate_small, small_options
 
-from client.dataset import save_merchant_data
+from client.shop.dataset import save_merchant_data
 from common.errors import InputError, ReleaseError
-from common.release.verifying import verify_release
-from common.signing_key import PublicKey
-from server.evaluation import decide_release
-from simulations import gating
-from simulations.gating import check_apart, load_holdout
-from simulations.marketplace import make_marketplace
+from common.identity.signing_key import PublicKey
+from common.release.verify import verify_release
+from server.releases.gate import decide_release
+from simulations.data.marketplace import make_marketplace
+from simulations.evaluation.evaluator import release_gate
+from simulations.evaluation.release_gate import check_apart, load_holdout
 from simulations.options import SimulationOptions
-from simulations.results import load_results
+from simulations.results.schema import load_results
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_a_refused_release_is_not_published_and_the_reason_stands(
     out = simulate_small(tmp_path / "out", tiny_bert)
     assert (out / "release").exists()  # of an earlier run: it must not pass for this one's
     assert load_results(out / "results.json").gate is None
-    monkeypatch.setattr(gating, "decide_release", always(passed=False))
+    monkeypatch.setattr(release_gate, "decide_release", always(passed=False))
     arguments = [*small_options(out, tiny_bert), "--public-holdout", str(public)]
     done = command(arguments, tmp_path / "cache")
     assert isinstance(done.exception, ReleaseError)
@@ -124,7 +124,7 @@ def test_a_refused_release_is_not_published_and_the_reason_stands(
 def test_a_release_that_passes_carries_the_gate_under_its_signature(
     tiny_bert, tmp_path, public, monkeypatch
 ):
-    monkeypatch.setattr(gating, "decide_release", always(passed=True))
+    monkeypatch.setattr(release_gate, "decide_release", always(passed=True))
     out = tmp_path / "out"
     arguments = [*small_options(out, tiny_bert), "--public-holdout", str(public)]
     assert command(arguments, tmp_path / "cache").exception is None
@@ -143,7 +143,7 @@ def test_the_gate_judges_the_release_and_the_frozen_model_on_the_hold_out(
         seen.update(release=release, frozen=frozen)
         return always(passed=True)(release, frozen, seed=seed)
 
-    monkeypatch.setattr(gating, "decide_release", looking)
+    monkeypatch.setattr(release_gate, "decide_release", looking)
     out = tmp_path / "out"
     arguments = [*small_options(out, tiny_bert), "--public-holdout", str(public)]
     assert command(arguments, tmp_path / "cache").exception is None

@@ -8,9 +8,9 @@ from flwr.supercore.run import Run
 
 from client.app import app as fedtail_app
 from common.errors import SettingsError
-from server.cohort import Quorum
-from server.strategy import FedtailStrategy
-from simulations.grid import InProcessGrid
+from server.run.cohort import Quorum
+from server.run.strategy import FedtailStrategy
+from simulations.federation.in_process_grid import InProcessGrid
 
 __all__ = ["federation", "shops"]  # fixtures
 

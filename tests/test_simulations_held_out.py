@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shops import command, make_plan, make_shop, small_options
 
-from client.dataset import POINTER, load_merchant_data
+from client.shop.dataset import POINTER, load_merchant_data
 from common.errors import InputError, SettingsError
-from simulations.federation import write_federation
-from simulations.held_out import hold_out
-from simulations.partition import partition_merchants
-from simulations.results import load_results
-from simulations.shop import Shop
-from simulations.training import check_same_merchants
+from simulations.data.partition import partition_merchants
+from simulations.data.shop import Shop
+from simulations.evaluation.held_out import hold_out
+from simulations.federation.comparisons import check_same_merchants
+from simulations.federation.folders import write_federation
+from simulations.results.schema import load_results
 
 
 @given(st.integers(1, 12), st.data())

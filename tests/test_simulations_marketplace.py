@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.splitting import evaluation_cases, join, split_interactions
+from client.shop.splitting import evaluation_cases, join, split_interactions
 from common.catalogue import popularity_buckets
-from common.encoder.encoding import encode_catalogue, fit_public_basis
+from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
 from common.errors import SettingsError
-from common.scorecard import evaluate_scores
-from common.settings import RunSettings
-from simulations.marketplace import (
+from common.evaluation.scorecard import evaluate_scores
+from common.settings.run import RunSettings
+from simulations.data.marketplace import (
     MICROSECONDS_PER_DAY,
     OPENING,
     MarketplaceSettings,
     _pull_of_new,
     make_marketplace,
 )
-from simulations.titles import (
+from simulations.data.titles import (
     COLOURS,
     DEPARTMENTS,
     FAMILIES,

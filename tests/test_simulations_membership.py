@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from shops import DAY, interactions_of, make_interactions, make_settings
 
-from simulations.membership import (
+from simulations.evaluation.membership_inference import (
     advantage,
     advantage_bound,
     auc,

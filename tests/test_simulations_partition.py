@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.dataset import MerchantData
-from client.interactions import Interactions
-from client.splitting import SplitRule
+from client.shop.dataset import MerchantData
+from client.shop.interactions import Interactions
+from client.shop.splitting import SplitRule
 from common.catalogue import Catalogue, Item
 from common.errors import InputError, SettingsError
-from simulations.partition import MIN_SHOPPERS, _dominant_categories, partition_merchants
+from simulations.data.partition import MIN_SHOPPERS, _dominant_categories, partition_merchants
 
 
 def make_data(seed, *, shoppers=60, items=40, sellers=5, brands=6, categories=4):

@@ -5,15 +5,15 @@ import sys
 
 import pytest
 
-from simulations import pool_process
-from simulations.pool_process import THREADS, Caller, Stopped
+from simulations.federation.folders import pool_worker
+from simulations.federation.pool_worker import THREADS, Caller, Stopped
 
 
 @pytest.fixture
 def line(monkeypatch):
     """A caller's line of this process, which stays as it was."""
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    monkeypatch.setattr(pool_process, "signal", lambda *_: None)
+    monkeypatch.setattr(pool_worker, "signal", lambda *_: None)
     context = multiprocessing.get_context("spawn")
     told, stop = context.Queue(), context.Event()
     caller = Caller()
@@ -36,14 +36,15 @@ def test_news_arrive_and_a_caller_that_wants_no_more_ends_the_run(line):
 
 
 def test_a_process_whose_caller_has_gone_ends():
-    code = "from simulations.pool_process import _end_with; _end_with(-1)"
+    code = "from simulations.federation.pool_worker import _end_with; _end_with(-1)"
     done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
     assert done.returncode == 1
 
 
 def test_nothing_heavy_is_loaded_before_the_threads_are_set():
     code = (
-        "import sys, simulations.pool_process; print(sorted({'torch', 'numpy'} & set(sys.modules)))"
+        "import sys, simulations.federation.pool_worker; "
+        "print(sorted({'torch', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from shops import make_shop
 
-from client.splitting import SplitRule, split_interactions
+from client.shop.splitting import SplitRule, split_interactions
 from common.errors import InputError
-from simulations.rehearsal import rehearse
+from simulations.data.rehearsal import rehearse
 
 LAST_OUT = SplitRule("leave_last_out")
 

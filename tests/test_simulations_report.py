@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from results_example import example_results, examples, intervals, metrics, privacy, results_fields
 
-from common.privacy.statement_page import SENTENCES, TRUST
-from simulations import figures
-from simulations.measures import MODEL_NOTES, MODELS
-from simulations.report import (
+from common.release.statement_page import SENTENCES, TRUST
+from simulations.report.html import (
+    figures,
     findings,
     flatten,
     readable_bytes,
@@ -19,7 +18,8 @@ from simulations.report import (
     tiles,
     write_report,
 )
-from simulations.results import load_results, popularity_curve, write_results
+from simulations.results.measures import MODEL_NOTES, MODELS
+from simulations.results.schema import load_results, popularity_curve, write_results
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&"

@@ -17,10 +17,15 @@ from rich.console import Console
 
 from common.catalogue import popularity_buckets
 from common.errors import InputError
-from simulations import schema
-from simulations.measures import LOWER_IS_BETTER, METRICS, MODELS, Metric
-from simulations.results import PopularityCurve, load_results, popularity_curve, write_results
-from simulations.tables import best_models, comparison_table, privacy_table
+from simulations.report.terminal import best_models, comparison_table, privacy_table
+from simulations.results.measures import LOWER_IS_BETTER, METRICS, MODELS, Metric
+from simulations.results.schema import (
+    PopularityCurve,
+    load_results,
+    popularity_curve,
+    schema_page,
+    write_results,
+)
 
 PAGE = Path(__file__).parents[1] / "docs" / "ref-results-schema.md"
 
@@ -192,8 +197,8 @@ def test_what_is_no_curve_is_refused(ranks, counts):
 
 
 def test_the_schema_page_is_the_one_in_the_docs():
-    assert PAGE.read_text() == schema.schema_page(), (
-        "run: python -m simulations.schema > docs/ref-results-schema.md"
+    assert PAGE.read_text() == schema_page.schema_page(), (
+        "run: python -m simulations.results.schema_page > docs/ref-results-schema.md"
     )
 
 

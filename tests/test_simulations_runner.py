@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from shops import make_settings, make_shop
 
-from client.audits import LaneBook
-from client.budget import LEDGER_FILE, open_ledger, spent
-from client.node import merchant_folders
-from client.policy import POLICY_FILE, Policy
-from client.training import PrivateTrainer
-from client.work import MerchantWork
+from client.node.participant import MerchantWork
+from client.node.settings import merchant_folders
+from client.privacy.budget import LEDGER_FILE, open_ledger, spent
+from client.privacy.canaries import LaneBook
+from client.privacy.policy import POLICY_FILE, Policy
+from client.training.dp_trainer import PrivateTrainer
 from common.encoder.base_model import _digest
-from common.encoder.encoding import cached_base_model
+from common.encoder.catalogue_encoder import cached_base_model
 from common.errors import InputError, QuorumError
-from common.privacy.auditing import audit_lanes
-from simulations.federation import write_federation
-from simulations.runner import Watch, epsilon_after, run_federation
-from simulations.shop import Shop
+from common.privacy.mechanism.empirical_bound import audit_lanes
+from simulations.data.shop import Shop
+from simulations.federation.folders import write_federation
+from simulations.federation.runner import Watch, epsilon_after, run_federation
 
 SHOPS = [make_shop(name, items=40, shoppers=30, seed=seed) for seed, name in enumerate("AB")]
 

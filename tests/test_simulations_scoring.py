@@ -5,8 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from common.scorecard import Scorecard
-from simulations.scoring import COMPARED_METRICS, intervals, merchant_results, pooled_metrics
+from common.evaluation.scorecard import Scorecard
+from simulations.evaluation.scoring import (
+    COMPARED_METRICS,
+    intervals,
+    merchant_results,
+    pooled_metrics,
+)
 
 EMPTY = np.empty(0, np.uint64), np.empty(0, np.int64)
 

@@ -10,11 +10,11 @@ import pytest
 from shops import make_settings, make_shop
 
 from common.errors import FederationError, QuorumError
-from server.checkpoint import read_checkpoint
-from simulations.processes import descendants
-from simulations.shop import Shop
-from simulations.side_by_side import train_side_by_side
-from simulations.training import Trainer
+from server.run.checkpoint import read_checkpoint
+from simulations.data.shop import Shop
+from simulations.federation.comparisons import Trainer
+from simulations.federation.parallel_runs import train_side_by_side
+from simulations.harness.memory import descendants
 
 ROUNDS = 3
 

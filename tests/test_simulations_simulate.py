@@ -5,21 +5,21 @@ import stat
 import pytest
 from shops import command, simulate_small, small_options
 
-from client.budget import LEDGER_FILE, open_ledger, spent
-from client.dataset import load_merchant_data
-from client.policy import POLICY_FILE, Policy
-from client.training import PrivateTrainer
-from common.audit.auditing import audit_run
+from client.privacy.budget import LEDGER_FILE, open_ledger, spent
+from client.privacy.policy import POLICY_FILE, Policy
+from client.shop.dataset import load_merchant_data
+from client.training.dp_trainer import PrivateTrainer
+from common.audit.audits import audit_run
 from common.errors import InputError, ReleaseError, SettingsError
-from common.privacy.auditing import audit_lanes
-from common.privacy.lanes import unpack_records
-from common.privacy.plan import PrivacyPlan
+from common.identity.signing_key import PublicKey
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.mechanism.canaries import unpack_records
+from common.privacy.mechanism.empirical_bound import audit_lanes
 from common.release.manifest import LANES_FILE
-from common.release.verifying import verify_release
-from common.signing_key import PublicKey
-from simulations.results import load_results
-from simulations.simulate import prepare_out
-from simulations.watching import Screen
+from common.release.verify import verify_release
+from simulations.pipeline.progress import Screen
+from simulations.pipeline.simulate import prepare_out
+from simulations.results.schema import load_results
 
 MODELS = {
     "popularity",

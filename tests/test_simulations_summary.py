@@ -8,12 +8,12 @@ import pytest
 from results_example import example_results, results_fields
 
 from common.errors import InputError
-from simulations import summary
-from simulations.extracts import SHOWN, extract, read_extracts, write_extract
-from simulations.findings import Fairness
-from simulations.results import write_results
-from simulations.seeds import grouped
-from simulations.summary import EXTRACTS, PAGE, main, make_page, results_page
+from simulations.results.schema import write_results
+from simulations.results.sections import Fairness
+from simulations.results_page import page
+from simulations.results_page.extracts import SHOWN, extract, read_extracts, write_extract
+from simulations.results_page.page import EXTRACTS, PAGE, main, make_page, results_page
+from simulations.results_page.seeds import grouped
 
 SMALL = 16_000  # bytes of an extract
 
@@ -53,7 +53,7 @@ def test_the_committed_extracts_are_small_and_tell_nothing_of_a_machine():
 
 
 def test_every_committed_target_is_about_a_data_set_by_its_own_name():
-    names = {one.dataset for one in summary.read_targets(EXTRACTS / summary.TARGETS)}
+    names = {one.dataset for one in page.read_targets(EXTRACTS / page.TARGETS)}
     assert names == {
         "online_retail",
         "amazon_games_5core",

@@ -4,8 +4,8 @@ import pytest
 from results_example import example_results, results_fields
 from rich.console import Console
 
-from simulations.report import render_report
-from simulations.tables import gains_table, gate_line, held_out_table, label_of
+from simulations.report.html import render_report
+from simulations.report.terminal import gains_table, gate_line, held_out_table, label_of
 
 ENDS = {"mean": -0.0014, "low": -0.0055, "high": 0.003}
 GAIN = {"model": "fused", "baseline": "gated_frozen", "metric": "tail_recall@10", "merchants": 8}

@@ -4,10 +4,10 @@ import pytest
 from results_example import example_results, results_fields
 
 from common.errors import InputError
-from simulations.extracts import extract
-from simulations.findings import Fairness
-from simulations.seeds import grouped
-from simulations.targets import Target, judge, read_targets
+from simulations.results.sections import Fairness
+from simulations.results_page.extracts import extract
+from simulations.results_page.seeds import grouped
+from simulations.results_page.targets import Target, judge, read_targets
 
 DATASET = "marketplace, seed 0"
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 import numpy as np
 from shops import interactions_of, make_settings, make_shop
 
-from client.dataset import MerchantData
-from client.splitting import SplitRule
+from client.shop.dataset import MerchantData
+from client.shop.splitting import SplitRule
 from common.catalogue import Catalogue, Item
-from simulations import training
-from simulations.shop import Shop
-from simulations.training import Trainer, one_shop
+from simulations.data.shop import Shop
+from simulations.federation.comparisons import Trainer, one_shop
+from simulations.federation.folders import comparisons
 
 
 def test_everybody_in_one_place_has_each_shops_shoppers_and_sales():
@@ -38,7 +38,9 @@ def test_two_items_of_one_text_in_a_basket_become_one_row():
 
 def test_merchants_of_like_names_train_alone_in_folders_of_their_own(tmp_path, monkeypatch):
     jobs = []
-    monkeypatch.setattr(training, "train_side_by_side", lambda given, *_: jobs.extend(given) or [])
+    monkeypatch.setattr(
+        comparisons, "train_side_by_side", lambda given, *_: jobs.extend(given) or []
+    )
     trainer = Trainer(tmp_path / "out", tmp_path / "cache", make_settings())
     shops = [Shop.of(make_shop(name, seed=seed)) for seed, name in enumerate(("A&B", "A B"))]
     trainer.compared([trainer.solo(*each) for each in enumerate(shops)], lambda *_: None)

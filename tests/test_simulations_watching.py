@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 from shops import make_settings
 
-from server.checkpoint import RoundRecord
-from simulations.watching import Screen
+from server.run.checkpoint import RoundRecord
+from simulations.pipeline.progress import Screen
 
 
 def record(number, epsilon=0.5):

@@ -10,8 +10,8 @@ from shops import (
     make_workshop,
 )
 
-from client.examples import ExampleBatch
-from common.privacy.noise import NoiseSource
+from client.training.examples import ExampleBatch
+from common.privacy.mechanism.noise import NoiseSource
 
 ITEMS, SHOPPERS = 90, 120
 PLACEMENTS = {

@@ -9,16 +9,16 @@ from common.adapter import AdapterState
 from common.audit.findings import Checklist, CurvePoint, Marks
 from common.audit.layout import JOURNAL, RELEASE
 from common.errors import InputError
-from common.privacy.accounting import Events, endless, epsilon_pld, epsilon_rdp
-from common.privacy.drafting import several_merchants
-from common.privacy.entry import Entry, spent_events
-from common.privacy.journal import JournalEntry
-from common.privacy.second_opinion import SecondOpinion, second_opinion
-from common.privacy.statement import MerchantPrivacy, Statement
-from common.privacy.statement_page import TRUST
-from common.release.code import code_digest
+from common.privacy.accounting.accountants import Events, endless, epsilon_pld, epsilon_rdp
+from common.privacy.accounting.second_accountant import SecondOpinion, second_opinion
+from common.privacy.ledger.entry import Entry, spent_events
+from common.privacy.ledger.journal import JournalEntry
+from common.release.code_digest import code_digest
 from common.release.manifest import ADAPTER_FILE, MANIFEST_FILE, Manifest
-from common.release.verifying import VerifiedRelease
+from common.release.statement import MerchantPrivacy, Statement
+from common.release.statement_draft import several_merchants
+from common.release.statement_page import TRUST
+from common.release.verify import VerifiedRelease
 
 TOLERANCE = 1e-3  # one accountant, another version or machine
 CURVE_POINTS = 24

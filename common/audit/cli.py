@@ -47,7 +47,7 @@ def ledger(
 
     FILE is what `fedtail client export-ledger` wrote.
     """
-    from common.audit.auditing import audit_ledger
+    from common.audit.audits import audit_ledger
 
     report = audit_ledger(file, delta=delta, journal=journal, signer=signer)
     _finish(report, out or file.parent)
@@ -66,7 +66,7 @@ def release(
 
     FOLDER is the release's own.
     """
-    from common.audit.auditing import audit_release
+    from common.audit.audits import audit_release
 
     _finish(audit_release(folder, key), out or folder.parent)
 
@@ -84,7 +84,7 @@ def run(
     FOLDER holds release/, operator.pub, journal.jsonl and ledgers/*.jsonl, as `fedtail simulate`
     leaves them.
     """
-    from common.audit.auditing import audit_run
+    from common.audit.audits import audit_run
 
     _finish(audit_run(folder, key), out or folder)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from common.audit.findings import Checklist, Marks
 from common.audit.layout import JOURNAL, LEDGERS, PUBLIC_KEY, RELEASE
 from common.errors import InputError, ReleaseError
-from common.privacy.entry import Entry
-from common.privacy.export import read_ledger
-from common.privacy.journal import JournalEntry, read_journal
-from common.privacy.statement import LedgerRecord, Statement
-from common.privacy.statement_page import statement_page
+from common.identity.signing_key import PublicKey
+from common.privacy.ledger.entry import Entry
+from common.privacy.ledger.export import read_ledger
+from common.privacy.ledger.journal import JournalEntry, read_journal
 from common.release.manifest import STATEMENT_FILE, Manifest
-from common.release.verifying import VerifiedRelease, verify_release
-from common.signing_key import PublicKey
+from common.release.statement import LedgerRecord, Statement
+from common.release.statement_page import statement_page
+from common.release.verify import VerifiedRelease, verify_release
 
 _RELEASE_FILE = re.compile(r"^Release file '([^']+)'")
 MOST_BYTES = 256 << 20  # of a journal or ledger: a file of rubbish must not fill the memory

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
 from common.encoder.base_model import BaseModel, added_to_scores
-from common.encoder.basis import PublicBasis
-from common.encoder.trunk import Trunk, batches, pad, token_mask
+from common.encoder.public_basis import PublicBasis
+from common.encoder.token_states import Trunk, batches, pad, token_mask
 from common.errors import InputError
 
 FEW = 16  # items at once: what a node holds beside this is large, and the layer is quick

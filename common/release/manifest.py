@@ -15,8 +15,8 @@ from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_va
 
 from common.errors import ReleaseError
 from common.files import sha256_hex
-from common.privacy.statement import Statement
 from common.record import FrozenMap, Record, Sha256, first_problem
+from common.release.statement import Statement
 
 FORMAT: Final = "fedtail-release"
 FORMAT_VERSION: Final = 1

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from simulations.benchmarks.lanes import measure_lanes
+from simulations.benchmarks.canaries import measure_lanes
 from simulations.benchmarks.ledger import (
     APPEND_LIMIT,
     ENTRIES,

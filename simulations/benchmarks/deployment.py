@@ -18,17 +18,17 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from client.dataset import save_merchant_data
+from client.shop.dataset import save_merchant_data
 from common.processes import Child, interruptible, stopping
-from common.settings import Scalar
-from server.control import control
-from server.folder import ServerFolder
-from simulations.deployment import NAMES, Deployment, free_port
-from simulations.hosts import separate_hosts
-from simulations.marketplace import make_marketplace
-from simulations.marketplace_settings import MarketplaceSettings
-from simulations.partition import partition_merchants
-from simulations.processes import Memory, tree_memory
+from common.settings.run import Scalar
+from server.operations.folder import ServerFolder
+from server.operations.superlink import control
+from simulations.data.marketplace import make_marketplace
+from simulations.data.marketplace_settings import MarketplaceSettings
+from simulations.data.partition import partition_merchants
+from simulations.harness.deployment import NAMES, Deployment, free_port
+from simulations.harness.hosts import separate_hosts
+from simulations.harness.memory import Memory, tree_memory
 
 NODES = 4
 ROUNDS = 7
@@ -62,7 +62,7 @@ _SERVER = """
     from pathlib import Path
     from flwr.app import Message, RecordDict
     from flwr.serverapp import ServerApp
-    from server.prompt_grid import PromptGrid
+    from server.run.polling_grid import PromptGrid
 
     app = ServerApp()
 

@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from client.budget import charge_round
-from client.policy import Policy
-from common.privacy.accounting import AccountantReport, MechanismEvent, account
-from common.privacy.entry import spent_events
-from common.privacy.ledger import Ledger
-from common.privacy.plan import PrivacyPlan
-from common.settings import RunSettings
+from client.privacy.budget import charge_round
+from client.privacy.policy import Policy
+from common.privacy.accounting.accountants import AccountantReport, MechanismEvent, account
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.entry import spent_events
+from common.privacy.ledger.ledger import Ledger
+from common.settings.run import RunSettings
 
 ENTRIES = 200
 DELTA = 1e-5

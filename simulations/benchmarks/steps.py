@@ -10,13 +10,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from client.examples import ShopperExamples
-from client.objectives import Candidates, shopper_losses
-from client.training import Merchant, PrivateTrainer, pool_rows
-from common.encoder.encoding import encode_catalogue, fit_public_basis
-from common.settings import RunSettings
-from simulations.marketplace import make_marketplace
-from simulations.shop import Shop
+from client.training.dp_trainer import Merchant, PrivateTrainer, pool_rows
+from client.training.examples import ShopperExamples
+from client.training.losses import Candidates, shopper_losses
+from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
+from common.settings.run import RunSettings
+from simulations.data.marketplace import make_marketplace
+from simulations.data.shop import Shop
 
 REPEATS = 5
 SHOPPERS = 100

@@ -1,0 +1,110 @@
+"""Put clean tables together: the catalogue, the interactions and the split rule."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+
+from client.importing.mapping import Mapping
+from client.importing.quality_report import QualityReport, TableQuality
+from client.shop.dataset import MerchantData
+from client.shop.interactions import Interactions
+from client.shop.splitting import SplitRule
+from common.catalogue import Catalogue, Item
+from common.errors import InputError
+
+HELD_OUT_SHARE = 0.15  # of the time span, for validation and again for test
+
+
+def assemble(
+    name: str, items: pl.DataFrame, events: pl.DataFrame, mapping: Mapping
+) -> MerchantData:
+    """Return the data of clean `items`, sorted by id, and clean `events` with numbered baskets.
+
+    Items that nobody bought stay, as cold items, unless the mapping says otherwise: new goods are
+    what a recommender for the long tail is for, and the catalogue is public.
+
+    Raises:
+        InputError: if no purchase lies before the validation period.
+    """
+    if not mapping.clean.keep_unsold_items:
+        items = items.filter(pl.col("item_id").is_in(events["item_id"].unique().implode()))
+    wording = items.select("item_id", "title", "text", pl.col("category", "merchant").fill_null(""))
+    catalogue = Catalogue(tuple(Item(*row) for row in wording.iter_rows()))
+    shoppers, shopper = _index(events, "shopper_id", events["shopper_id"].unique().sort())
+    _, item = _index(events, "item_id", items["item_id"])
+    has_value = "value" in events.columns
+    interactions = Interactions(
+        shopper_ids=tuple(shoppers),
+        item_count=len(catalogue),
+        shopper=shopper,
+        item=item,
+        time=events["time"].to_numpy(),
+        basket=events["basket"].to_numpy(),
+        value=(
+            events["value"].cast(pl.Float32).to_numpy()
+            if has_value
+            else np.ones(events.height, dtype=np.float32)
+        ),
+        timed=mapping.events.time is not None,
+    )
+    rule = mapping.split.rule() if mapping.split else _usual_split(interactions)
+    _require_training(interactions, rule)
+    if "merchant" not in events.columns:
+        return MerchantData(name, catalogue, interactions, rule)
+    named = events.with_columns(pl.col("merchant").fill_null(""))
+    names, merchant = _index(named, "merchant", named["merchant"].unique().sort())
+    return MerchantData(name, catalogue, interactions, rule, merchant, tuple(names))
+
+
+def summarise(
+    data: MerchantData, tables: tuple[TableQuality, ...], max_dropped_share: float
+) -> QualityReport:
+    """Return the report of an import that ended in `data`."""
+    rows = data.interactions
+    sold = len(np.unique(rows.item))
+    return QualityReport(
+        name=data.name,
+        tables=tables,
+        shoppers=len(np.unique(rows.shopper)),
+        items=len(data.catalogue),
+        unsold_items=len(data.catalogue) - sold,
+        interactions=len(rows),
+        pairs=rows.matrix().nnz,
+        max_dropped_share=max_dropped_share,
+    )
+
+
+def _index(
+    frame: pl.DataFrame, column: str, values: pl.Series
+) -> tuple[list[str], np.ndarray[tuple[int], np.dtype[np.int32]]]:
+    """Return `values` as a list, and for each row of `frame` the place of its cell in it."""
+    places = pl.DataFrame({column: values}).with_row_index("place")
+    joined = frame.select(column).join(places, on=column, how="left", maintain_order="left")
+    return values.to_list(), joined["place"].cast(pl.Int32).to_numpy()
+
+
+def _usual_split(interactions: Interactions) -> SplitRule:
+    """Return the split where the mapping names none.
+
+    With times, the last 15% of the time span is the test period and the 15% before it validation;
+    with positions only, or one single time, the last items of each shopper are left out.
+    """
+    first, last = int(interactions.time.min()), int(interactions.time.max())
+    if not interactions.timed or first == last:
+        return SplitRule("leave_last_out")
+    held_out = round((last - first) * HELD_OUT_SHARE)
+    return SplitRule("time", valid_from=last - 2 * held_out, test_from=last - held_out)
+
+
+def _require_training(interactions: Interactions, rule: SplitRule) -> None:
+    if rule.kind == "time" and int(interactions.time.min()) >= rule.valid_from:
+        first, start = (
+            datetime.fromtimestamp(moment / 1e6, UTC).date()
+            for moment in (int(interactions.time.min()), rule.valid_from)
+        )
+        raise InputError(
+            f"[split] leaves nothing to train on: valid_from is {start} and the first event is of "
+            f"{first}; set later dates.",
+            field="valid_from",
+        )

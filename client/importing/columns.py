@@ -1,0 +1,247 @@
+"""Turn raw columns into text, numbers and times, or say which row cannot be turned.
+
+A number that is not one is an error, because it mostly means that the mapping names the wrong
+column. A single time that cannot be read is left null, for cleaning to drop and count; a column
+in which no time can be read is an error.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+
+import polars as pl
+
+from client.importing.files import FILE, ROW
+from client.importing.mapping import EventsTable, ItemsTable, LabelsTable, ReviewsTable
+from common.errors import InputError
+
+ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+ISO_WITH_ZONE = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z")
+_UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds in one
+_ZONE = re.compile("%[:#]*z")
+_QUOTED_LENGTH = 40
+
+
+def text_column(frame: pl.DataFrame, column: str, *, joiner: str = " ") -> pl.Series:
+    """Return a column as text; the parts of a list are joined with `joiner`.
+
+    Whole numbers written with a fraction, as spreadsheets do to ids (17850.0), lose it.
+
+    Raises:
+        InputError: if the column's type has no plain text, such as a record or raw bytes.
+    """
+    values = frame[column]
+    if values.dtype == pl.String:
+        return _join_json_lists(values, joiner)
+    if values.dtype == pl.Null:
+        return values.cast(pl.String)
+    if isinstance(values.dtype, pl.List) and values.dtype.inner == pl.String:
+        return values.list.join(joiner)
+    if values.dtype.is_float():
+        values = values.fill_nan(None)
+        whole = values.cast(pl.Int64, strict=False)
+        if (whole == values).all():
+            return whole.cast(pl.String)
+    if values.dtype.is_numeric() or values.dtype in (pl.Boolean, pl.Categorical, pl.Date):
+        return values.cast(pl.String)
+    if isinstance(values.dtype, pl.Enum):
+        return values.cast(pl.String)
+    raise InputError(
+        f"{frame[FILE][0]}: column {column!r} is of type {values.dtype}; text or whole numbers are "
+        "expected.",
+        field=column,
+    )
+
+
+def number_column(
+    frame: pl.DataFrame, column: str, *, whole: bool = False, decimal_comma: bool = False
+) -> pl.Series:
+    """Return a column as Float64, with null where the cell is empty or NaN.
+
+    Raises:
+        InputError: naming the first row that is not a finite (if `whole`, whole) number.
+    """
+    raw = frame[column]
+    if raw.dtype == pl.String:
+        text = raw.str.strip_chars()
+        raw = text.set(text == "", None)
+        text = raw.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+        numbers = (text if decimal_comma else raw).cast(pl.Float64, strict=False)
+    elif raw.dtype.is_numeric() or raw.dtype == pl.Null:
+        numbers = raw.cast(pl.Float64)
+    else:
+        raise InputError(
+            f"{frame[FILE][0]}: column {column!r} is of type {raw.dtype}; numbers are expected.",
+            field=column,
+        )
+    numbers = numbers.fill_nan(None)
+    bad = numbers.is_infinite().fill_null(value=False)
+    if raw.dtype == pl.String:
+        bad |= numbers.is_null() & raw.is_not_null() & ~raw.str.to_lowercase().is_in(["nan"])
+    if whole:
+        bad |= (numbers != numbers.round()).fill_null(value=False)
+    refuse_first(frame, bad, column, "is not a whole number" if whole else "is not a number")
+    return numbers
+
+
+def time_column(
+    frame: pl.DataFrame, column: str, formats: Sequence[str], unit: str | None
+) -> pl.Series:
+    """Return a column as Int64 microseconds since 1970 UTC, null where it cannot be read.
+
+    A time without a zone is taken as UTC. Without `formats` and `unit`, ISO 8601 is tried.
+
+    Raises:
+        InputError: if no value at all can be read, or numbers come without a `unit`.
+    """
+    raw = frame[column]
+    if raw.dtype.is_temporal() and raw.dtype != pl.Time and not isinstance(raw.dtype, pl.Duration):
+        if isinstance(raw.dtype, pl.Datetime) and raw.dtype.time_zone is not None:
+            raw = raw.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        return raw.cast(pl.Datetime("us")).to_physical()
+    if unit is not None:
+        numbers = number_column(frame, column)
+        return (numbers * _UNITS[unit]).round().cast(pl.Int64, strict=False)
+    if raw.dtype != pl.String:
+        raise InputError(
+            f"{frame[FILE][0]}: column {column!r} is of type {raw.dtype}, not a time. If it counts "
+            'from 1970, set time_unit to "s", "ms", "us" or "ns" in the mapping.',
+            field=column,
+        )
+    times = _parse_times(raw.str.strip_chars(), formats)
+    if times.null_count() == len(times):
+        wanted = f"time_format {' or '.join(formats)}" if formats else "ISO 8601 (2026-01-31 09:30)"
+        refuse_first(
+            frame, raw.is_not_null(), column,
+            f"does not fit {wanted}, and neither does any other row; set time_format or time_unit "
+            "in the mapping",
+        )  # fmt: skip
+    return times
+
+
+def refuse_first(frame: pl.DataFrame, bad: pl.Series, column: str, why: str) -> None:
+    """Refuse a frame in which some row is `bad`.
+
+    Raises:
+        InputError: naming file, row, column and value of the first such row, and `why`.
+    """
+    if bad.any():
+        file, row, value = frame.select(FILE, ROW, column).row(int(bad.arg_max() or 0))
+        quoted = repr(value if not isinstance(value, str) else value[:_QUOTED_LENGTH])
+        raise InputError(f"{file}: row {row}, column {column!r}: {quoted} {why}.", field=column)
+
+
+def _parse_times(text: pl.Series, formats: Sequence[str]) -> pl.Series:
+    """Try each format in turn on what the ones before it could not read."""
+    times = pl.Series(text.name, [None] * len(text), dtype=pl.Int64)
+    for one in formats or (*ISO_FORMATS, *ISO_WITH_ZONE):
+        if times.null_count() == text.null_count():
+            break
+        zone = "UTC" if _ZONE.search(one) else None
+        parsed = text.str.strptime(pl.Datetime("us", zone), one, strict=False)
+        times = times.fill_null(parsed.to_physical())
+    return times
+
+
+def _join_json_lists(values: pl.Series, joiner: str) -> pl.Series:
+    """Join the cells that hold a JSON list of texts; of a list of lists, a path takes the first."""
+    listed = values.filter(values.str.starts_with("[") & values.str.ends_with("]")).unique()
+    joined = {cell: _join(cell, joiner) for cell in listed}
+    return values.replace(list(joined), list(joined.values())) if joined else values
+
+
+def _join(cell: str, joiner: str) -> str:
+    try:
+        parts = json.loads(cell)
+    except ValueError:
+        return cell
+    if not isinstance(parts, list):
+        return cell
+    nested = [part for part in parts if isinstance(part, list)]
+    if nested:
+        parts = nested[0] if joiner != " " else [one for part in nested for one in part]
+    return joiner.join(str(part) for part in parts if part is not None)
+
+
+# ------------------------------------------------- whole tables, under the names the rules use
+
+
+def item_columns(raw: pl.DataFrame, table: ItemsTable) -> pl.DataFrame:
+    """Return item_id, title, text (the text columns joined), category and merchant, all text.
+
+    Raises:
+        InputError: as `text_column`.
+    """
+    title = text_column(raw, table.title)
+    blank = pl.Series([None], dtype=pl.String).new_from_index(0, raw.height)
+    parts = pl.DataFrame(
+        [text_column(raw, name).alias(f"{i}") for i, name in enumerate(table.text)] or [title]
+    )
+    joined = pl.concat_str(pl.all(), separator=" ", ignore_nulls=True)
+    return pl.DataFrame(
+        {
+            "item_id": text_column(raw, table.item_id),
+            "title": title,
+            "text": parts.select(joined.replace("", None)).to_series(),
+            "category": text_column(raw, table.category, joiner=" > ") if table.category else blank,
+            "merchant": text_column(raw, table.merchant) if table.merchant else blank,
+        }
+    )
+
+
+def event_columns(raw: pl.DataFrame, table: EventsTable) -> pl.DataFrame:
+    """Return shopper_id, item_id, time (or position), and of the rest what the mapping names.
+
+    A value that is the quantity's own column is left out: it is to be the quantity once cleaned.
+
+    Raises:
+        InputError: as `text_column`, `number_column` and `time_column`.
+    """
+    texts = {
+        "shopper_id": table.shopper_id,
+        "item_id": table.item_id,
+        "order_id": table.order_id,
+        "merchant": table.merchant,
+    }
+    numbers = {"quantity": table.quantity, "price": table.price, "value": table.value}
+    columns = {name: text_column(raw, column) for name, column in texts.items() if column}
+    if table.time is not None:
+        columns["time"] = time_column(raw, table.time, table.time_format, table.time_unit)
+    elif table.position is not None:
+        columns["time"] = number_column(raw, table.position, whole=True).cast(pl.Int64)
+    if table.value == table.quantity:
+        del numbers["value"]
+    for name, column in numbers.items():
+        if column is not None:
+            columns[name] = number_column(raw, column, decimal_comma=table.decimal_comma)
+    if table.cancelled is not None:
+        marks = text_column(raw, table.cancelled.column)
+        columns["cancelled"] = marks.str.contains(table.cancelled.pattern).fill_null(value=False)
+    return pl.DataFrame(columns)
+
+
+def label_columns(raw: pl.DataFrame, table: LabelsTable) -> pl.DataFrame:
+    """Return item_id, and shopper_id, category and value where the mapping names them.
+
+    Raises:
+        InputError: as `text_column` and `number_column`.
+    """
+    columns = {"item_id": text_column(raw, table.item_id)}
+    if table.shopper_id is not None:
+        columns["shopper_id"] = text_column(raw, table.shopper_id)
+    if table.category is not None:
+        columns["category"] = text_column(raw, table.category, joiner=" > ")
+    if table.value is not None:
+        columns["value"] = number_column(raw, table.value, decimal_comma=table.decimal_comma)
+    return pl.DataFrame(columns)
+
+
+def review_columns(raw: pl.DataFrame, table: ReviewsTable) -> pl.DataFrame:
+    """Return item_id and text. Who wrote a review is not even read.
+
+    Raises:
+        InputError: as `text_column`.
+    """
+    return pl.DataFrame(
+        {"item_id": text_column(raw, table.item_id), "text": text_column(raw, table.text)}
+    )

@@ -1,0 +1,169 @@
+"""Guess a shop's mapping from its files and their column names.
+
+First a `mapping.toml` in the folder itself, then the ready-made mappings, of which the one wins
+that names the most columns found; last, common names such as customer_id and 商品编号.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from client.importing.files import Style, column_names, find_files, style_of
+from client.importing.mapping import (
+    MAPPING_FILE,
+    EventsTable,
+    ItemsTable,
+    Mapping,
+    TableSource,
+    load_mapping,
+    mapping_names,
+)
+from common.errors import InputError
+
+_TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
+_SEPARATORS = (",", ";", "\t", "|")
+_MOST_FILES = 24  # looked into when guessing
+
+# Common names of each column, compared without case, spaces and underscores.
+_COMMON = {
+    "shopper_id": "shopperid userid customerid user customer buyerid memberid reviewerid 用户编号 "
+    "用户id 会员编号 顾客编号 客户编号",
+    "item_id": "itemid productid sku asin stockcode articleid item product goodsid 商品编号 商品id "
+    "货号 产品编号",
+    "title": "title name productname itemname description producttitle 商品名称 名称 标题 品名",
+    "time": "timestamp time date datetime orderdate orderedat createdat purchasedat invoicedate "
+    "时间 下单时间 日期 购买时间",
+    "position": "position sequence step",
+    "order_id": "orderid invoiceno invoice basketid transactionid 订单编号 订单号",
+    "quantity": "quantity qty units 数量",
+    "price": "price unitprice 单价 价格",
+    "value": "rating stars score 评分",
+    "category": "category categories categorypath department 类别 分类 品类",
+    "merchant": "merchant seller brand store vendor 商家 品牌 店铺",
+}
+
+
+def detect_mapping(source: Path, *, encoding: str | None = None) -> Mapping:
+    """Return the mapping that fits the folder, or the one file, at `source`.
+
+    Args:
+        source: The shop's folder or file.
+        encoding: The files' encoding, over what a mapping says.
+
+    Raises:
+        InputError: if none fits, naming the files and columns seen.
+    """
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder.", field="source")
+    if (source / MAPPING_FILE).is_file():
+        return load_mapping(source / MAPPING_FILE)
+    ready = [load_mapping(name) for name in mapping_names()]
+    fits = [(_columns_found(source, mapping, encoding), mapping) for mapping in ready]
+    best = max(found for found, _ in fits)
+    if best:
+        return next(mapping for found, mapping in fits if found == best)
+    seen = _look_around(source, encoding or "utf-8")
+    guess = _from_common_names(source, seen)
+    if guess is not None:
+        return guess
+    listed = "; ".join(f"{path.name}: {', '.join(names)}" for path, (_, names) in seen.items())
+    raise InputError(
+        f"{source.name}: no ready-made mapping fits and the columns have no common names. Seen: "
+        f"{listed or 'no table'}. Write a {MAPPING_FILE} (see docs/ref-mapping.md) or name one of: "
+        f"{', '.join(mapping_names())}.",
+        field="mapping",
+    )
+
+
+def _columns_found(source: Path, mapping: Mapping, encoding: str | None) -> int:
+    """Return how many columns of `mapping` are in its files, or 0 if any is not."""
+    found = 0
+    items, events = mapping.items_place, mapping.events.place
+    wanted = [(items, mapping.items.columns()), (events, mapping.events.columns())]
+    if source.is_file() and items != events:
+        return 0
+    for place, columns in wanted:
+        names = _names_at(source, place, encoding or mapping.encoding)
+        if not set(columns) <= set(names):
+            return 0
+        found += len(columns)
+    return found
+
+
+def _names_at(source: Path, place: TableSource, encoding: str) -> list[str]:
+    try:
+        path = source if source.is_file() else find_files(source, place.file, "events")[0]
+        return column_names(path, style_of(path, place, encoding))
+    except InputError:
+        return []  # not this mapping's kind of file; the next mapping may read it
+
+
+def _look_around(source: Path, encoding: str) -> dict[Path, tuple[str, list[str]]]:
+    """Return the separator and column names of each table file."""
+    files = [source] if source.is_file() else sorted(source.iterdir())
+    tables = [path for path in files if _ending(path) in _TABLE_ENDINGS and path.is_file()]
+    return {path: _sniff(path, encoding) for path in tables[:_MOST_FILES]}
+
+
+def _sniff(path: Path, encoding: str) -> tuple[str, list[str]]:
+    """Return the separator that gives the most columns, and these."""
+    style = style_of(path, TableSource(), encoding)
+    if style.kind != "csv":
+        return "", column_names(path, style)
+    best: tuple[str, list[str]] = (",", [])
+    problem: InputError | None = None
+    for separator in _SEPARATORS:
+        try:
+            names = column_names(path, Style("csv", separator, '"', (), encoding))
+        except InputError as error:
+            problem = error
+            continue
+        if len(names) > len(best[1]):
+            best = (separator, names)
+    if not best[1] and problem is not None:
+        raise problem
+    return best
+
+
+def _from_common_names(source: Path, seen: dict[Path, tuple[str, list[str]]]) -> Mapping | None:
+    """Return a mapping by common column names: events have shoppers, items have titles."""
+    named = {path: (mark, _named(names)) for path, (mark, names) in seen.items()}
+    events = [one for one in named.items() if {"shopper_id", "item_id"} <= one[1][1].keys()]
+    items = [one for one in named.items() if {"item_id", "title"} <= one[1][1].keys()]
+    apart = [one for one in items if one not in events]
+    if len(events) != 1 or len(apart or items) != 1:
+        return None
+    (events_path, (events_mark, of_event)), (items_path, (items_mark, of_item)) = (
+        events[0], (apart or items)[0],
+    )  # fmt: skip
+    if "time" in of_event:
+        of_event.pop("position", None)
+    elif "position" not in of_event:
+        return None
+    sections = {
+        "items": _section(ItemsTable, items_path, items_mark, of_item),
+        "events": _section(EventsTable, events_path, events_mark, of_event),
+    }
+    return Mapping.model_validate({"name": source.name.split(".")[0], **sections})
+
+
+def _section(
+    model: type[TableSource], path: Path, separator: str, columns: dict[str, str]
+) -> dict[str, object]:
+    known = {key: column for key, column in columns.items() if key in model.model_fields}
+    return {"file": path.name, "separator": separator or None, **known}
+
+
+def _named(names: Sequence[str]) -> dict[str, str]:
+    """Return which of `names` is which column, by the first common name that is there."""
+    plain = {re.sub(r"[\s_\-.]", "", name).lower(): name for name in reversed(names)}
+    found = {}
+    for column, words in _COMMON.items():
+        hit = next((plain[word] for word in words.split() if word in plain), None)
+        if hit is not None:
+            found[column] = hit
+    return found
+
+
+def _ending(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix

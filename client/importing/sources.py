@@ -1,0 +1,78 @@
+"""Where one shop's raw tables are, and how to read each: from its folder or its database."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from client.importing.databases import read_database
+from client.importing.files import find_files, read_files
+from client.importing.mapping import Mapping, TableSource
+from common.errors import InputError
+
+
+@dataclass(frozen=True)
+class ShopSource:
+    """A shop's folder, file or database.
+
+    Attributes:
+        path: The folder, or the one file that holds both items and events, or None.
+        database_url: A SQLAlchemy address for tables that the mapping takes from a database.
+        encoding: The files' encoding, over what the mapping says.
+    """
+
+    path: Path | None
+    database_url: str | None = None
+    encoding: str | None = None
+
+    def items_and_events(self, mapping: Mapping) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Read both tables, once if they are one and the same.
+
+        Raises:
+            InputError: as `table`.
+        """
+        items, events = mapping.items, mapping.events
+        items_place, events_place = mapping.items_place, events.place
+        if items_place == events_place:
+            both = list(dict.fromkeys([*items.columns(), *events.columns()]))
+            frame = self.table(mapping, "events", events_place, both)
+            return frame, frame
+        if self.path is not None and self.path.is_file() and items_place.file and events.file:
+            raise InputError(
+                f"{self.path.name}: the mapping {mapping.name} reads items and events from two "
+                "files; give the folder that holds both.",
+                field="source",
+            )
+        return (
+            self.table(mapping, "items", items_place, items.columns()),
+            self.table(mapping, "events", events_place, events.columns()),
+        )
+
+    def table(
+        self, mapping: Mapping, section: str, place: TableSource, columns: list[str]
+    ) -> pl.DataFrame:
+        """Read `columns` of the table of `section`, which lies at `place`.
+
+        Raises:
+            InputError: if it is not there, or cannot be read.
+        """
+        if place.in_database:
+            if self.database_url is None:
+                raise InputError(
+                    f"[{section}] of the mapping {mapping.name} comes from a database; give its "
+                    "address.",
+                    field="database_url",
+                )
+            return read_database(self.database_url, place, columns)
+        if self.path is None:
+            raise InputError(
+                f"[{section}] of the mapping {mapping.name} comes from files; give the folder "
+                "that holds them.",
+                field="source",
+            )
+        if self.path.is_file() and section in ("items", "events"):
+            paths = [self.path]
+        else:
+            folder = self.path.parent if self.path.is_file() else self.path
+            paths = find_files(folder, place.file, section)
+        return read_files(paths, place, columns, self.encoding or mapping.encoding)

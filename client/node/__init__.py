@@ -1,0 +1,1 @@
+"""One node in one run of a federation."""

@@ -1,0 +1,229 @@
+"""What a node does with its shop's data: encode, count, train. Every use is charged first."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, diags
+
+from client.node.settings import NodeSettings
+from client.privacy.app_guard import check_guarded
+from client.privacy.budget import LEDGER_FILE, charge_round, open_ledger
+from client.privacy.canaries import LaneBook
+from client.privacy.policy import read_policy
+from client.privacy.receipts import accept, covered
+from client.shop.dataset import load_merchant_data
+from client.shop.interactions import Interactions
+from client.training.dp_trainer import Merchant, PrivateTrainer
+from client.training.examples import ShopperExamples
+from client.training.sensitivity_check import check_once
+from common.adapter import AdapterState, AdapterUpdate
+from common.encoder.catalogue_encoder import candidate_tensor, encode_catalogue
+from common.encoder.public_basis import PublicBasis
+from common.errors import FederationError
+from common.files import sha256_hex
+from common.privacy.accounting.plan import EventKind, PrivacyPlan
+from common.privacy.ledger.heads import Head
+from common.privacy.ledger.ledger import Charge
+from common.privacy.mechanism.canaries import LaneRecord
+from common.privacy.mechanism.clipping import ClippedSum, clip_and_sum
+from common.privacy.mechanism.noise import NoiseSource, protect
+from common.settings.run import RunSettings
+from common.wire.heads import JournalNote
+from common.wire.messages import Prepared, Scalar
+
+
+class MerchantWork:
+    """One merchant's part in a run."""
+
+    def __init__(self, node: NodeSettings) -> None:
+        """Read the shop's data and policy and open its ledger.
+
+        Raises:
+            InputError: if there is no data set, or it is altered.
+            SettingsError: if the policy file has an unknown name or a value out of bounds.
+            PolicyError: if it names app bundles and nothing outside this one has checked them.
+            LedgerError: if the ledger cannot be trusted.
+        """
+        self._node = node
+        self._data = load_merchant_data(node.data)
+        self._policy = read_policy(node.data)
+        check_guarded(self._policy, node.data)
+        self._ledger = open_ledger(
+            node.state / LEDGER_FILE, node.merchant, self._data.interactions, self._data.catalogue
+        )
+        self._lanes = LaneBook(node.state, node.merchant)
+        self._settings: RunSettings | None = None
+        self._trainer: PrivateTrainer | None = None
+        self._model = ""
+
+    def prepare(self, basis: bytes, settings: Mapping[str, Scalar]) -> Prepared:
+        """Encode the catalogue, or find it encoded on disk, and return the public facts.
+
+        Raises:
+            SettingsError: if a setting is unknown or out of bounds.
+            InputError: if the basis does not fit the base model.
+        """
+        self._settings = RunSettings.from_flat(settings)
+        encoded = encode_catalogue(
+            self._data.catalogue, PublicBasis.from_bytes(basis), self._settings, self._node.cache
+        )
+        self._model = sha256_hex(basis + repr(sorted(self._settings.to_flat().items())).encode())
+        merchant = Merchant(
+            examples=ShopperExamples(self._data.interactions, self._settings),
+            tokens=encoded.tokens,
+            vectors=candidate_tensor(encoded),
+            log_popularity=torch.zeros(len(self._data.catalogue)),
+        )
+        self._trainer = PrivateTrainer(encoded.tower, merchant, self._settings)
+        return Prepared(
+            self._node.merchant,
+            self._data.catalogue.digest,
+            self._data.catalogue.text_keys,
+            base_model=encoded.base_model,
+        )
+
+    def popularity(self, plan: PrivacyPlan, run_id: int, round_number: int) -> NDArray[np.float32]:
+        """Charge the plan's histogram and return the noised counts, float32 [items].
+
+        Raises:
+            BudgetError, PolicyError, LedgerError: nothing is charged or counted then.
+        """
+        charge = self._charge(plan, run_id, round_number, "popularity")
+        counted = protect(
+            purchases_histogram(self._data.interactions, plan),
+            charge,
+            self._noise(round_number, "popularity"),
+        )
+        return counted.vector.astype(np.float32)
+
+    def train(
+        self,
+        adapter: AdapterState,
+        popularity: NDArray[np.float32] | None,
+        plan: PrivacyPlan,
+        run_id: int,
+        round_number: int,
+    ) -> AdapterUpdate:
+        """Charge a round and return the protected update.
+
+        Raises:
+            BudgetError, PolicyError, LedgerError: nothing is charged or trained then.
+            PrivacyError: the same, if one shopper moves this model by more than C.
+            FederationError: if the node is not prepared.
+        """
+        if self._trainer is None or self._settings is None:
+            raise FederationError("The node is not prepared for this run.", field="prepare")
+        self._trainer.set_popularity(popularity)
+        self._check_model(self._trainer, adapter, plan)
+        lanes = self._lanes.to_train(plan, run_id, *self._audit())
+        charge = self._charge(plan, run_id, round_number, "train")
+        stream = int(sha256_hex(self._node.merchant.encode())[:12], 16)
+        vector, lanes = self._trainer.private_round(
+            adapter,
+            charge,
+            self._noise(round_number, "train"),
+            np.random.default_rng((self._settings.seed, round_number, stream)),
+            lanes,
+        )
+        if lanes is not None:
+            self._lanes.save(lanes)  # before the update leaves: what was sent is on record
+        return AdapterUpdate(vector, round_number, plan.digest)
+
+    def accept(self, note: JournalNote | None) -> None:
+        """Keep the receipt that a request brings.
+
+        Raises:
+            LedgerError: if the ledger lacks what was countersigned.
+        """
+        accept(self._ledger, note)
+
+    def head(self, journal: str) -> Head:
+        """Return the ledger's head, signed, as it builds on this journal's last receipt.
+
+        Raises:
+            LedgerError: if the ledger cannot be trusted, or lacks what was countersigned.
+        """
+        return self._ledger.signed_head(covered(self._ledger, journal))
+
+    def commitment(self, plan: PrivacyPlan, run_id: int) -> str:
+        """Return the commitment to the run's canary lanes; empty where it is not audited.
+
+        Raises:
+            PrivacyError: if the record on disk is not one.
+        """
+        record = self._lanes.current(plan, run_id, *self._audit())
+        return "" if record is None else record.commitment
+
+    def opened_lanes(self, plan: PrivacyPlan, run_id: int) -> LaneRecord | None:
+        """Open the run's canary lanes for good and return them; None where it is not audited.
+
+        What is opened is virtual shoppers and the noise on them. It has no part in the noise or
+        the coins of a real one, which come from another stream.
+
+        Raises:
+            PrivacyError: if the record on disk is not one.
+        """
+        return self._lanes.open(plan, run_id, *self._audit())
+
+    def _check_model(
+        self, trainer: PrivateTrainer, adapter: AdapterState, plan: PrivacyPlan
+    ) -> None:
+        """Replay a step with and without a shopper before the first round of a model on this data.
+
+        Raises:
+            PrivacyError: as `check_once`.
+        """
+        parts = (self._model, self._ledger.dataset, plan.max_grad_norm)
+        key = sha256_hex(repr(parts).encode())
+        check_once(self._node.state, key, trainer, adapter, plan)
+
+    def _audit(self) -> tuple[int, int | None]:
+        """Return how many lanes the run has, and the seed of their bits in a test run."""
+        if self._settings is None:
+            return 0, None
+        seed = self._settings.seed if self._settings.seeded_noise else None
+        return self._settings.audit_lanes, seed
+
+    def public_metrics(self) -> Mapping[str, float]:
+        """Return no metric: what the server needs it computes from the plan.
+
+        Raises:
+            PolicyError: if there were one that the policy does not let out.
+        """
+        metrics: dict[str, float] = {}
+        self._policy.check_metrics(metrics)
+        return metrics
+
+    def _charge(self, plan: PrivacyPlan, run_id: int, round_number: int, kind: EventKind) -> Charge:
+        settings = self._settings
+        return charge_round(
+            self._ledger,
+            plan,
+            self._policy,
+            str(run_id),
+            round_number,
+            kind,
+            seeded_noise=settings is not None and settings.seeded_noise,
+            cohort=None if settings is None else settings.min_merchants,
+        )
+
+    def _noise(self, round_number: int, kind: EventKind) -> NoiseSource:
+        """Return a fresh stream: secure, or repeating where the run is declared a test."""
+        if self._settings is not None and self._settings.seeded_noise:
+            seed = self._settings.seed
+            return NoiseSource.for_tests(seed, self._node.merchant, round_number, kind)
+        return NoiseSource.secure()
+
+
+def purchases_histogram(interactions: Interactions, plan: PrivacyPlan) -> ClippedSum:
+    """Return how much each item is bought: a shopper with n items adds 1/sqrt(n) to each.
+
+    Formal guarantee:
+        A shopper's row has L2 norm at most 1, `plan.clip_norm("popularity")`.
+    """
+    bought = interactions.matrix()
+    items = np.maximum(np.diff(bought.indptr), 1)
+    rows = csr_matrix(diags(1 / np.sqrt(items)) @ bought)
+    return clip_and_sum(rows, plan.clip_norm("popularity"))

@@ -1,0 +1,103 @@
+"""Where this node's shop lies: the only code that knows in which way the app is run.
+
+    deployment   the merchant starts its SuperNode with --node-config 'data="/path/to/shop"'
+    simulation   Flower gives a partition number, the run gives `federation`: a folder with one
+                 sub-folder a merchant
+
+Everything after `node_settings` sees a folder and a name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import PolicyError, SettingsError
+from common.privacy.accounting.plan import PrivacyPlan
+from common.wire.messages import Scalar
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """One merchant's place on this machine.
+
+    Attributes:
+        merchant: Its name in the federation.
+        data: The folder with its catalogue and events.
+        state: The folder for what the node writes, the privacy ledger first of all.
+        cache: The folder for encodings of public text; simulated merchants share one.
+        simulated: Whether one person runs the whole federation on this machine.
+    """
+
+    merchant: str
+    data: Path
+    state: Path
+    cache: Path
+    simulated: bool
+
+
+def node_settings(
+    node_config: Mapping[str, Scalar], run_config: Mapping[str, Scalar]
+) -> NodeSettings:
+    """Return where the shop lies, from what Flower gives a node.
+
+    In deployment the run's own settings are not looked at: an operator cannot point a merchant's
+    node at another folder.
+
+    Raises:
+        SettingsError: if neither way of running is configured, or a folder is missing.
+    """
+    if "data" in node_config:
+        data = _folder(node_config["data"], "data")
+        merchant = str(node_config.get("merchant", data.name))
+        state = Path(str(node_config.get("state", data / "node")))
+        return NodeSettings(merchant, data, state, state / "cache", simulated=False)
+    if "partition-id" not in node_config:
+        raise SettingsError(
+            "The node's configuration has no `data`; start the SuperNode with "
+            "--node-config 'data=\"/path/to/shop\"'.",
+            field="data",
+        )
+    return _simulated(node_config, run_config)
+
+
+def _simulated(node_config: Mapping[str, Scalar], run_config: Mapping[str, Scalar]) -> NodeSettings:
+    federation = _folder(run_config.get("federation", ""), "federation")
+    shops = merchant_folders(federation)
+    place, count = int(node_config["partition-id"]), int(node_config.get("num-partitions", 0))
+    if count != len(shops):
+        raise SettingsError(
+            f"The federation folder holds {len(shops)} merchants and Flower simulates {count} "
+            f"nodes; set num-supernodes to {len(shops)}.",
+            field="federation",
+        )
+    data = shops[place]
+    cache = Path(str(run_config.get("cache") or federation / ".cache"))
+    return NodeSettings(data.name, data, data / "node", cache, simulated=True)
+
+
+def merchant_folders(federation: Path) -> list[Path]:
+    """Return a simulated federation's merchants: its visible sub-folders, sorted by name."""
+    return sorted(
+        path for path in federation.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def _folder(value: Scalar, field: str) -> Path:
+    path = Path(str(value)).expanduser()
+    if not value or not path.is_dir():
+        raise SettingsError(f"`{field}` must name a folder that exists.", field=field)
+    return path.resolve()
+
+
+def check_placement(plan: PrivacyPlan, settings: NodeSettings) -> None:
+    """Refuse a plan whose updates leave without noise, unless nobody else is there to see them.
+
+    Raises:
+        PolicyError: if the node is a real one and the plan does not place noise at the node.
+    """
+    if plan.placement != "local" and not settings.simulated:
+        raise PolicyError(
+            f"The plan's noise placement is {plan.placement}: what leaves this node would not be "
+            "protected. Only a simulation may do that.",
+            field="placement",
+        )

@@ -1,0 +1,259 @@
+"""Charge the merchant's ledger for a round, or refuse: the only way to a Charge.
+
+The budget is over everything the ledger holds: every round, run and federation that used this
+merchant's shoppers, also those that failed or came too late.
+"""
+
+import dataclasses
+import hashlib
+import hmac
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.privacy.policy import Policy
+from client.privacy.receipts import check_receipts
+from client.shop.interactions import Interactions
+from common.catalogue import Catalogue
+from common.errors import BudgetError
+from common.privacy.accounting.accountants import (
+    AccountantReport,
+    Events,
+    account,
+    budget_share,
+    epsilon_pld,
+    epsilon_rdp,
+)
+from common.privacy.accounting.plan import MAX_NOISE, EventKind, PrivacyPlan
+from common.privacy.ledger.entry import Entry, spent_events
+from common.privacy.ledger.ledger import Charge, Ledger
+from common.privacy.ledger.signing_key import load_key
+
+LEDGER_FILE = "ledger.sqlite"  # in the node's folder
+
+
+def open_ledger(
+    path: Path, merchant: str, interactions: Interactions, catalogue: Catalogue
+) -> Ledger:
+    """Open the ledger of a merchant's data, or start one.
+
+    Raises:
+        LedgerError: as `Ledger.open`.
+    """
+    return Ledger.open(path, merchant, fingerprint(interactions, catalogue, path))
+
+
+def renew_ledger(
+    path: Path, merchant: str, interactions: Interactions, catalogue: Catalogue
+) -> Ledger:
+    """Open the ledger for data that changed since; what was spent stays spent.
+
+    Raises:
+        LedgerError: as `Ledger.rebind`.
+    """
+    return Ledger.rebind(path, merchant, fingerprint(interactions, catalogue, path))
+
+
+def fingerprint(interactions: Interactions, catalogue: Catalogue, ledger_path: Path) -> str:
+    """Return 64 hex digits that name this data set, whatever the order of its rows and items.
+
+    It covers shopper, item, time and value of each row. It is keyed with the node's secret, so
+    that somebody who sees it cannot try out data sets against it.
+
+    Raises:
+        LedgerError: if the node's key cannot be read or made.
+    """
+    private = load_key(ledger_path, create=not ledger_path.exists()).private_bytes_raw()
+    secret = hashlib.sha256(b"fedtail fingerprint" + private).digest()
+    shoppers = _keyed(secret, b"shopper", interactions.shopper_ids)
+    items = _keyed(secret, b"item", (item.item_id for item in catalogue.items))
+    rows = np.empty(len(interactions), dtype="S16, S16, >i8, >f4")
+    rows["f0"] = shoppers[interactions.shopper]
+    rows["f1"] = items[interactions.item]
+    rows["f2"] = interactions.time
+    rows["f3"] = interactions.value
+    order = np.lexsort((rows["f3"], rows["f2"], rows["f1"], rows["f0"]))
+    return hmac.new(secret, rows[order].tobytes(), hashlib.sha256).hexdigest()
+
+
+def _keyed(secret: bytes, use: bytes, names: Iterable[str]) -> NDArray[np.bytes_]:
+    digests = [hmac.digest(secret, use + name.encode(), "sha256")[:16] for name in names]
+    return np.array(digests, dtype="S16")
+
+
+def charge_round(  # noqa: PLR0917 - each is of another type or named as in an Entry
+    ledger: Ledger,
+    plan: PrivacyPlan,
+    policy: Policy,
+    run_id: str,
+    round_number: int,
+    kind: EventKind,
+    *,
+    seeded_noise: bool = False,
+    cohort: int | None = None,
+) -> Charge:
+    """Put one round's cost on the ledger and return the charge that pays for it.
+
+    A repeated call for the same round is charged again: the ledger cannot know whether the first
+    one's noise was drawn. Whoever receives messages drops duplicates before.
+
+    Args:
+        ledger: The merchant's.
+        plan: The run's.
+        policy: The merchant's.
+        run_id: The run.
+        round_number: From 1; 0 for the histogram before the first round.
+        kind: `train` or `popularity`.
+        seeded_noise: Whether the run draws noise from a fixed seed (tests); goes on record.
+        cohort: The fewest merchants the run starts with, as its settings say; None: unknown.
+
+    Raises:
+        PolicyError: if the plan is below the policy.
+        BudgetError: if the policy's ceiling does not cover the round; says what is left. Also if
+            noise from a fixed seed was ever drawn under this ledger, and this run's is not.
+        LedgerError: if the ledger cannot be written or trusted, or went back behind a receipt.
+        Nothing is charged in any of these cases.
+
+    Formal guarantee:
+        All releases ever made under this ledger's charges together are
+        (policy.max_epsilon, policy.delta)-DP for one shopper added or removed, adaptively chosen
+        or not (see `budget_share`), for as long as the ceiling and delta stay the same.
+    """
+    policy.check(plan, seeded_noise=seeded_noise, cohort=cohort)
+
+    def admit(entries: tuple[Entry, ...]) -> None:
+        check_receipts(ledger.path, entries)
+        if not seeded_noise and any(entry.seeded_noise for entry in entries):
+            # Whoever knows the seed has had the sums bare: no later noise makes that finite.
+            raise BudgetError(
+                "This ledger holds rounds with noise from a fixed seed, which protected nobody: no "
+                "run on the same data can promise anything any more. Tests belong on a copy of "
+                "the shop with made-up shoppers.",
+                field="seeded_noise",
+            )
+        spent = spent_events(entries)
+        after = budget_share((*spent, plan.event(kind)), policy.delta, policy.max_epsilon)
+        if after > 1:
+            raise BudgetError(_refusal(spent, plan, policy, kind), field="max_epsilon")
+
+    return ledger.append(
+        plan,
+        run_id=run_id,
+        round_number=round_number,
+        kind=kind,
+        admit=admit,
+        seeded_noise=seeded_noise,
+    )
+
+
+def spent(ledger: Ledger, delta: float) -> AccountantReport:
+    """Return what everything on the ledger has cost at `delta`, by all three accountants.
+
+    Raises:
+        PrivacyError: if the accountants disagree.
+        LedgerError: if the ledger cannot be read or trusted.
+    """
+    return account(spent_events(ledger.entries()), delta)
+
+
+def rounds_left(ledger: Ledger, plan: PrivacyPlan, policy: Policy) -> int:
+    """Return how many training rounds of `plan` the ceiling still covers, at most all of them.
+
+    Raises:
+        LedgerError: if the ledger cannot be read or trusted.
+    """
+    return _rounds_left(spent_events(ledger.entries()), plan, policy)
+
+
+def _rounds_left(events: Events, plan: PrivacyPlan, policy: Policy) -> int:
+    one = plan.event("train")
+
+    def fits(rounds: int) -> bool:
+        together = (*events, *([one] * rounds))
+        return budget_share(together, policy.delta, policy.max_epsilon) <= 1
+
+    low, high = 0, plan.rounds + 1  # low rounds fit (or low is 0), high do not or are too many
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def plan_that_fits(events: Events, plan: PrivacyPlan, policy: Policy) -> PrivacyPlan | None:
+    """Return the plan with the least noise, and else the same, that the ceiling covers whole.
+
+    Args:
+        events: What is spent already.
+        plan: Its q, steps and C are kept; training's noise and the histogram's grow alike.
+        policy: Its ceiling.
+
+    Returns:
+        Noise multipliers of four digits, rounded up, so that what is printed is what fits; the
+        plan's own if it fits as it is. None if nothing up to the largest one allowed fits.
+    """
+
+    def with_noise(factor: float) -> PrivacyPlan:
+        return dataclasses.replace(
+            plan,
+            noise_multiplier=_rounded_up(factor * plan.noise_multiplier),
+            popularity_noise_multiplier=_rounded_up(factor * plan.popularity_noise_multiplier),
+        )
+
+    def fits(some: PrivacyPlan) -> bool:
+        together = (*events, *some.events())
+        return budget_share(together, policy.delta, policy.max_epsilon) <= 1
+
+    if fits(plan):
+        return with_noise(1.0)
+    loudest = max(plan.noise_multiplier, plan.popularity_noise_multiplier)
+    if loudest == 0:
+        return None
+    low, high = 1.0, MAX_NOISE / loudest / 1.001  # so that rounding up stays within bounds
+    if high <= low or not fits(with_noise(high)):
+        return None
+    while high / low > 1.0001:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if fits(with_noise(middle)) else (middle, high)
+    return with_noise(high)
+
+
+def _rounded_up(value: float) -> float:
+    """Return a number of four digits that is at least `value`."""
+    if value == 0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
+    rounded = float(f"{math.ceil(value / unit) * unit:.4g}")
+    return rounded if rounded >= value else float(f"{value + unit:.4g}")
+
+
+def advice(events: Events, plan: PrivacyPlan, policy: Policy) -> str:
+    """Return what is left of the budget and what would still fit, for a person to act on."""
+    taken = budget_share(events, policy.delta, policy.max_epsilon)
+    left = (
+        f"{taken:.1%} of it is spent (epsilon {epsilon_rdp(events, policy.delta):.3f} so far), "
+        f"{max(1 - taken, 0):.1%} is left."
+    )
+    rounds = _rounds_left(events, plan, policy)
+    fitting = plan_that_fits(events, plan, policy)
+    if fitting is None:
+        whole = "No such plan fits whole, whatever its noise: only a higher max_epsilon would do."
+    else:
+        epsilon = epsilon_pld(fitting.events(), plan.delta)
+        whole = (
+            f"A whole run of {plan.steps} steps at sample_rate {plan.sample_rate:g} would fit with "
+            f"noise_multiplier {fitting.noise_multiplier:g} and popularity_noise_multiplier "
+            f"{fitting.popularity_noise_multiplier:g}: epsilon {epsilon:.3f} for that run."
+        )
+    return f"{left} {rounds} training round(s) of this plan would still fit. {whole}"
+
+
+def _refusal(events: Events, plan: PrivacyPlan, policy: Policy, kind: EventKind) -> str:
+    ceiling = f"epsilon {policy.max_epsilon:.4g} at delta {policy.delta:.3g}"
+    needed = budget_share((plan.event(kind),), policy.delta, policy.max_epsilon)
+    return (
+        f"The budget of {ceiling} does not cover this {kind} charge, which needs {needed:.1%} of "
+        f"it: {advice(events, plan, policy)}"
+    )

@@ -1,0 +1,220 @@
+"""The merchant's own floor: what no run may go below, whatever its plan says.
+
+The policy is a file of the merchant's, outside the app that the operator ships, and it is checked
+on the node before anything is charged. The app checks it, all but `app_digests`: which app may run
+is checked by `client.privacy.app_guard` in the node's own process, so an app that is on the list is
+what enforces the rest.
+"""
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import PolicyError, SettingsError
+from common.privacy.accounting.accountants import ceiling_for, epsilon_pld
+from common.privacy.accounting.plan import ALLOWED_METRICS, PLACEMENTS, PrivacyPlan
+
+POLICY_FILE = "policy.toml"  # in the shop's folder
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a merchant allows.
+
+    Attributes:
+        max_epsilon: Ceiling over everything ever charged to the ledger: all rounds, runs,
+            restarts and federations, gated by a Rényi filter (`budget_share`). The filter is 10 to
+            15% above a plan's own PLD epsilon: a run planned at 4 needs a ceiling of about 4.6,
+            two such runs about 6.5, three 8.1.
+        max_run_epsilon: Ceiling of one plan's PLD epsilon at `delta`.
+        delta: The delta of both; a plan with a larger one is refused.
+        min_noise_multiplier: The least sigma of a training step.
+        placements: Noise placements allowed. `central` and `none` trust whoever sums or sees the
+            updates and belong in simulations.
+        allow_seeded_noise: Whether noise from a fixed seed is allowed, which protects nobody.
+        min_cohort: The fewest merchants a run may start with, by its own settings: nobody on the
+            node can count them. An average over few tells each of them more about the others.
+        metrics: Names of the numbers that may leave beside an update, out of `ALLOWED_METRICS`.
+        app_digests: SHA-256 of each Flower app bundle that may run here, 64 hex digits; empty
+            allows any. Checked by `client.privacy.app_guard`, outside the bundle; see there.
+
+    Raises:
+        SettingsError: if a value is of the wrong kind or out of bounds.
+    """
+
+    max_epsilon: float = 8.0
+    max_run_epsilon: float = 8.0
+    delta: float = 1e-5
+    min_noise_multiplier: float = 0.3
+    placements: tuple[str, ...] = ("local",)
+    allow_seeded_noise: bool = False
+    min_cohort: int = 1
+    metrics: tuple[str, ...] = tuple(sorted(ALLOWED_METRICS))
+    app_digests: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("max_epsilon", "max_run_epsilon", "delta", "min_noise_multiplier"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise SettingsError(
+                    f"The policy's {name} must be a number, not {type(value).__name__}.",
+                    field=name,
+                )
+            if not value >= 0:
+                raise SettingsError(f"The policy's {name} must be at least 0.", field=name)
+        if not 0 < self.delta < 1:
+            raise SettingsError("The policy's delta must lie between 0 and 1.", field="delta")
+        if not isinstance(self.allow_seeded_noise, bool):
+            raise SettingsError(
+                "The policy's allow_seeded_noise must be true or false.",
+                field="allow_seeded_noise",
+            )
+        if isinstance(self.min_cohort, bool) or not isinstance(self.min_cohort, int):
+            raise SettingsError(
+                f"The policy's min_cohort must be a whole number, not "
+                f"{type(self.min_cohort).__name__}.",
+                field="min_cohort",
+            )
+        if self.min_cohort < 1:
+            raise SettingsError("The policy's min_cohort must be at least 1.", field="min_cohort")
+        self._list("placements", f"out of {', '.join(PLACEMENTS)}", PLACEMENTS.__contains__)
+        known = ", ".join(sorted(ALLOWED_METRICS))
+        self._list("metrics", f"out of {known}", ALLOWED_METRICS.__contains__)
+        self._list("app_digests", "of SHA-256 digests in 64 lower-case hex digits", _is_digest)
+
+    def _list(self, name: str, what: str, allowed: Callable[[str], bool]) -> None:
+        """Refuse a setting that is not a list of texts that are `allowed`."""
+        values = getattr(self, name)
+        if not isinstance(values, tuple) or not all(
+            isinstance(value, str) and allowed(value) for value in values
+        ):
+            raise SettingsError(f"The policy's {name} must be a list {what}.", field=name)
+
+    @classmethod
+    def from_toml(cls, path: Path) -> "Policy":
+        """Read a policy file; what it leaves out has its default.
+
+        Raises:
+            SettingsError: if it cannot be read, has an unknown name, or a value is out of bounds.
+        """
+        try:
+            values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"The policy {path} cannot be read: {error}.", field="policy"
+            ) from error
+        known = {one.name for one in dataclasses.fields(cls)}
+        unknown = sorted(values.keys() - known)
+        if unknown:
+            # A misspelt ceiling must not silently become the default.
+            raise SettingsError(
+                f"The policy {path} has an unknown setting {unknown[0]!r}; known are "
+                f"{', '.join(sorted(known))}.",
+                field="policy",
+            )
+        lists = {name: tuple(one) for name, one in values.items() if isinstance(one, list)}
+        return cls(**values | lists)
+
+    @classmethod
+    def for_simulation(cls, plan: PrivacyPlan, *, seeded_noise: bool = False) -> "Policy":
+        """Return the policy that lets exactly one run of `plan` through on a fresh ledger."""
+        return cls(
+            max_epsilon=ceiling_for(plan.events(), plan.delta),
+            max_run_epsilon=epsilon_pld(plan.events(), plan.delta),
+            delta=plan.delta,
+            min_noise_multiplier=plan.noise_multiplier,
+            placements=(plan.placement,),
+            allow_seeded_noise=seeded_noise,
+        )
+
+    def check(
+        self, plan: PrivacyPlan, *, seeded_noise: bool = False, cohort: int | None = None
+    ) -> None:
+        """Refuse a plan that asks for less privacy than the policy.
+
+        Args:
+            plan: The run's.
+            seeded_noise: Whether the run asks for noise from a fixed seed.
+            cohort: The fewest merchants the run starts with; None where nobody has said.
+
+        Raises:
+            PolicyError: naming what is too weak and its bound.
+        """
+        if plan.placement not in self.placements:
+            raise PolicyError(
+                f"The plan's placement is {plan.placement}; the policy allows "
+                f"{', '.join(self.placements) or 'none at all'}.",
+                field="placement",
+            )
+        if seeded_noise and not self.allow_seeded_noise:
+            raise PolicyError(
+                "The run asks for noise from a fixed seed; the policy does not allow it.",
+                field="seeded_noise",
+            )
+        if (cohort or 1) < self.min_cohort:
+            raise PolicyError(
+                f"The run starts with {cohort or 1} merchant(s); the policy asks for at least "
+                f"{self.min_cohort} (the run's setting min_merchants).",
+                field="min_merchants",
+            )
+        if plan.noise_multiplier < self.min_noise_multiplier:
+            raise PolicyError(
+                f"The plan's noise_multiplier is {plan.noise_multiplier:.4g}; the policy's "
+                f"minimum is {self.min_noise_multiplier:.4g}.",
+                field="noise_multiplier",
+            )
+        if plan.delta > self.delta:
+            raise PolicyError(
+                f"The plan's delta is {plan.delta:.3g}; the policy's is {self.delta:.3g}.",
+                field="delta",
+            )
+        epsilon = epsilon_pld(plan.events(), self.delta)
+        if epsilon > self.max_run_epsilon:
+            raise PolicyError(
+                f"The plan costs epsilon {epsilon:.4f} at delta {self.delta:.3g}; the policy "
+                f"allows {self.max_run_epsilon:.4f} for one run.",
+                field="epsilon",
+            )
+
+    def check_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Refuse numbers that the policy does not let out.
+
+        Raises:
+            PolicyError: naming none of them: a name may be made from data.
+        """
+        if not set(self.metrics).issuperset(metrics):
+            raise PolicyError(
+                f"A metric would leave that the policy does not allow; it allows "
+                f"{', '.join(self.metrics) or 'none at all'}.",
+                field="metrics",
+            )
+
+    def check_app(self, digest: str) -> None:
+        """Refuse a Flower app bundle that is not on the list.
+
+        Raises:
+            PolicyError: with its digest, so that a merchant can add it.
+        """
+        if self.app_digests and digest not in self.app_digests:
+            raise PolicyError(
+                f"The app bundle {digest} is not among the policy's app_digests.",
+                field="app_digests",
+            )
+
+
+def read_policy(shop: Path) -> Policy:
+    """Return the policy in a shop's folder; the default one where there is no file.
+
+    Raises:
+        SettingsError: as `Policy.from_toml`.
+    """
+    path = shop / POLICY_FILE
+    return Policy.from_toml(path) if path.exists() else Policy()
+
+
+def _is_digest(text: str) -> bool:
+    return re.fullmatch("[0-9a-f]{64}", text) is not None

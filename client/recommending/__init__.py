@@ -1,0 +1,1 @@
+"""Recommendations for a shopper: filters, reasons, new items, what joining brings."""

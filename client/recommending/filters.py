@@ -1,0 +1,210 @@
+"""What may be recommended: filters decide before the best are picked, so a list is never short.
+
+A filter that is applied to a finished list leaves holes in it. Here each rule narrows the items
+that can be picked at all; the list then has as many as were asked for, or all that are left.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from client.importing.files import ROW, read_files
+from client.importing.mapping import TableSource
+from common.catalogue import Catalogue
+from common.errors import InputError
+from common.evaluation.metrics import NOT_AN_ITEM, rank_top_k
+from common.settings.run import read_toml
+
+Mask = NDArray[np.bool_]
+_STOCK_COLUMNS = ("item_id", "quantity")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """A merchant's rules. An item must pass all of them; the default lets all unbought items pass.
+
+    Attributes:
+        allow: Ids of the only items that may be recommended; None allows all.
+        deny: Ids never recommended; this wins over `allow`.
+        categories: The only categories; None allows all.
+        not_categories: Categories never recommended.
+        in_stock: Ids of the items there are; None if stock does not matter.
+        keep_bought: Whether what the shopper bought may be recommended again.
+    """
+
+    allow: Collection[str] | None = None
+    deny: Collection[str] = ()
+    categories: Collection[str] | None = None
+    not_categories: Collection[str] = ()
+    in_stock: Collection[str] | None = None
+    keep_bought: bool = False
+
+    def public(self, catalogue: Catalogue) -> Mask:
+        """Return the items that pass every rule but the shopper's own: bool [items].
+
+        Raises:
+            InputError: if a rule names an item or category that the catalogue does not have.
+        """
+        kept = np.ones(len(catalogue), dtype=bool)
+        if self.allow is not None:
+            kept &= _with_ids(catalogue, self.allow, "allow")
+        kept &= ~_with_ids(catalogue, self.deny, "deny")
+        if self.categories is not None:
+            kept &= _in_categories(catalogue, self.categories, "categories")
+        kept &= ~_in_categories(catalogue, self.not_categories, "not_categories")
+        if self.in_stock is not None:
+            kept &= _stocked(catalogue, self.in_stock)
+        return kept
+
+    def eligible(self, catalogue: Catalogue, bought: NDArray[np.integer]) -> Mask:
+        """Return the items that may be recommended to who bought `bought` (indices): bool [items].
+
+        Raises:
+            InputError: as `public`.
+        """
+        kept = self.public(catalogue)
+        if not self.keep_bought:
+            kept[bought] = False
+        return kept
+
+    @classmethod
+    def from_toml(cls, path: Path) -> "Filters":
+        """Read a file of filters; docs/how-to-recommend.md has an example.
+
+        `stock` names a table beside the file; all other keys are the attributes' own.
+
+        Raises:
+            InputError: if it cannot be read, a key is unknown, or a value is of the wrong kind.
+        """
+        table = read_toml(path)
+        known = {one.name for one in fields(cls)} - {"in_stock"} | {"stock"}
+        for key, value in table.items():
+            if key not in known:
+                raise InputError(
+                    f"{path.name}: there is no filter {key!r}; known are "
+                    f"{', '.join(sorted(known))}.",
+                    field=key,
+                )
+            _check_kind(path, key, value)
+        stock = table.pop("stock", None)
+        if stock is not None:
+            table["in_stock"] = read_stock(path.parent / stock)
+        return cls(**table)
+
+    def joined(self, more: "Filters") -> "Filters":
+        """Return the rules of both: an item must pass all of them.
+
+        Buying again is allowed if either allows it.
+        """
+        return Filters(
+            allow=_both(self.allow, more.allow),
+            deny={*self.deny, *more.deny},
+            categories=_both(self.categories, more.categories),
+            not_categories={*self.not_categories, *more.not_categories},
+            in_stock=_both(self.in_stock, more.in_stock),
+            keep_bought=self.keep_bought or more.keep_bought,
+        )
+
+
+def best_eligible(scores: NDArray[np.floating], eligible: Mask, top: int) -> NDArray[np.int64]:
+    """Return the `top` best of the eligible items, or all there are: int64 [at most top].
+
+    Scores are compared as float32; equal ones go to the lower index, which is the lower id.
+
+    Raises:
+        InputError: if a score is not finite, the two differ in length, or `top` is below 1.
+    """
+    barred = csr_matrix(~eligible[None, :])
+    places = rank_top_k(scores[None, :], barred, top).items[0]
+    found: NDArray[np.int64] = places[places != NOT_AN_ITEM].astype(np.int64)
+    return found
+
+
+def read_stock(path: Path) -> frozenset[str]:
+    """Return the ids in stock, from a table with the columns item_id and quantity.
+
+    A row with a quantity of 0 or less is out of stock, and so is an item without a row. An id in
+    several rows (warehouses) is in stock if one of them has some.
+
+    Raises:
+        InputError: if the table cannot be read, lacks a column, or a quantity is no number.
+    """
+    rows = read_files([path], TableSource(), _STOCK_COLUMNS, "utf-8")
+    stocked = set()
+    for item_id, quantity, row in rows.select(*_STOCK_COLUMNS, ROW).iter_rows():
+        try:
+            has_some = float(quantity) > 0
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{path.name}: quantity in row {row} is not a number.", field="stock"
+            ) from None
+        if has_some:
+            stocked.add(str(item_id))
+    return frozenset(stocked)
+
+
+def _check_kind(path: Path, key: str, value: Any) -> None:
+    kinds: Mapping[str, tuple[type, str]] = {
+        "keep_bought": (bool, "true or false"),
+        "stock": (str, "the name of a table beside this file"),
+    }
+    kind, needed = kinds.get(key, (list, 'a list of texts, such as ["one", "two"]'))
+    right = isinstance(value, kind)
+    if right and kind is list:
+        right = all(isinstance(one, str) for one in value)
+    if not right:
+        raise InputError(
+            f"{path.name}: {key}: a {type(value).__name__} was given; {needed} is needed.",
+            field=key,
+        )
+
+
+def _with_ids(catalogue: Catalogue, ids: Collection[str], field: str) -> Mask:
+    unknown = sorted(one for one in ids if one not in catalogue)
+    if unknown:
+        raise InputError(
+            f"{field}: the catalogue of {len(catalogue)} items has no item_id {unknown[0]!r}"
+            f"{f' and {len(unknown) - 1} more of them' if len(unknown) > 1 else ''}.",
+            field=field,
+        )
+    chosen = np.zeros(len(catalogue), dtype=bool)
+    chosen[[catalogue.index_of(one) for one in ids]] = True
+    return chosen
+
+
+def _in_categories(catalogue: Catalogue, wanted: Collection[str], field: str) -> Mask:
+    known = {item.category for item in catalogue.items}
+    unknown = sorted(set(wanted) - known)
+    if unknown:
+        named = ", ".join(repr(one) for one in sorted(known - {""})[:8])
+        raise InputError(
+            f"{field}: no item has the category {unknown[0]!r}; "
+            f"{f'there are {named}' if named else 'the catalogue names no categories'}.",
+            field=field,
+        )
+    chosen = frozenset(wanted)
+    return np.array([item.category in chosen for item in catalogue.items], dtype=bool)
+
+
+def _stocked(catalogue: Catalogue, ids: Collection[str]) -> Mask:
+    """Return what is in stock. A shop's stock may hold more than its catalogue, but not only."""
+    there = frozenset(ids)
+    stocked = np.array([item.item_id in there for item in catalogue.items], dtype=bool)
+    if ids and not stocked.any():
+        raise InputError(
+            f"stock: none of its {len(ids)} item_ids in stock is in the catalogue; are they the "
+            "ids of the imported items?",
+            field="stock",
+        )
+    return stocked
+
+
+def _both(one: Collection[str] | None, other: Collection[str] | None) -> Collection[str] | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return set(one) & set(other)

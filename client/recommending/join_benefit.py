@@ -1,0 +1,306 @@
+"""Join or stay solo: what a release brings to one shop, on that shop's own shoppers.
+
+All of it runs on the merchant's machine, on purchases it holds anyway, and nothing is written or
+sent. What a merchant then decides, others may see.
+
+Fitting and judging never share a shopper: the shoppers of the validation period are dealt into two
+halves, everything that is fitted (EASE's strength, decay, gate, click curves, which way of staying
+solo is best) is fitted on one half and judged on the other, and then the other way round.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.ranking.baselines import EASE_STRENGTHS, choose_ease, fit_popularity
+from client.ranking.fusion import FusedRanker, TextTaste, fit_decay
+from client.ranking.fusion_weights import OWN_AND_TREND, default_gate, fit_gate
+from client.ranking.purchase_probability import Pairs, Score, fit_chances, pairs_of
+from client.ranking.released_vectors import ReleasedVectors
+from client.ranking.text_ease import choose_text_ease
+from client.ranking.validation import validation_of
+from client.shop.dataset import MerchantData
+from client.shop.interactions import Interactions
+from client.shop.splitting import Cases, evaluation_cases, split_interactions
+from common.catalogue import Buckets, popularity_buckets
+from common.errors import InputError
+from common.evaluation.bootstrap import Interval, bootstrap_mean, paired_bootstrap
+from common.evaluation.calibration import (
+    ClickMetrics,
+    Reliability,
+    best_threshold,
+    click_metrics,
+    reliability,
+)
+from common.evaluation.scorecard import Scorecard, evaluate_scores, pool
+
+Verdict = Literal["join", "stay solo", "cannot tell"]
+
+# In the order of a table. Only the last two need others; the rest is "solo". Fused is with all that
+# the shop has itself: its EASE, which reads titles too, and its sales trend.
+MODELS: Mapping[str, str] = {
+    "popularity": "Popularity",
+    "own": "Own purchases (EASE)",
+    "own_trend": "Own purchases + trend",
+    "frozen": "Frozen text",
+    "frozen_fused": "Frozen text, fused",
+    "solo": "Solo adapter",
+    "solo_fused": "Solo adapter, fused",
+    "release": "Release",
+    "fused": "Release, fused",
+}
+JOINED = ("release", "fused")
+DIAL = (0.0, 0.5, 1.0, 1.5, 2.0)  # from head to tail
+JUDGED = ("ndcg@10", "tail_recall@10")
+VERDICT_LEVEL = 0.975  # each of the two, so that both hold together at 95%
+MIN_SHOPPERS = 50  # below it a bootstrap interval is too narrow to decide by
+SEED = 0  # deals the halves and resamples; fixed, so that nobody asks until they like the answer
+
+
+@dataclass(frozen=True)
+class ClickView:
+    """The fused score as a click chance, for all items or for the tail: fitted on other shoppers.
+
+    Attributes:
+        metrics: A yes at the threshold that was best on the other half, and AUC.
+        reliability: How well chances agree with clicks.
+    """
+
+    metrics: ClickMetrics
+    reliability: Reliability
+
+
+@dataclass(frozen=True, eq=False)
+class Benefit:
+    """What joining brought on one shop's validation period.
+
+    Attributes:
+        cards: A scorecard of each model, the same shoppers in the same order.
+        solo: The scorecard of the best model without the federation, chosen on the other half.
+        solo_models: Which that was, for either half.
+        verdict: What follows.
+        gains: Fused release minus `solo`, by judged metric, at VERDICT_LEVEL.
+        gains_over_frozen: The same minus frozen text, fused, which the verdict needs too: chance
+            may choose a weak way of staying solo; the same gate without the release stays near.
+        dial: The scorecard of the fused release with the dial turned.
+        clicks: The click view by `all` and `tail`; empty if nothing could be fitted.
+    """
+
+    cards: Mapping[str, Scorecard]
+    solo: Scorecard
+    solo_models: tuple[str, str]
+    verdict: Verdict
+    gains: Mapping[str, Interval]
+    gains_over_frozen: Mapping[str, Interval]
+    dial: Mapping[float, Scorecard]
+    clicks: Mapping[str, ClickView]
+
+    @property
+    def shoppers(self) -> int:
+        """How many shoppers it rests on."""
+        return len(self.solo.per_shopper["ndcg@10"])
+
+    @property
+    def tail_shoppers(self) -> int:
+        """How many of them bought a tail item."""
+        return int((~np.isnan(self.solo.per_shopper["tail_recall@10"])).sum())
+
+    def mean(self, model: str, metric: str) -> Interval:
+        """Return a model's mean of a metric and its 95% interval."""
+        return bootstrap_mean(self.cards[model].per_shopper[metric], seed=SEED)
+
+    def difference(self, model: str, metric: str) -> Interval:
+        """Return fused release minus `model`, paired over shoppers, with its 95% interval."""
+        fused, other = (self.cards[name].per_shopper[metric] for name in ("fused", model))
+        return paired_bootstrap(fused, other, seed=SEED)
+
+
+@dataclass(frozen=True, eq=False)
+class _Bench:
+    """What both halves share."""
+
+    train: Interactions
+    buckets: Buckets
+    vectors: Mapping[str, ReleasedVectors]
+
+    def fit(self, cases: Cases) -> tuple[dict[str, Score], FusedRanker]:
+        """Fit every model on the shoppers of `cases`; return them and the fused release."""
+        before = self.train
+        validation = validation_of(before, cases)
+        popularity = fit_popularity(before.matrix())
+        ease = choose_ease(before.matrix(), cases, EASE_STRENGTHS).model
+        found: dict[str, Score] = {
+            "popularity": lambda history: popularity.score(history.bought()),
+            "own": lambda history: ease.score(history.bought()),
+        }
+        bare = TextTaste(self.vectors["frozen"].frozen, self.vectors["frozen"].frozen)
+        found["own_trend"] = FusedRanker.of(bare, ease, OWN_AND_TREND, before).score
+        own = choose_text_ease(before.matrix(), self.vectors["frozen"].frozen, cases)
+        for name, vectors in self.vectors.items():
+            text = fit_decay(vectors.adapted, vectors.frozen, validation, vectors.decay)
+            # One default for all: two of them differ by what the text learnt, and by no gate.
+            ranker = FusedRanker.of(text, own, default_gate(before), before)
+            found[name] = text.score
+            ranker = replace(ranker, gate=fit_gate(ranker, validation))
+            found["fused" if name == "release" else f"{name}_fused"] = ranker.score
+        return found, ranker  # the release is the last
+
+    def judge(self, score: Score, cases: Cases) -> Scorecard:
+        """Rank the whole catalogue for each case."""
+        history = validation_of(self.train, cases).history
+        return evaluate_scores(
+            lambda rows: score(history.take(rows)), cases.seen, cases.relevant, self.buckets
+        )
+
+
+def measure_benefit(
+    data: MerchantData, release: ReleasedVectors, solo: ReleasedVectors | None = None
+) -> Benefit:
+    """Compare ways of joining and of staying solo on the shop's validation period.
+
+    Args:
+        data: The shop. Purchases before its validation period are the histories.
+        release: Its catalogue under the federation's release.
+        solo: The same under a release that this shop trained alone.
+
+    Raises:
+        InputError: if fewer than two shoppers bought something new in the validation period.
+    """
+    split = split_interactions(data.interactions, data.split_rule)
+    cases = evaluation_cases(split.train, split.valid)
+    if len(cases) < 2:
+        raise InputError(
+            f"{len(cases)} shopper(s) with a history bought something new in the validation "
+            "period; at least 2 are needed, and 50 for a verdict.",
+            field="shop",
+        )
+    frozen = ReleasedVectors(release.frozen, release.frozen, release.decay)
+    vectors = {"frozen": frozen, "solo": solo, "release": release}
+    bench = _Bench(
+        split.train,
+        popularity_buckets(split.train.item_counts()),
+        {name: one for name, one in vectors.items() if one is not None},
+    )
+    return _benefit([_judge_half(bench, *halves) for halves in _both_ways(cases)])
+
+
+def _both_ways(cases: Cases) -> list[tuple[Cases, Cases]]:
+    """Deal the cases into two halves; return (fitted on, judged on), both ways round."""
+    dealt = np.random.default_rng(SEED).permutation(len(cases))
+    one, two = (cases.take(np.sort(dealt[start::2])) for start in (0, 1))
+    return [(one, two), (two, one)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Half:
+    """One half, judged by what the other half fitted."""
+
+    cards: dict[str, Scorecard]
+    dial: dict[float, Scorecard]
+    solo_model: str
+    pairs: Pairs
+    chances: NDArray[np.float64] | None
+    thresholds: tuple[float, float]  # all items, tail items
+
+
+def _judge_half(bench: _Bench, fitted_on: Cases, judged_on: Cases) -> _Half:
+    models, fused = bench.fit(fitted_on)
+    solo = max(
+        (name for name in models if name not in JOINED),
+        key=lambda name: _merit(bench.judge(models[name], fitted_on)),
+    )
+    tail = bench.buckets.tail
+    before, after = (
+        pairs_of(models["fused"], bench.train, cases, tail) for cases in (fitted_on, judged_on)
+    )
+    curves = fit_chances(before)
+    chances, thresholds = None, (1.0, 1.0)
+    if curves is not None:
+        chances = curves.of(after.score, after.tail)
+        known = curves.of(before.score, before.tail)
+        thresholds = (
+            best_threshold(known, before.clicked),
+            best_threshold(known[before.tail], before.clicked[before.tail]),
+        )
+    cards = {name: bench.judge(score, judged_on) for name, score in models.items()}
+    dial = {
+        turn: bench.judge(replace(fused, gate=fused.gate.turned(turn)).score, judged_on)
+        for turn in DIAL
+    }
+    return _Half(cards, dial, solo, after, chances, thresholds)
+
+
+def _merit(card: Scorecard) -> float:
+    """Return NDCG@10 plus tail recall@10, as the gate is chosen; an undefined one counts 0."""
+    means = card.means()
+    return float(np.nansum([means[metric] for metric in JUDGED]))
+
+
+def _benefit(halves: list[_Half]) -> Benefit:
+    cards = {name: pool([half.cards[name] for half in halves]) for name in halves[0].cards}
+    solo = pool([half.cards[half.solo_model] for half in halves])
+    gains, over_frozen = (_gains(cards["fused"], card) for card in (solo, cards["frozen_fused"]))
+    shoppers = len(solo.per_shopper["ndcg@10"])
+    first, second = halves
+    return Benefit(
+        cards={name: cards[name] for name in MODELS if name in cards},
+        solo=solo,
+        solo_models=(first.solo_model, second.solo_model),
+        verdict=_joint_verdict([verdict_of(gain, shoppers) for gain in (gains, over_frozen)]),
+        gains=gains,
+        gains_over_frozen=over_frozen,
+        dial={turn: pool([half.dial[turn] for half in halves]) for turn in DIAL},
+        clicks=_click_views(halves),
+    )
+
+
+def _gains(fused: Scorecard, other: Scorecard) -> dict[str, Interval]:
+    """Return fused minus other, paired over shoppers, by judged metric."""
+    return {
+        metric: paired_bootstrap(
+            fused.per_shopper[metric], other.per_shopper[metric], seed=SEED, level=VERDICT_LEVEL
+        )
+        for metric in JUDGED
+    }
+
+
+def _joint_verdict(verdicts: Sequence[Verdict]) -> Verdict:
+    """Join if it is better than every way of staying solo; stay if one of them is better."""
+    if "stay solo" in verdicts:
+        return "stay solo"
+    return "join" if all(verdict == "join" for verdict in verdicts) else "cannot tell"
+
+
+def verdict_of(gains: Mapping[str, Interval], shoppers: int) -> Verdict:
+    """Return what follows from the gains of joining.
+
+    Join if one interval lies above zero and none below; stay solo if one lies below and none
+    above; otherwise, and with fewer than MIN_SHOPPERS, nobody can tell.
+    """
+    better = any(gain.low > 0 for gain in gains.values())
+    worse = any(gain.high < 0 for gain in gains.values())
+    if better == worse or shoppers < MIN_SHOPPERS:
+        return "cannot tell"
+    return "join" if better else "stay solo"
+
+
+def _click_views(halves: list[_Half]) -> dict[str, ClickView]:
+    if any(half.chances is None for half in halves):
+        return {}
+    chances = np.concatenate([half.chances for half in halves if half.chances is not None])
+    clicked, tail = (
+        np.concatenate([getattr(half.pairs, name) for half in halves])
+        for name in ("clicked", "tail")
+    )
+    sizes = [len(half.pairs.score) for half in halves]
+    views = {}
+    for place, (name, kept) in enumerate((("all", np.ones_like(tail)), ("tail", tail))):
+        thresholds = np.repeat([half.thresholds[place] for half in halves], sizes)[kept]
+        views[name] = ClickView(
+            click_metrics(chances[kept], clicked[kept], thresholds),
+            reliability(chances[kept], clicked[kept]),
+        )
+    return views

@@ -1,0 +1,196 @@
+"""What joining brings, as a person reads it and as a program does."""
+
+import json
+import math
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from client.recommending.join_benefit import JUDGED, MODELS, VERDICT_LEVEL, Benefit
+from common.evaluation.bootstrap import Interval
+
+COLUMNS = {
+    "ndcg@10": "NDCG@10",
+    "tail_recall@10": "tail recall@10",
+    "head_recall@10": "head recall@10",
+    "cold_recall@10": "cold recall@10",
+}
+_LEGEND = (
+    "Fused: with the shop's own EASE, which reads titles too, and its sales trend. In the second "
+    "lines: 95% intervals, of differences paired over shoppers."
+)
+NAMES = {"ndcg@10": "overall (NDCG@10)", "tail_recall@10": "in the tail (recall@10)"}
+
+
+def benefit_page(benefit: Benefit, shop: str, release: str, *, took_part: bool) -> RenderableType:
+    """Return tables and the verdict.
+
+    Args:
+        benefit: What was measured.
+        shop: The shop's name.
+        release: The release's version.
+        took_part: Whether the shop's own catalogue is among those the release was trained with.
+    """
+    parts: list[RenderableType] = [
+        _means(benefit, f"{escape(shop)}: validation period, {benefit.shoppers} shoppers"),
+        "",
+        _differences(benefit),
+        _dial(benefit),
+        f"[dim]{_LEGEND}[/dim]\n",
+    ]
+    if benefit.clicks:
+        parts.append(_clicks(benefit))
+    verdict = f"\n[bold]Verdict: {benefit.verdict}[/bold], with release {release}.\n"
+    return Group(*parts, verdict + _reasons(benefit) + "\n\n" + _fine_print(benefit, took_part))
+
+
+def _table(title: str, first: str, headings: Iterable[str] = COLUMNS.values()) -> Table:
+    """Return an empty table whose first column is text and whose others are numbers."""
+    table = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
+    table.add_column(first)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _means(benefit: Benefit, title: str) -> Table:
+    table = _table(title, "model")
+    for model in benefit.cards:
+        found = (benefit.mean(model, metric) for metric in COLUMNS)
+        table.add_row(MODELS[model], *map(_cell, found))
+    return table
+
+
+def _differences(benefit: Benefit) -> Table:
+    table = _table(f"{MODELS['fused']}, minus", "model")
+    for model in benefit.cards:
+        if model != "fused":
+            found = (benefit.difference(model, metric) for metric in COLUMNS)
+            table.add_row(MODELS[model], *(_cell(one, "+") for one in found))
+    return table
+
+
+def _dial(benefit: Benefit) -> Table:
+    table = _table(f"{MODELS['fused']}, with --dial turned from head (0) to tail (2)", "dial")
+    for turn, card in benefit.dial.items():
+        means = card.means()
+        table.add_row(f"{turn:g}", *(_short(means[metric]) for metric in COLUMNS))
+    return table
+
+
+def _clicks(benefit: Benefit) -> Table:
+    headings = (
+        "pairs",
+        "bought",
+        "precision",
+        "recall",
+        "F1",
+        "AUC",
+        "ECE",
+        "Brier skill",
+    )
+    title = f"{MODELS['fused']} as a click chance, of each shopper and item it had not bought"
+    table = _table(title, "items", headings)
+    for name, view in benefit.clicks.items():
+        judged, trust = view.metrics, view.reliability
+        table.add_row(
+            name,
+            f"{trust.pairs:,}",
+            f"{trust.rate:.3%}",
+            *(f"{one:.3f}" for one in (judged.precision, judged.recall, judged.f1, judged.auc)),
+            f"{trust.ece:.3%}",
+            f"{trust.skill:.3f}",
+        )
+    return table
+
+
+def _reasons(benefit: Benefit) -> str:
+    solo = dict.fromkeys(benefit.solo_models)
+    names = " or ".join(MODELS[name] for name in solo)
+    opponents = {f"the best without others ({names})": benefit.gains}
+    if list(solo) != ["frozen_fused"]:
+        opponents[MODELS["frozen_fused"]] = benefit.gains_over_frozen
+    lines = []
+    for opponent, gains in opponents.items():
+        lines.append(f"{MODELS['fused']}, against {opponent}:")
+        for metric in JUDGED:
+            gain = gains[metric]
+            told = "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
+            numbers = f"{_short(gain.mean, '+')} ({_ends(gain, '+')})"
+            lines.append(f"  {NAMES[metric]}: {numbers}, {told}")
+    return "\n".join(lines)
+
+
+def _fine_print(benefit: Benefit, took_part: bool) -> str:
+    trained = (
+        "This shop's catalogue is among those the release was trained with: its node has seen "
+        "these purchases too, and epsilon bounds how much that can help. To judge on purchases "
+        "that no training saw, import the shop again later, with validation after the training."
+        if took_part
+        else "No catalogue of the release is this shop's: its purchases were in no training, "
+        "unless its catalogue has changed since."
+    )
+    return (
+        f"It rests on {benefit.shoppers} shoppers, {benefit.tail_shoppers} of whom bought a tail "
+        "item. Each was judged by models whose EASE's strength, decay, gate and click curve were "
+        f"fitted on the other half of the shoppers. The verdict's intervals have "
+        f"{VERDICT_LEVEL:.1%} each, so that both hold together at 95%. {trained} Nothing was sent."
+    )
+
+
+def _cell(interval: Interval, sign: str = "") -> str:
+    return f"{_short(interval.mean, sign)}\n[dim]{_ends(interval, sign)}[/dim]"
+
+
+def _ends(interval: Interval, sign: str = "") -> str:
+    return f"{_short(interval.low, sign)}, {_short(interval.high, sign)}"
+
+
+def _short(value: float, sign: str = "") -> str:
+    """Return four digits without the zero before the point; a dash where undefined."""
+    return "–" if math.isnan(value) else f"{value:{sign}.4f}".replace("0.", ".", 1)
+
+
+def benefit_json(benefit: Benefit, release: str, *, took_part: bool) -> str:
+    """Return all of it as JSON; what is undefined is null."""
+    metrics = [name for name in benefit.solo.per_shopper if not name.startswith("aplt")]
+    document = {
+        "release": release,
+        "verdict": benefit.verdict,
+        "shoppers": benefit.shoppers,
+        "tail_shoppers": benefit.tail_shoppers,
+        "took_part": took_part,
+        "solo_models": benefit.solo_models,
+        "gains": {metric: _plain(gain) for metric, gain in benefit.gains.items()},
+        "gains_over_frozen": {
+            metric: _plain(gain) for metric, gain in benefit.gains_over_frozen.items()
+        },
+        "models": {
+            model: {metric: _plain(benefit.mean(model, metric)) for metric in metrics}
+            for model in benefit.cards
+        },
+        "fused_minus": {
+            model: {metric: _plain(benefit.difference(model, metric)) for metric in metrics}
+            for model in benefit.cards
+            if model != "fused"
+        },
+        "dial": {
+            f"{turn:g}": _numbers({metric: card.means()[metric] for metric in metrics})
+            for turn, card in benefit.dial.items()
+        },
+        "clicks": {
+            name: _numbers({**vars(view.metrics), **vars(view.reliability)})
+            for name, view in benefit.clicks.items()
+        },
+    }
+    return json.dumps(document, indent=2, allow_nan=False)
+
+
+def _plain(interval: Interval) -> dict[str, float | None]:
+    return _numbers(vars(interval))
+
+
+def _numbers(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in values.items()}

@@ -1,0 +1,1 @@
+"""What every other room of the merchant reads: purchases, their split in time, histories."""

@@ -1,0 +1,1 @@
+"""One shopper, one example, one clipped gradient: private training on a merchant's node."""

@@ -1,0 +1,261 @@
+"""The three audits: of a ledger, of a release, of a whole run. Files in, a report out.
+
+No step trusts what an earlier one has not checked: without a verified release there is no statement
+to hold anything to, and the checks that need one are told as not made.
+"""
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+
+from common.audit.canaries import check_bound, check_commitment, read_lanes
+from common.audit.claims import (
+    check_adapter,
+    check_code,
+    check_epsilon,
+    check_several,
+    curve,
+    tell_trust,
+)
+from common.audit.countersignatures import NamedLedger, check_charges, check_heads, check_journal
+from common.audit.evidence import (
+    Evidence,
+    load_public_key,
+    read_bytes,
+    read_evidence,
+    read_release,
+)
+from common.audit.findings import Checklist, Kind, MerchantAudit, Report, Several
+from common.audit.layout import JOURNAL, LEDGERS, PUBLIC_KEY
+from common.errors import InputError
+from common.privacy.accounting.accountants import epsilon_pld, epsilon_rdp
+from common.privacy.accounting.second_accountant import (
+    SecondOpinion,
+    package_version,
+    second_opinion,
+)
+from common.privacy.ledger.entry import Entry, spent_events
+from common.privacy.ledger.export import read_ledger
+from common.privacy.ledger.journal import read_journal
+from common.privacy.mechanism.empirical_bound import LowerBound
+from common.release.statement import Statement
+from common.release.statement_page import SENTENCES
+
+FIRST = "PLD by"
+
+
+def audit_run(folder: Path, key: Path | None = None) -> Report:
+    """Check a run's exported files against each other, and compute every number again.
+
+    Args:
+        folder: As `common.audit.layout` says: release, operator's key, journal, ledgers.
+        key: The operator's public key, got on another way; else the one in the folder.
+
+    Raises:
+        InputError: if the folder is none.
+    """
+    sheet = Checklist()
+    found = read_evidence(sheet, folder, key)
+    statement = found.statement
+    merchants = [] if statement is None else _merchants_of_run(sheet, found, statement)
+    if found.release is not None and statement is not None:
+        tell_trust(sheet, statement)
+        check_several(sheet, statement)
+        check_adapter(sheet, found.release, found.journal)
+        check_code(sheet, found.release.manifest)
+    return _report("run", folder, sheet, found, merchants)
+
+
+def audit_release(folder: Path, key: Path | None = None) -> Report:
+    """Check a release alone: what it says is signed, whole, and what its own lanes prove.
+
+    Args:
+        folder: The release.
+        key: The operator's public key; else `operator.pub` beside the folder.
+
+    Raises:
+        InputError: if the folder is none.
+        ReleaseError: if the key is not one.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder.", field="folder")
+    sheet, found = Checklist(), Evidence(folder)
+    found.release = read_release(sheet, folder, load_public_key(key or folder.parent / PUBLIC_KEY))
+    merchants = []
+    if found.release is not None:
+        statement = found.release.manifest.privacy
+        records = read_lanes(sheet, found.release)
+        for name in statement.merchants:
+            record = records.get(statement.ledgers[name].node)
+            bound = check_bound(sheet, name, statement, record)
+            merchants.append(_merchant(name, statement, bound=bound))
+        tell_trust(sheet, statement)
+        check_several(sheet, statement)
+        check_adapter(sheet, found.release, None)
+        with sheet.check("Epsilon: the claims against the ledgers", LEDGERS) as marks:
+            marks.skip("a release holds no ledger: `fedtail audit run` checks them")
+        check_code(sheet, found.release.manifest)
+    return _report("release", folder, sheet, found, merchants)
+
+
+def audit_ledger(
+    file: Path, *, delta: float, journal: Path | None = None, signer: str | None = None
+) -> Report:
+    """Check one exported ledger, and compute what all of it has spent.
+
+    Args:
+        file: As `fedtail client export-ledger` writes it.
+        delta: At which epsilon is computed.
+        journal: A server's journal, whose countersigned heads it must have.
+        signer: The node's public key, hex, got on another way.
+
+    Raises:
+        InputError: if there is no such file.
+        SettingsError: if delta does not lie between 0 and 1.
+    """
+    for path in (file, journal):
+        if path is not None and not path.is_file():
+            raise InputError(f"There is no file {path}.", field="file")
+    epsilon_pld((), delta)  # a delta out of bounds is an error of whoever calls
+    sheet = Checklist()
+    entries: tuple[Entry, ...] = ()
+    with sheet.check("Ledger: numbering, chain, hashes and signatures", file.name) as marks:
+        entries = read_ledger(read_bytes(file), signer)
+        marks.says(f"{len(entries)} entries")
+    found = Evidence(file, ledgers={file.stem: entries})
+    if journal is not None and entries:
+        with sheet.check("Journal: numbering, chain, hashes and signatures", journal.name) as marks:
+            found.journal = read_journal(read_bytes(journal))
+        if found.journal is not None:
+            ledger = NamedLedger("", file.name, entries[0].merchant, entries)
+            plans = check_journal(sheet, found.journal)
+            check_heads(sheet, ledger, found.journal)
+            check_charges(sheet, ledger, found.journal, plans)
+    merchants = [_whole_ledger(sheet, file, entries, delta)] if sheet.passed else []
+    return _report("ledger", file, sheet, found, merchants)
+
+
+def _whole_ledger(
+    sheet: Checklist, file: Path, entries: tuple[Entry, ...], delta: float
+) -> MerchantAudit:
+    """Return what a ledger has spent, by all accountants."""
+    name = entries[0].merchant if entries else file.stem
+    events = spent_events(entries)
+    with sheet.check("Epsilon: two accountants on all entries", file.name) as marks:
+        pld, other = epsilon_pld(events, delta), second_opinion(events, delta)
+        if not other.accepts(pld):
+            marks.wrong("accountants", f"PLD gives {pld:.4f}, {other.accountant} {other.epsilon}.")
+        if math.isinf(pld):
+            marks.note("there are entries without noise: epsilon is infinite")
+        if any(entry.seeded_noise for entry in entries):
+            marks.note("NOISE FROM A FIXED SEED was allowed: it protects nobody")
+    return MerchantAudit(
+        name=name,
+        node=name,
+        entries=len(entries),
+        delta=delta,
+        pld=_finite(pld),
+        second=_finite(other.epsilon),
+        rdp=_finite(epsilon_rdp(events, delta)),
+        curve=curve(entries, delta),
+    )
+
+
+def _merchants_of_run(
+    sheet: Checklist, found: Evidence, statement: Statement
+) -> list[MerchantAudit]:
+    """Check each merchant's ledger, claim and lanes against the journal and each other."""
+    journal = found.journal
+    plans = {} if journal is None else check_journal(sheet, journal)
+    records = {} if found.release is None else read_lanes(sheet, found.release)
+    audited = []
+    for name in statement.merchants:
+        node = statement.ledgers[name].node
+        entries, record = found.ledgers.get(node), records.get(node)
+        bound, other = check_bound(sheet, name, statement, record), None
+        if entries is not None:
+            other = check_epsilon(sheet, name, statement, entries)
+        if entries is not None and journal is not None:
+            ledger = NamedLedger(name, f"{LEDGERS}/{node}.jsonl", node, entries)
+            check_heads(sheet, ledger, journal)
+            check_charges(sheet, ledger, journal, plans)
+            if record is not None:
+                check_commitment(sheet, name, record, journal, entries)
+        audited.append(_merchant(name, statement, entries=entries, other=other, bound=bound))
+    return audited
+
+
+def _merchant(
+    name: str,
+    statement: Statement,
+    *,
+    bound: LowerBound | None,
+    entries: tuple[Entry, ...] | None = None,
+    other: SecondOpinion | None = None,
+) -> MerchantAudit:
+    """Return a merchant's claim beside what was computed."""
+    one, ledger = statement.merchants[name], statement.ledgers[name]
+    shown = MerchantAudit(
+        name=name,
+        node=ledger.node,
+        entries=None if entries is None else len(entries),
+        claimed=one.epsilon,
+        delta=one.delta,
+        second=None if other is None else _finite(other.epsilon),
+        lower=None if bound is None else bound.epsilon,
+        one_run=None if bound is None else bound.one_run,
+        lanes=None if bound is None else bound.lanes,
+    )
+    if entries is None or one.delta is None:
+        return shown
+    held = entries[: ledger.entries]
+    events = spent_events(held)
+    return shown.model_copy(
+        update={
+            "pld": _finite(epsilon_pld(events, one.delta)),
+            "rdp": _finite(epsilon_rdp(events, one.delta)),
+            "curve": curve(held, one.delta),
+        }
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _report(
+    kind: Kind, target: Path, sheet: Checklist, found: Evidence, merchants: list[MerchantAudit]
+) -> Report:
+    statement = found.statement
+    second = second_opinion((), 0.5).accountant
+    several = () if statement is None else statement.several
+    told = () if statement is None else statement.not_protected
+    return Report(
+        kind=kind,
+        target=str(target),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        passed=sheet.passed,
+        accountants={"first": f"{FIRST} {package_version('dp-accounting')}", "second": second},
+        keys=_keys(found),
+        placement="" if statement is None else statement.placement,
+        checks=tuple(sheet.checks),
+        merchants=tuple(merchants),
+        several=tuple(
+            Several(merchants=one.merchants, local=one.local, central=one.central)
+            for one in several
+        ),
+        not_protected=tuple(SENTENCES[code] for code in told),
+    )
+
+
+def _keys(found: Evidence) -> dict[str, str]:
+    """Return the keys that signatures were checked with, by what they sign."""
+    keys = {}
+    if found.manifest is not None:
+        keys["release (operator, id)"] = found.manifest.signing_key
+    if found.journal:
+        keys[f"{JOURNAL} (server)"] = found.journal[0].signer
+    for node, entries in found.ledgers.items():
+        if entries:
+            keys[f"{LEDGERS}/{node} (merchant)"] = entries[0].signer
+    return keys

@@ -1,0 +1,354 @@
+"""The shopper's side of the model: BERT's adapted upper layers, token mean and projection.
+
+    hidden states of the trunk -> upper layers with LoRA -> mean of tokens -> (. - mean) @ whitening
+
+Beside it, where the basis has one, stands the words' part, which no adapter changes (words.py).
+
+Where only the projection is adapted there is no upper layer, and the mean is computed once.
+
+Where only the last layer's second product is adapted and A is frozen, everything before B is
+frozen too: A @ z (r numbers a token) and the sum that LayerNorm would see without the adapter are
+computed once, and a training step is B, LayerNorm, token mean and projection.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from common.adapter import AdapterState
+from common.encoder.base_model import BaseModel, added_to_scores
+from common.encoder.last_layer import FEW, LastLayer, TopNorm
+from common.encoder.public_basis import PublicBasis, mean_of_tokens
+from common.encoder.token_states import Trunk, batches, pad, token_mask
+from common.errors import InputError
+from common.settings.lora_placement import Placement, state_name
+
+DEAD_SCALE = 1e-3  # of LayerNorm's largest scale: MiniLM has three coordinates below 1e-8 of it
+
+
+class _OnlyB(nn.Module):
+    """LoRA's part of a linear layer without the layer and without A, under PEFT's names."""
+
+    def __init__(self, rank: int, width: int) -> None:
+        super().__init__()
+        self.scaling = {"default": 1.0}  # alpha / r, as in `Tower._inject`
+        self.lora_B = nn.ModuleDict({"default": nn.Linear(rank, width, bias=False)})
+        with torch.no_grad():
+            for weights in self.lora_B.parameters():
+                weights.zero_()
+
+
+class Tower(nn.Module):
+    """f: an item's text, as the trunk left it, to a unit vector [d], or [2 d] with words.
+
+    Its trained parameters are LoRA's only: B in the `ffa` variant, A and B in `plain`. With B at
+    zero, as it is built, f is the frozen encoder.
+    """
+
+    def __init__(self, model: BaseModel, basis: PublicBasis, placement: Placement) -> None:
+        """Build the tower from copies of the upper layers; `model` itself is left as it is.
+
+        Raises:
+            SettingsError: if the placement adapts more layers than the model has.
+            InputError: if the basis is of another width or placement.
+        """
+        super().__init__()
+        if basis.whitening.shape != (model.width, model.width):
+            raise InputError(
+                f"The basis is {len(basis.mean)} wide; the base model is {model.width}.",
+                field="basis",
+            )
+        upper: dict[str, nn.Module] = {
+            str(index): copy.deepcopy(model.layers[index])
+            for index in range(placement.first_layer(model.depth), model.depth)
+        }
+        self._assemble(upper, model.depth, basis, placement)
+        self._inject(model.depth, basis)
+
+    @classmethod
+    def without_bert(cls, top: TopNorm, basis: PublicBasis, placement: Placement) -> Self:
+        """Build what `forward` needs where all before B is computed: B, LayerNorm, projection.
+
+        It computes what the whole tower computes, to the last bit, with a hundredth of its
+        numbers, and neither BERT nor its libraries are loaded. `placement.needs_no_bert` must hold,
+        and the basis must have been checked by the whole tower once.
+        """
+        tower = cls.__new__(cls)
+        nn.Module.__init__(tower)
+        dense = _OnlyB(placement.rank, len(top.scale))
+        output, layer = nn.Module(), nn.Module()
+        norm = nn.LayerNorm(len(top.scale), eps=top.eps)
+        with torch.no_grad():
+            norm.weight.copy_(torch.from_numpy(top.scale))
+            norm.bias.copy_(torch.from_numpy(top.shift))
+        output.dense, output.LayerNorm, layer.output = dense, norm, output
+        layers = {str(top.depth - 1): layer}
+        tower._assemble(layers, top.depth, basis, placement)  # noqa: SLF001 - its own class
+        dense.requires_grad_()
+        return tower
+
+    def top_norm(self) -> TopNorm:
+        """Return what `without_bert` needs of this tower's base model."""
+        norm = self.layers[-1].output.LayerNorm
+        scale, shift = (one.detach().numpy().copy() for one in (norm.weight, norm.bias))
+        return TopNorm(self.depth, scale, shift, float(norm.eps))
+
+    def _assemble(
+        self, layers: dict[str, nn.Module], depth: int, basis: PublicBasis, placement: Placement
+    ) -> None:
+        """Put layers and projection in their places, frozen."""
+        self.placement = placement
+        self.first_layer, self.depth = placement.first_layer(depth), depth
+        self.bert = nn.Module()
+        self.bert.encoder = nn.Module()
+        self.bert.encoder.layer = nn.ModuleDict(layers)
+        self.basis = basis
+        width = len(basis.mean)
+        self.projection = nn.Linear(width, width)
+        with torch.no_grad():
+            self.projection.weight.copy_(torch.from_numpy(basis.whitening.T))
+            self.projection.bias.copy_(torch.from_numpy(-(basis.mean @ basis.whitening)))
+        self.requires_grad_(requires_grad=False)
+
+    def _inject(self, depth: int, basis: PublicBasis) -> None:
+        names, rank = self.placement.module_names(depth), self.placement.rank
+        if sorted(basis.directions) != names:
+            raise InputError(
+                "The basis has directions for other modules than the placement adapts.",
+                field="basis",
+            )
+        from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - loads transformers
+
+        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=names, lora_dropout=0.0)
+        inject_adapter_in_model(config, self)
+        for name in names:
+            module: Any = self.get_submodule(name)  # PEFT's wrapper, whose parts have no types
+            directions = torch.from_numpy(basis.directions[name])
+            if module.lora_A["default"].weight.shape != directions.shape:
+                raise InputError(
+                    f"The basis has {tuple(directions.shape)} directions for {name}; the placement "
+                    f"needs {tuple(module.lora_A['default'].weight.shape)}.",
+                    field="basis",
+                )
+            with torch.no_grad():
+                module.lora_A["default"].weight.copy_(directions)
+                module.lora_B["default"].weight.zero_()
+            module.lora_A["default"].requires_grad_(self.placement.variant == "plain")
+
+    # ------------------------------------------------------------- the adapter
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the trained parameters with the names they travel under, in order of names."""
+        named = [
+            (state_name(name), parameter)
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad
+        ]
+        yield from sorted(named, key=lambda pair: pair[0])
+
+    def adapter(self) -> AdapterState:
+        """Return the trained parameters."""
+        return AdapterState({name: one.detach().numpy().copy() for name, one in self.trained()})
+
+    def load_adapter(self, adapter: AdapterState) -> None:
+        """Put an adapter's numbers into the tower.
+
+        Raises:
+            InputError: if names or shapes differ from the tower's.
+        """
+        mine = dict(self.trained())
+        theirs = {name: tensor.shape for name, tensor in adapter.tensors.items()}
+        if theirs != {name: tuple(one.shape) for name, one in mine.items()}:
+            raise InputError(
+                "The adapter's tensors are not those of this placement and base model.",
+                field="adapter",
+            )
+        with torch.no_grad():
+            for name, parameter in mine.items():
+                parameter.copy_(torch.from_numpy(adapter.tensors[name]))
+
+    def noise_frame(self, name: str) -> Tensor | None:
+        """Return S [d, k] in whose coordinates a trained tensor is clipped and noised, or None.
+
+        The last layer's output is scaled by LayerNorm and then whitened, by a matrix that is large
+        where text varies little. Noise that is even before it would be loudest where there is
+        least to say. With B = S C and S the inverse of scale and whitening, noise on C is even
+        where vectors are compared. S has norm sqrt(d) where it has all d columns; of its columns
+        the first `output_directions` stay, those along which public text varies most: the
+        shoppers' common signal lies there, and each direction less is noise less
+        (docs/adr/0012-few-output-directions.md). S is public, as the whitening is.
+        """
+        last = f"bert.encoder.layer.{self.depth - 1}.output.dense.lora_B.default.weight"
+        if name != state_name(last):
+            return None
+        scale = self.layers[-1].output.LayerNorm.weight.detach().double()
+        # The whitening is symmetric; it multiplies least where text varies most.
+        values, vectors = torch.linalg.eigh(self.projection.weight.detach().double())
+        # A coordinate that LayerNorm has switched off reaches nothing: B leaves it alone.
+        alive = scale.abs() > DEAD_SCALE * scale.abs().max()
+        inverse = torch.where(alive, 1 / scale, 0.0)[:, None] * vectors / values
+        frame: Tensor = inverse / inverse.square().mean().mul(len(inverse)).sqrt()
+        return frame[:, : self.placement.output_directions].float()
+
+    # -------------------------------------------------------------- the function
+    def forward(
+        self, hidden: Tensor, summed: Tensor | None, weight: Tensor, words: Tensor | None
+    ) -> Tensor:
+        """Return unit vectors [n, d], or [n, 2 d] with words.
+
+        Args:
+            hidden: float32 [n, t, d] as the trunk left it; or, where `summed` is given,
+                A @ z [n, t, r] of the last layer's second product.
+            summed: float32 [n, t, d], what LayerNorm sees when B is zero, or None.
+            weight: float32 [n, t], of each token in its text's mean; 0 where none is.
+            words: float32 [n, d], the words' part, or None where the basis has none.
+        """
+        if summed is not None:
+            output = self.layers[-1].output
+            scale = output.dense.scaling["default"]
+            added = output.dense.lora_B["default"](hidden)
+            hidden = output.LayerNorm(torch.add(summed, added, alpha=scale))
+        else:
+            added = added_to_scores(weight > 0, hidden.dtype)
+            for layer in self.layers:
+                hidden = layer(hidden, added)
+        read = normalize(self.projection(mean_of_tokens(hidden, weight)), dim=1)
+        return read if words is None else normalize(torch.cat([read, words], dim=1), dim=1)
+
+    @property
+    def layers(self) -> list[Any]:
+        """BERT's adapted layers, the last one last; torch and PEFT give their parts no types."""
+        encoder: Any = self.bert.encoder
+        return list(encoder.layer.values())
+
+
+class ItemTokens:
+    """A catalogue's items as a tower reads them, all that is frozen already computed."""
+
+    def __init__(
+        self,
+        offsets: NDArray[np.int64],
+        hidden: NDArray[np.float32],
+        summed: NDArray[np.float32] | None,
+        weight: NDArray[np.float32],
+        words: NDArray[np.float32] | None,
+    ) -> None:
+        """Hold packed tokens; see `Tower.forward` for what `hidden` and `summed` are.
+
+        Args:
+            offsets: int64 [items + 1], where each item's tokens start.
+            hidden: float32 [tokens, d], or [tokens, r] where `summed` is given.
+            summed: float32 [tokens, d], or None.
+            weight: float32 [tokens], above 0.
+            words: float32 [items, d], the words' part of each item, or None.
+        """
+        self.offsets, self.lengths = offsets, np.diff(offsets)
+        self._words = words
+        self._hidden, self._summed, self._weight = hidden, summed, weight
+
+    @classmethod
+    def from_trunk(cls, tower: Tower, trunk: Trunk, table: NDArray[np.float32]) -> "ItemTokens":
+        """Compute what no adapter of the tower's placement changes.
+
+        Args:
+            tower: f.
+            trunk: The items' tokens.
+            table: float32 [vocabulary, d], the base model's word vectors.
+        """
+        weight = tower.basis.weights(trunk.ids)
+        words = tower.basis.word_vectors(table, trunk)
+        if tower.placement.output_only:
+            return cls(trunk.offsets, *_before_b(tower, trunk), weight, words)
+        if not tower.layers:  # the projection reads one vector an item, the mean of its tokens
+            pooled = _pooled(trunk, weight)
+            ones = np.ones(len(trunk), np.float32)
+            return cls(np.arange(len(trunk) + 1), pooled, None, ones, words)
+        return cls(trunk.offsets, trunk.hidden, None, weight, words)
+
+    @classmethod
+    def from_last_layer(
+        cls,
+        last: LastLayer,
+        basis: PublicBasis,
+        rank: int,
+        trunk: Trunk,
+        words: NDArray[np.float32] | None,
+    ) -> "ItemTokens":
+        """Compute the same without a tower, where `Placement.needs_no_bert` holds.
+
+        The words' part is given: the table it is read from is large, and need not stay for this.
+
+        Raises:
+            InputError: if the basis is of another placement or base model.
+        """
+        before = last.before_b(basis, rank, trunk)
+        return cls(trunk.offsets, *before, basis.weights(trunk.ids), words)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what `__init__` takes, by name."""
+        arrays: dict[str, NDArray[Any]] = {
+            "offsets": self.offsets,
+            "hidden": self._hidden,
+            "weight": self._weight,
+        }
+        some = {"summed": self._summed, "words": self._words}
+        return arrays | {name: one for name, one in some.items() if one is not None}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "ItemTokens":
+        """Return the tokens that `arrays` are of."""
+        offsets, hidden, weight = (arrays[name] for name in ("offsets", "hidden", "weight"))
+        return cls(offsets, hidden, arrays.get("summed"), weight, arrays.get("words"))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def rows(
+        self, items: NDArray[np.integer]
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        """Return the tower's arguments for `items`, one row each, also where one repeats."""
+        summed = None if self._summed is None else pad(self._summed, self.offsets, items)
+        weight = pad(self._weight[:, None], self.offsets, items)[:, :, 0]
+        words = None if self._words is None else torch.from_numpy(self._words[items])
+        return pad(self._hidden, self.offsets, items), summed, weight, words
+
+    def vectors(self, tower: Tower) -> NDArray[np.float32]:
+        """Return f of every item under the tower's present adapter: float32 [items, d]."""
+        out = np.empty((len(self), tower.basis.vector_width), np.float32)
+        with torch.inference_mode():
+            for items in batches(self.lengths):
+                out[items] = tower(*self.rows(items)).numpy()
+        return out
+
+
+def _pooled(trunk: Trunk, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean of each item's tokens, each of its `weight` [tokens]: float32 [items, d]."""
+    pooled = np.empty((len(trunk), trunk.hidden.shape[1]), np.float32)
+    for items in batches(trunk.lengths):
+        hidden = pad(trunk.hidden, trunk.offsets, items)
+        of_tokens = pad(weight[:, None], trunk.offsets, items)[:, :, 0]
+        pooled[items] = mean_of_tokens(hidden, of_tokens).numpy()
+    return pooled
+
+
+def _before_b(tower: Tower, trunk: Trunk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return A @ z [tokens, r] and dense(z) + residual [tokens, d] of the last layer."""
+    layer = tower.layers[-1]
+    dense = layer.output.dense
+    reduced = np.empty((len(trunk.hidden), tower.placement.rank), np.float32)
+    summed = np.empty_like(trunk.hidden)
+    with torch.inference_mode():
+        for items in batches(trunk.lengths, FEW):
+            mask = token_mask(trunk.lengths[items])
+            hidden = pad(trunk.hidden, trunk.offsets, items)
+            residual, _ = layer.attention(hidden, added_to_scores(mask, hidden.dtype))
+            z = layer.intermediate(residual)
+            inside, places = mask.bool(), trunk.tokens_of(items)
+            reduced[places] = dense.lora_A["default"](z)[inside].numpy()
+            summed[places] = (dense.base_layer(z) + residual)[inside].numpy()
+    return reduced, summed

@@ -1,0 +1,288 @@
+"""Frozen public tensors that every merchant shares: whitening, and the basis LoRA's A is fixed to.
+
+All of it comes from public catalogue text, so it costs no privacy. It travels once, before the
+first round, and is part of the release.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from common.encoder.base_model import BaseModel
+from common.encoder.token_states import Trunk, batches, pad
+from common.encoder.whitening import inverse_root, least_variance
+from common.encoder.word_embeddings import WordPart, fit_words
+from common.errors import InputError, SettingsError
+from common.files import sha256_hex
+from common.settings.lora_placement import PROJECTION, Placement
+
+LORA_A = "lora_A."
+LEAST_WEIGHT = 1e-4  # of a token, so that a text of nothing but common ones has a mean as well
+_TENSORS = ("mean", "whitening", "token_weight")
+_WORDS = ("words.mean", "words.whitening", "words.weight")  # all of them, or none
+
+
+@dataclass(frozen=True, eq=False)
+class PublicBasis:
+    """What is fitted on public text once and then frozen.
+
+    Attributes:
+        mean: float32 [d], mean of the pooled texts.
+        whitening: float32 [d, d], symmetric: a text's vector is (pooled - mean) @ whitening.
+        token_weight: float32 [vocabulary], in (0, 1]: how much a token counts in its text's mean.
+        directions: By adapted module's name: float32 [r, inputs], orthogonal rows, the leading
+            principal directions of what enters the module, all orthogonal to its mean. Of length
+            1, but for the projection's, which are as the whitening's: see `fit_basis`.
+        words: How the words' part of an item's vector is made, or None where there is none.
+    """
+
+    mean: NDArray[np.float32]
+    whitening: NDArray[np.float32]
+    token_weight: NDArray[np.float32]
+    directions: Mapping[str, NDArray[np.float32]]
+    words: WordPart | None = None
+
+    @property
+    def vector_width(self) -> int:
+        """Numbers in an item's vector: d, or 2 d with the words' part."""
+        return len(self.mean) * (1 if self.words is None else 2)
+
+    def weights(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return the weight of each token [tokens].
+
+        Raises:
+            InputError: if a token is not of this basis' vocabulary.
+        """
+        if len(ids) and ids.max() >= len(self.token_weight):
+            raise InputError(
+                f"The basis weighs {len(self.token_weight)} tokens; the base model has more.",
+                field="basis",
+            )
+        found: NDArray[np.float32] = self.token_weight[ids]
+        return found
+
+    def word_vectors(self, table: NDArray[np.float32], trunk: Trunk) -> NDArray[np.float32] | None:
+        """Return the words' part of each item [items, d], or None; see `WordPart.vectors`.
+
+        Raises:
+            InputError: if `table` [vocabulary, d] is of another width.
+        """
+        if self.words is None:
+            return None
+        if table.shape[1] != len(self.words.mean):
+            raise InputError("The basis' words are of another base model.", field="basis")
+        return self.words.vectors(table, trunk, self.weights(trunk.ids))
+
+    def to_bytes(self) -> bytes:
+        """Return the basis as a safetensors file."""
+        tensors = {name: getattr(self, name) for name in _TENSORS}
+        if self.words is not None:
+            tensors |= zip(_WORDS, self.words.arrays(), strict=True)
+        for name in sorted(self.directions):
+            tensors[LORA_A + name] = self.directions[name]
+        return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "PublicBasis":
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            InputError: if `content` is no such file, or shapes or numbers do not fit.
+        """
+        try:
+            tensors = load(content)
+            mean, whitening, token_weight = (tensors.pop(name) for name in _TENSORS)
+            words = [tensors.pop(name) for name in _WORDS] if _WORDS[0] in tensors else []
+        except (SafetensorError, KeyError) as error:
+            raise InputError(
+                f"The basis is not a safetensors file with {', '.join(_TENSORS)}.", field="basis"
+            ) from error
+        if mean.ndim != 1 or whitening.shape != (len(mean), len(mean)):
+            raise InputError("The basis' mean and whitening do not fit.", field="basis")
+        for name, tensor in tensors.items():
+            if not name.startswith(LORA_A) or tensor.ndim != 2:
+                raise InputError("The basis has a tensor that is no direction.", field="basis")
+        named = dict(zip(_TENSORS, (mean, whitening, token_weight), strict=True)) | tensors
+        named |= zip(_WORDS, words, strict=False)
+        for name, tensor in named.items():
+            if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+                raise InputError("A tensor of the basis is not float32 and finite.", field=name)
+        if token_weight.ndim != 1 or not ((token_weight > 0) & (token_weight <= 1)).all():
+            raise InputError("A token's weight must be in (0, 1].", field="token_weight")
+        directions = {name.removeprefix(LORA_A): tensor for name, tensor in tensors.items()}
+        part = WordPart.from_arrays(*words) if words else None
+        if part is not None and part.mean.shape != mean.shape:
+            raise InputError("The basis' words are of another width.", field="words.mean")
+        return cls(mean, whitening, token_weight, directions, part)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the bytes."""
+        return sha256_hex(self.to_bytes())
+
+
+def token_weights(trunk: Trunk, vocabulary: int, half_weight_share: float) -> NDArray[np.float32]:
+    """Return how much each token of the vocabulary counts in a text's mean: float32 [vocabulary].
+
+    h / (h + share of the public texts that have the token), with h = `half_weight_share`: what
+    stands in every other title says little about an item (smooth inverse frequency, Arora, Liang
+    and Ma 2017, with the share of texts in place of a word's probability). 1 for all where h is 0,
+    and for a token that no public text has.
+    """
+    texts = np.repeat(np.arange(len(trunk)), trunk.lengths)
+    in_text = np.unique(texts * vocabulary + trunk.ids)  # a token counts once a text
+    share = np.bincount(in_text % vocabulary, minlength=vocabulary) / max(len(trunk), 1)
+    if half_weight_share == 0:
+        return np.ones(vocabulary, np.float32)
+    weight = half_weight_share / (half_weight_share + share)
+    return np.maximum(weight, LEAST_WEIGHT).astype(np.float32)
+
+
+def fit_basis(
+    model: BaseModel,
+    trunk: Trunk,
+    placement: Placement,
+    *,
+    whitening_power: float,
+    half_weight_share: float = 0.0,
+    word_weight: float = 0.0,
+) -> PublicBasis:
+    """Fit token weights, whitening, LoRA directions and the words' part on public text.
+
+    Args:
+        model: The base model.
+        trunk: The public catalogue's, entering `placement.first_layer`.
+        placement: Which modules need directions, and how many.
+        whitening_power: 1 whitens fully (covariance to the power -1/2), 0 not at all. A little
+            less than 1 keeps the directions that hold little but noise from counting in full.
+        half_weight_share: See `token_weights`.
+        word_weight: Length of the words' part of an item's vector beside BERT's, of length 1; 0
+            leaves it out.
+
+    The projection reads one vector a text, and its directions are scaled as the whitening scales
+    them (docs/adr/0028-the-projection-reads-evened-directions.md).
+
+    The directions are those that EVA initialisation finds (Paischer et al. 2024), with two
+    differences. They come from the exact second moment, so that they repeat bit by bit. And they
+    are orthogonal to the mean input: a direction that every token shares lets the adapter shift
+    all items alike, which learns popularity, takes most of each clipped gradient, and costs the
+    tail (docs/adr/0004-basis-without-the-mean.md has the figures).
+
+    Raises:
+        SettingsError: if the rank is more than a module has inputs.
+    """
+    names = [name for name in placement.module_names(model.depth) if name != PROJECTION]
+    first = placement.first_layer(model.depth)
+    watched = {name: model.bert.get_submodule(name.removeprefix("bert.")) for name in names}
+    pooled = torch.empty(len(trunk), model.width)
+    token_weight = token_weights(trunk, model.bert.config.vocab_size, half_weight_share)
+    packed = token_weight[trunk.ids]
+    with _Moments(watched) as watch, torch.inference_mode():
+        for items in batches(trunk.lengths):
+            weight = pad(packed[:, None], trunk.offsets, items)[:, :, 0]
+            watch.weight = weight / weight.sum(dim=1, keepdim=True)
+            hidden = model.run_layers(pad(trunk.hidden, trunk.offsets, items), weight > 0, first)
+            pooled[items] = mean_of_tokens(hidden, weight)
+    mean = pooled.mean(dim=0)
+    covariance = torch.cov(pooled.T.double(), correction=0)
+    directions = {name: watch.directions(name, placement.rank) for name in names}
+    if PROJECTION in placement.modules:
+        varying = _without(covariance, mean.double())
+        rows = _leading(varying, placement.rank)
+        directions[PROJECTION] = _evened(rows, varying, covariance, whitening_power)
+    whitening = inverse_root(covariance, whitening_power)
+    words = fit_words(
+        model.word_vectors,
+        trunk,
+        packed,
+        whitening_power=whitening_power,
+        word_weight=word_weight,
+    )
+    return PublicBasis(mean.numpy(), whitening, token_weight, directions, words)
+
+
+def mean_of_tokens(hidden: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean of `hidden` [n, t, d] over tokens, weighted by `weight` [n, t]: [n, d]."""
+    weights = weight[:, :, None]
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+class _Moments:
+    """While open, adds up the watched modules' inputs and their products over real tokens.
+
+    Each text counts once, divided among its tokens by `weight` [n, t], of the present batch.
+    """
+
+    def __init__(self, watched: Mapping[str, nn.Module]) -> None:
+        self.weight = torch.empty(0)
+        self._watched = watched
+        self._sums: dict[str, Tensor] = {}
+        self._products: dict[str, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        for name, module in self._watched.items():
+            self._handles.append(module.register_forward_pre_hook(partial(self._add, name)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _add(self, name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        inside = self.weight > 0
+        tokens = inputs[0][inside]
+        weighted = tokens * self.weight[inside][:, None]
+        product, total = (weighted.T @ tokens).double(), weighted.double().sum(dim=0)
+        self._products[name] = self._products.get(name, torch.zeros_like(product)) + product
+        self._sums[name] = self._sums.get(name, torch.zeros_like(total)) + total
+
+    def directions(self, name: str, rank: int) -> NDArray[np.float32]:
+        """Return the leading directions of what entered a module, orthogonal to its mean."""
+        return _leading(_without(self._products[name], self._sums[name]), rank)
+
+
+def _without(moment: Tensor, direction: Tensor) -> Tensor:
+    """Return the moment [d, d] of what is left once `direction` [d] is projected out."""
+    unit = direction / direction.norm().clamp_min(1e-12)
+    outside = torch.eye(len(unit), dtype=moment.dtype) - torch.outer(unit, unit)
+    return outside @ moment @ outside
+
+
+def _leading(moment: Tensor, rank: int) -> NDArray[np.float32]:
+    """Return the `rank` leading eigenvectors as rows, each with its largest entry positive.
+
+    Raises:
+        SettingsError: if there are not so many.
+    """
+    if rank > len(moment):
+        raise SettingsError(
+            f"rank is {rank}; an adapted module of this base model has {len(moment)} inputs.",
+            field="rank",
+        )
+    _, vectors = torch.linalg.eigh(moment.double())
+    rows = vectors[:, -rank:].T.flip(0)
+    largest = rows.gather(1, rows.abs().argmax(dim=1, keepdim=True))
+    return np.ascontiguousarray((rows * largest.sign()).float().numpy())
+
+
+def _evened(
+    rows: NDArray[np.float32], varying: Tensor, covariance: Tensor, power: float
+) -> NDArray[np.float32]:
+    """Return `rows`, each divided by what its texts' deviation is to the power of the whitening.
+
+    The projection reads whole texts, which vary several times as much along the leading direction
+    as along the sixtieth; a clipped gradient would be spent on the first few.
+    """
+    variance = np.einsum("rd,de,re->r", rows, varying.numpy(), rows)
+    scale = np.maximum(variance, least_variance(covariance)) ** (-power / 2)
+    return np.ascontiguousarray((rows * scale[:, None]).astype(np.float32))

@@ -1,0 +1,1 @@
+"""Keys of nodes and operators, enrolment, expiry."""

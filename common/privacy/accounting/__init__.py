@@ -1,0 +1,1 @@
+"""From a plan to epsilon, by two accountants and a Renyi filter."""

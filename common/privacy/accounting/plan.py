@@ -1,0 +1,271 @@
+"""The frozen plan of a private run: sampler, clip, noise and accounting all read it.
+
+Nothing in it comes from the data: it is fixed before the data is looked at, and it is public.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+from common.errors import SettingsError
+from common.files import sha256_hex
+from common.privacy.accounting.accountants import MechanismEvent, gaussian_mu, sigma_for_epsilon
+
+Placement = Literal["local", "central", "none"]
+EventKind = Literal["popularity", "train"]
+
+PLACEMENTS: tuple[str, ...] = get_args(Placement)
+# Numbers that may leave a node beside an update: both follow from the plans charged so far, which
+# are public, and from no shopper's row.
+ALLOWED_METRICS = frozenset({"epsilon", "delta"})
+EVENT_KINDS: tuple[str, ...] = get_args(EventKind)
+MAX_NOISE = 1e4  # the largest noise multiplier
+
+
+@dataclass(frozen=True)
+class PrivacyPlan:
+    """All that decides how private a run is.
+
+    Attributes:
+        sample_rate: q in (0, 1]: each shopper's chance to take part in a step, by independent
+            coin flips (Poisson sampling).
+        steps: T, private steps over the whole run, at least 1.
+        noise_multiplier: sigma of one step: the noise's standard deviation over `max_grad_norm`.
+        max_grad_norm: C, the L2 bound of one shopper's gradient.
+        declared_shoppers: The merchant's size bracket. Public because it is declared: it is not
+            counted from the data, and being wrong costs accuracy, not privacy.
+        delta: In (0, 1); below one over the number of shoppers to mean anything.
+        placement: Where noise is added. `local`: by each merchant, to its own update. `central`:
+            on a trusted sum over `merchants`, in simulation only. `none`: nowhere, a yardstick
+            without privacy, in simulation only; both noise multipliers are then 0.
+        popularity_noise_multiplier: sigma of the one histogram of item popularity, whose L2
+            sensitivity is 1. 0: no histogram is taken, and popularity is uniform.
+        merchants: How many merchants share the noise when `placement` is `central`.
+        steps_per_round: Private steps in one round; divides `steps`.
+
+    Raises:
+        SettingsError: if a value is of the wrong kind or out of bounds.
+    """
+
+    sample_rate: float
+    steps: int
+    noise_multiplier: float
+    max_grad_norm: float
+    declared_shoppers: int
+    delta: float
+    placement: Placement
+    popularity_noise_multiplier: float = 0.0
+    merchants: int = 1
+    steps_per_round: int = 1
+
+    def __post_init__(self) -> None:
+        self._number("sample_rate", 0, 1, low_open=True)
+        self._number("noise_multiplier", 0, MAX_NOISE)
+        self._number("popularity_noise_multiplier", 0, MAX_NOISE)
+        self._number("max_grad_norm", 1e-9, 1e9)
+        self._number("delta", 0, 0.1, low_open=True)
+        self._count("steps", 10_000_000)
+        self._count("declared_shoppers", 1_000_000_000)
+        self._count("merchants", 100_000)
+        self._count("steps_per_round", self.steps)
+        if self.placement not in PLACEMENTS:
+            raise SettingsError(
+                f"placement must be one of {', '.join(PLACEMENTS)}.", field="placement"
+            )
+        if self.steps % self.steps_per_round:
+            raise SettingsError(
+                f"steps_per_round must divide steps ({self.steps}), so that each round has as "
+                "many.",
+                field="steps_per_round",
+            )
+        self._check_noise()
+
+    def _number(self, name: str, low: float, high: float, *, low_open: bool = False) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise SettingsError(f"{name} must be a number, not {type(value).__name__}.", field=name)
+        inside = (low < value if low_open else low <= value) and value <= high
+        if not inside:  # also when it is not a number
+            bracket = "(" if low_open else "["
+            raise SettingsError(
+                f"{name} is {value:g}; it must be in {bracket}{low:g}, {high:g}].", field=name
+            )
+        object.__setattr__(self, name, float(value))  # 1 and 1.0 are one plan with one digest
+
+    def _count(self, name: str, high: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise SettingsError(
+                f"{name} must be a whole number, not {type(value).__name__}.", field=name
+            )
+        if not 1 <= value <= high:
+            raise SettingsError(f"{name} is {value}; it must be 1 to {high}.", field=name)
+
+    def _check_noise(self) -> None:
+        if self.placement == "none":
+            if self.noise_multiplier or self.popularity_noise_multiplier:
+                raise SettingsError(
+                    "noise_multiplier must be 0 where placement is none.", field="noise_multiplier"
+                )
+        elif self.noise_multiplier == 0:
+            raise SettingsError(
+                "noise_multiplier must be above 0 unless placement is none.",
+                field="noise_multiplier",
+            )
+
+    @property
+    def divisor(self) -> float:
+        """What a noised sum is divided by: q times the declared shoppers, never a count of data."""
+        return self.sample_rate * self.declared_shoppers
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds the run has."""
+        return self.steps // self.steps_per_round
+
+    @property
+    def takes_histogram(self) -> bool:
+        """Whether the run opens with the popularity histogram (exact where placement is none)."""
+        return self.placement == "none" or self.popularity_noise_multiplier > 0
+
+    def event(self, kind: EventKind) -> MechanismEvent:
+        """Return what one round (`train`) or the one histogram (`popularity`) costs.
+
+        Raises:
+            SettingsError: if the plan takes no histogram and `kind` is `popularity`.
+        """
+        if kind == "train":
+            return MechanismEvent(self.sample_rate, self.noise_multiplier, self.steps_per_round)
+        if not self.takes_histogram:
+            raise SettingsError(
+                "The plan takes no popularity histogram: popularity_noise_multiplier is 0.",
+                field="popularity_noise_multiplier",
+            )
+        return MechanismEvent(1.0, self.popularity_noise_multiplier, 1)
+
+    def events(self, rounds: int | None = None) -> tuple[MechanismEvent, ...]:
+        """Return what the accountants compose: the histogram, and the steps of `rounds` rounds.
+
+        Args:
+            rounds: How many rounds are counted; all of them where it is None.
+        """
+        count = self.steps if rounds is None else rounds * self.steps_per_round
+        training = MechanismEvent(self.sample_rate, self.noise_multiplier, count)
+        return (self.event("popularity"), training) if self.takes_histogram else (training,)
+
+    def clip_norm(self, kind: EventKind) -> float:
+        """Return the L2 bound of one shopper's row: C in training, 1 in the histogram."""
+        return self.max_grad_norm if kind == "train" else 1.0
+
+    def noise_std(self, kind: EventKind) -> float:
+        """Return the standard deviation of the noise one merchant adds to one sum.
+
+        With `central` each of N merchants adds 1/N of the variance, so that the sum over
+        merchants carries exactly sigma times the bound.
+        """
+        if self.placement == "none":
+            return 0.0
+        full = self.event(kind).noise_multiplier * self.clip_norm(kind)
+        return full / math.sqrt(self.merchants) if self.placement == "central" else full
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of `to_json`: equal exactly when every value is equal."""
+        return sha256_hex(self.to_json().encode())
+
+    def to_json(self) -> str:
+        """Return the plan as canonical JSON (sorted keys, no spaces)."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "PrivacyPlan":
+        """Read `to_json`'s text: every field present, none unknown.
+
+        Raises:
+            SettingsError: if it is not such text, or a value is out of bounds.
+        """
+        try:
+            fields: Any = json.loads(text)
+        except ValueError as error:
+            raise SettingsError("The plan is not JSON.", field="plan") from error
+        if not isinstance(fields, Mapping):
+            raise SettingsError("The plan must be a JSON object.", field="plan")
+        names = {one.name for one in dataclasses.fields(cls)}
+        for name in sorted(names - fields.keys()):
+            raise SettingsError(f"The plan lacks {name}.", field=name)
+        if fields.keys() - names:
+            raise SettingsError("The plan has a field this version does not know.", field="plan")
+        return cls(**fields)
+
+
+def solve_plan(
+    *,
+    epsilon: float,
+    delta: float,
+    sample_rate: float,
+    steps: int,
+    max_grad_norm: float,
+    declared_shoppers: int,
+    placement: Placement = "local",
+    popularity_share: float = 0.05,
+    merchants: int = 1,
+    steps_per_round: int = 1,
+) -> PrivacyPlan:
+    """Return the plan with the least noise for which the PLD epsilon of all events fits.
+
+    Args:
+        epsilon: What the whole run may cost one shopper at one merchant; infinite gives the
+            plan without noise (placement `none`).
+        delta: The delta beside it.
+        sample_rate: As in the plan, like all arguments not named here.
+        steps: T of the whole run.
+        max_grad_norm: C.
+        declared_shoppers: The size bracket.
+        placement: `local` or `central`.
+        popularity_share: The share in [0, 1) of the budget, in mu squared of Gaussian
+            differential privacy, that the histogram takes; 0 leaves it out.
+        merchants: Of the run.
+        steps_per_round: Of the run.
+
+    Raises:
+        SettingsError: if a value is out of bounds or no noise fits.
+    """
+    if not 0 <= popularity_share < 1:
+        raise SettingsError("popularity_share must be in [0, 1).", field="popularity_share")
+    if math.isnan(epsilon) or epsilon <= 0:
+        raise SettingsError("epsilon must be above 0.", field="epsilon")
+    silent = PrivacyPlan(  # checks all other values before the search starts
+        sample_rate=sample_rate,
+        steps=steps,
+        noise_multiplier=0.0,
+        max_grad_norm=max_grad_norm,
+        declared_shoppers=declared_shoppers,
+        delta=delta,
+        placement="none",
+        merchants=merchants,
+        steps_per_round=steps_per_round,
+    )
+    if math.isinf(epsilon) or placement == "none":
+        if math.isfinite(epsilon):
+            raise SettingsError(
+                "placement none has no noise: epsilon must be infinite.", field="placement"
+            )
+        return silent
+    popularity = 0.0
+    histogram: tuple[MechanismEvent, ...] = ()
+    if popularity_share > 0:
+        popularity = 1 / (gaussian_mu(epsilon, delta) * math.sqrt(popularity_share))
+        histogram = (MechanismEvent(1.0, popularity, 1),)
+    sigma = sigma_for_epsilon(
+        epsilon=epsilon, delta=delta, sample_rate=sample_rate, steps=steps, beside=histogram
+    )
+    return dataclasses.replace(
+        silent,
+        noise_multiplier=sigma,
+        popularity_noise_multiplier=popularity,
+        placement=placement,
+    )

@@ -1,0 +1,1 @@
+"""A merchant's append-only, signed record of what its shoppers were charged."""

@@ -1,0 +1,132 @@
+"""One entry of a ledger: what it says, how it is hashed and checked. No file is touched here."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from common.errors import LedgerError
+from common.files import sha256_hex
+from common.privacy.accounting.accountants import Events, MechanismEvent, merge
+from common.privacy.ledger.canonical_json import canonical, read_canonical
+
+EntryKind = Literal["popularity", "train", "data", "recovery"]
+
+GENESIS = "0" * 64  # the hash before the first entry
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger.
+
+    Attributes:
+        number: From 1, without a gap.
+        merchant: Whose ledger this is.
+        dataset: Fingerprint of the data set that was used.
+        kind: `train` and `popularity` cost privacy; `data` says that the data set changed and
+            costs nothing: what was spent stays spent; `recovery` charges again what a ledger
+            that went back has lost.
+        run_id: The run it was for; empty for `data`.
+        round_number: Counted from 1; 0 before the first round.
+        steps: How many private steps it pays for.
+        sample_rate: q of each.
+        noise_multiplier: sigma of each; 0 is no noise.
+        plan_digest: The plan in force; empty for `data`.
+        placement: The plan's noise placement; empty for `data`.
+        seeded_noise: Whether noise from a fixed seed was allowed, which protects nobody.
+        time: Seconds since 1970 UTC by the node's clock.
+        signer: The node's public key, hex.
+        prior: Hash of the entry before, `GENESIS` for the first.
+        recovers: In the last entry of a recovery, hash of the countersigned head that it makes
+            good; empty otherwise, and then not in the body, as in entries of earlier versions.
+    """
+
+    number: int
+    merchant: str
+    dataset: str
+    kind: EntryKind
+    run_id: str
+    round_number: int
+    steps: int
+    sample_rate: float
+    noise_multiplier: float
+    plan_digest: str
+    placement: str
+    seeded_noise: bool
+    time: float
+    signer: str
+    prior: str
+    recovers: str = ""
+
+    def body(self) -> str:
+        """Return the entry as canonical JSON: what is hashed and signed."""
+        fields = asdict(self)
+        if not self.recovers:
+            del fields["recovers"]
+        return canonical(fields)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of `body`."""
+        return sha256_hex(self.body().encode())
+
+    @property
+    def event(self) -> MechanismEvent | None:
+        """What the accountants compose for it; None where it cost nothing."""
+        if self.kind == "data":
+            return None
+        return MechanismEvent(self.sample_rate, self.noise_multiplier, self.steps)
+
+    @classmethod
+    def from_body(cls, body: str) -> "Entry":
+        """Read `body` back.
+
+        Raises:
+            LedgerError: unless it is exactly what `body` writes.
+        """
+        try:
+            return read_canonical(cls, body, cls.body)
+        except ValueError as error:
+            raise LedgerError(f"An entry is {error}.", field="body") from None
+
+
+def spent_events(entries: Iterable[Entry]) -> Events:
+    """Return what the accountants compose for a ledger's entries, merged."""
+    return merge(entry.event for entry in entries if entry.event is not None)
+
+
+def check_entry(row: tuple[Any, ...], number: int, prior: str, merchant: str, signer: str) -> Entry:
+    """Return the entry of one row (number, body, hash, signature).
+
+    Args:
+        row: As stored.
+        number: The number it must have.
+        prior: The hash of the entry before.
+        merchant: The ledger's merchant.
+        signer: The ledger's public key, hex.
+
+    Raises:
+        LedgerError: if anything about it is not as it must be.
+    """
+    stored_number, body, stored_hash, signature = row
+    entry = Entry.from_body(body)
+    expected = {
+        "number": entry.number == stored_number == number,
+        "prior": entry.prior == prior,
+        "hash": entry.hash == stored_hash,
+        "signer": entry.signer == signer,
+        "merchant": entry.merchant == merchant,
+    }
+    for field, holds in expected.items():
+        if not holds:
+            raise LedgerError(f"Entry {number} of the ledger has a wrong {field}.", field=field)
+    try:
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer))
+        public.verify(signature, bytes.fromhex(stored_hash))
+    except (InvalidSignature, ValueError):
+        raise LedgerError(
+            f"Entry {number} of the ledger has a wrong signature.", field="signature"
+        ) from None
+    return entry

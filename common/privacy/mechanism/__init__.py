@@ -1,0 +1,1 @@
+"""Sampling, clipping, exact sums, noise, and the canaries that audit them."""

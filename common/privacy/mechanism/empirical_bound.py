@@ -1,0 +1,167 @@
+"""What canary lanes prove: a lower bound on epsilon, to be held against what is claimed.
+
+Two bounds from the same lanes. The Gaussian test takes scores for normal, which sums over many
+steps are, and is sharp; it is the one that blocks a release, where it exceeds the claim with more
+confidence than the one it is shown with. The one-run bound (Steinke, Nasr, Jagielski 2023) assumes
+nothing about scores, is weak at a few hundred lanes, and stands beside it.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom, norm
+
+from common.errors import PrivacyError
+from common.privacy.accounting.accountants import gaussian_delta
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.mechanism.canaries import LaneRecord
+
+CONFIDENCE = 0.95
+# A run has many merchants, an operator many runs: at 95% too many honest ones would be blocked.
+BLOCKING_CONFIDENCE = 0.9999
+_GUESSED = 0.25  # the share of lanes that the one-run bound guesses, half of them in, half out
+_MOST_EPSILON = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class LowerBound:
+    """What an audit proves, with confidence 95% where nothing else is said.
+
+    Attributes:
+        epsilon: By the Gaussian test: the steps cost at least this much at `delta`.
+        blocking: The same with confidence 99.99%: a claim below it is refused.
+        one_run: The same by the bound that assumes nothing about the scores.
+        delta: Of both.
+        lanes: m, how many virtual shoppers.
+        included: How many of them were in the data.
+        steps: How many noised steps they were watched for.
+        mean_difference: mu, the distance between the mean scores in and out, in their deviations.
+    """
+
+    epsilon: float
+    blocking: float
+    one_run: float
+    delta: float
+    lanes: int
+    included: int
+    steps: int
+    mean_difference: float
+
+
+def audit_lanes(record: LaneRecord, delta: float | None = None) -> LowerBound:
+    """Return the lower bound that an opened record proves; use the plan's delta where None.
+
+    Raises:
+        PrivacyError: if the record is not opened, or its plan has no noise to audit.
+        SettingsError: if its plan is not one.
+    """
+    plan = PrivacyPlan.from_json(record.plan)
+    if not record.opened:
+        raise PrivacyError("The record of lanes is not opened.", field="lanes")
+    if plan.placement != "local":
+        raise PrivacyError("Only noise that a merchant adds alone is audited.", field="placement")
+    delta = plan.delta if delta is None else delta
+    scores = lane_scores(record.lanes, plan.sample_rate, plan.noise_multiplier)
+    difference, error = mean_difference(scores, record.bits)
+
+    def proved(confidence: float) -> float:
+        return gaussian_epsilon(difference - float(norm.ppf(confidence)) * error, delta)
+
+    return LowerBound(
+        epsilon=proved(CONFIDENCE),
+        blocking=proved(BLOCKING_CONFIDENCE),
+        one_run=one_run_epsilon(scores, record.bits, delta),
+        delta=delta,
+        lanes=len(record.bits),
+        included=int(record.bits.sum()),
+        steps=len(record.rounds),
+        mean_difference=difference,
+    )
+
+
+def lane_scores(
+    lanes: NDArray[np.floating], sample_rate: float, noise_multiplier: float
+) -> NDArray[np.float64]:
+    """Return each virtual shopper's log-likelihood ratio of being in: float64 [m].
+
+    Args:
+        lanes: [T, m], in units of C.
+        sample_rate: q.
+        noise_multiplier: sigma, as claimed.
+
+    s_j = sum over steps of log(1 - q + q exp((2 x - 1) / (2 sigma^2))), the most powerful test
+    where noise and sampling are as claimed (Neyman, Pearson).
+    """
+    x = lanes.astype(np.float64)
+    taken = math.log(sample_rate) + (2 * x - 1) / (2 * noise_multiplier**2)
+    if sample_rate == 1:
+        return np.asarray(taken.sum(axis=0))
+    return np.asarray(np.logaddexp(math.log1p(-sample_rate), taken).sum(axis=0))
+
+
+def mean_difference(scores: NDArray[np.float64], bits: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return mu, the standardised difference of the mean scores, and its standard error.
+
+    SE^2 = 1/n_in + 1/n_out + mu^2 / (2 m), the large-sample error of a standardised difference
+    (Hedges, Olkin 1985). (0, 0) where one side has fewer than two lanes or nothing was observed;
+    mu is infinite, without an error, where scores differ and do not vary: no noise at all.
+    """
+    inside, outside = scores[bits], scores[~bits]
+    if min(len(inside), len(outside)) < 2:
+        return 0.0, 0.0
+    gap = float(inside.mean() - outside.mean())
+    squares = ((inside - inside.mean()) ** 2).sum() + ((outside - outside.mean()) ** 2).sum()
+    deviation = math.sqrt(float(squares) / (len(scores) - 2))
+    if deviation <= 1e-12 * max(abs(gap), 1e-300):
+        return (math.copysign(math.inf, gap), 0.0) if gap else (0.0, 0.0)
+    mu = gap / deviation
+    return mu, math.sqrt(1 / len(inside) + 1 / len(outside) + mu**2 / (2 * len(scores)))
+
+
+def gaussian_epsilon(mu: float, delta: float) -> float:
+    """Return epsilon at `delta` of a Gaussian mechanism of parameter mu, at most 100, at least 0.
+
+    Solves Phi(-eps/mu + mu/2) - e^eps Phi(-eps/mu - mu/2) = delta (Balle, Wang 2018).
+    """
+    if mu <= 0 or gaussian_delta(0.0, mu) <= delta:
+        return 0.0
+    if mu > 30 or gaussian_delta(_MOST_EPSILON, mu) >= delta:
+        return _MOST_EPSILON
+    low, high = 0.0, _MOST_EPSILON
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        low, high = (middle, high) if gaussian_delta(middle, mu) > delta else (low, middle)
+    return low
+
+
+def one_run_epsilon(scores: NDArray[np.float64], bits: NDArray[np.bool_], delta: float) -> float:
+    """Return the largest epsilon that the guesses of one run refute with confidence 95%.
+
+    The highest eighth of the scores is guessed in, the lowest eighth out; r guesses, v right.
+    Method: Steinke, Nasr, Jagielski 2023, theorem 5.2. (epsilon, delta) is refuted when
+    beta + 2 m delta alpha <= 0.05, with beta = P[B >= v], B binomial of r guesses at chance
+    e^eps / (1 + e^eps), and alpha = max_i (P[B >= v - i] - beta) / i.
+    """
+    half = int(len(scores) * _GUESSED / 2)
+    order = np.argsort(scores, kind="stable")
+    right = int(bits[order[len(order) - half :]].sum() + (~bits[order[:half]]).sum())
+    guesses = 2 * half
+    if not right:
+        return 0.0
+
+    def refuted(epsilon: float) -> bool:
+        chance = 1 / (1 + math.exp(-epsilon))
+        beta = float(binom.sf(right - 1, guesses, chance))
+        fewer = np.arange(1, right + 1)
+        alpha = float(((binom.sf(right - fewer - 1, guesses, chance) - beta) / fewer).max())
+        return beta + 2 * len(scores) * delta * max(alpha, 0.0) <= 1 - CONFIDENCE
+
+    low, high = 0.0, 40.0
+    if not refuted(low):
+        return 0.0
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (middle, high) if refuted(middle) else (low, middle)
+    return low

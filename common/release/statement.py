@@ -1,0 +1,243 @@
+"""The privacy statement: what a release costs a shopper, as a record that is signed with it.
+
+A reader of the record believes nothing that can be computed: an auditor computes every number
+again from the ledgers, the journal and the opened lanes. `common.release.statement_page` says the
+same in words.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Final, Literal, Self, get_args
+
+from pydantic import Field, JsonValue, model_validator
+
+from common.errors import SettingsError
+from common.privacy.accounting.plan import PrivacyPlan
+from common.record import FrozenMap, Record, Sha256
+
+Placement = Literal["none", "local", "distributed", "central"]
+Unit = Literal["one shopper at one merchant, added or removed"]
+UNIT: Final[Unit] = "one shopper at one merchant, added or removed"
+
+# What no number here covers; `common.release.statement_page` has the sentence for each.
+NotProtected = Literal[
+    "participation",
+    "public facts",
+    "truths in general",
+    "several accounts",
+    "time and size",
+    "own recommendations",
+    "tuning",
+    "preflight refusal",
+    "whole merchants",
+    "machine and code",
+]
+NOT_PROTECTED: Final[tuple[NotProtected, ...]] = get_args(NotProtected)
+
+
+class Accountants(Record):
+    """The same history counted by several accountants; null where one was not asked."""
+
+    pld: float | None = Field(default=None, ge=0, description="dp_accounting, loss distribution")
+    prv: float | None = Field(default=None, ge=0, description="Opacus, PRV")
+    rdp: float | None = Field(default=None, ge=0, description="Renyi; the ledger gates on it")
+
+
+class AuditedBound(Record):
+    """What a merchant's canary lanes prove it spent at least, with confidence 95%."""
+
+    epsilon: float = Field(ge=0, description="Lower bound at the claim's delta, Gaussian test")
+    blocking: float = Field(
+        ge=0, description="The same with confidence 99.99%; no claim below it is written or read"
+    )
+    one_run: float = Field(ge=0, description="The same, assuming nothing of scores; weak")
+    lanes: int = Field(ge=1, description="Canary lanes: virtual shoppers that were watched")
+    steps: int = Field(ge=0, description="Noised steps they were watched for")
+    commitment: Sha256 = Field(description="Told before training; the opened lanes match it")
+
+
+class MerchantPrivacy(Record):
+    """What one merchant's shoppers were charged; null epsilon and delta mean no guarantee."""
+
+    epsilon: float | None = Field(ge=0, description="Epsilon over all rounds; null: no guarantee")
+    delta: float | None = Field(gt=0, lt=1, description="Delta; null: no guarantee")
+    accountants: Accountants = Field(
+        default_factory=Accountants, description="Epsilon at this delta by each accountant"
+    )
+    noise_multiplier: float = Field(ge=0, description="Noise sigma, in units of max_grad_norm")
+    sample_rate: float = Field(ge=0, le=1, description="Chance of a shopper to be in a step (q)")
+    steps: int = Field(ge=0, description="Noised steps over all rounds (T)")
+    max_grad_norm: float = Field(gt=0, description="Bound on one shopper's gradient norm (C)")
+    audit: AuditedBound | None = Field(
+        default=None, description="What the run's audit measured; null: not audited"
+    )
+
+
+class LedgerRecord(Record):
+    """Where a merchant's ledger stood when the release was made; epsilon is over all of it.
+
+    Attributes:
+        node: The merchant's name on its ledger and on the journal.
+        entries: How many entries it had.
+        hash: Of the last one; 64 zeros where there is none.
+        signer: The node's public key, hex.
+    """
+
+    node: str = Field(min_length=1)
+    entries: int = Field(ge=0)
+    hash: Sha256
+    signer: Sha256
+
+
+class JournalRecord(Record):
+    """Where the server's journal stood: how many entries, the last one's hash, its key in hex."""
+
+    entries: int = Field(ge=1)
+    hash: Sha256
+    key: Sha256
+
+
+class NoiseRecord(Record):
+    """How the noise was made.
+
+    Attributes:
+        sampler: Each shopper takes part in a step by a coin flip of its own.
+        distribution: Drawn, before it is rounded.
+        generator: Of the random bits.
+        arithmetic: Of sum and noise.
+        cut_at: No value past so many standard deviations is drawn.
+        seeded: Whether the key came from a fixed seed: then nobody is protected.
+    """
+
+    sampler: Literal["poisson"] = "poisson"
+    distribution: Literal["gaussian"] = "gaussian"
+    generator: Literal["AES-256-CTR"] = "AES-256-CTR"
+    arithmetic: Literal["float64, rounded to the grid of the sum"] = (
+        "float64, rounded to the grid of the sum"
+    )
+    cut_at: Literal[12] = 12
+    seeded: bool
+
+
+class SeveralMerchants(Record):
+    """Epsilon of a shopper at several merchants of the run, with noise at each and on the sum."""
+
+    merchants: int = Field(ge=1)
+    local: float = Field(ge=0)
+    central: float = Field(ge=0)
+
+
+class AuditMethod(Record):
+    """How the lower bounds were found, with which confidence, and with which one blocks a claim."""
+
+    method: Literal["canary lanes"] = "canary lanes"
+    blocking: Literal["gaussian test"] = "gaussian test"
+    beside: Literal["one-run bound"] = "one-run bound"
+    confidence: float = Field(gt=0, lt=1)
+    blocking_confidence: float = Field(gt=0, lt=1)
+
+
+class Statement(Record):
+    """All that a release says about privacy.
+
+    Attributes:
+        unit: Whom the guarantee is about, and how neighbours differ.
+        placement: Where the noise was added; `none` means there is no guarantee.
+        plan: The privacy plan's own fields, all of them.
+        noise: How the noise was made.
+        accountants: The package and version behind each accountant's values.
+        merchants: What each merchant's shoppers were charged over everything on its ledger.
+        ledgers: Where each of these ledgers stood.
+        journal: Where the server's journal stood; null where none was kept.
+        several: For a shopper at 1 to 5 merchants; empty without a guarantee.
+        audit: How the lower bounds were found.
+        tuning: What trying out settings cost is in no number here.
+        code_sha256: Of the source files that made the release (`common.release.code_digest`).
+        not_protected: What no number here covers.
+    """
+
+    unit: Unit = UNIT
+    placement: Placement
+    plan: FrozenMap[JsonValue]
+    noise: NoiseRecord
+    accountants: FrozenMap[str]
+    merchants: FrozenMap[MerchantPrivacy]
+    ledgers: FrozenMap[LedgerRecord]
+    journal: JournalRecord | None
+    several: tuple[SeveralMerchants, ...]
+    audit: AuditMethod
+    tuning: Literal["not covered"] = "not covered"
+    code_sha256: Sha256
+    not_protected: tuple[NotProtected, ...] = NOT_PROTECTED
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        check_claims(self.placement, self.merchants)
+        check_audits(self.merchants)
+        _check_plan(self)
+        _check_parts(self)
+        return self
+
+    @property
+    def privacy_plan(self) -> PrivacyPlan:
+        """The plan as the sampler, the clip, the noise and the accountants read it."""
+        return PrivacyPlan.from_json(json.dumps(dict(self.plan)))
+
+
+def check_audits(merchants: Mapping[str, MerchantPrivacy]) -> None:
+    """Refuse a claim that its own audit disproves.
+
+    Raises:
+        ValueError: so that pydantic reports it as the field's error.
+    """
+    for name, merchant in merchants.items():
+        proved = 0.0 if merchant.audit is None else merchant.audit.blocking
+        if merchant.epsilon is not None and proved > merchant.epsilon:
+            raise ValueError(
+                f"merchant {name!r} claims epsilon {merchant.epsilon:.3f}, but its canary lanes "
+                f"prove at least {proved:.3f}"
+            )
+
+
+def check_claims(placement: Placement, merchants: Mapping[str, MerchantPrivacy]) -> None:
+    """Refuse an epsilon without noise, and noise without an epsilon.
+
+    Raises:
+        ValueError: so that pydantic reports it as the field's error.
+    """
+    for name, merchant in merchants.items():
+        claimed = merchant.epsilon is not None and merchant.delta is not None
+        if placement == "none" and (merchant.epsilon is not None or merchant.delta is not None):
+            raise ValueError(f"merchant {name!r} claims epsilon or delta, but no noise was added")
+        if placement != "none" and not claimed:
+            raise ValueError(f"merchant {name!r} lacks epsilon or delta, though noise was added")
+
+
+def _check_plan(statement: Statement) -> None:
+    try:
+        plan = statement.privacy_plan
+    except SettingsError as error:
+        raise ValueError(f"the plan is not one: {error}") from None
+    if plan.placement != statement.placement:
+        raise ValueError("the plan places the noise elsewhere than the statement says")
+    stated = (plan.noise_multiplier, plan.sample_rate, plan.steps, plan.max_grad_norm)
+    for name, one in statement.merchants.items():
+        if (one.noise_multiplier, one.sample_rate, one.steps, one.max_grad_norm) != stated:
+            raise ValueError(f"merchant {name!r} has other numbers than the plan")
+        if one.delta not in {None, plan.delta}:
+            raise ValueError(f"merchant {name!r} has another delta than the plan")
+
+
+def _check_parts(statement: Statement) -> None:
+    if statement.ledgers.keys() != statement.merchants.keys():
+        raise ValueError("there must be one ledger for each merchant")
+    nodes = {one.node for one in statement.ledgers.values()}
+    if len(nodes) != len(statement.ledgers):
+        raise ValueError("two merchants name one ledger")
+    if statement.accountants.keys() != {"pld", "prv", "rdp"}:
+        raise ValueError("the accountants must be pld, prv and rdp")
+    if statement.not_protected != NOT_PROTECTED:
+        raise ValueError("what is not protected must be told whole")
+    told = tuple(one.merchants for one in statement.several)
+    if told != (() if statement.placement == "none" else (1, 2, 3, 4, 5)):
+        raise ValueError("a shopper at 1 to 5 merchants must be told, and only with noise")

@@ -1,0 +1,86 @@
+"""Draft a release's privacy statement from what the ledgers, the journal and the lanes say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from common.privacy.accounting.composition import MOST_MERCHANTS, epsilon_of_several
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.accounting.second_accountant import package_version
+from common.privacy.ledger.entry import GENESIS, Entry
+from common.privacy.ledger.heads import Head
+from common.privacy.ledger.journal import JournalEntry
+from common.privacy.mechanism.empirical_bound import BLOCKING_CONFIDENCE, CONFIDENCE
+from common.release.code_digest import code_digest
+from common.release.statement import (
+    AuditMethod,
+    JournalRecord,
+    LedgerRecord,
+    MerchantPrivacy,
+    NoiseRecord,
+    SeveralMerchants,
+    Statement,
+)
+
+_PACKAGES = {"pld": "dp-accounting", "prv": "opacus", "rdp": "dp-accounting"}
+
+
+def draft_statement(
+    plan: PrivacyPlan,
+    merchants: Mapping[str, MerchantPrivacy],
+    ledgers: Mapping[str, LedgerRecord],
+    journal: Sequence[JournalEntry],
+    *,
+    seeded_noise: bool,
+) -> Statement:
+    """Return the statement of one run.
+
+    Args:
+        plan: The run's.
+        merchants: What each merchant's ledger holds and its opened lanes prove, by name.
+        ledgers: Where each of these ledgers stands, by the same names.
+        journal: The server's, read and checked; empty where none was kept.
+        seeded_noise: Whether noise came from a fixed seed, which voids the guarantee.
+
+    Raises:
+        ValueError: if the parts do not fit each other, or an audit disproves a claim.
+    """
+    return Statement(
+        placement=plan.placement,
+        plan=asdict(plan),
+        noise=NoiseRecord(seeded=seeded_noise),
+        accountants={name: package_version(package) for name, package in _PACKAGES.items()},
+        merchants=merchants,
+        ledgers=ledgers,
+        journal=journal_record(journal) if journal else None,
+        several=several_merchants(plan),
+        audit=AuditMethod(confidence=CONFIDENCE, blocking_confidence=BLOCKING_CONFIDENCE),
+        code_sha256=code_digest(),
+    )
+
+
+def several_merchants(plan: PrivacyPlan) -> tuple[SeveralMerchants, ...]:
+    """Return epsilon of a shopper at 1 to 5 merchants of a run; nothing without noise."""
+    if plan.placement == "none":
+        return ()
+    counts = range(1, MOST_MERCHANTS + 1)
+    values = {count: epsilon_of_several(plan, count) for count in counts}
+    return tuple(
+        SeveralMerchants(merchants=count, local=local, central=central)
+        for count, (local, central) in values.items()
+    )
+
+
+def ledger_record(node: str, signer: str, entries: Sequence[Entry]) -> LedgerRecord:
+    """Return where a ledger stands."""
+    last = entries[-1].hash if entries else GENESIS
+    return LedgerRecord(node=node, entries=len(entries), hash=last, signer=signer)
+
+
+def head_record(head: Head) -> LedgerRecord:
+    """Return where a ledger stood when its node told this head: all that a server knows of it."""
+    return LedgerRecord(node=head.merchant, entries=head.number, hash=head.hash, signer=head.signer)
+
+
+def journal_record(entries: Sequence[JournalEntry]) -> JournalRecord:
+    """Return where a journal of at least one entry stands."""
+    return JournalRecord(entries=len(entries), hash=entries[-1].hash, key=entries[-1].signer)

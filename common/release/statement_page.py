@@ -1,0 +1,208 @@
+"""The privacy statement as a page that a person can read and pass on: STATEMENT.md of a release.
+
+The page is made of the record and of nothing else, so whoever has the record can make it again and
+compare.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from common.privacy.accounting.plan import PrivacyPlan
+from common.release.statement import MerchantPrivacy, NotProtected, Placement, Statement
+
+TRUST: Final[Mapping[Placement, str]] = {
+    "local": (
+        "Each merchant adds the noise to its own update before anything leaves its machine. "
+        "The guarantee holds against the operator, the other merchants and everybody who sees "
+        "the release; nobody but the merchant itself need be trusted. It does not depend on how "
+        "many of them work together, nor on how many merchants answer."
+    ),
+    "distributed": (
+        "Each merchant adds a share of the noise, and only the securely aggregated sum is seen. "
+        "The guarantee needs enough merchants that are honest and answer."
+    ),
+    "central": (
+        "Noise was added to a sum that somebody saw without it. This exists in simulations only, "
+        "as a yardstick: it is no protection against whoever added up the sum."
+    ),
+    "none": "No noise was added. There is no privacy guarantee of any kind.",
+}
+
+SENTENCES: Final[Mapping[NotProtected, str]] = {
+    "participation": "That a merchant takes part, and in which rounds.",
+    "public facts": (
+        "What is public by declaration: the catalogue and its texts, the base model, the plan, the "
+        "merchants' names and the size bracket."
+    ),
+    "truths in general": (
+        "What is true of shoppers in general. The model may say that people who buy tents buy "
+        "lamps; it would say so without any one of them."
+    ),
+    "several accounts": "Several accounts of one person at one merchant: each is a unit.",
+    "time and size": "How long a merchant's steps take, and how large its messages are.",
+    "own recommendations": "What a merchant shows or sells to its shoppers by itself.",
+    "tuning": (
+        "Settings that somebody chose by looking at results on private data. What such trials "
+        "revealed is in no number here."
+    ),
+    "preflight refusal": (
+        "That a node refused a model before its first round, which may depend on its data."
+    ),
+    "whole merchants": "A merchant's shoppers as a whole: the guarantee is about one shopper.",
+    "machine and code": (
+        "A merchant's own machine. Whoever controls it, or replaces the code that runs on it, sees "
+        "its shoppers. This statement says which code made the release, not that it ran at each "
+        "merchant."
+    ),
+}
+
+
+def statement_page(statement: Statement) -> str:
+    """Return the statement as Markdown."""
+    plan = statement.privacy_plan
+    parts = [
+        "# Privacy statement",
+        (
+            f"**Unit.** {_sentence(statement.unit)}. All that a shopper did at a merchant counts "
+            f"as one contribution of L2 norm at most {plan.max_grad_norm:g}, in each of "
+            f"{plan.steps} steps."
+        ),
+        f"**Trust.** {TRUST[statement.placement]}",
+        _cost(statement),
+        *_several(statement),
+        _mechanism(statement, plan),
+        _evidence(statement),
+        "## What is not protected",
+        "\n".join(f"- {SENTENCES[code]}" for code in statement.not_protected),
+    ]
+    if statement.noise.seeded:
+        parts.insert(
+            1,
+            "> **This run drew its noise from a fixed seed. It is a test: whoever knows the seed "
+            "can take the noise away, and nothing below protects anybody.**",
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _cost(statement: Statement) -> str:
+    if statement.placement == "none":
+        return "**Cost.** Unbounded."
+    rows = [
+        (
+            "**Cost**, over everything each merchant's ledger holds: all rounds of all runs, also "
+            "those that failed. What was sent can change anybody's odds that a shopper was in the "
+            f"data by a factor of at most e^ε, up to a failure of size δ. {_odds(statement)}"
+        ),
+        "",
+        "| merchant | ε | δ | ε by PLD | ε by PRV | ε by RDP | audit |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows += [_cost_row(name, one) for name, one in statement.merchants.items()]
+    counted = "; ".join(f"{name.upper()} by {by}" for name, by in statement.accountants.items())
+    audit = statement.audit
+    rows += [
+        "",
+        (
+            f"Accountants: {counted}. The audit is what canary lanes in this run prove, with "
+            f"{audit.confidence:.0%} confidence, that its steps cost at least; no claim is below "
+            f"what they prove with {audit.blocking_confidence:.2%}. It finds a guarantee that is "
+            "broken; it does not prove one that holds."
+        ),
+    ]
+    return "\n".join(rows)
+
+
+def _odds(statement: Statement) -> str:
+    """Say what the largest claim means for somebody who had no idea before."""
+    worst = max((one.epsilon or 0.0 for one in statement.merchants.values()), default=0.0)
+    sure = 1 / (1 + math.exp(-worst))
+    return (
+        f"At ε = {worst:.2f}, the most of any merchant here, somebody who held it for even odds "
+        f"can be at most {math.ceil(1000 * sure) / 10:g}% sure afterwards."
+    )
+
+
+def _cost_row(name: str, one: MerchantPrivacy) -> str:
+    counted = (one.accountants.pld, one.accountants.prv, one.accountants.rdp)
+    values = " | ".join("" if value is None else f"{value:.3f}" for value in counted)
+    audit = "none" if one.audit is None else f"≥ {one.audit.epsilon:.3f}"
+    claim = f"{one.epsilon:.3f} | {one.delta:.1e}" if one.epsilon is not None else " | "
+    return f"| {_plain(name)} | {claim} | {values} | {audit} |"
+
+
+def _several(statement: Statement) -> list[str]:
+    """Say what a shopper of several merchants is charged in this run."""
+    if not statement.several:
+        return []
+    heads = {"local": "noise at each merchant", "central": "noise once, on the sum"}
+    names = [f"**{head}**" if name == statement.placement else head for name, head in heads.items()]
+    rows = [
+        (
+            "**A shopper of several merchants** is a unit at each, and what is known of all of "
+            "them adds up. ε of this run's plan by where the noise is, at the same σ; the way of "
+            "this run in bold:"
+        ),
+        "",
+        f"| merchants | {names[0]} | {names[1]} |",
+        "|---|---|---|",
+    ]
+    rows += [
+        f"| {one.merchants} | {one.local:.2f} | {one.central:.2f} |" for one in statement.several
+    ]
+    return ["\n".join(rows)]
+
+
+def _mechanism(statement: Statement, plan: PrivacyPlan) -> str:
+    if statement.placement == "none":
+        return "**Mechanism.** Sums without noise."
+    text = (
+        f"**Mechanism.** Poisson sampling with q = {plan.sample_rate:g}: each shopper takes part "
+        "in a step by a coin flip of its own. Gaussian noise of standard deviation "
+        f"{plan.noise_multiplier:.4g} x {plan.max_grad_norm:g} on the sum of clipped gradients; "
+        f"{plan.steps} steps; the sum is divided by {plan.divisor:g}, which is declared and not "
+        "counted."
+    )
+    if plan.takes_histogram:
+        text += (
+            " Before them one histogram of item popularity, a shopper's row of L2 norm at most 1, "
+            f"with noise of standard deviation {plan.popularity_noise_multiplier:.4g}."
+        )
+    noise = statement.noise
+    return text + (
+        f" Random bits: {noise.generator}. Numbers: {noise.arithmetic}, which the clipped sum "
+        f"shares; the part of a Gaussian beyond {noise.cut_at} standard deviations is not drawn."
+    )
+
+
+def _evidence(statement: Statement) -> str:
+    """Name the files by which this can be checked."""
+    rows = [
+        (
+            "**Evidence.** `fedtail audit run` computes all of the above again from the ledgers, "
+            "the journal and the opened lanes. They end in these hashes, or go on from them:"
+        ),
+        "",
+        "| what | entries | last hash | signed by |",
+        "|---|---|---|---|",
+    ]
+    rows += [
+        f"| ledger of {_plain(name)} ({_plain(one.node)}) | {one.entries} | `{one.hash}` | "
+        f"`{one.signer}` |"
+        for name, one in statement.ledgers.items()
+    ]
+    if statement.journal is not None:
+        one = statement.journal
+        rows.append(f"| the server's journal | {one.entries} | `{one.hash}` | `{one.key}` |")
+    rows += ["", f"Code, over its source files: `{statement.code_sha256}`."]
+    return "\n".join(rows)
+
+
+def _plain(name: str) -> str:
+    """Return a merchant's name so that it can break neither the table nor the page."""
+    kept = "".join(letter if letter.isprintable() else " " for letter in name)
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in kept)

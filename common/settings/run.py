@@ -1,0 +1,211 @@
+"""One run's settings: parsed and checked once, frozen, and the same in every way of running.
+
+They are flat so that Flower's run config, an experiment's TOML file and a command's options can
+all hold them. None of them is learnt from a shopper.
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from common.errors import InputError, SettingsError
+from common.privacy.accounting.plan import PrivacyPlan, solve_plan
+from common.settings.lora_placement import LoraVariant, Placement
+
+Scalar = bool | int | float | str
+Objective = Literal["softmax", "bce", "mse"]
+
+
+class RunSettings(BaseModel):
+    """What a run is made of. Every bound here is checked before anything starts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    # -- the federation
+    rounds: int = Field(40, ge=1, le=100_000, description="Rounds of training.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seeds everything that is not private.")
+    seeded_noise: bool = Field(
+        False, description="Also seed noise and sampling. Protects nobody: for tests only."
+    )
+    quorum: float = Field(0.5, gt=0, le=1, description="Share of merchants that must answer.")
+    min_merchants: int = Field(1, ge=1, le=100_000, description="Merchants needed to start.")
+    wait_seconds: float = Field(600, gt=0, le=1e7, description="Wait for merchants at the start.")
+    round_timeout: float = Field(600, gt=0, le=1e7, description="Seconds for one round.")
+
+    # -- privacy
+    epsilon: float = Field(4.0, gt=0, description="Whole run, one shopper at one merchant; or inf.")
+    delta: float = Field(1e-5, gt=0, lt=0.1, description="Below 1 / (10 x shoppers).")
+    noise: Literal["local", "central", "none"] = Field(
+        "local", description="Where noise is added; central and none exist in simulation only."
+    )
+    sample_rate: float = Field(0.25, gt=0, le=1, description="q: a shopper's chance in a step.")
+    max_grad_norm: float = Field(1.0, ge=1e-6, le=1e6, description="C: a shopper's L2 bound.")
+    declared_shoppers: int = Field(400, ge=1, description="A merchant's declared size bracket.")
+    popularity_share: float = Field(
+        0.05, ge=0, lt=1, description="Share of the budget for the popularity histogram."
+    )
+    audit_lanes: int = Field(
+        512, ge=0, le=65_536, description="Canary lanes of the audit in each run; 0 turns it off."
+    )
+    steps_per_round: int = Field(1, ge=1, le=1000, description="Private steps in a round.")
+    local_learning_rate: float = Field(
+        0.01, gt=0, le=100, description="Step size between the private steps of one round."
+    )
+
+    # -- the model
+    base_model: str = Field("all-MiniLM-L6-v2", min_length=1, description="Folder or hub name.")
+    max_tokens: int = Field(64, ge=4, le=512, description="Longer item texts are cut.")
+    whitening_power: float = Field(0.9, ge=0, le=1, description="1 whitens fully, 0 not at all.")
+    half_weight_share: float = Field(
+        0.01, ge=0, le=1, description="In this share of texts a token counts half; 0: all alike."
+    )
+    word_weight: float = Field(
+        0.7, ge=0, le=10, description="Length of the words' part beside BERT's; 0: none."
+    )
+    lora: LoraVariant = Field("ffa", description="ffa averages exactly; plain does not.")
+    lora_modules: str = Field("output.dense", description="Adapted weights, comma between.")
+    last_layers: int = Field(1, ge=1, le=48, description="BERT layers that are adapted.")
+    rank: int = Field(16, ge=1, le=768, description="r of each adapted weight.")
+    output_directions: int = Field(
+        96, ge=1, le=8192, description="Leading directions the last layer's B moves in."
+    )
+
+    # -- training
+    objective: Objective = Field("softmax", description="Loss of one shopper.")
+    temperature: float = Field(0.1, gt=0, le=10, description="Divides similarities in the loss.")
+    popularity_strength: float = Field(
+        1.2, ge=0, le=2, description="Logit adjustment: weight of log popularity in the loss."
+    )
+    negatives: int = Field(4096, ge=1, le=100_000, description="Catalogue items per loss.")
+    history_decay: float = Field(1.0, gt=0, le=1, description="Weight per basket of age.")
+    max_history: int = Field(100, ge=1, le=1000, description="History items of an example.")
+    max_targets: int = Field(30, ge=1, le=1000, description="Target items of an example.")
+    target_baskets: Literal["next", "all"] = Field(
+        "all", description="Targets: the basket after the cut, or all baskets after it."
+    )
+    value_low: float = Field(0.0, ge=-1e6, le=1e6, description="Public lower end of ratings (mse).")
+    value_high: float = Field(
+        5.0, ge=-1e6, le=1e6, validate_default=True, description="Public upper end of ratings."
+    )
+    optimiser: Literal["adam_scalar", "sgd"] = Field("adam_scalar", description="Server's step.")
+    learning_rate: float = Field(0.01, gt=0, le=100, description="Size of the server's step.")
+    adaptivity: float = Field(
+        0.015, ge=1e-12, le=1e6, description="Adam: gradients below this size make shorter steps."
+    )
+    schedule: Literal["constant", "cosine"] = Field("constant", description="Of that size.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum, or Adam's first moment.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and info.field_name != "seeded_noise":
+            raise ValueError("true and false are no numbers or words")
+        return value
+
+    @field_validator("value_high")
+    @classmethod
+    def _above_low(cls, value: float, info: ValidationInfo) -> float:
+        low = info.data.get("value_low", -math.inf)
+        if value <= low:
+            raise ValueError(f"it must be above value_low, {low:g}")
+        return value
+
+    @field_validator("lora_modules", mode="before")
+    @classmethod
+    def _join(cls, value: Any) -> Any:
+        return ",".join(value) if isinstance(value, list | tuple) else value
+
+    @property
+    def placement(self) -> Placement:
+        """Where the adapter sits.
+
+        Raises:
+            SettingsError: if it names an unknown module.
+        """
+        modules = tuple(part.strip() for part in self.lora_modules.split(",") if part.strip())
+        return Placement(modules, self.last_layers, self.rank, self.lora, self.output_directions)
+
+    def plan(self, merchants: int = 1) -> PrivacyPlan:
+        """Return the privacy plan: the least noise for which the run's epsilon fits.
+
+        Raises:
+            SettingsError: if no noise fits.
+        """
+        return solve_plan(
+            epsilon=float("inf") if self.noise == "none" else self.epsilon,
+            delta=self.delta,
+            sample_rate=self.sample_rate,
+            steps=self.rounds * self.steps_per_round,
+            max_grad_norm=self.max_grad_norm,
+            declared_shoppers=self.declared_shoppers,
+            placement=self.noise,
+            popularity_share=self.popularity_share if self.popularity_strength > 0 else 0.0,
+            merchants=merchants,
+            steps_per_round=self.steps_per_round,
+        )
+
+    def to_flat(self) -> dict[str, Scalar]:
+        """Return all settings as scalars, as they travel."""
+        return dict(self.model_dump())
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any]) -> "RunSettings":
+        """Read settings; names may have hyphens, as in Flower's run config.
+
+        Raises:
+            SettingsError: names the setting, the kind of its value and the bound.
+        """
+        named = {name.replace("-", "_"): value for name, value in values.items()}
+        try:
+            settings = cls(**named)
+        except ValidationError as error:
+            raise _explain(error) from None
+        _ = settings.placement  # an unknown module is found here, not in the middle of a run
+        return settings
+
+    @classmethod
+    def from_toml(cls, path: Path) -> "RunSettings":
+        """Read an experiment file.
+
+        Raises:
+            InputError: if the file cannot be read or is not TOML.
+            SettingsError: as `from_flat`.
+        """
+        return cls.from_flat(read_toml(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file's table.
+
+    Raises:
+        InputError: if the file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path.name}: cannot be read ({error.strerror}).", field="experiment"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name}: not a TOML file: {error}.", field="experiment") from None
+
+
+def _explain(error: ValidationError) -> SettingsError:
+    first = error.errors()[0]
+    field = str(first["loc"][0]) if first["loc"] else "settings"
+    if first["type"] == "extra_forbidden":
+        return SettingsError(
+            f"There is no setting {field!r}; `fedtail simulate --settings` lists all of them.",
+            field=field,
+        )
+    kind = type(first["input"]).__name__
+    message = _lower(first["msg"].removeprefix("Value error, "))
+    return SettingsError(f"{field}: a {kind} was given; {message}.", field=field)
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:].rstrip(".")

@@ -1,0 +1,395 @@
+"""Our types to and from Flower's records, checked on both sides.
+
+Four requests go from the coordinator to a node, and four replies come back:
+
+    prepare     basis, settings, plan      ->  merchant, catalogue digest, text keys, commitment
+    popularity  (nothing but the plan)     ->  noised counts by item
+    train       adapter, popularity        ->  the node's update
+    audit       (nothing but the plan)     ->  the run's canary lanes (`common.wire.canaries`)
+
+Each message names the privacy plan by its digest and is refused by a reader who holds another.
+Metrics leave a node only if ALLOWED_METRICS names them, and errors only as a code and a field.
+"""
+
+import io
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from common.adapter import AdapterState, AdapterUpdate
+from common.errors import FederationError, FedtailError
+from common.files import DISK_FULL, sha256_hex
+from common.privacy.accounting.plan import ALLOWED_METRICS
+
+WIRE_VERSION = 2
+ERROR_CODE = 100  # Flower's own error codes end below this
+PREPARE = "query.prepare"
+POPULARITY = "query.popularity"
+TRAIN = "train"
+
+Scalar = bool | int | float | str
+Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)
+Value = TypeVar("Value", bytes, int, str)
+
+_MAY_BE_EMPTY = ("lanes_commitment", "base_model")  # of a node's facts
+_HEADER_LIMIT = 4096  # bytes of an .npy header that are read at most
+_PUBLIC_FIELD = re.compile(r"[a-z][a-z_]{0,39}")  # no digit, space or capital: no id, no title
+_PUBLIC_REASON = re.compile(r"[a-z]{1,20}(:[a-z][a-z_]{0,39})?")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What a node tells about itself once its catalogue is encoded. All of it is public.
+
+    Attributes:
+        merchant: The node's name, unique in a federation; updates are summed in its order.
+        catalogue_digest: SHA-256 of the catalogue.
+        text_keys: uint64 [items], equal between merchants exactly when the items' texts are.
+        lanes_commitment: To the run's canary lanes (`LaneRecord.commitment`); empty without them.
+        base_model: The digest of the base model that the node loaded; empty where it has none.
+    """
+
+    merchant: str
+    catalogue_digest: str
+    text_keys: NDArray[np.uint64]
+    lanes_commitment: str = ""
+    base_model: str = ""
+
+    @property
+    def items(self) -> int:
+        """How many items the catalogue has."""
+        return len(self.text_keys)
+
+
+@dataclass(frozen=True, eq=False)
+class PrepareRequest:
+    """Everything a node must hold before it trains.
+
+    Attributes:
+        basis: A safetensors file of frozen public tensors (whitening, LoRA's A).
+        settings: The run's settings, flat.
+        plan: The privacy plan as JSON.
+    """
+
+    basis: bytes
+    settings: Mapping[str, Scalar]
+    plan: str
+
+
+@dataclass(frozen=True, eq=False)
+class TrainRequest:
+    """One round's work for one node.
+
+    Attributes:
+        adapter: The global adapter.
+        popularity: float32 [items] in the node's own item order, or None for uniform.
+        round_number: Counted from 1.
+        plan_digest: The plan the node must hold.
+    """
+
+    adapter: AdapterState
+    popularity: NDArray[np.float32] | None
+    round_number: int
+    plan_digest: str
+
+
+# ------------------------------------------------------------------ prepare
+def encode_prepare(request: PrepareRequest) -> RecordDict:
+    """Return the request's records; `basis_digest` lets the node check that the bytes arrived."""
+    run = ConfigRecord(
+        {
+            "version": WIRE_VERSION,
+            "basis": request.basis,
+            "basis_digest": sha256_hex(request.basis),
+            "plan": request.plan,
+        }
+    )
+    return RecordDict({"run": run, "settings": ConfigRecord(dict(request.settings))})
+
+
+def decode_prepare(content: RecordDict) -> PrepareRequest:
+    """Read a prepare request.
+
+    Raises:
+        FederationError: if a record is missing or of the wrong kind, the version differs or the
+            basis does not match its digest.
+    """
+    run = _record(content, "run", ConfigRecord)
+    _expect("version", _value(run, "version", int), WIRE_VERSION)
+    basis = _value(run, "basis", bytes)
+    _expect("basis_digest", _value(run, "basis_digest", str), sha256_hex(basis))
+    settings: dict[str, Scalar] = {}
+    for name, value in _record(content, "settings", ConfigRecord).items():
+        if not isinstance(value, bool | int | float | str):
+            raise FederationError("A setting is a list or bytes, not a scalar.", field="settings")
+        settings[name] = value
+    return PrepareRequest(basis, settings, _value(run, "plan", str))
+
+
+def encode_prepared(prepared: Prepared) -> RecordDict:
+    """Return the records of a node's public facts."""
+    facts = ConfigRecord(
+        {"merchant": prepared.merchant, "catalogue_digest": prepared.catalogue_digest}
+    )
+    for name in _MAY_BE_EMPTY:
+        if value := getattr(prepared, name):  # Flower cannot count the bytes of an empty text
+            facts[name] = value
+    keys = _array(prepared.text_keys, np.uint64, "text_keys")
+    return RecordDict({"facts": facts, "keys": ArrayRecord({"text_keys": keys})})
+
+
+def decode_prepared(content: RecordDict) -> Prepared:
+    """Read a node's public facts.
+
+    Raises:
+        FederationError: if a fact is missing, of the wrong kind or empty.
+    """
+    facts = _record(content, "facts", ConfigRecord)
+    keys = _only_array(content, "keys", "text_keys", np.uint64)
+    merchant = _value(facts, "merchant", str)
+    if not merchant or not keys.size:
+        raise FederationError("A node named no merchant or no item.", field="facts")
+    others = {name: _value(facts, name, str) for name in _MAY_BE_EMPTY if name in facts}
+    return Prepared(merchant, _value(facts, "catalogue_digest", str), keys, **others)
+
+
+# --------------------------------------------------------------- popularity
+def encode_popularity_request(plan_digest: str) -> RecordDict:
+    """Return a request for the noised histogram under the named plan."""
+    return RecordDict({"run": ConfigRecord({"plan_digest": plan_digest})})
+
+
+def decode_popularity_request(content: RecordDict, plan_digest: str) -> None:
+    """Check that the request names the plan the node holds.
+
+    Raises:
+        FederationError: if it does not.
+    """
+    run = _record(content, "run", ConfigRecord)
+    _expect("plan_digest", _value(run, "plan_digest", str), plan_digest)
+
+
+def encode_popularity(counts: NDArray[np.float32], plan_digest: str) -> RecordDict:
+    """Return the records of a noised histogram, float32 [items]."""
+    record = ArrayRecord({"counts": _array(counts, np.float32, "counts")})
+    return RecordDict({"popularity": record, "run": ConfigRecord({"plan_digest": plan_digest})})
+
+
+def decode_popularity(content: RecordDict, items: int, plan_digest: str) -> NDArray[np.float32]:
+    """Read a noised histogram, float32 [items].
+
+    Raises:
+        FederationError: on another plan, length or dtype, or a number that is not finite.
+    """
+    decode_popularity_request(content, plan_digest)
+    return _only_array(content, "popularity", "counts", np.float32, (items,))
+
+
+# -------------------------------------------------------------------- train
+def adapter_record(adapter: AdapterState) -> ArrayRecord:
+    """Return an adapter as a record of its tensors by name."""
+    return ArrayRecord(
+        {name: _array(tensor, np.float32, "adapter") for name, tensor in adapter.tensors.items()}
+    )
+
+
+def read_adapter(record: ArrayRecord) -> AdapterState:
+    """Return the adapter in `record`.
+
+    Raises:
+        FederationError: if a tensor is not float32 and finite.
+    """
+    return AdapterState(
+        {name: _numpy(array, np.float32, "adapter") for name, array in record.items()}
+    )
+
+
+def encode_train(request: TrainRequest) -> RecordDict:
+    """Return the records of one round's work."""
+    records: dict[str, ArrayRecord | ConfigRecord | MetricRecord] = {
+        "adapter": adapter_record(request.adapter),
+        "run": ConfigRecord({"round": request.round_number, "plan_digest": request.plan_digest}),
+    }
+    if request.popularity is not None:
+        array = _array(request.popularity, np.float32, "popularity")
+        records["popularity"] = ArrayRecord({"popularity": array})
+    return RecordDict(records)
+
+
+def decode_train(content: RecordDict, items: int, plan_digest: str) -> TrainRequest:
+    """Read one round's work at a node with `items` items that holds the plan of `plan_digest`.
+
+    Raises:
+        FederationError: on another plan, a round below 1, a popularity of another length, or a
+            tensor that is not float32 and finite.
+    """
+    run = _record(content, "run", ConfigRecord)
+    _expect("plan_digest", _value(run, "plan_digest", str), plan_digest)
+    round_number = _value(run, "round", int)
+    if round_number < 1:
+        raise FederationError("The round number is below 1.", field="round")
+    popularity = None
+    if "popularity" in content:
+        popularity = _only_array(content, "popularity", "popularity", np.float32, (items,))
+    adapter = read_adapter(_record(content, "adapter", ArrayRecord))
+    return TrainRequest(adapter, popularity, round_number, plan_digest)
+
+
+def encode_update(update: AdapterUpdate, metrics: Mapping[str, float]) -> RecordDict:
+    """Return the records of an update: the only door through which a metric leaves a node.
+
+    Raises:
+        FederationError: if a metric is not in ALLOWED_METRICS, or a number is not finite.
+    """
+    if not ALLOWED_METRICS.issuperset(metrics):
+        raise FederationError(
+            f"A metric is not among those that may leave a node: {sorted(ALLOWED_METRICS)}.",
+            field="metrics",
+        )
+    values = {name: float(metrics[name]) for name in sorted(metrics)}
+    if not all(math.isfinite(value) for value in values.values()):
+        raise FederationError("A metric is not finite.", field="metrics")
+    run = ConfigRecord({"round": update.round_number, "plan_digest": update.plan_digest})
+    vector = ArrayRecord({"vector": _array(update.vector, np.float32, "update")})
+    return RecordDict({"update": vector, "run": run, "metrics": MetricRecord(dict(values))})
+
+
+def decode_update(
+    content: RecordDict, size: int, round_number: int, plan_digest: str
+) -> tuple[AdapterUpdate, dict[str, float]]:
+    """Read an update of `size` numbers for the round and plan that were asked for.
+
+    Raises:
+        FederationError: on another round, plan, length or dtype, a number that is not finite, or
+            a metric outside ALLOWED_METRICS.
+    """
+    run = _record(content, "run", ConfigRecord)
+    _expect("round", _value(run, "round", int), round_number)
+    _expect("plan_digest", _value(run, "plan_digest", str), plan_digest)
+    vector = _only_array(content, "update", "vector", np.float32, (size,))
+    metrics = _record(content, "metrics", MetricRecord)
+    if not ALLOWED_METRICS.issuperset(metrics):
+        raise FederationError("A node sent a metric that was not asked for.", field="metrics")
+    values: dict[str, float] = {}
+    for name, value in metrics.items():
+        if not isinstance(value, float) or not math.isfinite(value):
+            raise FederationError("A metric is not a finite number.", field="metrics")
+        values[name] = value
+    return AdapterUpdate(vector, round_number, plan_digest), values
+
+
+# ------------------------------------------------------------ errors, sizes
+def public_reason(error: Exception) -> str:
+    """Return what may leave a node about `error`: its code and field, never its text.
+
+    A field that is not a plain lower-case word is left out, in case data found its way there.
+    """
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return "disk:full"
+    if not isinstance(error, FedtailError):
+        return "internal"
+    if error.field and not _PUBLIC_FIELD.fullmatch(error.field):
+        return error.code
+    return error.public()
+
+
+def error_reply(error: Exception) -> Error:
+    """Return the error a node sends instead of a reply: `public_reason` and nothing else."""
+    return Error(code=ERROR_CODE, reason=public_reason(error))
+
+
+def error_reason(error: Error) -> str:
+    """Return our own nodes' code and field; of any other error only Flower's number.
+
+    Flower sends the text of an exception that it catches itself, so that text is not read.
+    """
+    if error.code != ERROR_CODE:
+        return f"flower:{error.code}"
+    return public_word(error.reason or "")
+
+
+def public_word(reason: str) -> str:
+    """Return `reason` if it is a code, or a code and a field; of anything else nothing."""
+    return reason if _PUBLIC_REASON.fullmatch(reason) else "internal"
+
+
+def size_in_bytes(content: RecordDict) -> int:
+    """Return how many bytes a message's records hold, Flower's envelope not counted."""
+    return sum(record.count_bytes() for record in content.values())
+
+
+# ----------------------------------------------------------------- checking
+def _expect(field: str, found: int | str, expected: int | str) -> None:
+    if found != expected:
+        raise FederationError(
+            f"The message's {field} is not the one its reader holds.", field=field
+        )
+
+
+def _record(content: RecordDict, name: str, kind: type[Record]) -> Record:
+    record = content.get(name)
+    if not isinstance(record, kind):
+        raise FederationError(f"The message has no {kind.__name__} {name}.", field=name)
+    return record
+
+
+def _value(record: ConfigRecord, name: str, kind: type[Value]) -> Value:
+    value = record.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise FederationError(f"The message has no {kind.__name__} {name}.", field=name)
+    return value
+
+
+def _array(values: NDArray[np.generic], dtype: type[np.generic], field: str) -> Array:
+    if values.dtype != dtype:
+        raise FederationError(f"An array is {values.dtype}, not {np.dtype(dtype)}.", field=field)
+    if not np.isfinite(values).all():
+        raise FederationError("An array holds a number that is not finite.", field=field)
+    return Array(np.ascontiguousarray(values))
+
+
+Number = TypeVar("Number", np.float32, np.uint64)
+
+
+def _only_array(
+    content: RecordDict,
+    record_name: str,
+    name: str,
+    dtype: type[Number],
+    shape: tuple[int, ...] | None = None,
+) -> NDArray[Number]:
+    record = _record(content, record_name, ArrayRecord)
+    if set(record) != {name}:
+        raise FederationError(f"Record {record_name} must hold {name} alone.", field=record_name)
+    values = _numpy(record[name], dtype, name)
+    if values.ndim != 1 or (shape is not None and values.shape != shape):
+        raise FederationError(f"Array {name} has shape {values.shape}, not {shape}.", field=name)
+    return values
+
+
+def _numpy(array: Array, dtype: type[Number], field: str) -> NDArray[Number]:
+    """Read an .npy buffer by its checked header: a false header cannot make us allocate."""
+    stream = io.BytesIO(array.data)
+    try:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise FederationError("An array is not an .npy file of version 1.0.", field=field)
+        shape, by_column, found = np.lib.format.read_array_header_1_0(
+            stream, max_header_size=_HEADER_LIMIT
+        )
+    except ValueError as error:
+        raise FederationError("An array is not an .npy file.", field=field) from error
+    body = array.data[stream.tell() :]
+    if found != dtype or by_column or len(body) != math.prod(shape) * np.dtype(dtype).itemsize:
+        raise FederationError(
+            f"An array is not {np.dtype(dtype)} by rows, or is cut short.", field=field
+        )
+    values = np.frombuffer(body, dtype=dtype).reshape(shape)
+    if not np.isfinite(values).all():
+        raise FederationError("An array holds a number that is not finite.", field=field)
+    return values

@@ -1,0 +1,1 @@
+"""The operator's server: folder, certificates, enrolment, SuperLink, proxy, supervision."""

@@ -1,0 +1,179 @@
+"""The operator's certificate authority, and the server's certificate that it signs.
+
+ECDSA on P-256, X.509 v3. The authority lives ten years and signs nothing but server certificates;
+a server's lives a year. Nodes are given the authority's certificate and trust no other.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from common.errors import EnrolmentError
+from common.files import PRIVATE_MODE, write_atomic
+from common.identity.expiry import load_certificate
+from common.identity.node_key import read_secret
+
+AUTHORITY_DAYS = 3650
+SERVER_DAYS = 365
+ALWAYS = ("127.0.0.1", "localhost")  # the proxy and the operator's own commands come this way
+_EARLIER = timedelta(minutes=10)  # a node's clock may be a little behind
+
+
+@dataclass(frozen=True, eq=False)
+class Authority:
+    """The key that server certificates are signed with, and its own certificate."""
+
+    certificate: x509.Certificate
+    _key: EllipticCurvePrivateKey = field(repr=False)
+
+    @classmethod
+    def create(cls, now: datetime) -> "Authority":
+        """Make an authority that may sign server certificates and no further authority."""
+        key = generate_private_key(SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedtail authority")])
+        subject = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        certificate = (
+            _builder(name, name, key, now, AUTHORITY_DAYS)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(signs_certificates=True), critical=True)
+            .add_extension(subject, critical=False)
+            .sign(key, SHA256())
+        )
+        return cls(certificate, key)
+
+    @classmethod
+    def load(cls, key_path: Path, certificate_path: Path) -> "Authority":
+        """Read what `save` wrote.
+
+        Raises:
+            EnrolmentError: if a file cannot be read, or others may read the key.
+        """
+        return cls(load_certificate(certificate_path), _load_key(key_path))
+
+    def save(self, key_path: Path, certificate_path: Path) -> None:
+        """Write the key (mode 600) and the certificate."""
+        write_atomic(key_path, _key_pem(self._key), mode=PRIVATE_MODE)
+        write_atomic(certificate_path, self.certificate.public_bytes(Encoding.PEM))
+
+    def issue(
+        self, hosts: Sequence[str], now: datetime, *, days: float = SERVER_DAYS
+    ) -> tuple[bytes, bytes]:
+        """Return (key, certificate), PEM, for a server that is reached by `hosts`.
+
+        Args:
+            hosts: Names and addresses; those of the loopback are added.
+            now: When the certificate begins.
+            days: How long it lives.
+
+        Raises:
+            EnrolmentError: if a host is neither an address nor a name.
+        """
+        names = [host_name(host) for host in dict.fromkeys([*hosts, *ALWAYS])]
+        key = generate_private_key(SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedtail server")])
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+        authority_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        certificate = (
+            _builder(subject, self.certificate.subject, key, now, days)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(usage, critical=False)
+            .add_extension(authority_id, critical=False)
+            .sign(self._key, SHA256())
+        )
+        return _key_pem(key), certificate.public_bytes(Encoding.PEM)
+
+
+def host_name(host: str) -> x509.GeneralName:
+    """Return a host as a certificate names it.
+
+    Raises:
+        EnrolmentError: if it is neither an address nor a plain name.
+    """
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    parts = host.split(".")
+    if len(host) > 253 or not all(_is_label(part) for part in parts):
+        raise EnrolmentError(
+            f"{host!r} is neither an IP address nor a host's name; give it without https:// and "
+            "without a port.",
+            field="host",
+        )
+    return x509.DNSName(host)
+
+
+def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return the names and addresses that a server's certificate is for."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return tuple(
+        [str(one) for one in names.get_values_for_type(x509.IPAddress)]
+        + names.get_values_for_type(x509.DNSName)
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey, now: datetime, days: float
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _EARLIER)
+        .not_valid_after(max(now + timedelta(days=days), now - _EARLIER + timedelta(seconds=1)))
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _is_label(part: str) -> bool:
+    plain = part.replace("-", "")
+    return 0 < len(part) <= 63 and plain.isascii() and plain.isalnum() and part[0] != "-"
+
+
+def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _load_key(path: Path) -> EllipticCurvePrivateKey:
+    content = read_secret(path, "authority_key")
+    try:
+        key = load_pem_private_key(content, password=None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise EnrolmentError(f"{path} is not the authority's key.", field="authority_key")
+    return key

@@ -1,0 +1,140 @@
+"""An operator's experiment file: which catalogues, which settings, and where the run is kept.
+
+    catalogues = ["shop-a.jsonl", "shop-b.jsonl"]
+
+    [settings]
+    rounds = 40
+
+The run's name is the file's; its folder keeps the checkpoints, so the same file goes on with the
+same run. The settings are those of `fedtail simulate`.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.catalogue import merge_catalogues, read_catalogue, write_catalogue
+from common.errors import InputError, SettingsError
+from common.files import write_atomic
+from common.settings.run import RunSettings, Scalar, read_toml
+from server.operations.folder import ServerFolder
+from server.run.files import CATALOGUE_FILE
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_KNOWN = {"catalogues", "settings"}
+_RUN_IDS = "run-ids.json"
+_RELEASED = "release.json"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run as the operator asks for it.
+
+    Attributes:
+        name: Of the run.
+        catalogues: Files with merchants' public catalogues.
+        settings: The run's.
+    """
+
+    name: str
+    catalogues: tuple[Path, ...]
+    settings: RunSettings
+
+    @classmethod
+    def load(cls, path: Path) -> "Experiment":
+        """Read an experiment file.
+
+        Raises:
+            InputError: if it cannot be read or is not TOML.
+            SettingsError: if a name is unknown, or a value of the wrong kind or out of bounds.
+        """
+        table = read_toml(path)
+        unknown = sorted(table.keys() - _KNOWN)
+        if unknown:
+            raise SettingsError(
+                f"{path.name}: there is no {unknown[0]!r}; known are {', '.join(sorted(_KNOWN))}. "
+                "Settings of the run go under [settings].",
+                field=unknown[0],
+            )
+        if not _NAME.fullmatch(path.stem):
+            raise SettingsError(
+                "The experiment's file names the run: letters, digits, hyphens and underscores.",
+                field="experiment",
+            )
+        files, settings = table.get("catalogues"), table.get("settings", {})
+        if not isinstance(files, list) or not files or not all(isinstance(f, str) for f in files):
+            raise SettingsError(
+                f"{path.name}: `catalogues` must be a list of files, at least one.",
+                field="catalogues",
+            )
+        if not isinstance(settings, dict):
+            raise SettingsError(f"{path.name}: [settings] must be a table.", field="settings")
+        read = RunSettings.from_flat(settings)
+        if read.noise != "local":
+            raise SettingsError(
+                f"noise: {read.noise} exists in simulation only; merchants' nodes refuse it.",
+                field="noise",
+            )
+        return cls(path.stem, tuple(path.parent / file for file in files), read)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where one run is kept on the server."""
+
+    root: Path
+
+    @classmethod
+    def prepare(cls, server: ServerFolder, experiment: Experiment) -> "RunFolder":
+        """Make the run's folder, or take it as a stop left it, with the public catalogue in it.
+
+        Raises:
+            InputError: if a catalogue cannot be read.
+        """
+        folder = cls(server.runs.resolve() / experiment.name)
+        merged = merge_catalogues([read_catalogue(path) for path in experiment.catalogues])
+        write_catalogue(merged, folder.root / CATALOGUE_FILE)
+        return folder
+
+    def config(self, server: ServerFolder, settings: RunSettings) -> dict[str, Scalar]:
+        """Return the run's configuration, as Flower carries it."""
+        return {
+            **settings.to_flat(),
+            "catalogue": str(self.root / CATALOGUE_FILE),
+            "folder": str(self.root),
+            "journal": str(server.journal.resolve()),
+            "cache": str(server.cache.resolve()),
+            "members": str(server.members.resolve()),
+        }
+
+    @property
+    def run_ids(self) -> frozenset[str]:
+        """Flower's numbers of the run: one for each time it was started."""
+        path = self.root / _RUN_IDS
+        return frozenset(_read_list(path)) if path.exists() else frozenset()
+
+    def note_run_id(self, run_id: int) -> None:
+        """Remember one more number."""
+        content = json.dumps(sorted(self.run_ids | {str(run_id)}))
+        write_atomic(self.root / _RUN_IDS, content.encode())
+
+    @property
+    def released(self) -> str:
+        """The version of the run's release; empty where there is none yet."""
+        path = self.root / _RELEASED
+        return _read_list(path)[0] if path.exists() else ""
+
+    def note_release(self, version: str) -> None:
+        """Remember that the run was released."""
+        write_atomic(self.root / _RELEASED, json.dumps([version]).encode())
+
+
+def _read_list(path: Path) -> list[str]:
+    try:
+        found = json.loads(path.read_bytes())
+        if isinstance(found, list) and found and all(isinstance(one, str) for one in found):
+            return found
+    except (OSError, ValueError):
+        pass
+    raise InputError(f"{path} cannot be read; put back a copy.", field=path.stem)

@@ -1,0 +1,147 @@
+"""Start a run on the operator's server, follow it to its end, and release what it learnt."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from common.errors import FederationError, SettingsError
+from common.identity.signing_key import SigningKey
+from common.settings.run import Scalar
+from server.operations.experiment import Experiment, RunFolder
+from server.operations.folder import ServerFolder
+from server.operations.superlink import Control, RunState, control
+from server.run.checkpoint import RoundRecord, read_history
+
+POLL_SECONDS = 2.0
+AWAY_SECONDS = 60.0  # a busy SuperLink may not answer for a while; the run goes on meanwhile
+APP_FILE = "pyproject.toml"
+Say = Callable[[str], None]
+
+
+def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) -> str:
+    """Run an experiment to its end, or go on from its last checkpoint; return the release.
+
+    Ctrl-C stops the run after what is on disk; the same call goes on. If this process dies, the
+    run goes on without it, and the same call follows it again.
+
+    Args:
+        server: The server's folder.
+        experiment: What to run.
+        app: The folder with fedtail's code, which is sent to the nodes.
+        say: Told what happens, one line each.
+
+    Raises:
+        FederationError: if the server is not up, another run goes on, or the run failed.
+        KeyboardInterrupt: as pressed, once the run is stopped.
+    """
+    run = RunFolder.prepare(server, experiment)
+    if run.released:
+        say(f"This run has ended before: release {run.released}.")
+        return run.released
+    with control(server) as link:
+        config = run.config(server, experiment.settings)
+        run_id = _start_or_join(link, run, app, config, say)
+        run.note_run_id(run_id)
+        try:
+            state = _follow(link, run_id, run.root, experiment.settings.rounds, say)
+        except KeyboardInterrupt:
+            link.stop_run(run_id)
+            done = len(read_history(run.root))
+            say(f"Stopped after round {done}. The same command goes on from there.")
+            raise
+    if not state.succeeded:
+        raise FederationError(
+            f"The run ended as {state.outcome}: {state.details or 'no reason was given'}. The log "
+            f"is {server.logs / 'superlink.log'}; the same command goes on from round "
+            f"{len(read_history(run.root))}.",
+            field="run",
+        )
+    return _release(server, run, experiment, say)
+
+
+def app_folder() -> Path:
+    """Return the folder that this code was started from, which holds the app to send.
+
+    Raises:
+        SettingsError: if it was installed without its checkout.
+    """
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / APP_FILE).is_file():
+        raise SettingsError(
+            f"{folder} has no {APP_FILE}: name the checkout whose code the nodes shall run with "
+            "--app.",
+            field="app",
+        )
+    return folder
+
+
+def _start_or_join(
+    link: Control, run: RunFolder, app: Path, config: Mapping[str, Scalar], say: Say
+) -> int:
+    for going in link.runs():
+        if going.finished:
+            continue
+        if going.folder != str(run.root):
+            raise FederationError(
+                f"Another run goes on ({Path(going.folder).name}, number {going.run_id}); a node "
+                "trains for one at a time. Wait for its end, or stop it.",
+                field="run",
+            )
+        say(f"Run {going.run_id} goes on; following it.")
+        return going.run_id
+    done = len(read_history(run.root))
+    run_id = link.start_run(app, config)
+    after = f", going on after round {done}" if done else ""
+    say(f"Run {run_id} of {run.root.name}: {config['rounds']} rounds{after}.")
+    return run_id
+
+
+def _follow(link: Control, run_id: int, folder: Path, rounds: int, say: Say) -> RunState:
+    shown, answered = len(read_history(folder)), time.monotonic()
+    while True:
+        try:
+            state = link.run(run_id)  # first this, then the rounds: none is missed at the end
+        except FederationError:
+            if time.monotonic() - answered > AWAY_SECONDS:
+                raise
+            time.sleep(POLL_SECONDS)
+            continue
+        answered = time.monotonic()
+        for record in read_history(folder)[shown:]:
+            say(round_line(record, rounds))
+            shown = record.round_number
+        if state.finished:
+            return state
+        time.sleep(POLL_SECONDS)
+
+
+def round_line(record: RoundRecord, rounds: int) -> str:
+    """Return what an operator reads about a round."""
+    spent = "" if record.epsilon is None else f", ε {record.epsilon:.2f}"
+    lost = f", {record.failures} without an update" if record.failures else ""
+    kilobytes = (record.bytes_up + record.bytes_down) / 1000
+    return (
+        f"Round {record.round_number}/{rounds}: {record.participants} nodes{lost}{spent}, "
+        f"{kilobytes:,.0f} kB, {record.seconds:.1f} s"
+    )
+
+
+def _release(server: ServerFolder, run: RunFolder, experiment: Experiment, say: Say) -> str:
+    from server.releases.publish import publish_run  # noqa: PLC0415 - torch loads here, not before
+
+    manifest = publish_run(
+        run.root,
+        experiment.settings,
+        run.run_ids,
+        datetime.now(UTC),
+        journal=server.journal,
+        releases=server.releases,
+        key=SigningKey.load(server.release_key),
+    )
+    run.note_release(manifest.version)
+    for name, merchant in manifest.privacy.merchants.items():
+        audit = "not audited" if merchant.audit is None else f"audit ≥ {merchant.audit.epsilon:.2f}"
+        say(f"{name}: ε {merchant.epsilon:.2f} at δ {merchant.delta:.0e}, {audit}")
+    say(f"Release {manifest.version} is signed: {server.releases / manifest.version}")
+    return manifest.version

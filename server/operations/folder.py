@@ -1,0 +1,243 @@
+"""Where the operator's server keeps its things, and its few settings.
+
+server.toml             hosts and port
+authority.key, .crt     the certificate authority
+tls/server.key, .crt    the server's certificate
+enrolment.key           signs invites
+operator.key, .pub      sign releases
+nodes.json              invites, enrolled nodes, revoked keys
+keys/NAME.pub           enrolled nodes' public keys, as Flower registers them
+flower/                 SuperLink's database and what else Flower keeps
+proxy/                  the reverse proxy's configuration and temporary files
+log/                    what SuperLink and the proxy print
+cache/                  encodings of public text
+runs/NAME/              a run's checkpoints and outcome
+journal/journal.jsonl   the journal of all runs, and its key
+public/releases/        signed releases: all that is here, everybody may read
+"""
+
+import ipaddress
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import SettingsError
+from common.files import write_atomic
+from server.run.files import JOURNAL_FILE
+
+SETTINGS_FILE = "server.toml"
+DEFAULT_PORT = 8443
+DEFAULT_LISTEN = "0.0.0.0"  # noqa: S104 - the proxy is what others shall reach
+DEFAULT_SUPERLINK_PORT = 9092
+MAX_PORT = 65_535
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What an operator decides.
+
+    Attributes:
+        hosts: Names and addresses by which nodes reach the server; the first goes on invites.
+        port: The proxy's port, the only one that others reach.
+        listen: The proxy's address on this machine.
+        superlink_port: SuperLink's port on the loopback. Whoever reaches it can start runs.
+    """
+
+    hosts: tuple[str, ...]
+    port: int = DEFAULT_PORT
+    listen: str = DEFAULT_LISTEN
+    superlink_port: int = DEFAULT_SUPERLINK_PORT
+
+    def __post_init__(self) -> None:
+        if not self.hosts or not all(isinstance(host, str) and host for host in self.hosts):
+            raise SettingsError("`hosts` must be a list of names, at least one.", field="hosts")
+        _check_port("port", self.port)
+        _check_port("superlink_port", self.superlink_port)
+        if self.port == self.superlink_port:
+            raise SettingsError(
+                "`port` and `superlink_port` must differ: one is the proxy's, one SuperLink's.",
+                field="superlink_port",
+            )
+        try:
+            ipaddress.ip_address(str(self.listen))  # a number would be read as one, too
+        except ValueError:
+            raise SettingsError("`listen` must be an IP address.", field="listen") from None
+
+    @property
+    def address(self) -> str:
+        """Where nodes connect, `host:port`."""
+        return _joined(self.hosts[0], self.port)
+
+    @property
+    def proxy_address(self) -> str:
+        """Where the proxy listens, `address:port`."""
+        return _joined(self.listen, self.port)
+
+    @property
+    def superlink(self) -> str:
+        """Where SuperLink listens, `address:port`; never anything but the loopback."""
+        return _joined("127.0.0.1", self.superlink_port)
+
+    def to_toml(self) -> bytes:
+        """Return the file's content."""
+        hosts = ", ".join(f'"{host}"' for host in self.hosts)
+        return (
+            "# By which names and addresses nodes reach this server; the first goes on invites.\n"
+            "# A change needs a new certificate: fedtail server rotate\n"
+            f"hosts = [{hosts}]\n"
+            "# The port of the reverse proxy, the only one that others may reach.\n"
+            f"port = {self.port}\n"
+            "# The address on this machine that the proxy listens on; 0.0.0.0 is every one.\n"
+            f'listen = "{self.listen}"\n'
+            "# SuperLink's port on the loopback. Whoever reaches it can start runs: let nobody.\n"
+            f"superlink_port = {self.superlink_port}\n"
+        ).encode()
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _check_port(name: str, port: object) -> None:
+    if isinstance(port, bool) or not isinstance(port, int):
+        kind = type(port).__name__
+        raise SettingsError(f"`{name}` must be a whole number, not {kind}.", field=name)
+    if not 1 <= port <= MAX_PORT:
+        raise SettingsError(f"`{name}` must lie between 1 and {MAX_PORT}.", field=name)
+
+
+@dataclass(frozen=True)
+class ServerFolder:
+    """Paths in one operator's folder."""
+
+    root: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """Hosts and port."""
+        return self.root / SETTINGS_FILE
+
+    @property
+    def authority_key(self) -> Path:
+        """The certificate authority's key."""
+        return self.root / "authority.key"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate authority's certificate."""
+        return self.root / "authority.crt"
+
+    @property
+    def tls_key(self) -> Path:
+        """The server's key."""
+        return self.root / "tls" / "server.key"
+
+    @property
+    def tls_certificate(self) -> Path:
+        """The server's certificate."""
+        return self.root / "tls" / "server.crt"
+
+    @property
+    def enrolment_key(self) -> Path:
+        """The key that signs invites."""
+        return self.root / "enrolment.key"
+
+    @property
+    def release_key(self) -> Path:
+        """The key that signs releases."""
+        return self.root / "operator.key"
+
+    @property
+    def release_public_key(self) -> Path:
+        """Its public half."""
+        return self.root / "operator.pub"
+
+    @property
+    def registry(self) -> Path:
+        """Invites, nodes and revoked keys."""
+        return self.root / "nodes.json"
+
+    @property
+    def members(self) -> Path:
+        """Which merchant each of Flower's node numbers is; runs read it."""
+        return self.root / "members.json"
+
+    @property
+    def node_keys(self) -> Path:
+        """The public keys of enrolled nodes, one file a node, as Flower registers them."""
+        return self.root / "keys"
+
+    @property
+    def flower_home(self) -> Path:
+        """FLWR_HOME of SuperLink and what it starts."""
+        return self.root / "flower"
+
+    @property
+    def database(self) -> Path:
+        """SuperLink's database: registrations survive in it."""
+        return self.flower_home / "superlink.sqlite"
+
+    @property
+    def proxy(self) -> Path:
+        """The proxy's configuration and temporary files."""
+        return self.root / "proxy"
+
+    @property
+    def logs(self) -> Path:
+        """What SuperLink and the proxy print."""
+        return self.root / "log"
+
+    @property
+    def runs(self) -> Path:
+        """One folder a run."""
+        return self.root / "runs"
+
+    @property
+    def cache(self) -> Path:
+        """Encodings of public text."""
+        return self.root / "cache"
+
+    @property
+    def journal(self) -> Path:
+        """The journal of all runs."""
+        return self.root / "journal" / JOURNAL_FILE
+
+    @property
+    def public(self) -> Path:
+        """What the proxy shows to everybody."""
+        return self.root / "public"
+
+    @property
+    def releases(self) -> Path:
+        """Signed releases, one folder a version, and the latest one's name."""
+        return self.public / "releases"
+
+    def settings(self) -> ServerSettings:
+        """Read the settings.
+
+        Raises:
+            SettingsError: if there are none, or one is unknown, of the wrong kind or out of bounds.
+        """
+        try:
+            values: dict[str, Any] = tomllib.loads(self.settings_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise SettingsError(
+                f"{self.root} is not a server's folder; make one with `fedtail server init`.",
+                field="folder",
+            ) from None
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"{self.settings_file} cannot be read: {error}.", field="server"
+            ) from error
+        unknown = sorted(values.keys() - ServerSettings.__dataclass_fields__.keys())
+        if unknown:
+            raise SettingsError(
+                f"{self.settings_file} has an unknown setting {unknown[0]!r}.", field=unknown[0]
+            )
+        hosts = values.pop("hosts", [])
+        return ServerSettings(tuple(hosts) if isinstance(hosts, list) else (), **values)
+
+    def write_settings(self, settings: ServerSettings) -> None:
+        """Write the settings."""
+        write_atomic(self.settings_file, settings.to_toml())

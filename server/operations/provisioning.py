@@ -1,0 +1,214 @@
+"""Set a server up, let nodes in, put them out again, and renew what grows old."""
+
+import secrets
+from base64 import b64decode, b64encode
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from common.errors import EnrolmentError
+from common.files import PRIVATE_MODE, write_atomic
+from common.identity.enrolment import (
+    FOLDER_MODE,
+    SECRET_BYTES,
+    VALID_FOR,
+    Invite,
+    Request,
+    check_name,
+    check_not_expired,
+    make_folder,
+)
+from common.identity.expiry import expiry_warning, load_certificate
+from common.identity.node_key import NodePublicKey
+from common.identity.signing_key import PublicKey, SigningKey
+from server.operations.certificates import Authority, host_name
+from server.operations.folder import ServerFolder, ServerSettings
+from server.operations.registry import EnrolledNode, OpenInvite, Registry, changing, write_registry
+
+INVITE_ID_BYTES = 16
+
+
+def init_server(root: Path, settings: ServerSettings, now: datetime) -> ServerFolder:
+    """Make an operator's folder: authority, server certificate, keys and an empty list of nodes.
+
+    `server.toml` is written last, so a folder that was cut short is not taken for a server's.
+
+    Raises:
+        EnrolmentError: if the folder holds anything, or a host is neither an address nor a name.
+    """
+    for host in settings.hosts:
+        host_name(host)
+    make_folder(root, "server")
+    folder = ServerFolder(root)
+    authority = Authority.create(now)
+    authority.save(folder.authority_key, folder.authority)
+    _issue(folder, authority, settings, now)
+    SigningKey.create(folder.enrolment_key)
+    SigningKey.create(folder.release_key).public.save(folder.release_public_key)
+    write_registry(folder.registry, Registry())
+    folder.write_settings(settings)
+    return folder
+
+
+def rotate_certificate(folder: ServerFolder, now: datetime) -> None:
+    """Give the server a new key and certificate, for the hosts that `server.toml` names now.
+
+    Nodes need nothing: they trust the authority, which stays. The running server takes the new
+    files when it is started again.
+    """
+    authority = Authority.load(folder.authority_key, folder.authority)
+    _issue(folder, authority, folder.settings(), now)
+
+
+def make_invite(
+    folder: ServerFolder, name: str, now: datetime, *, valid_for: timedelta = VALID_FOR
+) -> Invite:
+    """Make an invite for one merchant and remember it; an older one for the same name ends.
+
+    Raises:
+        EnrolmentError: if the name may not be used or its node is enrolled already.
+    """
+    check_name(name)
+    secret = b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+    expires = (now + valid_for).isoformat(timespec="seconds")
+    key = SigningKey.load(folder.enrolment_key)
+    invite = Invite(
+        invite=secrets.token_hex(INVITE_ID_BYTES),
+        name=name,
+        server=folder.settings().address,
+        expires=expires,
+        secret=secret,
+        authority=folder.authority.read_text(encoding="ascii"),
+        release_key=PublicKey.load(folder.release_public_key).to_pem().decode(),
+        enrolment_key=key.public.to_pem().decode(),
+    ).signed(key)
+    with changing(folder.registry) as registry:
+        _check_free(registry, name)
+        for old in [one for one, held in registry.invites.items() if held.name == name]:
+            del registry.invites[old]
+        registry.invites[invite.invite] = OpenInvite(name, expires, secret)
+    return invite
+
+
+def write_invite(path: Path, invite: Invite) -> None:
+    """Write an invite, readable for its owner only."""
+    write_atomic(path, invite.to_bytes(), mode=PRIVATE_MODE)
+
+
+def enrol(folder: ServerFolder, request: Request, now: datetime) -> NodePublicKey:
+    """Let a node in, or put its new key in the old one's place; return the key.
+
+    Raises:
+        EnrolmentError: if a proof does not fit; the invite is unknown, used or too old; the name
+            or the key is taken; or the key was revoked.
+    """
+    key = request.check_possession()
+    with changing(folder.registry) as registry:
+        _check_unused(registry, key)
+        if request.kind == "enrol":
+            _use_invite(registry, request, now)
+        else:
+            _retire_old_key(registry, request)
+        registry.nodes[request.name] = EnrolledNode(key.line, now.isoformat(timespec="seconds"))
+    write_atomic(folder.node_keys / f"{request.name}.pub", f"{key.line}\n".encode())
+    return key
+
+
+def revoke(folder: ServerFolder, name: str, now: datetime) -> None:
+    """Bar a node's key for ever. Its name may be invited again, with another key.
+
+    Raises:
+        EnrolmentError: if no node of that name is enrolled.
+    """
+    with changing(folder.registry) as registry:
+        node = registry.nodes.get(name)
+        if node is None or node.revoked:
+            raise EnrolmentError(
+                f"No node named {name!r} is enrolled; `fedtail server nodes` lists them.",
+                field="name",
+            )
+        registry.barred.append(node.public_key)
+        registry.nodes[name] = EnrolledNode(
+            node.public_key, node.enrolled, now.isoformat(timespec="seconds")
+        )
+    (folder.node_keys / f"{name}.pub").unlink(missing_ok=True)
+
+
+def warnings(folder: ServerFolder, now: datetime) -> list[str]:
+    """Return what the operator has to do soon: certificates within a month of their end."""
+    told = (
+        expiry_warning(load_certificate(path), what, remedy, now)
+        for path, what, remedy in (
+            (folder.tls_certificate, "The server's certificate", "run `fedtail server rotate`"),
+            (
+                folder.authority,
+                "The authority's certificate",
+                "set up a new server and invite anew",
+            ),
+        )
+    )
+    return [one for one in told if one]
+
+
+def _issue(
+    folder: ServerFolder, authority: Authority, settings: ServerSettings, now: datetime
+) -> None:
+    key, certificate = authority.issue(settings.hosts, now)
+    # A crash between the two leaves a pair that does not fit, which the server refuses to start
+    # with; the same command makes it whole.
+    write_atomic(folder.tls_key, key, mode=PRIVATE_MODE)
+    write_atomic(folder.tls_certificate, certificate)
+    folder.tls_key.parent.chmod(FOLDER_MODE)
+
+
+def _check_free(registry: Registry, name: str) -> None:
+    node = registry.nodes.get(name)
+    if node is not None and not node.revoked:
+        raise EnrolmentError(
+            f"A node named {name!r} is enrolled. To change its key let the merchant run `fedtail "
+            "client rotate`; to start over, revoke it first.",
+            field="name",
+        )
+
+
+def _check_unused(registry: Registry, key: NodePublicKey) -> None:
+    if key.line in registry.barred:
+        raise EnrolmentError(
+            "The request's key was revoked. The node needs a new one: `fedtail client init` in a "
+            "new folder.",
+            field="public_key",
+        )
+    if any(node.public_key == key.line for node in registry.nodes.values()):
+        raise EnrolmentError("The request's key is enrolled already.", field="public_key")
+
+
+def _use_invite(registry: Registry, request: Request, now: datetime) -> None:
+    invite = registry.invites.get(request.invite)
+    if invite is None or invite.name != request.name:
+        raise EnrolmentError(
+            "The request's invite is unknown, used, or was replaced by a newer one: make a new "
+            "one with `fedtail server invite`.",
+            field="invite",
+        )
+    check_not_expired(invite.expires, now)
+    if not request.permitted_by_secret(b64decode(invite.secret)):
+        raise EnrolmentError(
+            "Whoever made the request did not have the invite, or the request was altered.",
+            field="permission",
+        )
+    _check_free(registry, request.name)
+    del registry.invites[request.invite]
+
+
+def _retire_old_key(registry: Registry, request: Request) -> None:
+    node = registry.nodes.get(request.name)
+    if node is None or node.revoked:
+        raise EnrolmentError(
+            f"No node named {request.name!r} is enrolled, so it has no key to replace.",
+            field="name",
+        )
+    if not request.permitted_by_key(NodePublicKey(node.public_key)):
+        raise EnrolmentError(
+            "The request is not signed with the key that the node is enrolled with.",
+            field="permission",
+        )
+    registry.barred.append(node.public_key)

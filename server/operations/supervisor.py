@@ -1,0 +1,125 @@
+"""Start an operator's server, SuperLink and the proxy before it, and look after both."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from common.errors import FederationError, SettingsError
+from common.identity.expiry import days_left, load_certificate
+from common.identity.node_key import read_secret
+from common.processes import (
+    Child,
+    flower_command,
+    flower_environment,
+    interruptible,
+    start_child,
+    stopping,
+    wait_for_end,
+)
+from server.operations.admission import admit
+from server.operations.folder import ServerFolder
+from server.operations.provisioning import warnings
+from server.operations.proxy import check_proxy, proxy_command, write_proxy_config
+from server.operations.superlink import control, superlink_answers
+
+START_SECONDS = 300.0  # a busy machine takes its time; one that ends is told at once
+
+
+def serve(
+    folder: ServerFolder, now: datetime, say: Callable[[str], None], *, proxy: bool = True
+) -> None:
+    """Run the server until it is stopped with Ctrl-C or SIGTERM.
+
+    Args:
+        folder: The server's.
+        now: To judge the certificate by.
+        say: Told what happens, one line each.
+        proxy: Whether to start the reverse proxy; else somebody else does.
+
+    Raises:
+        SettingsError: if the folder, its certificate or nginx is not ready.
+        FederationError: if SuperLink does not come up, or one of the two ends by itself.
+    """
+    settings = folder.settings()
+    _check_certificate(folder, now)
+    if proxy:
+        write_proxy_config(folder)
+        check_proxy(folder)
+    if superlink_answers(folder):
+        raise SettingsError(
+            f"A server of this folder runs already on {settings.superlink}.", field="folder"
+        )
+    folder.runs.mkdir(exist_ok=True)
+    children: list[Child] = []
+    with interruptible(), stopping(children):
+        children.append(_start_superlink(folder))
+        _wait_until_up(folder, children[0])
+        with control(folder) as link:
+            changed = admit(folder, link)
+        for name in changed.admitted:
+            say(f"{name} may connect.")
+        for name in changed.refused:
+            say(f"{name} may not connect any more.")
+        if proxy:
+            command = proxy_command(folder)
+            children.append(start_child("the proxy", command, folder.logs / "proxy.log"))
+            say(f"Merchants connect to {settings.address}. Logs: {folder.logs}")
+        else:
+            say(f"SuperLink is up on {settings.superlink}, without a proxy.")
+        ended = wait_for_end(children, lambda: _warn(folder, say))
+        raise FederationError(
+            f"{ended.name} ended by itself (status {ended.ended}); the end of {ended.log}:\n"
+            f"{ended.last_output()}",
+            field="server",
+        )
+
+
+def _warn(folder: ServerFolder, say: Callable[[str], None]) -> None:
+    for warning in warnings(folder, datetime.now(UTC)):
+        say(warning)
+
+
+def superlink_command(folder: ServerFolder) -> list[str]:
+    """Return the command for SuperLink: TLS, node keys, a database, nothing installed."""
+    root = ServerFolder(folder.root.resolve())
+    host, _, port = folder.settings().superlink.rpartition(":")
+    return [
+        flower_command("flower-superlink"),
+        *("--host", host, "--port", port),
+        *("--ssl-ca-certfile", str(root.authority)),
+        *("--ssl-certfile", str(root.tls_certificate), "--ssl-keyfile", str(root.tls_key)),
+        "--enable-supernode-auth",
+        *("--database", str(root.database)),
+        "--disable-runtime-dependency-installation",
+    ]
+
+
+def _start_superlink(folder: ServerFolder) -> Child:
+    return start_child(
+        "SuperLink",
+        superlink_command(folder),
+        folder.logs.resolve() / "superlink.log",
+        flower_environment(folder.flower_home),
+    )
+
+
+def _wait_until_up(folder: ServerFolder, superlink: Child) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and superlink.ended is None:
+        if superlink_answers(folder):
+            return
+        time.sleep(0.3)
+    raise FederationError(
+        f"SuperLink did not come up; the end of {superlink.log}:\n{superlink.last_output()}",
+        field="superlink",
+    )
+
+
+def _check_certificate(folder: ServerFolder, now: datetime) -> None:
+    read_secret(folder.tls_key, "server_key")
+    if days_left(load_certificate(folder.tls_certificate), now) < 0:
+        raise SettingsError(
+            "The server's certificate has expired; nodes would refuse this server. Run `fedtail "
+            "server rotate`, and check this machine's clock.",
+            field="certificate",
+        )

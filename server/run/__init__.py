@@ -1,0 +1,1 @@
+"""One run: cohort, aggregation, optimiser, checkpoint, journal."""

@@ -1,0 +1,114 @@
+"""What one run does with the journal: address requests, take heads, close rounds.
+
+Without a journal nothing is added and nothing is asked: for tests and runs that keep no folder.
+"""
+
+from collections.abc import Callable, Sequence
+
+from flwr.app import Message, RecordDict
+
+from common.errors import FederationError
+from common.privacy.ledger.heads import Head
+from common.privacy.ledger.journal import JournalKind
+from common.wire.heads import RECEIPT, JournalNote, read_head, with_note
+from common.wire.messages import Prepared
+from server.run.cohort import Exchange
+from server.run.journal import Journal
+
+RECEIPT_SECONDS = 60.0
+
+
+class Countersigning:
+    """The heads of the round that goes on, and the way to the journal."""
+
+    def __init__(
+        self, journal: Journal | None, may_renew: Callable[[str], bool] = lambda _merchant: False
+    ) -> None:
+        """Make a desk at `journal`.
+
+        Args:
+            journal: The server's; None keeps none.
+            may_renew: Whether a merchant's ledger may come under another key than before.
+        """
+        self._journal = journal
+        self._may_renew = may_renew
+        self._heads: dict[str, Head] = {}
+        self._signers: dict[str, str] = {}  # of ledgers that this run has seen, charged or not
+
+    def address(self, content: RecordDict, merchant: str | None) -> RecordDict:
+        """Add the journal's key and the merchant's last receipt to a request."""
+        if self._journal is None:
+            return content
+        receipt = None if merchant is None else self._journal.last.get(merchant)
+        return with_note(content, JournalNote(self._journal.signer, receipt))
+
+    def welcome(self, prepared: Prepared, content: RecordDict) -> None:
+        """Check the head that a newly prepared node tells, and note the lanes it committed to.
+
+        Raises:
+            FederationError: if it has none, or is older or another than the journal has.
+        """
+        if self._journal is None:
+            return
+        try:
+            self._check(prepared.merchant, read_head(content), charged=False)
+        except FederationError as error:
+            told, reason = (prepared.merchant,), error.public()
+            self._journal.append("refusal", participants=told, reason=reason)
+            raise
+        self._journal.commit(prepared.merchant, prepared.lanes_commitment)
+
+    def take(self, merchant: str, content: RecordDict) -> None:
+        """Check the head of a reply that was charged for, and hold it until the round is closed.
+
+        Raises:
+            FederationError: as `welcome`; the reply is then not used.
+        """
+        if self._journal is None:
+            return
+        try:
+            head = read_head(content)
+            self._check(merchant, head, charged=True)
+        except FederationError as error:
+            self._journal.append("refusal", participants=(merchant,), reason=error.public())
+            raise
+        self._heads[merchant] = head
+
+    def _check(self, merchant: str, head: Head, *, charged: bool) -> None:
+        """Check a head, and that the merchant has one ledger key in this run from its first on."""
+        if self._journal is None:
+            return
+        may_renew = self._may_renew(merchant)
+        self._journal.check(merchant, head, charged=charged, may_renew=may_renew)
+        if self._signers.setdefault(merchant, head.signer) != head.signer and not may_renew:
+            raise FederationError(
+                f"The ledger key of {merchant} changed within the run.", field="signer"
+            )
+        self._signers[merchant] = head.signer
+
+    def close(
+        self, kind: JournalKind, number: int, participants: Sequence[str], adapter: str = ""
+    ) -> None:
+        """Put a round on the journal and countersign its heads, whatever came of the round."""
+        if self._journal is not None:
+            self._journal.append(
+                kind,
+                round_number=number,
+                heads=self._heads,
+                participants=participants,
+                adapter=adapter,
+            )
+        self._heads = {}
+
+    def deliver(self, exchange: Exchange, merchants: dict[int, str]) -> None:
+        """Send nodes their last receipts; whether they answer changes nothing."""
+        if self._journal is None:
+            return
+        exchange.ask(
+            (
+                Message(self.address(RecordDict(), merchant), node, RECEIPT, ttl=RECEIPT_SECONDS)
+                for node, merchant in merchants.items()
+                if merchant in self._journal.last
+            ),
+            RECEIPT_SECONDS,
+        )

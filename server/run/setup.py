@@ -1,0 +1,115 @@
+"""From a run's configuration to all that the strategy needs: basis, first adapter, plan, quorum."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.catalogue import read_catalogue
+from common.encoder.adapted_encoder import Tower
+from common.encoder.catalogue_encoder import cached_base_model, fit_public_basis
+from common.errors import SettingsError
+from common.settings.run import RunSettings
+from common.wire.messages import Scalar
+from server.run.admission_checks import Conditions
+from server.run.cohort import Quorum
+from server.run.files import CATALOGUE_FILE, JOURNAL_FILE
+from server.run.optimiser import make_optimiser
+from server.run.strategy import RunSetup
+
+PLACES = (
+    "federation",
+    "catalogue",
+    "folder",
+    "journal",
+    "cache",
+    "members",
+    "new_ledger_keys",
+    "merchants",
+)
+
+
+def open_run(
+    run_config: Mapping[str, Scalar], progress: Callable[[int, int], None] | None = None
+) -> RunSetup:
+    """Return the setup of the run that `run_config` describes.
+
+    Args:
+        run_config: The names of `RunSettings`, and beside them the places
+            `federation` (a simulated federation's folder, which holds the public catalogue),
+            `catalogue` (the file, where there is no such folder), `folder` (for checkpoints),
+            `journal` (the journal's file, shared by all runs; else within `folder`),
+            `cache` (for encodings), `members` (the file of enrolled nodes, see
+            `server.run.admission_checks`), `new_ledger_keys` (names, with commas, of merchants
+            whose ledger may come back under another key), and `merchants`, how many share central
+            noise.
+        progress: Told how many items of how many to encode are done.
+
+    Raises:
+        SettingsError: if a setting is unknown or out of bounds, or no catalogue is named.
+        InputError: if the catalogue cannot be read.
+    """
+    named = {name.replace("-", "_"): value for name, value in run_config.items()}
+    places = {name: str(named.pop(name)) for name in PLACES if named.get(name)}
+    for name in PLACES:
+        named.pop(name, None)
+    settings = RunSettings.from_flat(named)
+    catalogue_path = _catalogue_path(places)
+    cache = Path(places["cache"]) if "cache" in places else catalogue_path.parent / ".cache"
+    catalogue = read_catalogue(catalogue_path)
+    basis = fit_public_basis(catalogue, settings, cache, progress)
+    model = cached_base_model(settings.base_model)
+    return RunSetup(
+        adapter=Tower(model, basis, settings.placement).adapter(),
+        basis=basis.to_bytes(),
+        plan=settings.plan(_merchants(places.get("merchants", "1"))),
+        settings=settings.to_flat(),
+        optimiser=make_optimiser(
+            settings.optimiser,
+            momentum=settings.momentum,
+            beta1=settings.momentum,
+            adaptivity=settings.adaptivity,
+        ),
+        learning_rate=settings.learning_rate,
+        schedule=settings.schedule,
+        quorum=Quorum(settings.min_merchants, settings.quorum, settings.wait_seconds),
+        round_timeout=settings.round_timeout,
+        folder=Path(places["folder"]) if "folder" in places else None,
+        journal=_journal_path(places),
+        conditions=_conditions(places, model.digest, catalogue.text_keys),
+    )
+
+
+def _merchants(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise SettingsError(
+            f"merchants is {value!r}; it must be a whole number, at least 1.", field="merchants"
+        )
+    return int(value)
+
+
+def _conditions(
+    places: Mapping[str, str], base_model: str, text_keys: NDArray[np.uint64]
+) -> Conditions:
+    names = (name.strip() for name in places.get("new_ledger_keys", "").split(","))
+    members = Path(places["members"]) if "members" in places else None
+    return Conditions(members, frozenset(filter(None, names)), base_model, text_keys)
+
+
+def _journal_path(places: Mapping[str, str]) -> Path | None:
+    if "journal" in places:
+        return Path(places["journal"])
+    return Path(places["folder"]) / JOURNAL_FILE if "folder" in places else None
+
+
+def _catalogue_path(places: Mapping[str, str]) -> Path:
+    if "catalogue" in places:
+        return Path(places["catalogue"])
+    if "federation" in places:
+        return Path(places["federation"]) / CATALOGUE_FILE
+    raise SettingsError(
+        "The run names no public catalogue; set `catalogue` to its file, or `federation` to a "
+        "folder that `fedtail simulate` made.",
+        field="catalogue",
+    )

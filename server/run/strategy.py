@@ -1,0 +1,399 @@
+"""One run on the coordinator: prepare the nodes, pool popularity, then rounds of training.
+
+The coordinator sees public facts and noised numbers. Every merchant weighs the same in a round's
+mean; every wait is bounded; a checkpoint follows each round.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+from numpy.typing import NDArray
+
+from common.adapter import AdapterState
+from common.errors import FederationError, QuorumError
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.mechanism.canaries import LaneRecord
+from common.wire import messages
+from server.run.admission_checks import Conditions
+from server.run.aggregation import Popularity, mean_update, pool_popularity
+from server.run.canaries import open_lanes
+from server.run.checkpoint import (
+    Checkpoint,
+    RoundRecord,
+    read_matching,
+    settings_digest,
+    write_checkpoint,
+)
+from server.run.cohort import Answers, Cohort, Exchange, Quorum
+from server.run.countersigning import Countersigning
+from server.run.journal import Journal
+from server.run.optimiser import Optimiser, OptimiserState, Schedule, Step, learning_rate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class RunSetup:
+    """All a run needs to start, or to go on after a stop.
+
+    Attributes:
+        adapter: The adapter before the first round.
+        basis: A safetensors file of frozen public tensors, sent to each node once.
+        plan: The privacy plan; it also says how many rounds there are.
+        settings: The run's flat settings, sent to each node once.
+        optimiser: The coordinator's step.
+        learning_rate: The size of the first step.
+        schedule: How the size changes over the plan's rounds.
+        quorum: How many nodes are needed.
+        round_timeout: Seconds a node has for one round.
+        prepare_timeout: Seconds a node has to encode its catalogue.
+        folder: Where checkpoints go; None keeps none.
+        journal: The journal's file, which outlives the run; None keeps none.
+        conditions: What a node must be and have to take part.
+    """
+
+    adapter: AdapterState
+    basis: bytes
+    plan: PrivacyPlan
+    settings: Mapping[str, messages.Scalar]
+    optimiser: Optimiser
+    learning_rate: float
+    schedule: Schedule = "constant"
+    quorum: Quorum = field(default_factory=Quorum)
+    round_timeout: float = 600.0
+    prepare_timeout: float = 3600.0
+    folder: Path | None = None
+    journal: Path | None = None
+    conditions: Conditions = field(default_factory=Conditions)
+
+
+class FedtailStrategy(Strategy):
+    """Flower strategy with uniform public weights, a quorum, timeouts and checkpoints.
+
+    Attributes:
+        state: The run after its last finished round.
+        metrics: The allowed metrics each merchant sent last, by merchant.
+        audits: Canary lanes, by merchant, of those that opened them after the last round.
+    """
+
+    def __init__(
+        self,
+        setup: RunSetup,
+        *,
+        on_round: Callable[[RoundRecord], None] | None = None,
+        epsilon: Callable[[int], float] | None = None,
+    ) -> None:
+        """Make a strategy for one run.
+
+        Args:
+            setup: The run.
+            on_round: Called after each round's checkpoint is on disk.
+            epsilon: Gives a merchant's epsilon after so many rounds, for the records.
+        """
+        self.setup = setup
+        self.state = self._restore()
+        self.metrics: dict[str, dict[str, float]] = {}
+        self.audits: dict[str, LaneRecord] = {}
+        self._on_round = on_round
+        self._epsilon = epsilon
+        request = messages.PrepareRequest(setup.basis, setup.settings, setup.plan.to_json())
+        self._cohort = Cohort(request, setup.prepare_timeout, check=setup.conditions.check)
+        self._desk = Countersigning(None)
+        self._present: dict[int, messages.Prepared] = {}
+        self._timeout = setup.round_timeout
+
+    @property
+    def history(self) -> tuple[RoundRecord, ...]:
+        """The records of all rounds so far, those before a stop included."""
+        return self.state.history
+
+    def start(  # noqa: PLR0917 - Flower's own signature
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord | None = None,  # noqa: ARG002 - Flower's own signature
+        num_rounds: int | None = None,
+        timeout: float | None = None,
+        train_config: ConfigRecord | None = None,  # noqa: ARG002 - Flower's own signature
+        evaluate_config: ConfigRecord | None = None,  # noqa: ARG002 - Flower's own signature
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Run the rounds that are left and return the final adapter.
+
+        Args:
+            grid: The way to the nodes.
+            initial_arrays: Not used: the adapter comes from the setup or the checkpoint.
+            num_rounds: Stop after this round; all of the plan's rounds where it is None.
+            timeout: Seconds for one round; the setup's where it is None.
+            train_config: Not used: settings are sent once, when a node is prepared.
+            evaluate_config: Not used: no metric of shoppers is asked for.
+            evaluate_fn: Called with the adapter after each round, on public data.
+
+        Raises:
+            QuorumError: if too few nodes are there or answer; the last checkpoint stays.
+            KeyboardInterrupt: as pressed; the last checkpoint stays.
+        """
+        self._timeout = self.setup.round_timeout if timeout is None else timeout
+        last = self.setup.plan.rounds if num_rounds is None else num_rounds
+        if last > self.setup.plan.rounds:
+            raise FederationError(
+                f"{last} rounds were asked for; the privacy plan has {self.setup.plan.rounds}.",
+                field="rounds",
+            )
+        self.summary()
+        exchange, result = Exchange(grid), Result()
+        try:
+            with contextlib.ExitStack() as stack:
+                self._open_journal(stack, exchange)
+                for number in range(self.state.round_number + 1, last + 1):
+                    record = self._round(exchange, number)
+                    if self._on_round is not None:
+                        self._on_round(record)
+                    arrays = messages.adapter_record(self.state.adapter)
+                    shown = None if evaluate_fn is None else evaluate_fn(number, arrays)
+                    if shown is not None:
+                        result.evaluate_metrics_serverapp[number] = shown
+                self._audit(exchange)
+                self._desk.deliver(exchange, {n: one.merchant for n, one in self._present.items()})
+        except KeyboardInterrupt:
+            logger.warning("Stopped after round %d of %d.", self.state.round_number, last)
+            raise
+        result.arrays = messages.adapter_record(self.state.adapter)
+        for record in self.history:
+            result.train_metrics_clientapp[record.round_number] = MetricRecord(
+                {"update_norm": record.update_norm, "participants": record.participants}
+            )
+        return result
+
+    # ------------------------------------------------------------ one round
+    def _round(self, exchange: Exchange, number: int) -> RoundRecord:
+        """Run one round; only when it is whole does `self.state` change, and then the disk."""
+        began = time.monotonic()
+        self._present = self._cohort.assemble(exchange, self.setup.quorum)
+        if self.state.popularity is None and self.setup.plan.takes_histogram:
+            self._keep(replace(self.state, popularity=self._ask_popularity(exchange)))
+        arrays = messages.adapter_record(self.state.adapter)
+        answers = exchange.ask(
+            self.configure_train(number, arrays, ConfigRecord(), exchange.grid), self._timeout
+        )
+        self._note_errors(answers, f"Round {number}")
+        step = self._step(number, answers.replies.values())
+        digest = step.adapter.digest if step.participants else ""
+        self._desk.close("train", number, step.merchants, digest)
+        self._check_quorum(step.participants, answers.asked, "train")
+        down, up = exchange.take_bytes()
+        record = RoundRecord(
+            round_number=number,
+            seconds=time.monotonic() - began,
+            bytes_down=down,
+            bytes_up=up,
+            participants=step.participants,
+            failures=answers.asked - step.participants,
+            learning_rate=step.rate,
+            update_norm=step.update_norm,
+            epsilon=None if self._epsilon is None else self._epsilon(number),
+        )
+        self._keep(
+            replace(
+                self.state,
+                round_number=number,
+                adapter=step.adapter,
+                optimiser=step.optimiser,
+                history=(*self.history, record),
+            )
+        )
+        return record
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return one message for each node that is present, in order of merchants' names."""
+        del config, grid  # everything is in the setup, and the nodes were chosen before
+        adapter = messages.read_adapter(arrays)
+        for node, prepared in self._present.items():
+            popularity = self.state.popularity
+            request = messages.TrainRequest(
+                adapter=adapter,
+                popularity=None if popularity is None else popularity.at(prepared.text_keys),
+                round_number=server_round,
+                plan_digest=self.setup.plan.digest,
+            )
+            yield self._message(node, messages.TRAIN, messages.encode_train(request), server_round)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Return the adapter after a step on the replies' mean, and what may be shown of it."""
+        step = self._step(server_round, replies)
+        if not step.participants:
+            return None, None
+        metrics = {"update_norm": step.update_norm, "participants": step.participants}
+        return messages.adapter_record(step.adapter), MetricRecord(dict(metrics))
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return no message: a metric over shoppers would have to be paid for."""
+        del server_round, arrays, config, grid
+        return ()
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Return None: nothing was asked for."""
+        del server_round, replies
+        return None
+
+    def summary(self) -> None:
+        """Log what is about to run."""
+        plan = self.setup.plan
+        logger.info(
+            "%d numbers, %d rounds, %d done; noise %s; plan %s",
+            self.setup.adapter.size,
+            plan.rounds,
+            self.state.round_number,
+            plan.placement,
+            plan.digest[:12],
+        )
+
+    # --------------------------------------------------------------- pieces
+    def _audit(self, exchange: Exchange) -> None:
+        """After the last round, ask every node there to open its canary lanes, if there are any."""
+        plan, lanes = self.setup.plan, self.setup.settings.get("audit_lanes", 0)
+        if self.state.round_number == plan.rounds and plan.placement == "local" and lanes:
+            with contextlib.suppress(QuorumError):  # too few to ask: the run stands, unaudited
+                self._present = self._cohort.assemble(exchange, self.setup.quorum)
+            self.audits = open_lanes(exchange, self._present, plan, self._timeout)
+
+    def _step(self, number: int, replies: Iterable[Message]) -> Step:
+        """Return what a step on the usable replies gives; a reply that does not check is left."""
+        adapter, plan = self.state.adapter, self.setup.plan
+        updates: dict[str, NDArray[np.float32]] = {}
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            merchant = self._present[node].merchant
+            try:
+                self._desk.take(merchant, reply.content)
+                content, size = reply.content, adapter.size
+                update, metrics = messages.decode_update(content, size, number, plan.digest)
+            except FederationError as error:
+                logger.warning("Round %d: node %d sent %s", number, node, error.public())
+                continue
+            updates[merchant] = update.vector
+            self.metrics[merchant] = metrics
+        rate = learning_rate(self.setup.schedule, self.setup.learning_rate, number, plan.rounds)
+        if not updates:
+            return Step(adapter, self.state.optimiser, rate, 0.0, ())
+        gradient = mean_update(updates)
+        optimiser, vector = self.setup.optimiser.step(
+            self.state.optimiser, adapter.flatten().astype(np.float64), gradient, rate
+        )
+        norm = float(np.linalg.norm(gradient))
+        return Step(adapter.with_vector(vector), optimiser, rate, norm, tuple(updates))
+
+    def _ask_popularity(self, exchange: Exchange) -> Popularity:
+        """Return the pooled popularity of the merchants that are present.
+
+        Raises:
+            QuorumError: if too few sent a usable histogram.
+        """
+        plan = self.setup.plan
+        answers = exchange.ask(
+            [
+                self._message(
+                    node, messages.POPULARITY, messages.encode_popularity_request(plan.digest), 0
+                )
+                for node in self._present
+            ],
+            self._timeout,
+        )
+        self._note_errors(answers, "Popularity")
+        counts: dict[str, tuple[NDArray[np.uint64], NDArray[np.float32]]] = {}
+        for node, reply in answers.replies.items():
+            prepared = self._present[node]
+            try:
+                self._desk.take(prepared.merchant, reply.content)
+                noised = messages.decode_popularity(reply.content, prepared.items, plan.digest)
+            except FederationError as error:
+                logger.warning("Popularity: node %d sent %s", node, error.public())
+                continue
+            counts[prepared.merchant] = (prepared.text_keys, noised)
+        self._desk.close("popularity", 0, tuple(counts))
+        self._check_quorum(len(counts), answers.asked, "popularity")
+        return pool_popularity(counts, plan.noise_std("popularity"))
+
+    def _check_quorum(self, answered: int, asked: int, phase: str) -> None:
+        """Refuse to go on with too few answers, or with too little noise.
+
+        Raises:
+            QuorumError: see `Quorum.check`; or, with `central` noise, if a merchant is missing:
+                each adds a share of the noise, so their sum would have less than the plan says.
+        """
+        self.setup.quorum.check(answered, asked, phase)
+        plan = self.setup.plan
+        if plan.placement == "central" and answered != plan.merchants:
+            raise QuorumError(
+                f"{phase}: {answered} of the plan's {plan.merchants} merchants answered; central "
+                "noise needs all.",
+                field=phase,
+            )
+
+    def _note_errors(self, answers: Answers, phase: str) -> None:
+        """Log nodes' codes, and prepare those again that have lost the run's state."""
+        for node, reason in sorted(answers.errors.items()):
+            logger.warning("%s: node %d failed: %s", phase, node, reason)
+            if reason == "federation:prepare":
+                self._cohort.forget(node)
+
+    def _message(self, node: int, kind: str, content: RecordDict, number: int) -> Message:
+        content = self._desk.address(content, self._present[node].merchant)
+        return Message(content, node, kind, ttl=self._timeout, group_id=str(number))
+
+    def _open_journal(self, stack: contextlib.ExitStack, exchange: Exchange) -> None:
+        """Open the journal until `stack` ends, and have it look at whoever prepares.
+
+        Raises:
+            JournalError: if it cannot be trusted or written.
+        """
+        if self.setup.journal is None:
+            return
+        run_id = str(exchange.grid.run.run_id)
+        journal = stack.enter_context(Journal(self.setup.journal, self.setup.plan, run_id))
+        desk = self._desk = Countersigning(journal, self.setup.conditions.may_renew)
+        self._cohort.address = lambda content: desk.address(content, None)
+        self._cohort.welcome = desk.welcome
+        self._cohort.turned_away = lambda node, name: desk.deliver(exchange, {node: name})
+
+    def _restore(self) -> Checkpoint:
+        """Return the checkpoint to go on from, or the state before the first round.
+
+        Raises:
+            InputError: as `server.run.checkpoint.read_matching`.
+        """
+        setup = self.setup
+        settings = settings_digest(setup.settings, setup.basis)
+        found = None
+        if setup.folder is not None:
+            found = read_matching(setup.folder, setup.plan.digest, settings)
+        return found or Checkpoint(
+            round_number=0,
+            adapter=setup.adapter,
+            optimiser=OptimiserState.empty(setup.adapter.size),
+            popularity=None,
+            history=(),
+            plan_digest=setup.plan.digest,
+            settings_digest=settings,
+        )
+
+    def _keep(self, state: Checkpoint) -> None:
+        """Write `state` to disk, then make it the current one."""
+        if self.setup.folder is not None:
+            write_checkpoint(self.setup.folder, state)
+        self.state = state

@@ -1,0 +1,1 @@
+"""Data sets and made-up shops, and how they are divided among merchants."""

@@ -1,0 +1,182 @@
+"""Judge every model of a simulated federation on the same shoppers, items and period.
+
+Only a simulator can do this: it holds the future of all merchants. A node never does.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.ranking.baselines import fit_popularity
+from client.ranking.fusion import FusedRanker, TextTaste, fit_decay
+from client.ranking.fusion_weights import OWN_AND_TREND, default_gate, fit_gate
+from client.ranking.text_ease import TextEaseModel, choose_text_ease
+from client.shop.histories import Histories, histories
+from common.adapter import AdapterState
+from common.catalogue import Buckets, popularity_buckets
+from common.encoder.catalogue_encoder import EncodedCatalogue, encode_catalogue
+from common.encoder.public_basis import PublicBasis
+from common.evaluation.scorecard import Scorecard, evaluate_scores
+from common.settings.run import RunSettings
+from simulations.data.shop import Shop
+
+# What a shop turns the dial to that wants new things found: on earlier periods of Online Retail the
+# fused score keeps nine tenths of its NDCG@10 there (docs/adr/0032-a-dial-for-what-is-new.md).
+DIALLED = 1.3
+
+FloatMatrix = NDArray[np.float32]
+Scores = Callable[[Histories], FloatMatrix]
+
+
+def shared_buckets(shops: Sequence[Shop]) -> dict[str, Buckets]:
+    """Return each shop's head, tail and cold items, by sales in the past of all shops together.
+
+    Items of equal text are one item: the tail is the market's, not a small shop's.
+    """
+    keys = np.concatenate([shop.data.catalogue.text_keys for shop in shops])
+    sales = np.concatenate([shop.past.item_counts() for shop in shops])
+    texts, place = np.unique(keys, return_inverse=True)
+    totals = np.zeros(len(texts), np.int64)
+    np.add.at(totals, place, sales)
+    # Order by first sight, so that ties go to the lower item index and not to a hash.
+    first = np.full(len(texts), len(keys))
+    np.minimum.at(first, place, np.arange(len(keys)))
+    order = np.argsort(first, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    ordered = popularity_buckets(totals[order])
+    buckets: dict[str, Buckets] = {}
+    start = 0
+    for shop in shops:
+        mine = rank[place[start : start + len(shop.data.catalogue)]]
+        start += len(shop.data.catalogue)
+        buckets[shop.name] = Buckets(
+            head=ordered.head[mine],
+            tail=ordered.tail[mine],
+            cold=ordered.cold[mine],
+            tail_by_volume=ordered.tail_by_volume[mine],
+        )
+    return buckets
+
+
+class ItemVectors:
+    """Item vectors under an adapter, computed once for all shops of one catalogue."""
+
+    def __init__(self, encoded: EncodedCatalogue) -> None:
+        self.candidates = encoded.vectors
+        self._encoded = encoded
+        self._last: tuple[str, FloatMatrix] = ("", encoded.vectors)
+
+    def under(self, adapter: AdapterState | None) -> FloatMatrix:
+        """Return f of each item, float32 [items, d]; without an adapter, the frozen encoder's."""
+        if adapter is None:
+            return self.candidates
+        if self._last[0] != adapter.digest:
+            self._encoded.tower.load_adapter(adapter)
+            self._last = (adapter.digest, self._encoded.tokens.vectors(self._encoded.tower))
+        return self._last[1]
+
+
+@dataclass(frozen=True, eq=False)
+class ShopJudge:
+    """Scores the models of one shop on its test period; all fits use its past only."""
+
+    shop: Shop
+    vectors: ItemVectors
+    buckets: Buckets
+    decay: float = 1.0  # of the history in training
+
+    @cached_property
+    def _test_history(self) -> Histories:
+        return histories(self.shop.past, self.shop.test_cases.shoppers)
+
+    def judge(self, scores: Scores) -> Scorecard:
+        """Rank the whole catalogue for each test case by `scores` of its history."""
+        cases, history = self.shop.test_cases, self._test_history
+        return evaluate_scores(
+            lambda rows: scores(history.take(rows)),
+            cases.seen,
+            cases.relevant,
+            self.buckets,
+            item_keys=self.shop.data.catalogue.text_keys,
+        )
+
+    def text(self, adapter: AdapterState | None) -> TextTaste:
+        """Return the text taste under `adapter`, its decay fitted on validation."""
+        item_vectors = self.vectors.under(adapter)
+        return fit_decay(item_vectors, self.vectors.candidates, self.shop.validation, self.decay)
+
+    @cached_property
+    def _own(self) -> tuple[TextEaseModel, TextEaseModel]:
+        """The shop's own model before the validation period, and again on all of the past."""
+        shop, vectors = self.shop, self.vectors.candidates
+        early = choose_text_ease(shop.split.train.matrix(), vectors, shop.validation_cases)
+        return early, early.refitted(shop.past.matrix(), vectors)
+
+    def fused(self, text: TextTaste) -> FusedRanker:
+        """Return `text` gated with the shop's own: gate from validation, the rest from the past."""
+        shop, (early, full) = self.shop, self._own
+        before = FusedRanker.of(text, early, default_gate(shop.past), shop.split.train)
+        return FusedRanker.of(text, full, fit_gate(before, shop.validation), shop.past)
+
+    @cached_property
+    def frozen_fused(self) -> FusedRanker:
+        """Frozen text, fused."""
+        return self.fused(self.text(None))
+
+    def judge_dialled(self, ranker: FusedRanker) -> Scorecard:
+        """Judge a fused score with the merchant's dial at `DIALLED`."""
+        return self.judge(replace(ranker, gate=ranker.gate.turned(DIALLED)).score)
+
+    def baselines(self) -> dict[str, Scorecard]:
+        """Return the scorecards of the models that need no training together."""
+        shop, frozen = self.shop, self.frozen_fused.text
+        popularity, ease = fit_popularity(shop.past.matrix()), shop.fit_ease()
+        untold = FusedRanker.of(frozen, ease, OWN_AND_TREND, shop.past)
+        return {
+            "popularity": self.judge(lambda history: popularity.score(history.bought())),
+            "local_ease": self.judge(lambda history: ease.score(history.bought())),
+            "ease_trend": self.judge(untold.score),
+            "frozen_text": self.judge(frozen.score),
+            "gated_frozen": self.judge(self.frozen_fused.score),
+        }
+
+    def validation_scores(
+        self, adapter: AdapterState
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return NDCG@10 and tail recall@10 of the validation cases, histories not decayed."""
+        cases = self.shop.validation_cases
+        if not len(cases.shoppers):
+            return np.empty(0), np.empty(0)
+        taste = TextTaste(self.vectors.under(adapter), self.vectors.candidates)
+        history = self.shop.validation.history
+        card = evaluate_scores(
+            lambda rows: taste.score(history.take(rows)), cases.seen, cases.relevant, self.buckets
+        )
+        return card.per_shopper["ndcg@10"], card.per_shopper["tail_recall@10"]
+
+
+def make_judges(
+    shops: Sequence[Shop], basis: PublicBasis, settings: RunSettings, cache: Path
+) -> list[ShopJudge]:
+    """Return a judge for each shop; shops of one catalogue share its vectors."""
+    vectors: dict[str, ItemVectors] = {}
+    for shop in shops:
+        catalogue = shop.data.catalogue
+        if catalogue.digest not in vectors:
+            encoded = encode_catalogue(catalogue, basis, settings, cache)
+            vectors[catalogue.digest] = ItemVectors(encoded)
+    buckets = shared_buckets(shops)
+    return [
+        ShopJudge(
+            shop,
+            vectors[shop.data.catalogue.digest],
+            buckets[shop.name],
+            settings.history_decay,
+        )
+        for shop in shops
+    ]

@@ -1,0 +1,94 @@
+"""A few recommendations for a person to look at: made-up shoppers, or histories nobody had."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.ranking.fusion import FusedRanker
+from client.recommending.filters import best_eligible
+from client.recommending.recommender import find_item
+from client.shop.histories import Histories, histories, typed_history
+from common.catalogue import Buckets
+from simulations.evaluation.evaluator import ShopJudge
+from simulations.results.measures import Bucket
+from simulations.results.schema import Example, Recommendation
+
+EXAMPLES = 5
+SHOWN = 5
+HISTORY_SHOWN = 4
+
+
+def example_recommendations(
+    judges: Sequence[ShopJudge],
+    rankers: Sequence[FusedRanker],
+    *,
+    synthetic: bool,
+    typed: Sequence[str] = (),
+) -> list[Example]:
+    """Return examples over the merchants in turn.
+
+    Synthetic shoppers may be shown. Of real data a history is shown only if somebody typed it;
+    without one, each example's history is a single item taken from the catalogue at even steps,
+    which is nobody's.
+    """
+    examples = []
+    for number in range(EXAMPLES):
+        place = number % len(judges)
+        judge, ranker = judges[place], rankers[place]
+        catalogue = judge.shop.data.catalogue
+        if typed:
+            items = [find_item(catalogue, name) for name in typed]
+            examples.append(_example(judge, ranker, typed_history(items, len(catalogue)), "typed"))
+            break
+        if synthetic:
+            chosen = judge.shop.test_cases.shoppers[number :: len(judges)][:1]
+            found, past = histories(judge.shop.past, chosen), judge.shop.past
+            bought = past.item[np.isin(past.shopper, chosen)]  # a history is the latest items only
+            examples.append(_example(judge, ranker, found, "synthetic", bought))
+        else:
+            item = (number * 2 + 1) * len(catalogue) // (2 * EXAMPLES)
+            examples.append(_example(judge, ranker, typed_history([item], len(catalogue)), "typed"))
+    return examples
+
+
+def _example(
+    judge: ShopJudge,
+    ranker: FusedRanker,
+    history: Histories,
+    origin: str,
+    bought: NDArray[np.integer] | None = None,
+) -> Example:
+    catalogue = judge.shop.data.catalogue
+    parts = ranker.parts(history)
+    own, told, rising, unsold = parts[0][0], parts[1][0], *parts[2:]
+    total = own + told + (rising + unsold)
+    eligible = np.ones(len(catalogue), dtype=bool)
+    eligible[history.item if bought is None else bought] = False
+    best = best_eligible(total, eligible, SHOWN)
+    return Example(
+        merchant=judge.shop.name,
+        origin=origin,
+        history=[catalogue.items[item].title for item in history.item[-HISTORY_SHOWN:]],
+        recommendations=[
+            Recommendation(
+                title=catalogue.items[item].title,
+                score=float(total[item]),
+                parts={
+                    "shop": float(own[item]),
+                    "text": float(told[item]),
+                    "trend": float(rising[item]),
+                    "unsold": float(unsold[item]),
+                },
+                bucket=bucket_of(judge.buckets, int(item)),
+            )
+            for item in best
+        ],
+    )
+
+
+def bucket_of(buckets: Buckets, item: int) -> Bucket:
+    """Return an item's bucket; a cold one is named cold, though it is tail too."""
+    if buckets.cold[item]:
+        return "cold"
+    return "tail" if buckets.tail[item] else "head"

@@ -1,0 +1,90 @@
+"""How evenly a federation serves its merchants, and what each gains over what it had alone."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Final
+
+import numpy as np
+
+from common.evaluation.bootstrap import paired_bootstrap
+from common.evaluation.scorecard import Scorecard, spread
+from simulations.results.measures import SPREAD_METRICS, Interval, SpreadMetric
+from simulations.results.sections import Fairness, MerchantGain, ModelSpread
+
+COMPARED: Final = (  # what joining brings: like against like
+    ("adapter", "frozen_text"),
+    ("adapter", "solo_adapter"),
+    ("fused", "local_ease"),
+    ("fused", "gated_frozen"),
+)
+
+
+def fairness(
+    cards: Mapping[str, Sequence[Scorecard]],
+    merchants: Sequence[str],
+    *,
+    seed: int,
+    resamples: int = 2000,
+) -> Fairness:
+    """Return how models spread over merchants, and each merchant's gains.
+
+    A merchant counts once, whatever its size; one without a value is left out.
+
+    Args:
+        cards: By model, one scorecard a merchant.
+        merchants: Their names, in that order.
+        seed: Of the bootstrap.
+        resamples: How many.
+    """
+    spreads = []
+    for model, of_shops in cards.items():
+        found = spread(dict(zip(merchants, of_shops, strict=True)))
+        for metric in SPREAD_METRICS:
+            name, worst = found.worst.get(metric, ("", float("nan")))
+            spreads.append(
+                ModelSpread(
+                    model=model,
+                    metric=metric,
+                    mean=found.mean[metric],
+                    worst=worst,
+                    worst_merchant=name,
+                )
+            )
+    gains = [
+        _gain(cards, merchants, pair, metric, seed=seed, resamples=resamples)
+        for pair, metric in product(COMPARED, SPREAD_METRICS)
+        if set(pair) <= set(cards)
+    ]
+    return Fairness(spreads=spreads, gains=[one for one in gains if one is not None])
+
+
+def _gain(
+    cards: Mapping[str, Sequence[Scorecard]],
+    merchants: Sequence[str],
+    pair: tuple[str, str],
+    metric: SpreadMetric,
+    *,
+    seed: int,
+    resamples: int,
+) -> MerchantGain | None:
+    """Return one comparison over merchants, None if no merchant has it."""
+    found = {}
+    for name, ours, theirs in zip(merchants, *(cards[model] for model in pair), strict=True):
+        values = [card.per_shopper[metric] for card in (ours, theirs)]
+        one = paired_bootstrap(*values, seed=seed, resamples=resamples)
+        if not np.isnan(one.mean):
+            found[name] = one
+    if not found:
+        return None
+    means = [one.mean for one in found.values()]
+    worst = min(found, key=lambda name: found[name].mean)
+    return MerchantGain(
+        model=pair[0],
+        baseline=pair[1],
+        metric=metric,
+        merchants=len(found),
+        ahead=sum(mean > 0 for mean in means),
+        median=float(np.median(means)),
+        worst=Interval(**vars(found[worst])),
+        worst_merchant=worst,
+    )

@@ -1,0 +1,53 @@
+"""Merchants that never train: what a release is worth to a shop that joins after it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from client.shop.dataset import MerchantData
+from common.evaluation.scorecard import Scorecard
+from common.settings.run import RunSettings
+from simulations.data.shop import Shop
+from simulations.evaluation.evaluator import make_judges
+from simulations.evaluation.scoring import intervals, merchant_results, pooled_metrics
+from simulations.federation.runner import FinishedRun
+from simulations.results.sections import HeldOut
+
+
+def hold_out(
+    parts: Sequence[MerchantData], count: int, seed: int
+) -> tuple[list[MerchantData], list[MerchantData]]:
+    """Return the merchants that train and the `count` that do not, chosen by the seed, in order."""
+    chosen = set(np.random.default_rng(seed).permutation(len(parts))[:count].tolist())
+    training = [part for place, part in enumerate(parts) if place not in chosen]
+    return training, [part for place, part in enumerate(parts) if place in chosen]
+
+
+def judge_held_out(
+    shops: Sequence[Shop], run: FinishedRun, settings: RunSettings, cache: Path
+) -> HeldOut | None:
+    """Judge the release on shops that had no part in it; None where there are none.
+
+    Nothing of such a shop is in the adapter, the basis or the popularity of the loss. Decay, gate,
+    trend and EASE are its own, fitted on its past, as at any merchant. Head, tail and cold are
+    by the sales of the held-out shops together.
+    """
+    if not shops:
+        return None
+    judges = make_judges(shops, run.basis, settings, cache)
+    cards: dict[str, list[Scorecard]] = {}
+    for judge in judges:
+        text = judge.text(run.adapter)
+        judged = {
+            **judge.baselines(),
+            "adapter": judge.judge(text.score),
+            "fused": judge.judge(judge.fused(text).score),
+        }
+        for model, card in judged.items():
+            cards.setdefault(model, []).append(card)
+    return HeldOut(
+        merchants=merchant_results(cards, judges, settings.declared_shoppers),
+        metrics=pooled_metrics(cards),
+        intervals=intervals(cards, settings.seed),
+    )

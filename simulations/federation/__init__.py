@@ -1,0 +1,1 @@
+"""Federations on one machine: in this process, or several side by side."""

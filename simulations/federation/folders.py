@@ -1,0 +1,69 @@
+"""A federation's folder on one machine: each merchant's past, its policy, the public catalogue."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from client.node.settings import merchant_folders
+from client.privacy.budget import LEDGER_FILE, open_ledger, spent
+from client.privacy.policy import POLICY_FILE
+from client.shop.dataset import MerchantData, save_merchant_data
+from common.catalogue import Catalogue, merge_catalogues, write_catalogue
+from common.files import write_atomic
+from common.privacy.accounting.accountants import AccountantReport, ceiling_for
+from common.privacy.accounting.plan import PrivacyPlan
+from server.run.files import CATALOGUE_FILE
+from simulations.data.shop import Shop
+
+REPEATED_ROUNDS = 3  # a round cut short is charged again when the run goes on
+
+
+def write_federation(shops: Sequence[Shop], folder: Path, plan: PrivacyPlan) -> Catalogue:
+    """Write each merchant's folder and the public catalogue; return the catalogue.
+
+    A folder holds the merchant's past only: what the evaluation asks for later is out of a node's
+    reach. The policy allows this plan once, and a few rounds that a stop makes it repeat.
+    """
+    for place, shop in enumerate(shops):
+        data = shop.data
+        past = MerchantData(data.name, data.catalogue, shop.node_data, data.split_rule)
+        save_merchant_data(past, folder / folder_name(place, shop.name))
+        write_atomic(folder / folder_name(place, shop.name) / POLICY_FILE, policy_text(plan))
+    catalogue = merge_catalogues([shop.data.catalogue for shop in shops])
+    write_catalogue(catalogue, folder / CATALOGUE_FILE)
+    return catalogue
+
+
+def folder_name(place: int, name: str) -> str:
+    """Return a merchant's folder name: its number, so that order and uniqueness are sure."""
+    plain = "".join(letter if letter.isalnum() else "-" for letter in name.lower())[:24].strip("-")
+    return f"{place:02d}-{plain}" if plain else f"{place:02d}"
+
+
+def policy_text(plan: PrivacyPlan) -> bytes:
+    """Return the policy file of a simulated merchant."""
+    repeated = replace(plan.event("train"), count=REPEATED_ROUNDS * plan.steps_per_round)
+    ceiling = ceiling_for((*plan.events(), repeated), plan.delta)  # inf without noise: valid TOML
+    lines = [
+        f"max_epsilon = {ceiling!r}",
+        f"max_run_epsilon = {ceiling!r}",
+        f"delta = {plan.delta!r}",
+        "min_noise_multiplier = 0.0",
+        f'placements = ["{plan.placement}"]',
+        "allow_seeded_noise = true",
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def spent_by_merchant(
+    shops: Sequence[Shop], folder: Path, delta: float
+) -> dict[str, AccountantReport]:
+    """Return what each merchant's ledger says its shoppers were charged."""
+    reports = {}
+    for shop, place in zip(shops, merchant_folders(folder), strict=True):
+        ledger = open_ledger(
+            place / "node" / LEDGER_FILE, place.name, shop.node_data, shop.data.catalogue
+        )
+        reports[shop.name] = spent(ledger, delta)
+    return reports

@@ -1,0 +1,66 @@
+"""A process of `simulations.federation.parallel_runs`'s pool: how it begins, and when it ends.
+
+Nothing heavy is imported here: torch and numpy read how many threads they may have when they load,
+and that is after `begin`.
+"""
+
+import os
+import threading
+import time
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
+from signal import SIG_IGN, SIGINT, signal
+from typing import Any
+
+LOOK_SECONDS = 0.5
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+
+
+class Stopped(Exception):  # noqa: N818 - nothing went wrong: it ends a run that nobody wants now
+    """The caller wants no more."""
+
+
+class Caller:
+    """The line to the caller: what is told, and whether it wants more. There is one a process."""
+
+    _told: "Queue[Any]"
+    _stop: Event
+
+    def begin(self, threads: int, parent: int, told: "Queue[Any]", stop: Event) -> None:
+        """Set a new process up.
+
+        Args:
+            threads: How many of them a library may start.
+            parent: The caller's process; this one ends soon after it.
+            told: Where `tell` puts things.
+            stop: Set once the caller wants no more.
+        """
+        self._told, self._stop = told, stop
+        signal(SIGINT, SIG_IGN)  # Ctrl-C reaches all of a terminal; the caller says when to stop
+        os.environ.update(dict.fromkeys(THREADS, str(threads)))
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+    def tell(self, news: Any) -> None:
+        """Send news to the caller.
+
+        Raises:
+            Stopped: if it wants no more.
+        """
+        self._told.put(news)
+        if self._stop.is_set():
+            raise Stopped
+
+
+caller = Caller()
+
+
+def begin(threads: int, parent: int, told: "Queue[Any]", stop: Event) -> None:
+    """Set this process up, as `Caller.begin`."""
+    caller.begin(threads, parent, told, stop)
+
+
+def _end_with(parent: int) -> None:
+    """End this process once `parent` has gone: nobody waits for its run."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os._exit(1)

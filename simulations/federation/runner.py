@@ -1,0 +1,117 @@
+"""Run a federation's folder in this process: the deployed app, without Flower's processes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.app import app
+from client.node.session import close_nodes
+from client.node.settings import merchant_folders
+from common.adapter import AdapterState
+from common.encoder.public_basis import PublicBasis
+from common.privacy.accounting.accountants import AccountantReport, account
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.mechanism.canaries import LaneRecord
+from common.settings.run import RunSettings
+from common.wire.messages import Scalar
+from server.run.checkpoint import RoundRecord
+from server.run.setup import open_run
+from server.run.strategy import FedtailStrategy
+from simulations.federation.in_process_grid import InProcessGrid
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A run's outcome.
+
+    Attributes:
+        adapter: The global adapter.
+        basis: The frozen tensors beside it.
+        plan: The privacy plan it ran under.
+        history: One record a round, those before a stop included.
+        audits: Opened canary lanes, by the merchant's folder name.
+        journal: The server's journal; None where none was kept.
+    """
+
+    adapter: AdapterState
+    basis: PublicBasis
+    plan: PrivacyPlan
+    history: tuple[RoundRecord, ...]
+    audits: Mapping[str, LaneRecord]
+    journal: Path | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what while a run goes on."""
+
+    on_encoded: Callable[[int, int], None] | None = None
+    on_round: Callable[[RoundRecord, AdapterState], None] | None = None
+    on_basis: Callable[[PublicBasis], object] | None = None
+
+
+def run_config(
+    federation: Path, settings: RunSettings, folder: Path, cache: Path
+) -> dict[str, Scalar]:
+    """Return Flower's run config for a federation's folder."""
+    return {
+        **settings.to_flat(),
+        "federation": str(federation),
+        "folder": str(folder),
+        "cache": str(cache),
+        "merchants": len(merchant_folders(federation)),
+    }
+
+
+def run_federation(
+    federation: Path, settings: RunSettings, folder: Path, cache: Path, watch: Watch | None = None
+) -> FinishedRun:
+    """Train on a federation's folder, or go on from its last checkpoint.
+
+    Args:
+        federation: As `write_federation` made it.
+        settings: The run's.
+        folder: For checkpoints.
+        cache: For encodings of public text.
+        watch: Told of progress.
+
+    Raises:
+        FedtailError: whatever stops a run; the last checkpoint stays.
+        KeyboardInterrupt: as pressed; the last checkpoint stays.
+    """
+    watch = watch or Watch()
+    config = run_config(federation, settings, folder, cache)
+    setup = open_run(config, watch.on_encoded)
+    basis = PublicBasis.from_bytes(setup.basis)
+    if watch.on_basis is not None:
+        watch.on_basis(basis)
+
+    def on_round(record: RoundRecord) -> None:
+        if watch.on_round is not None:
+            watch.on_round(record, strategy.state.adapter)
+
+    strategy = FedtailStrategy(
+        setup, on_round=on_round, epsilon=lambda rounds: epsilon_after(setup.plan, rounds).pld
+    )
+    grid = InProcessGrid(app, len(merchant_folders(federation)), config)
+    try:
+        strategy.start(grid)
+    finally:
+        close_nodes()
+    return FinishedRun(
+        adapter=strategy.state.adapter,
+        basis=basis,
+        plan=setup.plan,
+        history=strategy.history,
+        audits=strategy.audits,
+        journal=setup.journal,
+    )
+
+
+def epsilon_after(plan: PrivacyPlan, rounds: int) -> AccountantReport:
+    """Return what `rounds` rounds of a plan cost, by all accountants.
+
+    Raises:
+        PrivacyError: if the accountants disagree.
+    """
+    return account(plan.events(rounds), plan.delta)

@@ -1,0 +1,1 @@
+"""Deployments and crashes on one machine, for tests. Not shipped."""

@@ -1,0 +1,1 @@
+"""`fedtail simulate` from data to signed release."""

@@ -1,0 +1,43 @@
+"""What an auditor of a simulated run is given: the journal and each ledger, as files."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.node.settings import merchant_folders
+from client.privacy.budget import LEDGER_FILE, open_ledger
+from common.audit.layout import JOURNAL, LEDGERS
+from common.files import write_atomic
+from common.privacy.ledger.export import export_ledger
+from common.privacy.ledger.journal import JournalEntry, read_journal
+from common.release.statement import LedgerRecord
+from common.release.statement_draft import ledger_record
+from simulations.data.shop import Shop
+from simulations.federation.runner import FinishedRun
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was exported: where each merchant's ledger stands, by name, and the journal."""
+
+    ledgers: dict[str, LedgerRecord]
+    journal: tuple[JournalEntry, ...]
+
+
+def export_evidence(folder: Path, run: FinishedRun, shops: Sequence[Shop]) -> Evidence:
+    """Copy the run's journal and write each merchant's ledger as text, beside the release.
+
+    Raises:
+        LedgerError, JournalError: if one of them cannot be read or trusted.
+    """
+    shutil.rmtree(folder / LEDGERS, ignore_errors=True)
+    ledgers = {}
+    for shop, place in zip(shops, merchant_folders(folder / "merchants"), strict=True):
+        path = place / "node" / LEDGER_FILE
+        ledger = open_ledger(path, place.name, shop.past, shop.data.catalogue)
+        write_atomic(folder / LEDGERS / f"{place.name}.jsonl", export_ledger(path))
+        ledgers[shop.name] = ledger_record(place.name, ledger.signer, ledger.entries())
+    content = b"" if run.journal is None else run.journal.read_bytes()
+    write_atomic(folder / JOURNAL, content)
+    return Evidence(ledgers, read_journal(content))

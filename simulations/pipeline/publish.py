@@ -1,0 +1,125 @@
+"""Sign what a simulated federation learnt: claims from its ledgers and results, then the folder."""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from common.encoder.catalogue_encoder import cached_base_model
+from common.encoder.release_files import model_files
+from common.identity.signing_key import SigningKey
+from common.privacy.mechanism.canaries import pack_records
+from common.release.build import build_release
+from common.release.manifest import (
+    LANES_FILE,
+    STATEMENT_FILE,
+    BaseModelRecord,
+    Claims,
+    Manifest,
+    MetricsRecord,
+)
+from common.release.statement import MerchantPrivacy, Statement
+from common.release.statement_draft import draft_statement
+from common.release.statement_page import statement_page
+from common.settings.run import RunSettings
+from server.releases.publish import adapter_record, check_release_audits, version_at
+from simulations.data.shop import Shop
+from simulations.federation.runner import FinishedRun
+from simulations.pipeline.audit_files import export_evidence
+
+KEY_FILE = "operator.key"
+PUBLIC_KEY_FILE = "operator.pub"
+RELEASE = "release"
+PUBLISHED = ("frozen_text", "gated_frozen", "adapter", "fused")
+
+
+def operator_key(folder: Path) -> SigningKey:
+    """Return the simulated operator's key, made on first use; its public half lies beside it."""
+    path = folder / KEY_FILE
+    key = SigningKey.load(path) if path.exists() else SigningKey.create(path)
+    key.public.save(folder / PUBLIC_KEY_FILE)
+    return key
+
+
+def run_statement(
+    folder: Path,
+    run: FinishedRun,
+    settings: RunSettings,
+    shops: Sequence[Shop],
+    privacy: Mapping[str, MerchantPrivacy],
+) -> Statement:
+    """Export the run's journal and ledgers for an auditor, and return the statement about them.
+
+    Raises:
+        ReleaseError: if the audit of a merchant disproves its claim.
+    """
+    check_release_audits(privacy)
+    evidence = export_evidence(folder, run, shops)
+    return draft_statement(
+        run.plan,
+        privacy,
+        evidence.ledgers,
+        evidence.journal,
+        seeded_noise=settings.seeded_noise,
+    )
+
+
+def publish(
+    folder: Path,
+    run: FinishedRun,
+    settings: RunSettings,
+    shops: Sequence[Shop],
+    statement: Statement,
+    *,
+    metrics: Mapping[str, Mapping[str, float | None]],
+    data_name: str,
+    code_version: str,
+    more_files: Mapping[str, bytes] | None = None,
+) -> Manifest:
+    """Write the signed release folder under `folder`, in the place of an older one.
+
+    `more_files` are put into it and signed with the rest, by name.
+
+    Raises:
+        ReleaseError: if the parts do not fit each other. Nothing is written then.
+    """
+    model = cached_base_model(settings.base_model)
+    files = model_files(run.adapter, run.basis, settings, model)
+    if run.audits:
+        files = {**files, LANES_FILE: pack_records(run.audits.values())}
+    now = datetime.now(UTC)
+    claims = Claims(
+        version=version_at(now),
+        created=now.isoformat(timespec="seconds"),
+        base_model=BaseModelRecord(name=settings.base_model, weights_sha256=model.digest),
+        catalogues={shop.name: shop.data.catalogue.digest for shop in shops},
+        adapter=adapter_record(run.adapter, settings, model.depth),
+        privacy=statement,
+        metrics=MetricsRecord(
+            measured_on="simulated",
+            data=data_name,
+            values={name: _known(metrics[name]) for name in PUBLISHED if name in metrics},
+        ),
+        code_version=code_version,
+    )
+    return build_release(
+        folder / RELEASE,
+        {**files, **(more_files or {}), STATEMENT_FILE: statement_page(statement).encode()},
+        claims,
+        operator_key(folder),
+        replace=True,
+    )
+
+
+def withdraw(folder: Path) -> None:
+    """Remove the release that an earlier run left under `folder`: this one's was refused."""
+    shutil.rmtree(folder / RELEASE, ignore_errors=True)
+
+
+def _known(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return metrics with None where there is no value: no shopper of the test had a cold item."""
+    return {
+        name: None if value is None or math.isnan(value) else value
+        for name, value in values.items()
+    }

@@ -1,0 +1,111 @@
+"""From a finished run to the records that results.json holds of it."""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from client.shop.dataset import MerchantData
+from common.release.manifest import Manifest
+from server.run.checkpoint import RoundRecord
+from simulations.data.datasets import summarise_dataset
+from simulations.data.partition import PartitionKind
+from simulations.data.shop import Shop
+from simulations.report.epsilon_figure import epsilon_figure
+from simulations.results.schema import Dataset, ReleaseReference, Round, popularity_curve
+from simulations.results.sections import EpsilonCurve, GateRecord, HeldOut
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is found beside the table of models, by its name in results.json."""
+
+    gate: GateRecord | None = None
+    held_out: HeldOut | None = None
+    epsilon_curve: EpsilonCurve | None = None
+
+    @property
+    def may_publish(self) -> bool:
+        """Whether nothing stands against a release."""
+        return self.gate is None or self.gate.passed
+
+    def files(self) -> dict[str, bytes]:
+        """Return what goes into the release folder of it, by file name."""
+        files = {
+            f"{name.replace('_', '-')}.json": one.model_dump_json(indent=2).encode() + b"\n"
+            for name, one in (("gate", self.gate), ("epsilon_curve", self.epsilon_curve))
+            if one is not None
+        }
+        if self.epsilon_curve is not None:
+            files["epsilon-curve.svg"] = epsilon_figure(self.epsilon_curve).svg.encode()
+        return files
+
+
+def round_record(record: RoundRecord, curve: dict[int, tuple[float, float]]) -> Round:
+    """Return a round of results.json."""
+    ndcg, tail = curve.get(record.round_number, (None, None))
+    finite = record.epsilon is not None and np.isfinite(record.epsilon)
+    return Round(
+        round=record.round_number,
+        epsilon=record.epsilon if finite else None,
+        update_norm=record.update_norm,
+        bytes_up=record.bytes_up,
+        bytes_down=record.bytes_down,
+        seconds=record.seconds,
+        participants=record.participants,
+        ndcg=ndcg,
+        tail_recall=tail,
+    )
+
+
+def dataset_record(
+    data: MerchantData, shops: Sequence[Shop], how: PartitionKind, *, synthetic: bool
+) -> Dataset:
+    """Return what was learnt from and tested on."""
+    keys = np.concatenate([shop.data.catalogue.text_keys for shop in shops])
+    sales = np.concatenate([shop.past.item_counts() for shop in shops])
+    texts, place = np.unique(keys, return_inverse=True)
+    return Dataset(
+        name=data.name,
+        synthetic=synthetic,
+        shoppers=sum(summarise_dataset(shop.data).shoppers for shop in shops),
+        items=len(texts),
+        interactions=sum(len(shop.past) for shop in shops),
+        cases=sum(len(shop.test_cases.shoppers) for shop in shops),
+        split=split_words(data),
+        partition=how,
+        popularity_curve=popularity_curve(np.bincount(place, weights=sales).astype(np.int64)),
+    )
+
+
+def split_words(data: MerchantData) -> str:
+    """Return how the test was cut off."""
+    rule = data.split_rule
+    if rule.kind == "leave_last_out":
+        return "leave-last-out: each shopper's last item (the data has an order, but no clock)"
+    day = datetime.fromtimestamp(rule.test_from / 1e6, UTC).date().isoformat()
+    return f"global in time: test from {day}"
+
+
+def release_reference(manifest: Manifest) -> ReleaseReference:
+    """Return which release came of it."""
+    return ReleaseReference(
+        version=manifest.version,
+        digest=manifest.digest,
+        signing_key=manifest.signing_key,
+        adapter_digest=manifest.adapter.digest,
+    )
+
+
+def commit() -> str:
+    """Return the checkout's commit, or nothing where this is not a checkout."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    asked = [git, "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603 - fixed arguments
+    return answer.stdout.strip() if answer.returncode == 0 else ""

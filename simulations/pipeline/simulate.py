@@ -1,0 +1,329 @@
+"""One simulation from data to signed release and report: the job behind `fedtail simulate`."""
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from client.node.settings import merchant_folders
+from client.ranking.fusion import FusedRanker
+from client.shop.dataset import MerchantData
+from common.adapter import AdapterState
+from common.encoder.public_basis import PublicBasis
+from common.errors import InputError
+from common.evaluation.scorecard import Scorecard
+from common.release.statement_page import statement_page
+from common.settings.run import RunSettings
+from server.releases.publish import merchant_privacy
+from server.run.checkpoint import RoundRecord
+from simulations.data.datasets import load_dataset
+from simulations.data.partition import PartitionKind, partition_merchants
+from simulations.data.rehearsal import rehearse
+from simulations.data.shop import Shop
+from simulations.evaluation.epsilon_curve import epsilon_curve
+from simulations.evaluation.evaluator import ShopJudge, make_judges
+from simulations.evaluation.examples import example_recommendations
+from simulations.evaluation.fairness import fairness
+from simulations.evaluation.held_out import hold_out, judge_held_out
+from simulations.evaluation.release_gate import gate_release, load_holdout
+from simulations.evaluation.scoring import intervals, merchant_results, pooled_metrics
+from simulations.federation.comparisons import Comparison, Trainer
+from simulations.federation.folders import spent_by_merchant
+from simulations.federation.runner import FinishedRun, Watch
+from simulations.options import SimulationOptions, declared_settings
+from simulations.pipeline.progress import Screen
+from simulations.pipeline.publish import publish, run_statement, withdraw
+from simulations.pipeline.records import (
+    Beside,
+    commit,
+    dataset_record,
+    release_reference,
+    round_record,
+)
+from simulations.pipeline.tensorboard import open_board
+from simulations.report.html import write_report
+from simulations.results.schema import (
+    Privacy,
+    Results,
+    Timing,
+    read_environment,
+    write_results,
+)
+from simulations.results.sections import EpsilonCurve
+
+RESULTS_FILE = "results.json"
+REPORT_FILE = "report.html"
+CURVE_POINTS = 8  # how many rounds are judged on validation
+MARKER = ".fedtail-simulation"
+
+
+class Simulation:
+    """The state of one simulation as it goes from phase to phase."""
+
+    def __init__(self, options: SimulationOptions, screen: Screen, cache: Path) -> None:
+        self.options, self.screen, self.cache = options, screen, cache
+        self.phases: dict[str, float] = {}
+        self.curve: dict[int, tuple[float, float]] = {}
+        self.held_out: list[Shop] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase and show it."""
+        began = time.monotonic()
+        with self.screen.phase(name):
+            yield
+        self.phases[name] = self.phases.get(name, 0.0) + time.monotonic() - began
+
+    # ------------------------------------------------------------------ phases
+    def run(self) -> Results:
+        """Do it all; return what results.json holds."""
+        began = time.monotonic()
+        prepare_out(self.options)
+        with self.phase("data"):
+            data, shops, settings, how = self._shops()
+            public = load_holdout(self.options, data, self.cache)
+        trainer = Trainer(self.options.out, self.cache, settings)
+        run = self._federated(trainer, shops)
+        judges = make_judges(shops, run.basis, settings, self.cache)
+        cards, rankers = self._judged(judges, run)
+        for name, adapters in self._others(trainer, shops).items():
+            with self.phase("evaluation"):
+                cards[name] = [
+                    judge.judge(judge.text(adapter).score)
+                    for judge, adapter in zip(judges, adapters, strict=True)
+                ]
+        curve = self._epsilon_curve(trainer, judges, cards)
+        with self.phase("evaluation"):
+            beside = Beside(
+                epsilon_curve=curve,
+                gate=gate_release(public, run, settings, self.cache),
+                held_out=judge_held_out(self.held_out, run, settings, self.cache),
+            )
+        with self.phase("release and report"):
+            return self._results(
+                data,
+                how,
+                judges,
+                cards,
+                rankers=rankers,
+                run=run,
+                beside=beside,
+                settings=settings,
+                began=began,
+            )
+
+    def _shops(self) -> tuple[MerchantData, list[Shop], RunSettings, PartitionKind]:
+        options = self.options
+        seed = int(options.settings.get("seed", 0))
+        data = load_dataset(
+            options.data,
+            seed=options.partition_seed,
+            mapping=options.mapping,
+            cache=self.cache / "imports",
+        )
+        if options.rehearse:
+            data = rehearse(data)
+        how = options.partition or ("column" if _has_column(data) else "random")
+        parts = partition_merchants(
+            data,
+            how=how,
+            merchants=options.merchants + options.held_out_merchants,
+            seed=options.partition_seed,
+            alpha=options.alpha,
+        )
+        parts, apart = hold_out(parts, options.held_out_merchants, options.partition_seed)
+        self.held_out = [Shop.of(part) for part in apart]
+        shops = [Shop.of(part) for part in parts]
+        shoppers = sum(shop.node_data.shopper_count for shop in shops)
+        settings = declared_settings({"seed": seed, **options.settings}, shoppers, len(shops))
+        return data, shops, settings, how
+
+    def _federated(self, trainer: Trainer, shops: Sequence[Shop]) -> FinishedRun:
+        judges: list[ShopJudge] = []
+        every = max(1, trainer.settings.rounds // CURVE_POINTS)
+
+        def on_round(record: RoundRecord, adapter: AdapterState) -> None:
+            self.screen.round(record, trainer.settings)
+            board.round(record)
+            number = record.round_number
+            if judges and (number % every == 0 or number == trainer.settings.rounds):
+                self.curve[number] = validation_means(judges, adapter)
+
+        def on_basis(basis: PublicBasis) -> None:
+            judges.extend(make_judges(shops, basis, trainer.settings, self.cache))
+
+        folder = self.options.out / "tensorboard"
+        with (
+            open_board(folder, wanted=self.options.tensorboard) as board,
+            self.phase("federation"),
+            self.screen.rounds("federation", trainer.settings),
+        ):
+            watch = Watch(self.screen.encoded, on_round, on_basis)
+            return trainer.federated(shops, watch)
+
+    def _judged(
+        self, judges: Sequence[ShopJudge], run: FinishedRun
+    ) -> tuple[dict[str, list[Scorecard]], list[FusedRanker]]:
+        cards: dict[str, list[Scorecard]] = {}
+        rankers = []
+        with self.phase("evaluation"):
+            for judge in judges:
+                for model, card in judge.baselines().items():
+                    cards.setdefault(model, []).append(card)
+                text = judge.text(run.adapter)
+                rankers.append(judge.fused(text))
+                cards.setdefault("adapter", []).append(judge.judge(text.score))
+                cards.setdefault("fused", []).append(judge.judge(rankers[-1].score))
+                for model, ranker in (
+                    ("gated_frozen_dialled", judge.frozen_fused),
+                    ("fused_dialled", rankers[-1]),
+                ):
+                    cards.setdefault(model, []).append(judge.judge_dialled(ranker))
+        return cards, rankers
+
+    def _others(self, trainer: Trainer, shops: Sequence[Shop]) -> dict[str, list[AdapterState]]:
+        """Train what the federation is compared with; return each shop's adapter by model."""
+        comparisons: list[Comparison] = []
+        if self.options.yardsticks:  # the longest first
+            comparisons += [trainer.without_noise(shops), trainer.centrally(shops)]
+        if self.options.solo:
+            comparisons += [trainer.solo(place, shop) for place, shop in enumerate(shops)]
+        if not comparisons:
+            return {}
+        runs = len(comparisons)
+        with self.phase("comparisons"), self.screen.runs("comparisons", trainer.settings, runs):
+            adapters = trainer.compared(comparisons, self.screen.round_of, self.options.processes)
+        found: dict[str, list[AdapterState]] = {}
+        if self.options.yardsticks:
+            free, central, *adapters = adapters
+            found["adapter_no_noise"] = [free] * len(shops)
+            found["adapter_central"] = [central] * len(shops)
+        return {"solo_adapter": adapters, **found} if self.options.solo else found
+
+    def _epsilon_curve(
+        self, trainer: Trainer, judges: Sequence[ShopJudge], cards: dict[str, list[Scorecard]]
+    ) -> EpsilonCurve | None:
+        if not self.options.epsilon_curve:
+            return None
+        epsilons, processes = self.options.epsilon_curve, self.options.processes
+        runs = len(epsilons)
+        with self.phase("curve"), self.screen.runs("against ε", trainer.settings, runs):
+            shown = self.screen.round_of
+            return epsilon_curve(
+                trainer, judges, cards, epsilons, on_round=shown, processes=processes
+            )
+
+    # ----------------------------------------------------------------- results
+    def _results(
+        self,
+        data: MerchantData,
+        how: PartitionKind,
+        judges: Sequence[ShopJudge],
+        cards: dict[str, list[Scorecard]],
+        *,
+        rankers: Sequence[FusedRanker],
+        run: FinishedRun,
+        beside: Beside,
+        settings: RunSettings,
+        began: float,
+    ) -> Results:
+        options, shops = self.options, [judge.shop for judge in judges]
+        spent = spent_by_merchant(shops, options.out / "merchants", run.plan.delta)
+        places = merchant_folders(options.out / "merchants")
+        privacy = {
+            name: merchant_privacy(run.plan, one, run.audits.get(place.name))
+            for (name, one), place in zip(spent.items(), places, strict=True)
+        }
+        statement = run_statement(options.out, run, settings, shops, privacy)
+        metrics = pooled_metrics(cards)
+        environment = read_environment(commit())
+        manifest = None
+        if beside.may_publish:
+            manifest = publish(
+                options.out,
+                run,
+                settings,
+                shops,
+                statement,
+                metrics=metrics,
+                data_name=data.name,
+                code_version=environment.fedtail,
+                more_files=beside.files(),
+            )
+        else:
+            withdraw(options.out)
+        synthetic = options.data is None
+        dealt = {"partition": how, **({"alpha": options.alpha} if how == "dirichlet" else {})}
+        results = Results(
+            name=f"{data.name}, {len(shops)} merchants",
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=" ".join(["fedtail", *sys.argv[1:]]) if sys.argv[1:] else "",
+            dataset=dataset_record(data, shops, how, synthetic=synthetic),
+            metrics=metrics,
+            intervals=intervals(cards, settings.seed),
+            merchants=merchant_results(cards, judges, settings.declared_shoppers),
+            privacy=Privacy(
+                unit=statement.unit,
+                placement=run.plan.placement,
+                merchants=privacy,
+                statement=statement_page(statement),
+            ),
+            rounds=[round_record(one, self.curve) for one in run.history],
+            settings={**settings.to_flat(), "merchants": len(shops), **dealt},
+            environment=environment,
+            examples=example_recommendations(
+                judges, rankers, synthetic=synthetic, typed=options.history
+            ),
+            timing=Timing(
+                total_seconds=time.monotonic() - began,
+                phases=self.phases,
+                peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            ),
+            release=None if manifest is None else release_reference(manifest),
+            fairness=fairness(cards, [shop.name for shop in shops], seed=settings.seed),
+            **vars(beside),
+        )
+        write_results(results, options.out / RESULTS_FILE)
+        write_report(results, options.out / REPORT_FILE)
+        return results
+
+
+def prepare_out(options: SimulationOptions) -> None:
+    """Make the output folder, or take one that holds a simulation of ours.
+
+    Raises:
+        InputError: if the folder holds something else; nothing of it is touched.
+    """
+    out = options.out
+    if out.exists() and not (out / MARKER).exists() and any(out.iterdir()):
+        raise InputError(
+            f"--out {out} holds files that are not a simulation's; choose another folder.",
+            field="out",
+        )
+    if options.overwrite and (out / MARKER).exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).touch()
+
+
+def validation_means(judges: Sequence[ShopJudge], adapter: AdapterState) -> tuple[float, float]:
+    """Return NDCG@10 and tail recall@10 over all merchants' validation cases."""
+    scores = [judge.validation_scores(adapter) for judge in judges]
+    ndcg = np.concatenate([one[0] for one in scores])
+    tail = np.concatenate([one[1] for one in scores])
+    return _mean(ndcg), _mean(tail)
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _has_column(data: MerchantData) -> bool:
+    return any(item.merchant for item in data.catalogue.items)

@@ -1,0 +1,1 @@
+"""docs/ref-results.md from finished runs. Not shipped."""
