@@ -12,7 +12,7 @@ settings.load_profile("fedtail")
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory):
     """The folder of a random BERT of 3 layers, 32 wide."""
-    from shops import write_tiny_bert
+    from tests.support.shops import write_tiny_bert
 
     return write_tiny_bert(tmp_path_factory.mktemp("tiny-bert"))
 
@@ -28,7 +28,7 @@ def tiny_model(tiny_bert):
 @pytest.fixture(scope="session")
 def simulated(tiny_bert, tmp_path_factory):
     """The folder of a finished simulation: `fedtail simulate` on a small shop, two merchants."""
-    from shops import simulate_small
+    from tests.support.shops import simulate_small
 
     return simulate_small(tmp_path_factory.mktemp("simulated") / "out", tiny_bert)
 
@@ -36,7 +36,7 @@ def simulated(tiny_bert, tmp_path_factory):
 @pytest.fixture(scope="session")
 def honest(simulated, tmp_path_factory):
     """What an auditor of that simulation is given."""
-    from forging import export
+    from tests.support.forging import export
 
     return export(simulated, tmp_path_factory.mktemp("audited") / "run")
 
@@ -44,7 +44,7 @@ def honest(simulated, tmp_path_factory):
 @pytest.fixture
 def forger(simulated, honest, tmp_path):
     """A copy of it, and all the keys to sign it anew."""
-    from forging import Forger
+    from tests.support.forging import Forger
 
     return Forger(simulated, shutil.copytree(honest, tmp_path / "run"))
 
@@ -52,7 +52,7 @@ def forger(simulated, honest, tmp_path):
 @pytest.fixture(scope="module")
 def workshop(tiny_model):
     """Make a trainer on a shop of 120 shoppers by placement and objective, each once."""
-    from workshops import workshop_of
+    from tests.support.workshops import workshop_of
 
     return workshop_of(tiny_model)
 

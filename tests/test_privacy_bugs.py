@@ -9,15 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_client_budget
-import test_client_training
-import test_client_work
-import test_common_privacy_ledger
-import test_common_privacy_noise
-from privacy_bugs import plant
-from shops import make_catalogue, make_interactions, make_plan, make_settings, make_workshop
-from test_client_work import ground
-from workshops import charge_of
 
 import client.privacy.budget
 import client.training.dp_trainer
@@ -34,6 +25,21 @@ from common.privacy.mechanism.canaries import start_record
 from common.privacy.mechanism.empirical_bound import audit_lanes
 from common.privacy.mechanism.noise import NoiseSource
 from common.wire import messages
+from tests.client.node import test_participant
+from tests.client.node.test_participant import ground
+from tests.client.privacy import test_budget
+from tests.client.training import test_dp_trainer
+from tests.common.privacy.ledger import test_ledger
+from tests.common.privacy.mechanism import test_noise
+from tests.support.privacy_bugs import plant
+from tests.support.shops import (
+    make_catalogue,
+    make_interactions,
+    make_plan,
+    make_settings,
+    make_workshop,
+)
+from tests.support.workshops import charge_of
 
 __all__ = ["ground"]  # a fixture
 
@@ -71,16 +77,15 @@ def small(tiny_model):
 @pytest.fixture
 def checks(small, workshop, ground, tmp_path):
     """Every check by its name on the page: call it with a fresh folder."""
-    training, noise = test_client_training, test_common_privacy_noise
+    training, noise = test_dp_trainer, test_noise
 
     def ledger_in(folder):
         return Ledger.open(folder / "ledger.sqlite", "ash", "f" * 64)
 
     def disk(folder):
         path = folder / "on-disk.sqlite"
-        held = test_common_privacy_ledger
         opened = Ledger.open(path, "shop", "data")
-        held.test_the_entry_is_on_disk_when_the_charge_exists(path, opened)
+        test_ledger.test_the_entry_is_on_disk_when_the_charge_exists(path, opened)
 
     return {
         "lanes": Lanes(small),
@@ -99,14 +104,14 @@ def checks(small, workshop, ground, tmp_path):
             training.test_a_charge_pays_for_one_round(workshop, ledger_in(folder))
         ),
         "test_the_ceiling_holds_and_little_is_wasted": lambda folder: (
-            test_client_budget.test_the_ceiling_holds_and_little_is_wasted(folder / "b.sqlite")
+            test_budget.test_the_ceiling_holds_and_little_is_wasted(folder / "b.sqlite")
         ),
         "test_secure_streams_differ_and_test_streams_repeat": lambda _: (
             noise.test_secure_streams_differ_and_test_streams_repeat()
         ),
         "test_the_entry_is_on_disk_when_the_charge_exists": disk,
         "test_leaving_a_shopper_out_changes_nothing_but_the_two_protected_vectors": lambda folder: (
-            test_client_work.test_leaving_a_shopper_out_changes_nothing_but_the_two_protected_vectors(
+            test_participant.test_leaving_a_shopper_out_changes_nothing_but_the_two_protected_vectors(
                 ground, folder
             )
         ),

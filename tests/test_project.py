@@ -23,7 +23,7 @@ ROOMS = ("client", "common", "server", "simulations")
 MODULES = sorted(
     [ROOT / "fedtail.py", *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
 )
-TESTS = sorted((ROOT / "tests").glob("test_*.py"))
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ADRS = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
 LONGEST_MODULE = 400
@@ -32,12 +32,8 @@ OF_THE_WHOLE = {
     "test_project.py",
     "test_fedtail_cli.py",
     "test_privacy_bugs.py",
-    "test_faults_deployment.py",
-    "test_faults_nodes.py",
-    "test_faults_processes.py",
-    "test_faults_redaction.py",
-    "test_faults_server.py",
-}  # these mirror no module
+}  # these mirror no module, nor does what lies in tests/faults
+MOST_MODULES = 15  # in a room
 
 
 def shown(path):
@@ -87,7 +83,7 @@ def test_no_file_names_a_path_of_a_machine():
     assert found == []
 
 
-@pytest.mark.parametrize("path", [*MODULES, *(ROOT / "tests").glob("*.py")], ids=shown)
+@pytest.mark.parametrize("path", [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))], ids=shown)
 def test_a_module_stays_below_400_lines(path):
     assert len(text(path).splitlines()) <= LONGEST_MODULE
 
@@ -114,15 +110,30 @@ def test_every_rule_that_ruff_ignores_has_its_reason():
 
 @pytest.mark.parametrize("path", TESTS, ids=shown)
 def test_a_test_file_mirrors_a_module(path):
-    if path.name in OF_THE_WHOLE:
+    place = path.relative_to(ROOT / "tests")
+    if place.name in OF_THE_WHOLE or place.parts[0] == "faults":
         return
-    names = {"_".join(one.relative_to(ROOT).with_suffix("").parts) for one in MODULES}
-    names |= {"_".join(one.relative_to(ROOT).parent.parts) for one in MODULES}  # a package's own
-    stem = path.stem.removeprefix("test_")
-    if stem not in names:  # a part of a module's tests: test_MODULE_IDEA.py beside test_MODULE.py
-        whole, _, idea = stem.rpartition("_")
-        assert (whole, path.with_name(f"test_{whole}.py")) in {(n, t) for n in names for t in TESTS}
-        assert idea
+    room, stem = ROOT / place.parent, path.stem.removeprefix("test_")
+    if not (room / f"{stem}.py").is_file() and not (room / stem / "__init__.py").is_file():
+        # a part of a module's tests: test_MODULE_IDEA.py beside test_MODULE.py
+        wholes = [one.stem for one in room.glob("*.py") if stem.startswith(f"{one.stem}_")]
+        assert [one for one in wholes if path.with_name(f"test_{one}.py").is_file()], place
+
+
+def test_no_room_is_crowded():
+    rooms = {path.parent for path in MODULES}
+    crowded = {
+        shown(room): count
+        for room in rooms
+        if (count := len([one for one in room.glob("*.py") if one.name != "__init__.py"]))
+        > MOST_MODULES
+    }
+    assert crowded == {}
+
+
+@pytest.mark.parametrize("room", sorted({path.parent for path in MODULES} - {ROOT}), ids=shown)
+def test_a_room_says_what_belongs_there(room):
+    assert ast.get_docstring(ast.parse(text(room / "__init__.py")))
 
 
 # ------------------------------------------------------ which way imports run

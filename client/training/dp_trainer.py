@@ -33,8 +33,8 @@ from common.settings.run import RunSettings
 MICROBATCH_ROWS = 256  # history rows differentiated at once: a bound on memory, not on privacy
 # Shoppers of one microbatch share matrix products, whose float32 rounding depends on how many rows
 # and tokens they have: when one leaves, its batch mates' clipped gradients move by up to 6e-6 C
-# each, 1e-6 C on average (tests/test_client_training_sensitivity.py measures it). The clip leaves
-# room for about a thousand that all move the same way, or a million that move at random.
+# each, 1e-6 C on average (measured by tests/client/training/test_dp_trainer_sensitivity.py). The
+# clip leaves room for a thousand that all move the same way, or a million that move at random.
 ROUNDING_MARGIN = 2.0**-10
 
 

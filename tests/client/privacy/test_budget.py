@@ -1,0 +1,300 @@
+"""Charging rounds: never past the ceiling, over rounds, runs and data sets alike."""
+
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from client.privacy.budget import (
+    LEDGER_FILE,
+    _rounded_up,
+    advice,
+    charge_round,
+    fingerprint,
+    open_ledger,
+    plan_that_fits,
+    renew_ledger,
+    rounds_left,
+    spent,
+)
+from client.privacy.policy import Policy
+from client.shop.interactions import Interactions
+from common.catalogue import Catalogue, Item
+from common.errors import BudgetError, InputError, LedgerError, PolicyError
+from common.privacy.accounting.accountants import budget_share, epsilon_pld, epsilon_rdp
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.entry import spent_events
+from common.privacy.ledger.ledger import Ledger
+from common.settings.run import RunSettings
+from tests.support.shops import command
+
+PLAN = PrivacyPlan(
+    sample_rate=1.0,
+    steps=40,
+    noise_multiplier=6.0,
+    max_grad_norm=1.0,
+    declared_shoppers=100,
+    delta=1e-5,
+    placement="local",
+    popularity_noise_multiplier=20.0,
+)
+POLICY = Policy(max_epsilon=3.0, max_run_epsilon=100.0)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ledger.db"
+
+
+def fill(ledger, policy=POLICY, plan=PLAN, run="run"):
+    """Charge rounds until the budget refuses; return how many it let through."""
+    for number in range(1, 1000):
+        try:
+            charge_round(ledger, plan, policy, run, number, "train")
+        except BudgetError:
+            return number - 1
+    raise AssertionError("The budget never ended.")
+
+
+def test_the_ceiling_holds_and_little_is_wasted(path):
+    ledger = Ledger.open(path, "shop", "data")
+    promised = rounds_left(ledger, PLAN, POLICY)
+    charge_round(ledger, PLAN, POLICY, "run", 0, "popularity")
+    passed = fill(ledger)
+    assert 0 < passed <= promised
+    events = spent_events(ledger.entries())
+    assert epsilon_pld(events, 1e-5) <= epsilon_rdp(events, 1e-5) <= 3.0
+    assert epsilon_pld(events, 1e-5) > 3.0 / 1.25
+    assert rounds_left(ledger, PLAN, POLICY) == 0
+
+
+def test_the_budget_spans_runs_restarts_and_renewed_data(path):
+    whole = fill(Ledger.open(path.with_name("other.db"), "shop", "data"))
+    ledger = Ledger.open(path, "shop", "data")
+    for number in range(1, 6):
+        charge_round(ledger, PLAN, POLICY, "first run", number, "train")
+    renewed = Ledger.rebind(path, "shop", "other data")
+    assert fill(renewed, run="second run") == whole - 5
+
+
+def test_a_refusal_says_what_is_left_and_charges_nothing(path):
+    ledger = Ledger.open(path, "shop", "data")
+    fill(ledger)
+    before = ledger.head
+    strong = replace(PLAN, noise_multiplier=2.0)
+    with pytest.raises(BudgetError) as caught:
+        charge_round(ledger, strong, POLICY, "run", 99, "train")
+    assert caught.value.field == "max_epsilon"
+    for part in ("epsilon 3 at delta 1e-05", "which needs", "is left", "0 training round(s)"):
+        assert part in str(caught.value)
+    assert ledger.head == before
+
+
+def plan_in(refusal):
+    """The plan that a refusal names, read from its text as a person would."""
+    found = re.search(
+        r"noise_multiplier ([\d.e+]+) and popularity_noise_multiplier ([\d.e+]+): epsilon ([\d.]+)",
+        refusal,
+    )
+    return float(found[1]), float(found[2]), float(found[3])
+
+
+def charge_whole(ledger, plan, policy, run):
+    charge_round(ledger, plan, policy, run, 0, "popularity")
+    for number in range(1, plan.rounds + 1):
+        charge_round(ledger, plan, policy, run, number, "train")
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 12), st.sampled_from([1.0, 0.3]), st.floats(1.5, 9))
+def test_the_plan_that_a_refusal_names_is_accepted_whole(tmp_path, before, q, ceiling):
+    """And hardly any noise could be spared: with a little less it is refused."""
+    path = tmp_path / f"{before}-{q}-{ceiling}.db"
+    policy = Policy(max_epsilon=ceiling, max_run_epsilon=1000.0)
+    ledger = Ledger.open(path, "shop", "data")
+    for number in range(before):
+        charge_round(ledger, replace(PLAN, noise_multiplier=20.0), policy, "old", number, "train")
+    asked = replace(PLAN, sample_rate=q, noise_multiplier=0.5, steps=8)
+    with pytest.raises(BudgetError) as caught:
+        charge_whole(ledger, asked, policy, "refused")
+    training, popularity, epsilon = plan_in(str(caught.value))
+    named = replace(asked, noise_multiplier=training, popularity_noise_multiplier=popularity)
+    assert epsilon_pld(named.events(), named.delta) == pytest.approx(epsilon, abs=6e-4)
+    less = replace(named, noise_multiplier=0.99 * training)
+    spent_so_far = spent_events(ledger.entries())
+    assert budget_share((*spent_so_far, *less.events()), policy.delta, ceiling) > 1
+    charge_whole(ledger, named, policy, "accepted")
+
+
+def test_the_rounds_that_a_refusal_names_are_accepted_and_not_one_more(path):
+    ledger = Ledger.open(path, "shop", "data")
+    with pytest.raises(BudgetError) as caught:
+        charge_round(
+            ledger, replace(PLAN, noise_multiplier=0.5, steps=4), POLICY, "run", 1, "train"
+        )
+    assert "0 training round(s)" in str(caught.value)
+    promised = int(re.search(r"(\d+) training round", advice((), PLAN, POLICY))[1])
+    assert 0 < promised == fill(ledger)
+
+
+def test_when_nothing_fits_any_more_the_refusal_says_so(path):
+    spent_up = Policy(max_epsilon=1e-4, max_run_epsilon=100.0)
+    with pytest.raises(BudgetError) as caught:
+        charge_round(Ledger.open(path, "shop", "data"), PLAN, spent_up, "run", 1, "train")
+    assert "whatever its noise" in str(caught.value)
+    none = replace(PLAN, placement="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
+    assert plan_that_fits((), none, POLICY) is None
+    assert plan_that_fits((), none, replace(POLICY, max_epsilon=math.inf)) == none
+
+
+def test_a_cheaper_plan_still_fits_what_is_left(path):
+    ledger = Ledger.open(path, "shop", "data")
+    fill(ledger)
+    gentle = replace(PLAN, noise_multiplier=600.0)
+    assert rounds_left(ledger, gentle, POLICY) > 0
+    charge_round(ledger, gentle, POLICY, "run", 99, "train")
+
+
+def test_a_retry_is_charged_again(path):
+    ledger = Ledger.open(path, "shop", "data")
+    for _ in range(2):
+        charge_round(ledger, PLAN, POLICY, "run", 7, "train")
+    assert [entry.round_number for entry in ledger.entries()] == [7, 7]
+
+
+def test_the_policy_is_asked_first(path):
+    ledger = Ledger.open(path, "shop", "data")
+    with pytest.raises(PolicyError):
+        charge_round(ledger, PLAN, Policy(min_noise_multiplier=7.0), "run", 1, "train")
+    with pytest.raises(PolicyError):
+        charge_round(ledger, PLAN, POLICY, "run", 1, "train", seeded_noise=True)
+    assert ledger.entries() == ()
+
+
+def test_seeded_noise_goes_on_record(path):
+    ledger = Ledger.open(path, "shop", "data")
+    policy = replace(POLICY, allow_seeded_noise=True)
+    charge_round(ledger, PLAN, policy, "run", 1, "train", seeded_noise=True)
+    assert ledger.entries()[0].seeded_noise
+
+
+def test_after_noise_from_a_seed_no_run_that_promises_something_is_charged(path):
+    """What the seed gave away stays given away, so the ledger's epsilon would be a lie."""
+    ledger = Ledger.open(path, "shop", "data")
+    tests = replace(POLICY, allow_seeded_noise=True)
+    charge_round(ledger, PLAN, tests, "test", 1, "train", seeded_noise=True)
+    before = ledger.head
+    with pytest.raises(BudgetError) as caught:
+        charge_round(ledger, PLAN, tests, "run", 1, "train")
+    assert caught.value.field == "seeded_noise"
+    assert ledger.head == before
+    charge_round(ledger, PLAN, tests, "test", 2, "train", seeded_noise=True)
+
+
+def test_a_simulations_policy_covers_exactly_one_run(path):
+    policy = Policy.for_simulation(PLAN)
+    ledger = Ledger.open(path, "shop", "data")
+    charge_round(ledger, PLAN, policy, "run", 0, "popularity")
+    for number in range(1, PLAN.rounds + 1):
+        charge_round(ledger, PLAN, policy, "run", number, "train")
+    with pytest.raises(BudgetError):
+        charge_round(ledger, PLAN, policy, "run", PLAN.rounds + 1, "train")
+
+
+def test_what_is_spent_is_what_the_plan_says(path):
+    ledger = Ledger.open(path, "shop", "data")
+    assert spent(ledger, 1e-5).pld == 0
+    charge_round(ledger, PLAN, POLICY, "run", 0, "popularity")
+    for number in range(1, 4):
+        charge_round(ledger, PLAN, POLICY, "run", number, "train")
+    assert spent(ledger, 1e-5).pld == epsilon_pld(PLAN.events(3), 1e-5)
+
+
+def test_the_command_tells_what_fits_and_it_does(tmp_path):
+    shop = tmp_path / "shop"
+    asked = RunSettings(rounds=30, epsilon=6.0).plan()
+    shop.mkdir()
+    ask = ["client", "budget", "--shop", str(shop), "--rounds", "30", "--epsilon", "6"]
+    fresh = command(ask, tmp_path).output
+    assert "0 entries on the ledger" in fresh
+    assert not list(shop.iterdir())  # asking starts no ledger
+    ledger = Ledger.open(shop / "node" / LEDGER_FILE, "shop", "data")
+    charge_whole(ledger, asked, Policy(), "first")
+    told = " ".join(command(ask, tmp_path).output.split())
+    assert "31 entries on the ledger" in told
+    training, popularity, epsilon = plan_in(told)
+    assert epsilon < 6
+    named = replace(asked, noise_multiplier=training, popularity_noise_multiplier=popularity)
+    charge_whole(ledger, named, Policy(), "second")
+    assert isinstance(command([*ask[:3], str(tmp_path / "none")], tmp_path).exception, InputError)
+
+
+CATALOGUE = Catalogue(tuple(Item(f"i{n}", f"title {n}", f"text {n}") for n in range(5)))
+
+
+def purchases(rows, names=("ann", "bob", "cem")):
+    shopper, item, when = (np.array(column) for column in zip(*rows, strict=True))
+    return Interactions(
+        shopper_ids=names,
+        item_count=5,
+        shopper=shopper.astype(np.int32),
+        item=item.astype(np.int32),
+        time=when.astype(np.int64),
+        basket=np.zeros(len(rows), dtype=np.int32),
+        value=np.ones(len(rows), dtype=np.float32),
+        timed=True,
+    )
+
+
+ROWS = [(0, 1, 10), (0, 2, 20), (1, 1, 15), (2, 4, 5), (2, 4, 5)]
+
+
+def test_a_fingerprint_ignores_order_of_rows_shoppers_and_items(path):
+    expected = fingerprint(purchases(ROWS), CATALOGUE, path)
+    assert fingerprint(purchases(ROWS[::-1]), CATALOGUE, path) == expected
+    renumbered = [({0: 2, 1: 0, 2: 1}[who], item, when) for who, item, when in ROWS]
+    assert fingerprint(purchases(renumbered, ("bob", "cem", "ann")), CATALOGUE, path) == expected
+    backwards = CATALOGUE.take([4, 3, 2, 1, 0])
+    turned = [(who, 4 - item, when) for who, item, when in ROWS]
+    assert fingerprint(purchases(turned), backwards, path) == expected
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ROWS[:-1],
+        [*ROWS, (1, 1, 15)],
+        [(0, 1, 11), *ROWS[1:]],
+        [(0, 0, 10), *ROWS[1:]],
+        [(1, 1, 10), *ROWS[1:]],
+    ],
+)
+def test_a_fingerprint_sees_every_change_of_a_row(path, rows):
+    original = fingerprint(purchases(ROWS), CATALOGUE, path)
+    assert fingerprint(purchases(rows), CATALOGUE, path) != original
+
+
+def test_a_fingerprint_is_keyed_by_the_node(path, tmp_path):
+    elsewhere = fingerprint(purchases(ROWS), CATALOGUE, tmp_path / "other.db")
+    assert fingerprint(purchases(ROWS), CATALOGUE, path) != elsewhere
+
+
+def test_a_ledger_opens_for_its_data_and_is_renewed_for_more(path):
+    ledger = open_ledger(path, "shop", purchases(ROWS), CATALOGUE)
+    charge_round(ledger, PLAN, POLICY, "run", 1, "train")
+    assert len(open_ledger(path, "shop", purchases(ROWS[::-1]), CATALOGUE).entries()) == 1
+    more = purchases([*ROWS, (1, 3, 30)])
+    with pytest.raises(LedgerError):
+        open_ledger(path, "shop", more, CATALOGUE)
+    assert len(renew_ledger(path, "shop", more, CATALOGUE).entries()) == 2
+
+
+@given(st.just(0.0) | st.floats(1e-3, 1e4))
+def test_printed_noise_is_four_digits_and_never_less_than_what_fits(value):
+    rounded = _rounded_up(value)
+    assert value <= rounded <= value * 1.0011
+    assert float(f"{rounded:.4g}") == rounded

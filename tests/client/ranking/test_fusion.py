@@ -1,0 +1,267 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.sparse import csr_matrix
+
+from client.ranking.baselines import fit_ease
+from client.ranking.fusion import DECAYS, FusedRanker, Gate, TextTaste, fit_decay, standardised
+from client.ranking.model_selection import clearly_better
+from client.ranking.sales_trend import sales_trend
+from client.ranking.validation import Validation
+from client.shop.histories import histories, typed_history
+from client.shop.splitting import evaluation_cases
+from common.errors import InputError
+from common.evaluation.metrics import ndcg, rank_scores
+from tests.support.shops import interactions_of, make_interactions
+
+ITEMS, SHOPPERS, WIDTH = 25, 20, 8
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def shop():
+    """Purchases, their histories and random unit vectors."""
+    interactions = make_interactions(ITEMS, SHOPPERS)
+    random = np.random.default_rng(0)
+    vectors, candidates = (unit(random.normal(size=(ITEMS, WIDTH))) for _ in range(2))
+    return interactions, histories(interactions, np.arange(SHOPPERS)), vectors, candidates
+
+
+def validation_of(interactions, cut=180):
+    """Cases of everything after day `cut`."""
+    before = interactions.where(interactions.time < cut * 86_400_000_000)
+    after = interactions.where(interactions.time >= cut * 86_400_000_000)
+    cases = evaluation_cases(before, after)
+    return before, Validation(histories(before, cases.shoppers), cases.seen, cases.relevant)
+
+
+def nobody(interactions):
+    empty = interactions_of([], ITEMS, SHOPPERS)
+    cases = evaluation_cases(empty, interactions)
+    return Validation(histories(empty, cases.shoppers), cases.seen, cases.relevant)
+
+
+# ------------------------------------------------------------------------ text
+@pytest.mark.parametrize("decay", [1.0, 0.6])
+def test_text_taste_is_the_decayed_mean_against_the_frozen_candidates(shop, decay):
+    _, history, vectors, candidates = shop
+    found = TextTaste(vectors, candidates, decay).score(history)
+    for shopper in range(SHOPPERS):
+        part = slice(history.starts[shopper], history.starts[shopper + 1])
+        weights = decay ** history.age[part]
+        pooled = (weights[:, None] * vectors[history.item[part]]).sum(axis=0)
+        expected = candidates @ (pooled / np.linalg.norm(pooled))
+        assert np.allclose(found[shopper], expected, atol=1e-5)
+
+
+def test_somebody_without_a_history_has_no_taste(shop):
+    _, _, vectors, candidates = shop
+    found = TextTaste(vectors, candidates).score(typed_history([], ITEMS))
+    assert found.shape == (1, ITEMS)
+    assert not found.any()
+
+
+# ------------------------------------------------------------------- standardised
+rows = arrays(np.float32, (3, 12), elements=st.floats(-10, 10, width=32))
+
+
+@given(rows)
+def test_rows_are_standardised_and_keep_their_order(scores):
+    found = standardised(scores)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    for before, after in zip(scores.astype(float), found.astype(float), strict=True):
+        if before.std() < 1e-3:
+            continue  # all but constant: float32 has nothing to say
+        rounding = 2.0**-22 * np.abs(before).max() / before.std()  # of a float32 mean, standardised
+        assert after.mean() == pytest.approx(0, abs=1e-6 + rounding)
+        assert after.std() == pytest.approx(1, rel=1e-3)
+        order = np.argsort(before, kind="stable")
+        assert (np.diff(after[order]) >= 0).all()
+
+
+@given(st.floats(-1e6, 1e6, width=32), st.integers(1, 3000))
+def test_a_constant_row_becomes_zeros(value, items):
+    found = standardised(np.full((2, items), value, np.float32))
+    assert not found.any()
+
+
+@given(st.floats(2**-7, 1e6, width=32), st.integers(2, 3000), st.integers(0, 2**32 - 1))
+def test_rounding_of_equal_scores_is_no_opinion(value, items, seed):
+    """Each score is a few last digits off, as sums in another order are."""
+    random = np.random.default_rng(seed)
+    row = np.full(items, value, np.float32)
+    row += np.spacing(row) * random.integers(-4, 5, items).astype(np.float32)
+    assert not standardised(row[None]).any()
+    assert standardised((row + np.eye(items, dtype=np.float32)[0] * value)[None])[0, 0] > 0
+
+
+# ------------------------------------------------------------------------- fused
+def ranker_of(shop, gate, decay=0.8):
+    interactions, _, vectors, candidates = shop
+    return FusedRanker(
+        TextTaste(vectors, candidates, decay),
+        fit_ease(interactions.matrix(), 50.0),
+        gate,
+        interactions.item_counts(),
+        sales_trend(interactions),
+    )
+
+
+@given(st.builds(Gate, *[st.floats(0, 3)] * 5))
+def test_the_parts_add_up_to_the_score_exactly(gate):
+    interactions = make_interactions(ITEMS, SHOPPERS)
+    random = np.random.default_rng(0)
+    vectors, candidates = (unit(random.normal(size=(ITEMS, WIDTH))) for _ in range(2))
+    history = histories(interactions, np.arange(SHOPPERS))
+    ranker = ranker_of((interactions, history, vectors, candidates), gate)
+    bought, told, rising, unsold = ranker.parts(history)
+    assert bought.shape == told.shape == (SHOPPERS, ITEMS)
+    assert rising.shape == unsold.shape == (ITEMS,)
+    total = bought.astype(float) + told + rising + unsold
+    assert ranker.score(history) == pytest.approx(total, rel=1e-6, abs=1e-5)
+
+
+def test_the_parts_are_the_formula(shop):
+    interactions, history, *_ = shop
+    ranker = ranker_of(shop, Gate(0.75, 0.5, 2.0, 1.5, 0.25))
+    sales = np.asarray(interactions.matrix().sum(axis=0), dtype=np.int64).ravel()
+    sales[:2] = 0
+    ranker = replace(ranker, sales=sales)
+    own, told, rising, unsold = ranker.parts(history)
+    ease = ranker.collaborative.score(history.bought()).astype(float)
+    text = ranker.text.score(history).astype(float)
+    for scores, found, weight in ((ease, own, 0.75), (text, told, 0.5 + 6 / (3 + sales))):
+        z = (scores - scores.mean(axis=1, keepdims=True)) / scores.std(axis=1, keepdims=True)
+        assert np.allclose(found, z * weight, atol=1e-4)
+    assert np.allclose(rising, 1.5 * sales_trend(interactions))
+    assert unsold.tolist() == (0.25 * (sales == 0)).tolist()
+
+
+def test_an_unsold_item_is_told_by_its_text_the_loudest():
+    weights = Gate(level=0.25, rise=1.0).text_weights(np.array([0, 3, 9, 2997]))
+    assert weights == pytest.approx([1.25, 0.75, 0.5, 0.251])
+    assert weights.dtype == np.float32
+
+
+@pytest.mark.parametrize("dial", [0.0, 0.5, 2.0])
+def test_the_dial_moves_what_sells_little_and_nothing_else(dial):
+    gate = Gate(0.5, 0.25, 1.0, 2.0, 0.5).turned(dial)
+    assert gate == Gate(0.5, 0.25, dial, 2.0, dial / 2)
+
+
+@pytest.mark.parametrize("dial", [-0.1, 2.1, float("nan")])
+def test_a_dial_beyond_its_ends_is_refused(dial):
+    with pytest.raises(InputError) as caught:
+        Gate().turned(dial)
+    assert caught.value.field == "dial"
+
+
+def test_chunks_of_histories_score_as_the_whole(shop):
+    _, history, *_ = shop
+    ranker = ranker_of(shop, Gate())
+    whole = ranker.score(history)
+    parts = [ranker.score(history.take(slice(start, start + 7))) for start in range(0, 21, 7)]
+    assert np.allclose(np.concatenate(parts), whole, atol=1e-5)
+
+
+# ----------------------------------------------------------------------- fitting
+def mean_ndcg(score, validation):
+    ranking = rank_scores(lambda rows: score[rows], validation.seen, 10)
+    return float(np.mean(ndcg(ranking, validation.relevant)))
+
+
+def coming_true(validation, vectors, candidates, decay):
+    """The same cases, where each shopper bought the five items that this decay ranks first."""
+    score = TextTaste(vectors, candidates, decay).score(validation.history)
+    ranked = rank_scores(lambda rows: score[rows], validation.seen, 5).items
+    relevant = np.zeros(validation.relevant.shape, np.float32)
+    np.put_along_axis(relevant, ranked, 1.0, axis=1)
+    return replace(validation, relevant=csr_matrix(relevant))
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Eighty shoppers of several baskets, and a catalogue large enough for decays to differ."""
+    interactions = make_interactions(120, 80, baskets=(4, 9))
+    random = np.random.default_rng(1)
+    vectors, candidates = (unit(random.normal(size=(120, 40))) for _ in range(2))
+    return validation_of(interactions)[1], vectors, candidates
+
+
+@pytest.mark.parametrize("usual", [1.0, 0.65, 0.7])
+@pytest.mark.parametrize("true", [1.0, 0.5])
+def test_a_decay_that_ranks_validation_better_beyond_chance_is_taken(many, usual, true):
+    validation, vectors, candidates = many
+    told = coming_true(validation, vectors, candidates, true)
+
+    def by_case(decay):
+        return told.ndcg(TextTaste(vectors, candidates, decay).score(told.history))
+
+    assert by_case(true).tolist() == [1.0] * len(told.history)
+    best = max((1.0, *DECAYS), key=lambda decay: by_case(decay).mean())
+    beyond_chance = clearly_better(by_case(best), by_case(usual))
+    assert beyond_chance == (usual != true)
+    assert fit_decay(vectors, candidates, told, usual).decay == (best if beyond_chance else usual)
+
+
+def test_luck_does_not_move_the_decay(many):
+    """Purchases by chance prefer some decay of seven; only one beyond chance may be taken."""
+    validation, vectors, candidates = many
+    random, moved, best = np.random.default_rng(0), 0, 0
+    for _ in range(60):
+        relevant = np.zeros(validation.relevant.shape, np.float32)
+        for row, seen in enumerate(validation.seen.toarray()):
+            relevant[row, random.choice(np.flatnonzero(seen == 0), 3, replace=False)] = 1
+        told = replace(validation, relevant=csr_matrix(relevant))
+        by_decay = [
+            mean_ndcg(TextTaste(vectors, candidates, decay).score(told.history), told)
+            for decay in DECAYS
+        ]
+        best += max(by_decay) > by_decay[0]
+        moved += fit_decay(vectors, candidates, told).decay != 1.0
+    assert best > 40
+    assert moved < 15
+
+
+def test_the_usual_decay_stands_without_cases_and_where_all_are_equal(shop):
+    interactions, _, vectors, candidates = shop
+    empty = nobody(interactions)
+    assert len(empty.history) == 0
+    _, validation = validation_of(interactions)
+    for usual in (1.0, 0.7):
+        assert fit_decay(vectors, candidates, empty, usual).decay == usual
+        assert fit_decay(np.zeros_like(vectors), candidates, validation, usual).decay == usual
+
+
+def test_thinned_cases_keep_their_own_history(shop):
+    interactions, *_ = shop
+    _, validation = validation_of(interactions)
+    few = validation.thinned(4)
+    assert len(few.history) == few.seen.shape[0] == few.relevant.shape[0] == 4
+    rows = np.arange(4) * len(validation.history) // 4
+    for place, row in enumerate(rows):
+        own = few.history.take(slice(place, place + 1))
+        assert (own.item == validation.history.take(slice(row, row + 1)).item).all()
+        assert (own.age == validation.history.take(slice(row, row + 1)).age).all()
+        assert (few.seen[place] != validation.seen[row]).nnz == 0
+        assert set(own.item) <= set(few.seen[place].indices)
+    assert validation.thinned(10_000) is validation
+
+
+def test_seen_items_are_no_part_of_a_validation_ranking(shop):
+    interactions, *_ = shop
+    _, validation = validation_of(interactions)
+    score = validation.seen.toarray() * 100.0
+    ranking = rank_scores(lambda rows: score[rows], validation.seen, 10)
+    for shopper in range(len(validation.history)):
+        listed = ranking.items[shopper]
+        seen = set(validation.seen[shopper].indices.tolist())
+        assert not seen & set(listed[listed >= 0].tolist())

@@ -1,0 +1,62 @@
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from client.recommending.explanation import Explanation, HistoryPart
+from client.recommending.output import explained_list, list_json, list_table
+from client.recommending.recommender import Recommended
+from tests.support.shops import make_catalogue
+
+SHOP = make_catalogue(6)
+FOR_ANYBODY = {"sales", "not", "popularity"}  # the first words of their rows
+
+
+def recommended(*, trend=0.0, unsold=0.0, popularity=0.0, parts=((1.25, 0.5), (-0.25, 0.125))):
+    history = tuple(HistoryPart(place, *part) for place, part in enumerate(parts))
+    score = sum(part.total for part in history) + trend + unsold + popularity
+    why = Explanation(5, score, history, trend, unsold, popularity, 1.0)
+    return Recommended(SHOP.items[5], why, why.because(SHOP), None)
+
+
+def lines(page):
+    console = Console(width=160, color_system=None)
+    with console.capture() as captured:
+        console.print(page)
+    return [line.split() for line in captured.get().splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize(
+    ("one", "row"),
+    [
+        (recommended(trend=0.75), ["sales", "trend", "0.75"]),
+        (recommended(trend=-0.75), ["sales", "trend", "-0.75"]),
+        (recommended(unsold=0.5), ["not", "sold", "yet", "0.50"]),
+        (recommended(popularity=2, parts=()), ["popularity", "2.00"]),
+    ],
+)
+def test_what_does_not_depend_on_the_history_has_a_row_by_its_name(one, row):
+    shown = lines(explained_list([one], SHOP, "Title"))
+    assert row in shown
+    assert shown[-1][-1] == f"{one.score:.2f}"
+    assert sum(line[0] in FOR_ANYBODY for line in shown) == 1
+    [line] = [line for line in lines(list_table([one], "Title")) if "item-5" in line]
+    score, shop, text = (float(cell) for cell in line if re.fullmatch(r"-?\d+\.\d\d", cell))
+    assert score == pytest.approx(shop + text, abs=0.011)
+
+
+def test_what_adds_nothing_has_no_row():
+    shown = lines(explained_list([recommended()], SHOP, "Title"))
+    assert not any(line[0] in FOR_ANYBODY for line in shown)
+
+
+def test_the_json_names_what_is_added_for_anybody_apart():
+    for added in ({"trend": 0.75}, {"unsold": 0.5}, {"popularity": 2.0}):
+        one = recommended(**added)
+        [told] = json.loads(list_json([one], SHOP, "1"))["recommendations"]
+        parts = told["parts"]
+        names = ("trend", "unsold", "popularity")
+        assert {name: parts[name] for name in names if parts[name]} == added
+        history = sum(part["goes_together"] + part["text"] for part in parts["history"])
+        assert history + sum(added.values()) == pytest.approx(told["score"], abs=1e-6)

@@ -1,0 +1,214 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.catalogue import Catalogue, Item
+from common.encoder.base_model import BaseModel
+from common.encoder.token_states import Trunk, encode_trunk, join_trunks, pad, token_mask
+from common.errors import SettingsError
+from tests.support.shops import make_catalogue
+
+
+@pytest.fixture
+def counted(tiny_model, monkeypatch):
+    """The tiny BERT; `texts` holds every text it was asked to tokenise."""
+    texts = []
+    tokenise = BaseModel.tokenise
+
+    def counting(self, asked, max_tokens):
+        texts.extend(asked)
+        return tokenise(self, asked, max_tokens)
+
+    monkeypatch.setattr(BaseModel, "tokenise", counting)
+    return tiny_model, texts
+
+
+def encode(model, catalogue, cache=None, *, layer=2, max_tokens=24, progress=None):
+    return encode_trunk(
+        model, catalogue, layer=layer, max_tokens=max_tokens, cache=cache, progress=progress
+    )
+
+
+def rows_of(trunk, item):
+    return trunk.hidden[trunk.offsets[item] : trunk.offsets[item + 1]]
+
+
+def catalogue_of(texts):
+    return Catalogue(tuple(Item(str(place), text, text) for place, text in enumerate(texts)))
+
+
+# --------------------------------------------------------------- the numbers
+@pytest.mark.parametrize("layer", [0, 1, 2, 3])
+def test_each_item_has_the_hidden_states_that_enter_the_layer(tiny_model, layer):
+    catalogue = make_catalogue(70)  # more than one batch
+    trunk = encode(tiny_model, catalogue, layer=layer)
+    assert len(trunk) == 70
+    assert trunk.hidden.dtype == np.float32
+    for item in (0, 33, 69):
+        ids, mask = tiny_model.tokenise([catalogue.texts[item]], 24)
+        with torch.inference_mode():
+            whole = tiny_model.bert(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        assert np.allclose(rows_of(trunk, item), whole.hidden_states[layer][0], atol=1e-5)
+
+
+def test_the_model_is_whole_again_after_the_lower_layers_ran(tiny_model):
+    encode(tiny_model, make_catalogue(3), layer=1)
+    assert len(tiny_model.bert.encoder.layer) == 3
+
+
+def test_the_model_is_whole_again_after_a_failure(tiny_model, monkeypatch):
+    def broken(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(BaseModel, "tokenise", broken)
+    with pytest.raises(RuntimeError):
+        encode(tiny_model, make_catalogue(3), layer=1)
+    assert len(tiny_model.bert.encoder.layer) == 3
+
+
+def test_long_texts_are_cut(tiny_model):
+    trunk = encode(tiny_model, catalogue_of(["red " * 40, "jug"]), max_tokens=8)
+    assert trunk.lengths.tolist() == [8, 3]
+
+
+def test_more_tokens_than_the_model_has_places_for_are_refused(tiny_model):
+    with pytest.raises(SettingsError) as caught:
+        encode(tiny_model, make_catalogue(3), max_tokens=65)
+    assert caught.value.field == "max_tokens"
+    assert "64" in str(caught.value)
+
+
+def test_the_order_of_items_does_not_matter(tiny_model, tmp_path):
+    catalogue = make_catalogue(80)
+    order = np.random.default_rng(0).permutation(80)
+    forward = encode(tiny_model, catalogue)
+    shuffled = encode(tiny_model, catalogue.take(order))
+    cached = encode(tiny_model, catalogue, tmp_path)
+    from_cache = encode(tiny_model, catalogue.take(order), tmp_path)
+    for place, item in enumerate(order):
+        assert np.allclose(rows_of(shuffled, place), rows_of(forward, item), atol=1e-5)
+        assert np.array_equal(rows_of(from_cache, place), rows_of(cached, item))
+
+
+def test_progress_ends_at_the_number_of_new_texts(tiny_model):
+    told = []
+    encode(tiny_model, make_catalogue(70), progress=lambda *one: told.append(one))
+    assert told == [(64, 70), (70, 70)]
+
+
+# ----------------------------------------------------------------- the cache
+def test_the_second_time_nothing_is_encoded(counted, tmp_path):
+    model, texts = counted
+    catalogue = make_catalogue(20)
+    first = encode(model, catalogue, tmp_path)
+    assert sorted(texts) == sorted(catalogue.texts)
+    texts.clear()
+    again = encode(model, catalogue, tmp_path)
+    assert texts == []
+    assert np.array_equal(first.hidden, again.hidden)
+    assert np.array_equal(first.offsets, again.offsets)
+
+
+def test_a_catalogue_that_grew_encodes_only_what_is_new(counted, tmp_path):
+    model, texts = counted
+    whole = make_catalogue(30)
+    encode(model, whole.take(range(20)), tmp_path)
+    texts.clear()
+    grown = encode(model, whole, tmp_path)
+    assert sorted(texts) == sorted(whole.texts[20:])
+    plain = encode(model, whole)
+    assert np.allclose(grown.hidden, plain.hidden, atol=1e-5)
+
+
+def test_equal_texts_are_encoded_once(counted, tmp_path):
+    model, texts = counted
+    trunk = encode(model, catalogue_of(["red jug", "oak clock", "red jug"]), tmp_path)
+    assert sorted(texts) == ["oak clock", "red jug"]
+    assert np.array_equal(rows_of(trunk, 0), rows_of(trunk, 2))
+
+
+def test_another_merchants_cache_serves_the_texts_both_have(counted, tmp_path):
+    model, texts = counted
+    encode(model, catalogue_of(["red jug", "oak clock"]), tmp_path)
+    texts.clear()
+    encode(model, catalogue_of(["blue bowl", "red jug"]), tmp_path)
+    assert texts == ["blue bowl"]
+
+
+def test_a_broken_cache_file_is_made_anew(counted, tmp_path, caplog):
+    model, texts = counted
+    catalogue = make_catalogue(10)
+    first = encode(model, catalogue, tmp_path)
+    [part] = tmp_path.rglob("*.safetensors")
+    part.write_bytes(part.read_bytes()[:-50])
+    texts.clear()
+    again = encode(model, catalogue, tmp_path)
+    assert len(texts) == 10
+    assert np.array_equal(first.hidden, again.hidden)
+    assert not any(title in caplog.text for title in catalogue.texts)
+    texts.clear()
+    encode(model, catalogue, tmp_path)
+    assert texts == []
+
+
+def test_another_layer_length_or_model_has_a_cache_of_its_own(counted, tmp_path):
+    model, texts = counted
+    catalogue = make_catalogue(5)
+    encode(model, catalogue, tmp_path)
+    for other in (
+        lambda: encode(model, catalogue, tmp_path, layer=1),
+        lambda: encode(model, catalogue, tmp_path, max_tokens=10),
+        lambda: encode(replace(model, digest="f" * 64), catalogue, tmp_path),
+    ):
+        texts.clear()
+        other()
+        assert len(texts) == 5
+
+
+# -------------------------------------------------------------------- packing
+def trunk_of(lengths, width=3, seed=0):
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=(offsets[-1], width))
+    return Trunk(hidden.astype(np.float32), offsets, rng.integers(0, 99, offsets[-1], np.int32))
+
+
+lengths = st.lists(st.integers(1, 6), min_size=1, max_size=8)
+
+
+@given(lengths, st.data())
+def test_items_are_taken_whole_in_any_order_and_twice(counts, data):
+    trunk = trunk_of(counts)
+    items = data.draw(st.lists(st.integers(0, len(counts) - 1), max_size=10))
+    taken = trunk.take(np.array(items, np.int64))
+    assert len(taken) == len(items)
+    for place, item in enumerate(items):
+        assert np.array_equal(rows_of(taken, place), rows_of(trunk, item))
+
+
+@given(lengths, lengths)
+def test_joined_trunks_hold_the_items_of_all_in_order(first, second):
+    parts = [trunk_of(first, seed=1), trunk_of(second, seed=2)]
+    joined = join_trunks(parts)
+    assert joined.lengths.tolist() == first + second
+    for item in range(len(first)):
+        assert np.array_equal(rows_of(joined, item), rows_of(parts[0], item))
+    for item in range(len(second)):
+        assert np.array_equal(rows_of(joined, len(first) + item), rows_of(parts[1], item))
+
+
+@given(lengths, st.data())
+def test_padding_puts_zeros_behind_the_last_token_and_nothing_else(counts, data):
+    trunk = trunk_of(counts)
+    items = np.array(data.draw(st.lists(st.integers(0, len(counts) - 1), max_size=6)), np.int64)
+    padded = pad(trunk.hidden, trunk.offsets, items)
+    mask = token_mask(trunk.lengths[items])
+    assert padded.shape[:2] == mask.shape
+    assert mask.sum(dim=1).tolist() == trunk.lengths[items].tolist()
+    for row, item in enumerate(items):
+        assert np.array_equal(padded[row][mask[row].bool()].numpy(), rows_of(trunk, item))
+    assert not padded[~mask.bool()].any()

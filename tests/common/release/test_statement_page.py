@@ -1,0 +1,106 @@
+"""The page says what the record says, and nothing better."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.release.statement import NOT_PROTECTED, UNIT
+from common.release.statement_page import SENTENCES, statement_page
+from tests.support.shops import make_plan
+from tests.support.statements import HEX, PLAN, SEVERAL, make_statement, merchant_fields
+
+AUDIT = {
+    "epsilon": 2.345,
+    "blocking": 1.3,
+    "one_run": 0.9,
+    "lanes": 512,
+    "steps": 40,
+    "commitment": HEX,
+}
+USUAL = statement_page(make_statement(merchants={"Ash": merchant_fields()}))
+
+
+def rows(text, heading):
+    """The cells of the table that `heading` opens, heading and rule left out."""
+    table = text[text.index(heading) :].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table][2:]
+
+
+def test_each_merchants_cost_stands_beside_what_its_audit_proves():
+    merchants = {"Ash": merchant_fields(audit=AUDIT), "Birch": merchant_fields(epsilon=4.5)}
+    text = statement_page(make_statement(merchants=merchants))
+    delta = f"{PLAN.delta:.1e}"
+    assert rows(text, "| merchant | ε") == [
+        ["Ash", "3.987", delta, "3.987", "3.991", "4.400", "≥ 2.345"],
+        ["Birch", "4.500", delta, "3.987", "3.991", "4.400", "none"],
+    ]
+
+
+def test_a_person_can_find_every_point_of_the_checklist():
+    text = statement_page(make_statement())
+    for said in (
+        UNIT[1:],  # a sentence begins with it
+        f"norm at most {PLAN.max_grad_norm:g}, in each of {PLAN.steps} steps",
+        "nobody but the merchant itself need be trusted",
+        f"Poisson sampling with q = {PLAN.sample_rate:g}",
+        f"standard deviation {PLAN.noise_multiplier:.4g}",
+        f"divided by {PLAN.divisor:g}",
+        "PLD by dp 1; PRV by op 2; RDP by dp 1",
+        "AES-256-CTR",
+        "float64, rounded to the grid of the sum",
+        "12 standard deviations",
+        "95% confidence",
+        "what they prove with 99.99%",
+        f"| the server's journal | 46 | `{HEX}` | `{HEX}` |",
+        f"Code, over its source files: `{HEX}`",
+    ):
+        assert said in text
+    assert "fixed seed" not in text
+
+
+@pytest.mark.parametrize(("epsilon", "sure"), [(0.0, "50%"), (1.0, "73.2%"), (3.987, "98.2%")])
+def test_the_largest_claim_is_told_as_odds(epsilon, sure):
+    merchants = {"Ash": merchant_fields(epsilon=0.0), "Birch": merchant_fields(epsilon=epsilon)}
+    text = statement_page(make_statement(merchants=merchants))
+    assert f"At ε = {epsilon:.2f}, " in text
+    assert f"at most {sure} sure" in text
+
+
+def test_a_shopper_of_several_merchants_is_told_both_ways():
+    text = statement_page(make_statement())
+    heading = "| merchants | **noise at each merchant** | noise once, on the sum |"
+    found = rows(text, heading)
+    assert found == [[str(k), f"{one:.2f}", f"{other:.2f}"] for k, one, other in SEVERAL]
+    central = statement_page(make_statement(make_plan(placement="central")))
+    assert "| merchants | noise at each merchant | **noise once, on the sum** |" in central
+
+
+def test_all_that_is_not_protected_is_told():
+    text = statement_page(make_statement()).split("## What is not protected")[1]
+    assert [line[2:] for line in text.strip().splitlines()] == [
+        SENTENCES[one] for one in NOT_PROTECTED
+    ]
+
+
+def test_a_run_with_a_fixed_seed_says_so_before_anything_else():
+    text = statement_page(make_statement(noise={"seeded": True}))
+    assert "protects anybody" in text.split("**Unit.**")[0]
+
+
+@pytest.mark.parametrize("placement", ["central", "none"])
+def test_a_placement_that_protects_from_nobody_promises_nothing(placement):
+    silent = {"noise_multiplier": 0.0, "popularity_noise_multiplier": 0.0}
+    plan = make_plan(placement=placement, **(silent if placement == "none" else {}))
+    text = statement_page(make_statement(plan))
+    assert "nobody but the merchant itself need be trusted" not in text
+    assert ("no protection" in text) == (placement == "central")
+    assert ("no privacy guarantee of any kind" in text) == (placement == "none")
+    assert ("| merchant | ε" in text) == (placement == "central")
+
+
+@settings(max_examples=50)
+@given(st.text(min_size=1, max_size=30))
+def test_no_merchants_name_breaks_the_page(name):
+    text = statement_page(make_statement(merchants={name: merchant_fields()}))
+    assert len(text.splitlines()) == len(USUAL.splitlines())
+    assert "<" not in text.replace("\\<", "")

@@ -1,0 +1,250 @@
+"""A deployment as an operator and merchants start it, and kill -9 at the worst time."""
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.node.settings import merchant_folders
+from client.privacy.budget import LEDGER_FILE
+from client.privacy.policy import POLICY_FILE, Policy
+from client.shop.dataset import load_merchant_data
+from common.encoder.base_model import load_base_model
+from common.identity.signing_key import PublicKey
+from common.privacy.accounting.accountants import epsilon_rdp
+from common.privacy.ledger.entry import spent_events
+from common.privacy.ledger.ledger import Ledger
+from common.processes import start_child, stopping
+from common.release.verify import verify_release
+from common.settings.run import RunSettings
+from server.monitoring.journal_view import read_view
+from server.run.checkpoint import read_history
+from server.run.files import CATALOGUE_FILE
+from simulations.data.marketplace import MarketplaceSettings, make_marketplace
+from simulations.data.partition import partition_merchants
+from simulations.data.shop import Shop
+from simulations.federation.folders import write_federation
+from simulations.harness.deployment import Deployment, experiment_text, free_port
+from simulations.harness.hosts import Host, Hosts
+from simulations.harness.memory import descendants
+from tests.support.flower_engine import copy_app
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1200)]
+NAMES = ("ash", "birch", "cedar")
+WORK = '''
+"""A node with its real ledger and policy, whose updates need no model: quick, for tests."""
+import numpy as np
+from client.privacy.budget import charge_round
+from client.privacy.policy import POLICY_FILE, Policy
+from client.privacy.receipts import accept, covered
+from common.adapter import AdapterUpdate
+from common.privacy.ledger.ledger import Ledger
+from common.wire.messages import Prepared
+
+LEDGER_FILE = "ledger.sqlite"
+
+
+class Work:
+    def __init__(self, node):
+        self.node = node
+        self.policy = Policy.from_toml(node.data / POLICY_FILE)
+        path = node.state / LEDGER_FILE  # rebind: `client recover` binds it to the shop's own data
+        open_it = Ledger.rebind if path.exists() else Ledger.open
+        self.ledger = open_it(path, node.merchant, "data")
+
+    def prepare(self, basis, settings):
+        keys = np.load(self.node.data / "keys.npy")
+        model = (self.node.data / "model.txt").read_text()
+        return Prepared(self.node.merchant, "digest", keys, base_model=model)
+
+    def charge(self, plan, run_id, number, kind):
+        charge_round(self.ledger, plan, self.policy, str(run_id), number, kind)
+
+    def popularity(self, plan, run_id, round_number):
+        self.charge(plan, run_id, round_number, "popularity")
+        return np.ones(len(np.load(self.node.data / "keys.npy")), np.float32)
+
+    def train(self, adapter, popularity, plan, run_id, round_number):
+        self.charge(plan, run_id, round_number, "train")
+        return AdapterUpdate(np.full(adapter.size, 0.01, np.float32), round_number, plan.digest)
+
+    def accept(self, note):
+        accept(self.ledger, note)
+
+    def head(self, journal):
+        return self.ledger.signed_head(covered(self.ledger, journal))
+
+    def commitment(self, plan, run_id):
+        return ""
+
+    def public_metrics(self):
+        return {}
+
+MerchantWork = Work
+'''
+
+
+def settings_for(tiny_bert):
+    return RunSettings(
+        base_model=str(tiny_bert),
+        rounds=4,
+        rank=3,
+        negatives=40,
+        max_tokens=24,
+        declared_shoppers=50,
+        min_merchants=2,
+        quorum=0.5,
+        wait_seconds=180.0,
+        round_timeout=100.0,
+        audit_lanes=0,
+    )
+
+
+def kill_all(child):
+    """SIGKILL to a process and all that it has started."""
+    for pid in (child.process.pid, *descendants(child.process.pid)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    child.process.wait()
+
+
+def wait_for(what, seconds=240.0):
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+
+
+@pytest.fixture
+def deployment(tiny_bert, tmp_path, monkeypatch):
+    """A server and three nodes with small shops, up and connected."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("simulations.harness.deployment.START_SECONDS", 400.0)
+    settings = settings_for(tiny_bert)
+    size = MarketplaceSettings(merchants=3, min_shoppers=40, max_shoppers=60, items=200)
+    data = make_marketplace(size, seed=0).data
+    parts = partition_merchants(data, how="column", merchants=3, seed=0)
+    write_federation([Shop.of(part) for part in parts], tmp_path / "shops", settings.plan())
+    hosts = Hosts("127.0.0.1", tuple(Host((), "127.0.0.1") for _ in NAMES), separate=False)
+    one = Deployment(tmp_path, hosts, port=free_port(), superlink_port=free_port())
+    one.set_up()
+    for name, shop in zip(NAMES, merchant_folders(tmp_path / "shops"), strict=True):
+        one.enrol(name, shop, hosts.nodes[0])
+    (tmp_path / "first.toml").write_text(
+        experiment_text(settings, tmp_path / "shops" / CATALOGUE_FILE)
+    )
+    app = copy_app(tmp_path)
+    (app / "client" / "work.py").write_text(WORK)
+    model = load_base_model(str(tiny_bert)).digest
+    for shop in merchant_folders(tmp_path / "shops"):
+        np.save(shop / "keys.npy", load_merchant_data(shop).catalogue.text_keys)
+        (shop / "model.txt").write_text(model)
+    with stopping(one.children):
+        up(one, "server")
+        for name in NAMES:
+            up(one, name)
+        yield one
+
+
+def up(one, who):
+    """Start the server or a node, as its owner does after a power cut."""
+    one.children[:] = [child for child in one.children if child.name != who]
+    if who == "server":
+        command = ("server", "start", "--folder", "server")
+        return one.start(who, *command, ready="Merchants connect to")
+    return one.start(who, "client", "start", "--folder", who, ready="is connected")
+
+
+def federate(name):
+    return ("server", "federate", "--folder", "server", "--app", "fedtail", f"{name}.toml")
+
+
+def child_of(one, who):
+    return next(child for child in one.children if child.name == who)
+
+
+def test_server_and_node_killed(deployment, tmp_path):
+    """Kill -9 to the server and a node in a run: the same commands again end with a release."""
+    run = tmp_path / "server" / "runs" / "first"
+    line = deployment._line(federate("first"), None)
+    first = start_child("federate", line, tmp_path / "federate.out")
+    deployment.children.append(first)
+    wait_for(lambda: len(read_history(run)) >= 1 or first.ended is not None, 600.0)
+    assert first.ended is None, first.last_output()
+    kill_all(child_of(deployment, "birch"))
+    kill_all(child_of(deployment, "server"))
+    wait_for(lambda: first.ended is not None)
+    assert first.ended != 0
+    up(deployment, "server")
+    up(deployment, "birch")
+    told = deployment.command(*federate("first"))
+    assert "is signed" in told
+    version = next((tmp_path / "server" / "public" / "releases").glob("2*"))
+    verify_release(version, PublicKey.load(tmp_path / "ash" / "operator.pub"))
+    view = read_view(tmp_path / "server")
+    assert [one.name for one in view.merchants] == list(NAMES)  # nobody enrolled again
+    assert [one.round_number for one in view.runs[0].rounds] == [1, 2, 3, 4]
+    assert view.refusals == ()
+    for name, shop in zip(NAMES, merchant_folders(tmp_path / "shops"), strict=True):
+        check_ledger(shop, name, [one for one in view.runs[0].rounds if name in one.merchants])
+
+
+def check_ledger(shop: Path, name: str, used):
+    policy = Policy.from_toml(shop / POLICY_FILE)
+    entries = Ledger.open(shop / "node" / LEDGER_FILE, name, "data").entries()
+    assert epsilon_rdp(spent_events(entries), policy.delta) <= policy.max_epsilon
+    counts = Counter(one.round_number for one in entries if one.kind == "train")
+    assert all(counts[one.round_number] >= 1 for one in used)
+    assert max(counts.values()) <= 2
+
+
+def test_the_commands_of_the_how_to_pages(deployment, tmp_path):
+    """Rotate a key, put a merchant out, lose a disk, start anew: each as its page says."""
+    run, shop = deployment.command, tmp_path / "shops"
+    places = dict(zip(NAMES, merchant_folders(shop), strict=True))
+    for place in places.values():  # it was for one run, and here are two
+        (place / POLICY_FILE).write_text("max_epsilon = 50.0\nmax_run_epsilon = 50.0\n")
+    # rotate
+    run("client", "rotate", "--folder", "ash")
+    told = run("server", "enrol", "--folder", "server", "--request", "ash/enrol.json")
+    assert "The running server lets ash in." in told
+    assert "refuses the old key of ash" in told
+    wait_for(lambda: child_of(deployment, "ash").ended is not None)
+    run("client", "rotate", "--folder", "ash", "--done")
+    up(deployment, "ash")
+    # remove
+    run("server", "revoke", "--folder", "server", "--name", "cedar")
+    gone = child_of(deployment, "cedar")
+    wait_for(lambda: gone.ended is not None)
+    assert "does not know this node's key" in " ".join(gone.last_output().split())
+    assert "cedar" in run("server", "nodes", "--folder", "server")
+    # a run of the two that are left, and its journal
+    assert "is signed" in run(*federate("first"))
+    printed = run("server", "journal", "server")
+    assert "first: 4 of 4 rounds" in printed
+    view = read_view(tmp_path / "server")
+    assert {one.merchants for one in view.runs[0].rounds} == {("ash", "birch")}
+    # a lost disk, the ledger and its key with it
+    child_of(deployment, "birch").stop()
+    shutil.rmtree(places["birch"] / "node")
+    recover = ("client", "recover", "--shop", str(places["birch"]), "--merchant", "birch")
+    journal = ("--journal", "server/journal/journal.jsonl", "--key", view.signer)
+    assert "The ledger is whole." in run(*recover, *journal)
+    # an upgrade: stop, keep a copy, start
+    child_of(deployment, "server").stop()
+    shutil.copytree(tmp_path / "server", tmp_path / "server.before")
+    up(deployment, "server")
+    up(deployment, "birch")
+    (tmp_path / "second.toml").write_bytes((tmp_path / "first.toml").read_bytes())
+    assert "is signed" in run(*federate("second"))
+    again = read_view(tmp_path / "server")
+    assert {one.merchants for one in again.runs[1].rounds} == {("ash", "birch")}
+    keys = [{one.name: one.key for one in seen.merchants}["birch"] for seen in (view, again)]
+    assert keys[0] != keys[1]  # the new ledger's key was taken, as the node is enrolled
+    assert again.refusals == ()

@@ -1,0 +1,82 @@
+import pytest
+
+from common.catalogue import read_catalogue, write_catalogue
+from common.errors import InputError, SettingsError
+from server.operations.experiment import Experiment, RunFolder
+from server.run.setup import CATALOGUE_FILE, open_run
+from tests.support.doors import operator
+from tests.support.flower_engine import free_port
+from tests.support.shops import make_catalogue
+
+TEXT = 'catalogues = ["a.jsonl", "b.jsonl"]\n\n[settings]\nrounds = 3\n'
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write an experiment file and the two catalogues it names."""
+    for name, seed in (("a", 0), ("b", 1)):
+        write_catalogue(make_catalogue(20, seed), tmp_path / f"{name}.jsonl")
+
+    def make(text=TEXT, name="first.toml"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return make
+
+
+def test_catalogues_lie_beside_the_file_and_settings_are_a_runs(write, tmp_path):
+    experiment = Experiment.load(write())
+    assert experiment.name == "first"
+    assert experiment.catalogues == (tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert experiment.settings.rounds == 3
+
+
+BAD = {
+    "nothing": ("", "catalogues"),
+    "one file": ('catalogues = "a.jsonl"', "catalogues"),
+    "no file": ("catalogues = []", "catalogues"),
+    "setting outside": ('catalogues = ["a.jsonl"]\nrounds = 3', "rounds"),
+    "unknown setting": ('catalogues = ["a.jsonl"]\n[settings]\nround = 3', "round"),
+    "out of bounds": ('catalogues = ["a.jsonl"]\n[settings]\nrounds = 0', "rounds"),
+    "trusted noise": ('catalogues = ["a.jsonl"]\n[settings]\nnoise = "central"', "noise"),
+    "no table": ('catalogues = ["a.jsonl"]\nsettings = 3', "settings"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_wrong_is_named(write, case):
+    text, field = BAD[case]
+    with pytest.raises(SettingsError) as caught:
+        Experiment.load(write(text))
+    assert caught.value.field == field
+
+
+def test_a_name_that_could_leave_the_folder_is_refused(write):
+    with pytest.raises(SettingsError):
+        Experiment.load(write(name="..toml"))
+
+
+def test_a_run_has_one_folder_and_what_flower_is_told_opens_it(write, tmp_path, tiny_bert):
+    server = operator(tmp_path / "server", free_port())
+    text = TEXT + f'base_model = "{tiny_bert}"\nrank = 3\n'
+    experiment = Experiment.load(write(text))
+    run = RunFolder.prepare(server, experiment)
+    assert len(read_catalogue(run.root / CATALOGUE_FILE)) == 40  # both, no text twice
+    setup = open_run(run.config(server, experiment.settings))
+    assert setup.folder == run.root == RunFolder.prepare(server, experiment).root
+    assert setup.journal == server.journal
+    assert setup.plan.digest == experiment.settings.plan().digest
+
+
+def test_a_run_remembers_its_starts_and_its_release(write, tmp_path):
+    server = operator(tmp_path / "server", free_port())
+    run = RunFolder.prepare(server, Experiment.load(write()))
+    assert (run.run_ids, run.released) == (frozenset(), "")
+    for number in (7, 8, 7):
+        run.note_run_id(number)
+    run.note_release("2026.1")
+    assert (run.run_ids, run.released) == (frozenset({"7", "8"}), "2026.1")
+    (run.root / "run-ids.json").write_text("{")
+    with pytest.raises(InputError, match="put back a copy"):
+        _ = run.run_ids

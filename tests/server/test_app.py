@@ -1,0 +1,195 @@
+"""The coordinator's app, the bundle it travels in, and the three ways to run it."""
+
+import io
+import re
+import sys
+import tomllib
+import types
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from flwr.app import Context, RecordDict
+from flwr.cli.build import build_fab_from_disk
+
+from client.app import app as client_app
+from client.node.settings import merchant_folders
+from common.settings.run import RunSettings
+from server.app import app
+from server.run.checkpoint import read_checkpoint
+from server.run.files import CATALOGUE_FILE
+from server.run.outcome import ADAPTER_FILE
+from server.run.polling_grid import PromptGrid
+from server.run.setup import PLACES
+from server.run.strategy import FedtailStrategy
+from simulations.federation.in_process_grid import InProcessGrid
+from tests.support.fake_node import federation, make_setup, shops
+from tests.support.flower_engine import Engine, as_option, copy_app
+
+__all__ = ["federation", "shops"]  # fixtures
+ROOT = Path(__file__).parents[2]
+SCALARS = (bool, int, float)
+
+
+def test_the_app_runs_all_rounds_and_writes_the_adapter(shops, federation, tmp_path, monkeypatch):
+    coordination = types.ModuleType("server.run.setup")
+    coordination.open_run = lambda run_config: make_setup(folder=Path(run_config["folder"]))
+    monkeypatch.setitem(sys.modules, "server.run.setup", coordination)
+    run_config = {"federation": str(federation), "folder": str(tmp_path / "here")}
+    app(
+        InProcessGrid(client_app, 3, run_config),
+        Context(1, 1, {}, RecordDict(), run_config),
+    )
+    checkpoint = read_checkpoint(tmp_path / "here")
+    assert checkpoint.round_number == 6
+    assert checkpoint.history[-1].epsilon > checkpoint.history[0].epsilon > 0
+    written = (tmp_path / "here" / ADAPTER_FILE).read_bytes()
+    assert checkpoint.adapter.to_bytes() == written
+
+
+def test_replies_are_looked_for_by_the_grid_that_asks_often(tmp_path, monkeypatch):
+    coordination = types.ModuleType("server.run.setup")
+    coordination.open_run = lambda run_config: make_setup(folder=tmp_path)
+    monkeypatch.setitem(sys.modules, "server.run.setup", coordination)
+    asked = []
+    monkeypatch.setattr(FedtailStrategy, "start", lambda strategy, grid: asked.append(grid))
+    monkeypatch.setattr("server.app.write_outcome", lambda *_: None)
+    grid = InProcessGrid(client_app, 1, {})
+    app(grid, Context(1, 1, {}, RecordDict(), {}))
+    [given] = asked
+    assert isinstance(given, PromptGrid)
+    assert given._grid is grid
+
+
+# Flower's builder calls an old name of pathspec's.
+builds_a_bundle = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
+
+
+def bundled():
+    with zipfile.ZipFile(io.BytesIO(build_fab_from_disk(ROOT))) as bundle:
+        return set(bundle.namelist()), sum(one.compress_size for one in bundle.infolist())
+
+
+@builds_a_bundle
+def test_the_bundle_holds_exactly_what_a_node_or_the_coordinator_runs():
+    expected = {"pyproject.toml", ".info/CONTENT"}
+    for pattern in (
+        "client/**/*.py",
+        "client/importing/mappings/*.toml",
+        "common/**/*.py",
+        "server/**/*.py",
+    ):
+        expected |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern)}
+    expected |= {name for name in ("LICENSE",) if (ROOT / name).exists()}
+    names, size = bundled()
+    assert names == expected
+    assert {"client/app.py", "server/app.py", "common/wire/messages.py"} <= names
+    assert size < 5_000_000  # Flower's limit is twice that
+
+
+@builds_a_bundle
+def test_every_module_of_the_bundle_may_be_named_by_flower():
+    names, _ = bundled()
+    python = [name for name in names if name.endswith(".py")]
+    rooms = {name.split("/")[0] for name in python}
+    assert rooms == {"client", "common", "server"}
+    for path in ROOT.glob("*/**/*.py"):  # Flower drops these names without a word
+        if path.relative_to(ROOT).parts[0] in rooms:
+            assert not path.name.startswith("test_")
+            assert not path.name.endswith("_test.py")
+
+
+def test_flower_may_override_every_setting_of_a_run_and_has_its_defaults():
+    app_config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
+    settings = {name: app_config["config"][name] for name in RunSettings().to_flat()}
+    places = app_config["config"].keys() - settings
+    assert places == set(PLACES)
+    assert RunSettings.from_flat(settings) == RunSettings()
+    for name, field in RunSettings.model_fields.items():
+        assert type(settings[name]) is (field.annotation if field.annotation in SCALARS else str)
+
+
+def test_the_page_names_only_settings_there_are():
+    page = (ROOT / "docs" / "how-to-run-with-flower.md").read_text()
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    named = [
+        name
+        for text in re.findall(r"--run-config[ \\\n]+'([^']*)'", page)
+        for name in re.findall(r"(\w+)=", text)
+    ]
+    assert len(named) >= 8
+    assert set(named) <= config.keys()
+    for name in ("min_merchants", "wait_seconds", "round_timeout", "quorum", "seeded_noise"):
+        assert name in page
+        assert name in config
+
+
+SETTINGS = RunSettings(
+    rounds=2,
+    seeded_noise=True,  # or no two runs could be compared
+    declared_shoppers=50,
+    min_merchants=2,
+    quorum=1.0,
+    wait_seconds=240.0,
+    negatives=64,
+)
+
+
+@pytest.fixture
+def real_federations(tmp_path):
+    """The same two small shops twice, and the adapter that a run in this process gives.
+
+    Twice, because a merchant's ledger pays for one run.
+    """
+    from simulations.data.marketplace import MarketplaceSettings, make_marketplace
+    from simulations.data.partition import partition_merchants
+    from simulations.data.shop import Shop
+    from simulations.federation.folders import write_federation
+    from simulations.federation.runner import run_federation
+
+    size = MarketplaceSettings(merchants=2, min_shoppers=40, max_shoppers=60, items=200)
+    data = make_marketplace(size, seed=0).data
+    shops = [Shop.of(one) for one in partition_merchants(data, how="column", merchants=2, seed=0)]
+    for name in ("first", "second"):
+        write_federation(shops, tmp_path / name, SETTINGS.plan(2))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as many as the engine has: float32 sums depend on it
+    try:
+        run = run_federation(tmp_path / "first", SETTINGS, tmp_path / "here", tmp_path / "cache")
+    finally:
+        torch.set_num_threads(threads)
+    return tmp_path / "second", run.adapter
+
+
+@pytest.mark.slow
+def test_flowers_simulation_gives_the_same_adapter(real_federations, tmp_path):
+    from simulations.federation.runner import run_config
+
+    federation, expected = real_federations
+    config = run_config(federation, SETTINGS, tmp_path / "there", tmp_path / "other-cache")
+    with Engine(tmp_path / "home", simulation=True) as engine:
+        row = engine.run(
+            copy_app(tmp_path),
+            *("--federation-config", "num-supernodes=2 client-resources-num-cpus=1"),
+            *("--run-config", as_option(config)),
+        )
+        assert row["status"] == "finished:completed", engine.log()
+    assert (tmp_path / "there" / ADAPTER_FILE).read_bytes() == expected.to_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_deployed_nodes_give_the_same_adapter(real_federations, tmp_path):
+    federation, expected = real_federations
+    config = SETTINGS.to_flat() | {
+        "catalogue": str(federation / CATALOGUE_FILE),
+        "folder": str(tmp_path / "there"),
+        "cache": str(tmp_path / "other-cache"),
+    }
+    with Engine(tmp_path / "home", simulation=False) as engine:
+        for folder in merchant_folders(federation):
+            engine.add_node(folder)
+        row = engine.run(copy_app(tmp_path), "--run-config", as_option(config), timeout=600)
+        assert row["status"] == "finished:completed", engine.log()
+    assert (tmp_path / "there" / ADAPTER_FILE).read_bytes() == expected.to_bytes()

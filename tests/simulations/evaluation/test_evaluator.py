@@ -1,0 +1,306 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.ranking.baselines import fit_ease
+from client.ranking.fusion import DECAYS, TextTaste
+from client.ranking.fusion_weights import DEFAULT_GATE, default_gate
+from client.ranking.sales_trend import sales_trend
+from client.ranking.text_ease import fit_text_ease
+from client.shop.dataset import MerchantData
+from client.shop.histories import histories
+from client.shop.splitting import SplitRule, evaluation_cases
+from common.catalogue import Catalogue, Item, popularity_buckets
+from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
+from simulations.data.shop import Shop
+from simulations.evaluation.evaluator import ShopJudge, evaluator, make_judges, shared_buckets
+from tests.support.shops import (
+    DAY,
+    interactions_of,
+    make_catalogue,
+    make_interactions,
+    make_settings,
+    random_adapter,
+)
+
+ITEMS, SHOPPERS = 40, 40
+RULE = SplitRule("time", valid_from=240 * DAY, test_from=300 * DAY)
+
+
+def shop_of(name, *, seed=0, catalogue=None):
+    catalogue = catalogue or make_catalogue(ITEMS, seed)
+    interactions = make_interactions(len(catalogue), SHOPPERS, seed)
+    return Shop.of(MerchantData(name, catalogue, interactions, RULE))
+
+
+# -------------------------------------------------------------------- periods
+def test_a_node_sees_no_row_of_the_test_period():
+    shop = shop_of("A")
+    assert shop.past.time.max() < RULE.test_from
+    assert len(shop.past) == (shop.data.interactions.time < RULE.test_from).sum()
+    assert len(shop.split.test) > 0
+
+
+def test_test_cases_are_first_purchases_after_the_past():
+    shop = shop_of("A")
+    cases = shop.test_cases
+    rows = shop.data.interactions
+    for place, shopper in enumerate(cases.shoppers):
+        mine = rows.shopper == shopper
+        had = set(rows.item[mine & (rows.time < RULE.test_from)].tolist())
+        later = set(rows.item[mine & (rows.time >= RULE.test_from)].tolist())
+        assert set(cases.seen[place].indices.tolist()) == had
+        assert set(cases.relevant[place].indices.tolist()) == later - had
+        assert later - had
+
+
+# -------------------------------------------------------------------- buckets
+@given(st.data())
+def test_shared_buckets_are_those_of_the_market(data):
+    """By hand: add up sales by text over all shops, split once, and look each item up."""
+    texts = [f"text {number}" for number in range(12)]
+    shops = []
+    for name in "ABC"[: data.draw(st.integers(1, 3))]:
+        mine = data.draw(st.lists(st.sampled_from(texts), min_size=1, max_size=8, unique=True))
+        catalogue = Catalogue(tuple(Item(f"{name}{text}", text, text) for text in mine))
+        rows = data.draw(
+            st.lists(
+                st.tuples(st.integers(0, 3), st.integers(0, len(mine) - 1)),
+                max_size=15,
+                unique=True,
+            )
+        )
+        table = [(shopper, item, 1, 0) for shopper, item in rows]
+        interactions = interactions_of(table, len(mine), 4)
+        shops.append(Shop.of(MerchantData(name, catalogue, interactions, RULE)))
+    sold = {}
+    for shop in shops:
+        for item, count in zip(shop.data.catalogue.items, shop.past.item_counts(), strict=True):
+            sold[item.text] = sold.get(item.text, 0) + int(count)
+    expected = popularity_buckets(np.array(list(sold.values())))
+    place = {text: number for number, text in enumerate(sold)}
+    found = shared_buckets(shops)
+    for shop in shops:
+        where = [place[item.text] for item in shop.data.catalogue.items]
+        for name in ("head", "tail", "cold", "tail_by_volume"):
+            assert np.array_equal(
+                getattr(found[shop.name], name), getattr(expected, name)[where]
+            ), name
+
+
+# --------------------------------------------------------------------- judging
+@pytest.fixture(scope="module")
+def ground(tiny_bert, tmp_path_factory):
+    """Two shops of one catalogue and one of another, judged on one basis."""
+    cache = tmp_path_factory.mktemp("cache")
+    settings = make_settings(base_model=str(tiny_bert))
+    shared = make_catalogue(ITEMS)
+    shops = [
+        shop_of("A", seed=0, catalogue=shared),
+        shop_of("B", seed=1, catalogue=shared),
+        shop_of("C", seed=2),
+    ]
+    basis = fit_public_basis(shared, settings, cache)
+    return settings, cache, basis, shops, make_judges(shops, basis, settings, cache)
+
+
+def test_a_judge_takes_the_decay_of_training_for_the_usual_one(ground):
+    settings, cache, basis, shops, _ = ground
+    settings = settings.model_copy(update={"history_decay": 0.7})
+    assert [one.decay for one in make_judges(shops, basis, settings, cache)] == [0.7] * 3
+
+
+def test_shops_of_one_catalogue_share_its_vectors(ground):
+    *_, judges = ground
+    assert judges[0].vectors is judges[1].vectors
+    assert judges[0].vectors is not judges[2].vectors
+    assert [judge.shop.name for judge in judges] == ["A", "B", "C"]
+
+
+def test_vectors_under_an_adapter_are_the_towers_and_candidates_stay(ground):
+    settings, cache, basis, shops, judges = ground
+    encoded = encode_catalogue(shops[0].data.catalogue, basis, settings, cache)
+    first, second = (random_adapter(encoded.tower, seed, size=0.5) for seed in (1, 2))
+    frozen = judges[0].vectors.under(None).copy()
+    for adapter in (first, second, first):
+        encoded.tower.load_adapter(adapter)
+        expected = encoded.tokens.vectors(encoded.tower)
+        assert np.array_equal(judges[0].vectors.under(adapter), expected)
+        assert np.array_equal(judges[0].vectors.under(None), frozen)
+    assert np.array_equal(judges[0].vectors.candidates, encoded.vectors)
+
+
+def test_every_baseline_is_judged_on_the_same_cases(ground):
+    *_, judges = ground
+    for judge in judges:
+        cards = judge.baselines()
+        assert set(cards) == {
+            "popularity",
+            "local_ease",
+            "ease_trend",
+            "frozen_text",
+            "gated_frozen",
+        }
+        cases = len(judge.shop.test_cases.shoppers)
+        assert cases > 5
+        for card in cards.values():
+            assert all(len(values) == cases for values in card.per_shopper.values())
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_gate_is_fitted_from_that_of_a_shop_with_or_without_a_clock(ground, monkeypatch, timed):
+    *_, judges = ground
+    asked = []
+    monkeypatch.setattr(
+        evaluator, "fit_gate", lambda ranker, _: asked.append(ranker.gate) or ranker.gate
+    )
+    data = judges[0].shop.data
+    rows = replace(data.interactions, timed=timed)
+    rule = data.split_rule if timed else SplitRule("leave_last_out")
+    judge = replace(judges[0], shop=Shop.of(replace(data, interactions=rows, split_rule=rule)))
+    judge.fused(judge.text(None))
+    assert asked == [default_gate(rows)]
+
+
+def test_the_dialled_score_is_the_fused_one_with_the_dial_turned(ground):
+    *_, judges = ground
+    for judge in judges:
+        ranker = judge.fused(judge.text(None))
+        gate = ranker.gate
+        turned = replace(gate, rise=1.3 * gate.rise, unsold=1.3 * gate.unsold)
+        expected = judge.judge(replace(ranker, gate=turned).score)
+        found = judge.judge_dialled(ranker)
+        for metric, values in expected.per_shopper.items():
+            np.testing.assert_array_equal(values, found.per_shopper[metric])
+        told = judge.judge_dialled(judge.frozen_fused).per_shopper["ndcg@10"]
+        np.testing.assert_array_equal(told, found.per_shopper["ndcg@10"])
+
+
+def test_a_model_that_knows_the_future_is_perfect_and_its_opposite_finds_nothing(ground):
+    *_, judges = ground
+    judge = judges[0]
+    relevant = judge.shop.test_cases.relevant.toarray()
+    for sign, expected in ((1, 1.0), (-1, 0.0)):
+        rows = iter(sign * relevant)
+
+        def scores(history, rows=rows):
+            return np.array([next(rows) for _ in range(len(history))], np.float32)
+
+        card = judge.judge(scores)
+        assert card.per_shopper["auc"] == pytest.approx(np.full(len(relevant), expected))
+        if sign == 1:
+            assert card.per_shopper["ndcg@10"] == pytest.approx(np.ones(len(relevant)))
+
+
+class ScoreReader(ShopJudge):
+    """Gives each model's scores of the past's shoppers instead of judging them."""
+
+    def judge(self, scores):
+        past = self.shop.past
+        return scores(histories(past, np.arange(past.shopper_count)))
+
+
+def test_no_model_and_no_bucket_knows_a_row_of_the_test_period(ground):
+    """Whatever is bought later, the same past gives the same scores and the same buckets."""
+    settings, cache, basis, shops, _ = ground
+    rows = shops[0].data.interactions
+    late = rows.time >= RULE.test_from
+    found = []
+    for later in (rows.where(~late), rows, replace(rows, item=np.where(late, 3, rows.item))):
+        [judge] = make_judges(
+            [Shop.of(replace(shops[0].data, interactions=later))], basis, settings, cache
+        )
+        reader = ScoreReader(judge.shop, judge.vectors, judge.buckets)
+        found.append({**vars(judge.buckets), **reader.baselines()})
+    assert late.sum() > 20
+    for other in found[1:]:
+        for name, values in found[0].items():
+            assert np.array_equal(values, other[name]), name
+
+
+def test_what_validation_chooses_was_fitted_before_it(ground, monkeypatch):
+    """The gate and both models' strengths are compared on models that end where it begins."""
+    *_, judges = ground
+    judge, train = judges[0], judges[0].shop.split.train
+    handed = {}
+
+    def listen(name):
+        heard = getattr(evaluator, name)
+
+        def fit(*given, **named):
+            handed[name] = given
+            return heard(*given, **named)
+
+        monkeypatch.setattr(evaluator, name, fit)
+
+    for name in ("fit_gate", "choose_text_ease", "choose_ease", "fit_decay"):
+        listen(name)
+    fresh = replace(judge, shop=Shop.of(judge.shop.data), decay=0.7)
+    fresh.baselines()
+    ranker, validation = handed["fit_gate"]
+    assert ranker.gate == DEFAULT_GATE
+    own = ranker.collaborative
+    again = fit_text_ease(train.matrix(), fresh.vectors.candidates, own.l2, own.text_strength)
+    assert np.array_equal(own.factors, again.factors)
+    assert np.array_equal(ranker.sales, train.item_counts())
+    assert np.array_equal(ranker.trend, sales_trend(train))
+    for name in ("choose_text_ease", "choose_ease"):
+        assert (handed[name][0] != train.matrix()).nnz == 0, name
+    assert handed["fit_decay"][2] is validation is fresh.shop.validation
+    assert handed["fit_decay"][3] == 0.7
+    expected = evaluation_cases(train, fresh.shop.split.valid)
+    assert (validation.seen != expected.seen).nnz == 0
+    assert (validation.relevant != expected.relevant).nnz == 0
+    assert np.array_equal(validation.history.item, histories(train, expected.shoppers).item)
+
+
+def test_the_text_is_judged_with_its_own_history_and_the_fitted_decay(ground):
+    *_, judges = ground
+    judge = judges[0]
+    text = judge.text(None)
+    assert text.decay in DECAYS
+    found = judge.judge(text.score).per_shopper["ndcg@10"]
+    other = judge.judge(TextTaste(text.history_vectors, -text.candidate_vectors).score)
+    assert not np.allclose(found, other.per_shopper["ndcg@10"])
+
+
+def test_the_fused_ranker_uses_all_the_past(ground):
+    *_, judges = ground
+    judge, past = judges[0], judges[0].shop.past
+    fused = judge.fused(judge.text(None))
+    own = fused.collaborative
+    again = fit_text_ease(past.matrix(), judge.vectors.candidates, own.l2, own.text_strength)
+    assert (own.factors == again.factors).all()
+    assert np.array_equal(fused.sales, past.item_counts())
+    assert np.array_equal(fused.trend, sales_trend(past))
+
+
+def test_local_ease_uses_all_the_past(ground):
+    """A rival that lacked its last weeks would be an easy one."""
+    *_, judges = ground
+    judge, past = judges[0], judges[0].shop.past
+    ease = judge.shop.fit_ease()
+    assert np.array_equal(ease.weights, fit_ease(past.matrix(), ease.l2).weights)
+    assert len(ease.weights) == (past.item_counts() > 0).sum()
+
+
+def test_validation_scores_are_of_the_validation_cases(ground):
+    settings, cache, basis, shops, judges = ground
+    encoded = encode_catalogue(shops[0].data.catalogue, basis, settings, cache)
+    ndcg, tail = judges[0].validation_scores(random_adapter(encoded.tower))
+    assert len(ndcg) == len(tail) == len(shops[0].validation_cases.shoppers) > 3
+    assert np.isfinite(ndcg).all()
+
+
+def test_a_shop_without_cases_is_judged_on_nobody(ground, tmp_path):
+    settings, cache, basis, *_ = ground
+    rows = [(0, 1, 10 * DAY, 0), (0, 2, 20 * DAY, 1), (1, 3, 30 * DAY, 0)]
+    data = MerchantData("D", make_catalogue(ITEMS), interactions_of(rows, ITEMS, 2), RULE)
+    [judge] = make_judges([Shop.of(data)], basis, settings, cache)
+    for card in judge.baselines().values():
+        assert len(card.per_shopper["ndcg@10"]) == 0
+    ndcg, tail = judge.validation_scores(random_adapter(judge.vectors._encoded.tower))
+    assert len(ndcg) == len(tail) == 0

@@ -1,0 +1,110 @@
+"""Trainings in processes of their own: the same adapters, clear errors, a stop that can go on."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import FederationError, QuorumError
+from server.run.checkpoint import read_checkpoint
+from simulations.data.shop import Shop
+from simulations.federation.comparisons import Trainer
+from simulations.federation.parallel_runs import train_side_by_side
+from simulations.harness.memory import descendants
+from tests.support.shops import make_settings, make_shop
+
+ROUNDS = 3
+
+
+@pytest.fixture
+def trainer(tiny_bert, tmp_path):
+    settings = make_settings(base_model=str(tiny_bert), rounds=ROUNDS, seeded_noise=True)
+    return Trainer(tmp_path / "out", tmp_path / "cache", settings)
+
+
+@pytest.fixture(scope="module")
+def shops():
+    return [Shop.of(make_shop(name, seed=seed)) for seed, name in enumerate(("Ash", "Birch"))]
+
+
+def folders(trainer):
+    return sorted((trainer.folder / "checkpoints").iterdir())
+
+
+def test_two_at_once_train_what_one_after_the_other_does(trainer, shops, tmp_path):
+    rounds = {1: [], 2: []}
+    trained = {}
+    for processes, seen in rounds.items():
+        one = Trainer(tmp_path / str(processes), trainer.cache, trainer.settings)
+        comparisons = [one.without_noise(shops), *(one.solo(*each) for each in enumerate(shops))]
+        trained[processes] = one.compared(
+            comparisons, lambda run, record, seen=seen: seen.append((run, record.round_number)),
+            processes,
+        )  # fmt: skip
+        assert [adapter.digest for adapter in trained[processes]] == [
+            read_checkpoint(folder).adapter.digest for folder in folders(one)
+        ]
+    for alone, beside in zip(trained[1], trained[2], strict=True):  # sums of fewer threads round
+        assert beside.flatten() == pytest.approx(alone.flatten(), abs=1e-4)
+        assert np.abs(alone.flatten()).max() > 0.01
+    assert len({adapter.digest for adapter in trained[1]}) == 3
+    assert (
+        sorted(rounds[2])
+        == rounds[1]
+        == [(run, number) for run in range(3) for number in (1, 2, 3)]
+    )
+
+
+@pytest.mark.slow
+def test_what_stops_one_is_raised_as_it_was_raised_there(trainer, shops):
+    job = trainer._prepared(shops[:1], trainer.folder / "one", trainer.settings, "one")
+    other = trainer._prepared(shops[1:], trainer.folder / "two", trainer.settings, "two")
+    [policy] = job.federation.glob("*/policy.toml")
+    policy.write_text(policy.read_text().replace("allow_seeded_noise = true", ""))
+    with pytest.raises(QuorumError, match="popularity: 0 of 1"):
+        train_side_by_side([job, other], lambda *_: None, 2)
+
+
+def test_ctrl_c_stops_all_after_their_round_and_the_same_call_goes_on(trainer, shops):
+    rounds = 60  # more than are done before anybody looks
+    settings = trainer.settings.model_copy(update={"rounds": rounds})
+    trainer = replace(trainer, settings=settings)
+    comparisons = [trainer.solo(*each) for each in enumerate(shops)]
+
+    def press(run, record):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.compared(comparisons, press, 2)
+    assert all(0 < len(read_checkpoint(one).history) < rounds for one in folders(trainer))
+    adapters = trainer.compared(comparisons, lambda *_: None, 2)
+    assert [len(read_checkpoint(one).history) for one in folders(trainer)] == [rounds] * 2
+    assert [one.digest for one in adapters] == [
+        read_checkpoint(one).adapter.digest for one in folders(trainer)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="this system lists no processes in /proc"
+)
+def test_a_process_that_is_killed_is_told_of_and_the_same_call_goes_on(trainer, shops):
+    comparisons = [trainer.solo(*each) for each in enumerate(shops)]
+
+    def kill(run, record):
+        for one in descendants(os.getpid()) - {os.getpid()}:
+            if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes():
+                os.kill(one, signal.SIGKILL)
+                break
+
+    with pytest.raises(FederationError, match="--processes 1"):
+        trainer.compared(comparisons, kill, 2)
+    trainer.compared(comparisons, lambda *_: None, 1)
+    assert [len(read_checkpoint(one).history) for one in folders(trainer)] == [ROUNDS] * 2
+
+
+def test_no_job_is_no_work():
+    assert train_side_by_side([], lambda *_: None) == []
