@@ -117,7 +117,7 @@ class FakeShops(types.ModuleType):
 @pytest.fixture
 def shops(monkeypatch):
     """Fake nodes instead of `client.node.participant`, and no node open from another test."""
-    from client.node.settings import session
+    from client.node import session
 
     fake = FakeShops()
     monkeypatch.setitem(sys.modules, "client.node.participant", fake)

@@ -22,7 +22,7 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.supercore.task_identity import TaskIdentity
 
 from client.app import app
-from client.node.settings import session
+from client.node import session
 from client.privacy.policy import Policy
 from common.errors import FedtailError
 from common.files import write_atomic

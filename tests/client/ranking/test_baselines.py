@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from client.ranking import baselines
 from client.ranking.baselines import choose_ease, fit_ease, fit_item_knn, fit_popularity
-from client.ranking.fusion import baselines
 from client.shop.interactions import Interactions
 from client.shop.splitting import Cases, SplitRule, evaluation_cases, join, split_interactions
 from common.errors import InputError

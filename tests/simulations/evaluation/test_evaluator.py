@@ -16,7 +16,8 @@ from client.shop.splitting import SplitRule, evaluation_cases
 from common.catalogue import Catalogue, Item, popularity_buckets
 from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
 from simulations.data.shop import Shop
-from simulations.evaluation.evaluator import ShopJudge, evaluator, make_judges, shared_buckets
+from simulations.evaluation import evaluator
+from simulations.evaluation.evaluator import ShopJudge, make_judges, shared_buckets
 from tests.support.shops import (
     DAY,
     interactions_of,

@@ -13,7 +13,7 @@ from common.identity.signing_key import PublicKey
 from common.release.verify import verify_release
 from server.releases.gate import decide_release
 from simulations.data.marketplace import make_marketplace
-from simulations.evaluation.evaluator import release_gate
+from simulations.evaluation import release_gate
 from simulations.evaluation.release_gate import check_apart, load_holdout
 from simulations.options import SimulationOptions
 from simulations.results.schema import load_results

@@ -7,8 +7,8 @@ from client.shop.dataset import MerchantData
 from client.shop.splitting import SplitRule
 from common.catalogue import Catalogue, Item
 from simulations.data.shop import Shop
+from simulations.federation import comparisons
 from simulations.federation.comparisons import Trainer, one_shop
-from simulations.federation.folders import comparisons
 from tests.support.shops import interactions_of, make_settings, make_shop
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from simulations.federation.folders import pool_worker
+from simulations.federation import pool_worker
 from simulations.federation.pool_worker import THREADS, Caller, Stopped
 
 

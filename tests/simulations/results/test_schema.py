@@ -17,12 +17,12 @@ from rich.console import Console
 from common.catalogue import popularity_buckets
 from common.errors import InputError
 from simulations.report.terminal import best_models, comparison_table, privacy_table
+from simulations.results import schema_page
 from simulations.results.measures import LOWER_IS_BETTER, METRICS, MODELS, Metric
 from simulations.results.schema import (
     PopularityCurve,
     load_results,
     popularity_curve,
-    schema_page,
     write_results,
 )
 from tests.support.results_example import (

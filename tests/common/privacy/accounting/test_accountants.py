@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
 from common.errors import PrivacyError, SettingsError
+from common.privacy.accounting import accountants
 from common.privacy.accounting.accountants import (
     AGREEMENT,
     LEAST_NOISE,
     AccountantReport,
     MechanismEvent,
     account,
-    accountants,
     budget_share,
     ceiling_for,
     epsilon_pld,

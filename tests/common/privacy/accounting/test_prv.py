@@ -4,7 +4,8 @@ import pytest
 from opacus.accountants import PRVAccountant
 
 from common.errors import PrivacyError
-from common.privacy.accounting.accountants import MechanismEvent, epsilon_prv, prv
+from common.privacy.accounting import prv
+from common.privacy.accounting.accountants import MechanismEvent, epsilon_prv
 
 DELTA = 1e-5
 

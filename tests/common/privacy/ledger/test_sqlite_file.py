@@ -7,7 +7,8 @@ import sqlite3
 import pytest
 
 from common.errors import LedgerError
-from common.privacy.ledger.ledger import Ledger, sqlite_file
+from common.privacy.ledger import sqlite_file
+from common.privacy.ledger.ledger import Ledger
 from common.privacy.ledger.sqlite_file import APPLICATION_ID, SCHEMA
 from tests.support.ledgers import pay, reopen
 
