@@ -16,7 +16,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.node.session import OpenNode, open_node
-from client.node.settings import check_placement
+from client.node.settings import check_dp_model
 from common.errors import FederationError
 from common.privacy.accounting.plan import PrivacyPlan
 from common.wire import canaries, messages, refusal
@@ -57,7 +57,7 @@ def prepare(message: Message, context: Context) -> Message:
     request = messages.decode_prepare(message.content)
     settings, node = open_node(context)
     plan = PrivacyPlan.from_json(request.plan)
-    check_placement(plan, settings)
+    check_dp_model(plan, settings)
     note = read_note(message.content)
     prepared = node.prepare(request.basis, request.settings)
     commitment = node.work.commitment(plan, context.run_id)
@@ -68,7 +68,7 @@ def prepare(message: Message, context: Context) -> Message:
             "plan": request.plan,
         }
     )
-    prepared = dataclasses.replace(prepared, lanes_commitment=commitment)
+    prepared = dataclasses.replace(prepared, canaries_commitment=commitment)
     return Message(_headed(messages.encode_prepared(prepared), node, note), reply_to=message)
 
 
@@ -155,10 +155,10 @@ def _headed(content: RecordDict, node: OpenNode, note: JournalNote | None) -> Re
 @app.query("audit")
 @guarded
 def audit(message: Message, context: Context) -> Message:
-    """Open the run's canary lanes, after its last round."""
+    """Open the run's canaries, after its last round."""
     node, _, plan = _prepared_node(context)
     canaries.decode_audit_request(message.content, plan.digest)
-    record = node.work.opened_lanes(plan, context.run_id)
+    record = node.work.revealed_canaries(plan, context.run_id)
     return Message(canaries.encode_audit(record, plan.digest), reply_to=message)
 
 
@@ -178,5 +178,5 @@ def _prepared_node(context: Context) -> tuple[OpenNode, messages.Prepared, Priva
         raise FederationError("The node's state is not its own.", field="prepare")
     plan = PrivacyPlan.from_json(plan_text)
     settings, node = open_node(context)
-    check_placement(plan, settings)
+    check_dp_model(plan, settings)
     return node, node.prepare(basis, json.loads(settings_text)), plan

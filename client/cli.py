@@ -78,7 +78,7 @@ def recover(
     merchant: Merchant = None,
     state: State = None,
 ) -> None:
-    """Charge what a ledger lacks that went back, so that the node may train again."""
+    """Charge what a ledger lacks that rolled back, so that the node may train again."""
     from client.privacy.budget import fingerprint
     from client.privacy.recovery import recover as recover_ledger
     from client.shop.dataset import load_merchant_data
@@ -205,7 +205,7 @@ def recommend(
         bool,
         typer.Option("--keep-bought", help="Also what was bought before.", rich_help_panel=RULES),
     ] = False,
-    dial: Annotated[
+    tail_boost: Annotated[
         float,
         typer.Option(
             min=0, max=2, help="0 favours the head, 2 the tail; `benefit` shows what it costs."
@@ -241,7 +241,7 @@ def recommend(
         rules = Filters.from_toml(filters).joined(rules)
     more = [] if new_items is None else read_new_items(new_items)
     verified, data = _verified(release, key), load_merchant_data(shop)
-    recommender = Recommender(verified, data, cache or shop / "node" / "cache", more, dial)
+    recommender = Recommender(verified, data, cache or shop / "node" / "cache", more, tail_boost)
     if shopper is not None:
         found = recommender.for_shopper(shopper, top, rules)
     else:

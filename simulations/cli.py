@@ -86,7 +86,7 @@ def simulate(
         list[str] | None, typer.Option(help="Item id or title for the example list; repeatable.")
     ] = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Leave out solo adapters and yardsticks.")
+        bool, typer.Option("--fast", help="Leave out solo adapters and baselines.")
     ] = False,
     processes: Annotated[
         int | None,
@@ -94,10 +94,11 @@ def simulate(
             help="How many of these extra trainings go on at once. [default: one a core, to 4]"
         ),
     ] = None,
-    rehearse: Annotated[
+    validation_only: Annotated[
         bool,
         typer.Option(
-            "--rehearse", help="Judge on the validation period, without the test: to try settings."
+            "--validation_only",
+            help="Judge on the validation period, without the test: to try settings.",
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty --out first.")] = False,
@@ -133,7 +134,7 @@ def simulate(
         "partition_seed": seed,
         "history": tuple(history) if history else None,
         "processes": processes,
-        "rehearse": rehearse or None,
+        "validation_only": validation_only or None,
     }
     run: dict[str, Any] = {"rounds": rounds, "epsilon": epsilon, "noise": noise, "seed": seed}
     run["seeded_noise"] = seeded_noise or None
@@ -162,7 +163,7 @@ def _run(
     chosen = {name: value for name, value in settings.items() if value is not None}
     merged = {**options, **given, "settings": {**options.get("settings", {}), **chosen}}
     if fast:
-        merged |= {"solo": False, "yardsticks": False}
+        merged |= {"solo": False, "baselines": False}
     if tensorboard:
         merged["tensorboard"] = True
     simulation = SimulationOptions(out=out, overwrite=overwrite, **merged)

@@ -33,10 +33,10 @@ class SimulationOptions:
         partition: How shoppers are given to merchants; None takes the column where there is one.
         alpha: Dirichlet's concentration.
         partition_seed: Of the deal, apart from the training's seed.
-        yardsticks: Also train without noise and on everybody's data in one place.
+        baselines: Also train without noise and on everybody's data in one place.
         solo: Also train each merchant alone.
         processes: How many of these trainings go on at once; None is one a core, at most 4.
-        rehearse: Judge on the validation period and throw the test period away, to choose
+        validation-only: Judge on the validation period and throw the test period away, to choose
             settings before the test is looked at.
         overwrite: Empty `out` first.
         tensorboard: Also write TensorBoard's event files.
@@ -57,10 +57,10 @@ class SimulationOptions:
     partition: PartitionKind | None = None
     alpha: float = 0.5
     partition_seed: int = 0
-    yardsticks: bool = True
+    baselines: bool = True
     solo: bool = True
     processes: int | None = None
-    rehearse: bool = False
+    validation_only: bool = False
     overwrite: bool = False
     tensorboard: bool = False
     history: tuple[str, ...] = ()
@@ -136,7 +136,7 @@ def declared_settings(asked: dict[str, Any], shoppers: int, merchants: int) -> R
     """
     bracket = size_bracket(shoppers / merchants)
     declared: dict[str, Any] = {
-        "declared_shoppers": bracket,
+        "size_bracket": bracket,
         "delta": 10.0 ** -math.ceil(math.log10(10 * max(shoppers, 1000))),
     }
     return RunSettings.from_flat({**declared, **asked})

@@ -51,7 +51,7 @@ def forger(simulated, honest, tmp_path):
 
 @pytest.fixture(scope="module")
 def workshop(tiny_model):
-    """Make a trainer on a shop of 120 shoppers by placement and objective, each once."""
+    """Make a trainer on a shop of 120 shoppers by LoRA targets and objective, each once."""
     from tests.support.workshops import workshop_of
 
     return workshop_of(tiny_model)

@@ -1,7 +1,7 @@
 """Planted privacy bugs: each check passes as the code stands, and fails with the bug in it.
 
 Each bug is listed in docs/explanation-privacy-bugs.md with what catches it. A check is a part of
-the product (the audit's lanes, the preflight) or another test of this suite, called as it is.
+the product (the audit's canaries, the preflight) or another test of this suite, called as it is.
 """
 
 import re
@@ -22,7 +22,7 @@ from common.privacy.accounting.accountants import epsilon_pld
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.ledger.ledger import Charge, Ledger
 from common.privacy.mechanism.canaries import start_record
-from common.privacy.mechanism.empirical_bound import audit_lanes
+from common.privacy.mechanism.empirical_bound import audit_canaries
 from common.privacy.mechanism.noise import NoiseSource
 from common.wire import messages
 from tests.client.node import test_participant
@@ -47,8 +47,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "explanation-privacy-bugs.md"
 
 
 # --------------------------------------------------------------------- checks
-class Lanes:
-    """A run of 40 steps on a small shop: its lanes may not prove more than its plan's epsilon."""
+class Canaries:
+    """40 steps on a small shop: its canaries may not prove more than its plan's epsilon."""
 
     # Of 12 shoppers where 40 are declared, and at C = 2, so that sizes and scales show.
     plan = make_plan(
@@ -59,13 +59,13 @@ class Lanes:
         self.shop = shop
 
     def __call__(self, folder):
-        ledger = Ledger.open(folder / "lanes.sqlite", "ash", "f" * 64)
+        ledger = Ledger.open(folder / "canaries.sqlite", "ash", "f" * 64)
         charge = charge_of(ledger, self.plan)
         record = start_record("ash", "1", self.plan, 512, NoiseSource.for_tests(1, "bits"))
-        adapter, source = self.shop.tower.adapter(), NoiseSource.for_tests(2)
+        adapter, source = self.shop.encoder.adapter(), NoiseSource.for_tests(2)
         arguments = (adapter, charge, source, np.random.default_rng(0), record)
         _, record = self.shop.trainer.private_round(*arguments)
-        proved = audit_lanes(record.open(), 1e-5).blocking
+        proved = audit_canaries(record.open(), 1e-5).blocking
         assert proved <= epsilon_pld(self.plan.events()[1:], 1e-5)
 
 
@@ -88,8 +88,10 @@ def checks(small, workshop, ground, tmp_path):
         test_ledger.test_the_entry_is_on_disk_when_the_charge_exists(path, opened)
 
     return {
-        "lanes": Lanes(small),
-        "preflight": lambda _: check_sensitivity(small.trainer, small.tower.adapter(), make_plan()),
+        "canaries": Canaries(small),
+        "preflight": lambda _: check_sensitivity(
+            small.trainer, small.encoder.adapter(), make_plan()
+        ),
         "test_an_empty_sample_still_gets_noise_and_uses_the_charge_up": lambda folder: (
             training.test_an_empty_sample_still_gets_noise_and_uses_the_charge_up(
                 workshop, ledger_in(folder)
@@ -121,7 +123,7 @@ def checks(small, workshop, ground, tmp_path):
 # ----------------------------------------------------------------------- bugs
 def unclipped_rows(patch):
     """Clip each history row, and the shopper's sum of rows not at all."""
-    clip = "by_row = by_row / self._framed(by_row).norm(dim=1, keepdim=True).clamp_min(1.0)"
+    clip = "by_row = by_row / self._projected(by_row).norm(dim=1, keepdim=True).clamp_min(1.0)"
     plant(
         patch,
         PrivateTrainer,
@@ -161,10 +163,10 @@ def edit(owner, name, *edits):
 FIRST_USE = "np.unique(batch.history_item, return_index=True)[1]"
 NOISE = "draws = normals * plan.noise_std(kind)"
 BUGS = {  # by the name it has on the page: what plants it, and what must catch it
-    "noise halved": (edit(PrivacyPlan, "noise_std", ("else full", "else full / 2")), "lanes"),
+    "noise halved": (edit(PrivacyPlan, "noise_std", ("else full", "else full / 2")), "canaries"),
     "noise not scaled by C": (
         edit(PrivacyPlan, "noise_std", (" * self.clip_norm(kind)", "")),
-        "lanes",
+        "canaries",
     ),
     "noise per step forgotten": (
         edit(
@@ -172,7 +174,7 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
             "protect",
             (NOISE, f"{NOISE} * (charge._left == charge.entry.steps - 1)"),
         ),
-        "lanes",
+        "canaries",
     ),
     "no clip": (
         edit(
@@ -180,7 +182,7 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
             "_clip_rows",
             ("factors = limit / np.maximum(norms, limit)", "factors = np.ones_like(norms)"),
         ),
-        "lanes",
+        "canaries",
     ),
     "q from the data's size": (
         edit(
@@ -188,7 +190,7 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
             "poisson_sample",
             ("int(plan.sample_rate * 2.0**64)", "int(plan.divisor / max(shoppers, 11) * 2.0**64)"),
         ),
-        "lanes",
+        "canaries",
     ),
     "clip after the sum": (
         edit(
@@ -214,7 +216,7 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
         ),
         "preflight",
     ),
-    "shared item tower": (
+    "shared item encoder": (
         edit(
             PrivateTrainer,
             "shopper_gradients",
@@ -302,6 +304,6 @@ def test_every_bug_is_on_the_page_with_what_catches_it():
 
 def test_the_page_names_tests_that_exist():
     written = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
-    caught = {name for _, name in BUGS.values()} - {"lanes", "preflight"}
+    caught = {name for _, name in BUGS.values()} - {"canaries", "preflight"}
     assert len(BUGS) >= 12
     assert {name for name in caught if f"def {name}(" not in written} == set()

@@ -33,7 +33,7 @@ _NOT_YET, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64  # OpenSSL's ver
 _CLOCKS_APART = 240  # seconds; SuperLink refuses what was signed more than 305 seconds ago
 
 
-def knock(folder: NodeFolder, now: datetime) -> None:
+def check_connection(folder: NodeFolder, now: datetime) -> None:
     """Return if the server lets this node in; the node is left disconnected, ready to start.
 
     A node that was killed still counts as connected for a minute, and the server would refuse it

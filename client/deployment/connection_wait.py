@@ -5,7 +5,7 @@
 A process of its own, because Flower's client takes 25 MB that nothing else of a node's starter
 needs. It prints an `Answer` a line: one when the server does not answer, after which it tries
 again, and one when it never will let the node in. It knocks no more once process PARENT has gone:
-another start of the node may be connected by then, whom a knock would sign off.
+another start of the node may be connected by then, whom a connection check would sign off.
 """
 
 import json
@@ -19,7 +19,7 @@ from pathlib import Path
 from client.deployment.provisioning import NodeFolder
 from common.errors import FederationError, FedtailError
 
-KNOCK_SECONDS = 5.0
+RETRY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Answer:
     Attributes:
         message: For the merchant.
         field: What it is about.
-        final: Whether another knock would be in vain.
+        final: Whether another connection check would be in vain.
     """
 
     message: str
@@ -37,7 +37,7 @@ class Answer:
     final: bool
 
 
-def knocking_command(folder: Path) -> list[str]:
+def connection_wait_command(folder: Path) -> list[str]:
     """Return what to start. -P: a folder named client in this one would hide the package."""
     return [
         sys.executable,
@@ -60,19 +60,19 @@ def read_answers(text: str) -> list[Answer]:
     return answers
 
 
-def knock_until_in(folder: NodeFolder, parent: int) -> bool:
+def wait_for_connection(folder: NodeFolder, parent: int) -> bool:
     """Return whether the server lets the node in, as soon as that is known."""
-    from client.deployment.connection_check import knock  # noqa: PLC0415 - whoever starts this process spares it
+    from client.deployment.connection_check import check_connection  # noqa: PLC0415 - whoever starts this process spares it
 
     told = False
     while os.getppid() == parent:
         try:
-            knock(folder, datetime.now(UTC))
+            check_connection(folder, datetime.now(UTC))
         except FederationError as error:
             if not told:
                 _print(error, final=False)
                 told = True
-            time.sleep(KNOCK_SECONDS)
+            time.sleep(RETRY_SECONDS)
         except FedtailError as error:
             _print(error, final=True)
             return False
@@ -87,4 +87,4 @@ def _print(error: FedtailError, *, final: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if knock_until_in(NodeFolder(Path(sys.argv[1])), int(sys.argv[2])) else 1)
+    sys.exit(0 if wait_for_connection(NodeFolder(Path(sys.argv[1])), int(sys.argv[2])) else 1)

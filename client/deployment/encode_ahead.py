@@ -13,7 +13,7 @@ from pathlib import Path
 from common.errors import FedtailError
 
 
-def warming_command(shop: Path, cache: Path) -> list[str]:
+def encode_ahead_command(shop: Path, cache: Path) -> list[str]:
     """Return what to start. -P: a folder named client in this one would hide the package."""
     return [sys.executable, "-P", "-m", "client.deployment.encode_ahead", str(shop), str(cache)]
 

@@ -1,4 +1,4 @@
-"""Start a merchant's node: knock at the server, then run a SuperNode and look after it."""
+"""Start a merchant's node: check its connection, then run a SuperNode and look after it."""
 
 import fcntl
 import os
@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from client.deployment.certificate_expiry import warnings
-from client.deployment.connection_wait import KNOCK_SECONDS, knocking_command, read_answers
-from client.deployment.encode_ahead import warming_command
+from client.deployment.connection_wait import RETRY_SECONDS, connection_wait_command, read_answers
+from client.deployment.encode_ahead import encode_ahead_command
 from client.deployment.provisioning import NodeFolder
 from client.privacy.app_guard_command import guarded_command, guarded_environment
 from common.errors import EnrolmentError, FederationError, SettingsError
@@ -85,7 +85,7 @@ def _encode_ahead(folder: NodeFolder, say: Callable[[str], None]) -> None:
     """
     say("Encoding what is new in the catalogue, which takes a while the first time.")
     config = folder.config()
-    line = warming_command(config.data.resolve(), (config.state_folder / "cache").resolve())
+    line = encode_ahead_command(config.data.resolve(), (config.state_folder / "cache").resolve())
     child = start_child("encoder", line, folder.logs.resolve() / "encoder.log")
     with stopping([child]):
         wait_for_end([child])
@@ -141,21 +141,21 @@ def supernode_command(folder: NodeFolder) -> list[str]:
 
 
 def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> bool:
-    """Return once the server lets the node in: whether it did so at the first knock.
+    """Return once the server lets the node in: whether it did so at the first connection check.
 
     Raises:
         EnrolmentError: if it never will; says why.
         FederationError: if the process that knocks ends in another way.
     """
-    command = knocking_command(folder.root.resolve())
-    knocking = start_child("knocking", command, folder.logs.resolve() / "knocking.log")
+    command = connection_wait_command(folder.root.resolve())
+    waiting = start_child("waiting", command, folder.logs.resolve() / "waiting.log")
     told = False
-    with stopping([knocking]):
+    with stopping([waiting]):
         while True:
-            ended = knocking.ended  # before its answers are read: it prints none after
-            answers = read_answers(knocking.last_output())
+            ended = waiting.ended  # before its answers are read: it prints none after
+            answers = read_answers(waiting.last_output())
             if not told and any(not one.final for one in answers):
-                say(f"{answers[0].message} Trying again every {KNOCK_SECONDS:.0f} seconds.")
+                say(f"{answers[0].message} Trying again every {RETRY_SECONDS:.0f} seconds.")
                 told = True
             if ended is not None:
                 break
@@ -165,7 +165,7 @@ def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> bool:
     if answers and answers[-1].final:
         raise EnrolmentError(answers[-1].message, field=answers[-1].field)
     raise FederationError(
-        f"Knocking at the server failed:\n{knocking.last_output()}", field="server"
+        f"Knocking at the server failed:\n{waiting.last_output()}", field="server"
     )
 
 

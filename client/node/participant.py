@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix, diags
 from client.node.settings import NodeSettings
 from client.privacy.app_guard import check_guarded
 from client.privacy.budget import LEDGER_FILE, charge_round, open_ledger
-from client.privacy.canaries import LaneBook
+from client.privacy.canaries import CanaryBook
 from client.privacy.policy import read_policy
 from client.privacy.receipts import accept, covered
 from client.shop.dataset import load_merchant_data
@@ -26,7 +26,7 @@ from common.files import sha256_hex
 from common.privacy.accounting.plan import EventKind, PrivacyPlan
 from common.privacy.ledger.heads import Head
 from common.privacy.ledger.ledger import Charge
-from common.privacy.mechanism.canaries import LaneRecord
+from common.privacy.mechanism.canaries import CanaryRecord
 from common.privacy.mechanism.clipping import ClippedSum, clip_and_sum
 from common.privacy.mechanism.noise import NoiseSource, protect
 from common.settings.run import RunSettings
@@ -53,7 +53,7 @@ class MerchantWork:
         self._ledger = open_ledger(
             node.state / LEDGER_FILE, node.merchant, self._data.interactions, self._data.catalogue
         )
-        self._lanes = LaneBook(node.state, node.merchant)
+        self._canaries = CanaryBook(node.state, node.merchant)
         self._settings: RunSettings | None = None
         self._trainer: PrivateTrainer | None = None
         self._model = ""
@@ -76,7 +76,7 @@ class MerchantWork:
             vectors=candidate_tensor(encoded),
             log_popularity=torch.zeros(len(self._data.catalogue)),
         )
-        self._trainer = PrivateTrainer(encoded.tower, merchant, self._settings)
+        self._trainer = PrivateTrainer(encoded.encoder, merchant, self._settings)
         return Prepared(
             self._node.merchant,
             self._data.catalogue.digest,
@@ -117,18 +117,18 @@ class MerchantWork:
             raise FederationError("The node is not prepared for this run.", field="prepare")
         self._trainer.set_popularity(popularity)
         self._check_model(self._trainer, adapter, plan)
-        lanes = self._lanes.to_train(plan, run_id, *self._audit())
+        canaries = self._canaries.to_train(plan, run_id, *self._audit())
         charge = self._charge(plan, run_id, round_number, "train")
         stream = int(sha256_hex(self._node.merchant.encode())[:12], 16)
-        vector, lanes = self._trainer.private_round(
+        vector, canaries = self._trainer.private_round(
             adapter,
             charge,
             self._noise(round_number, "train"),
             np.random.default_rng((self._settings.seed, round_number, stream)),
-            lanes,
+            canaries,
         )
-        if lanes is not None:
-            self._lanes.save(lanes)  # before the update leaves: what was sent is on record
+        if canaries is not None:
+            self._canaries.save(canaries)  # before the update leaves: what was sent is on record
         return AdapterUpdate(vector, round_number, plan.digest)
 
     def accept(self, note: JournalNote | None) -> None:
@@ -148,16 +148,16 @@ class MerchantWork:
         return self._ledger.signed_head(covered(self._ledger, journal))
 
     def commitment(self, plan: PrivacyPlan, run_id: int) -> str:
-        """Return the commitment to the run's canary lanes; empty where it is not audited.
+        """Return the commitment to the run's canaries; empty where it is not audited.
 
         Raises:
             PrivacyError: if the record on disk is not one.
         """
-        record = self._lanes.current(plan, run_id, *self._audit())
+        record = self._canaries.current(plan, run_id, *self._audit())
         return "" if record is None else record.commitment
 
-    def opened_lanes(self, plan: PrivacyPlan, run_id: int) -> LaneRecord | None:
-        """Open the run's canary lanes for good and return them; None where it is not audited.
+    def revealed_canaries(self, plan: PrivacyPlan, run_id: int) -> CanaryRecord | None:
+        """Open the run's canaries for good and return them; None where it is not audited.
 
         What is opened is virtual shoppers and the noise on them. It has no part in the noise or
         the coins of a real one, which come from another stream.
@@ -165,7 +165,7 @@ class MerchantWork:
         Raises:
             PrivacyError: if the record on disk is not one.
         """
-        return self._lanes.open(plan, run_id, *self._audit())
+        return self._canaries.open(plan, run_id, *self._audit())
 
     def _check_model(
         self, trainer: PrivateTrainer, adapter: AdapterState, plan: PrivacyPlan
@@ -180,11 +180,11 @@ class MerchantWork:
         check_once(self._node.state, key, trainer, adapter, plan)
 
     def _audit(self) -> tuple[int, int | None]:
-        """Return how many lanes the run has, and the seed of their bits in a test run."""
+        """Return how many canaries the run has, and the seed of their bits in a test run."""
         if self._settings is None:
             return 0, None
         seed = self._settings.seed if self._settings.seeded_noise else None
-        return self._settings.audit_lanes, seed
+        return self._settings.audit_canaries, seed
 
     def public_metrics(self) -> Mapping[str, float]:
         """Return no metric: what the server needs it computes from the plan.

@@ -89,15 +89,15 @@ def _folder(value: Scalar, field: str) -> Path:
     return path.resolve()
 
 
-def check_placement(plan: PrivacyPlan, settings: NodeSettings) -> None:
+def check_dp_model(plan: PrivacyPlan, settings: NodeSettings) -> None:
     """Refuse a plan whose updates leave without noise, unless nobody else is there to see them.
 
     Raises:
         PolicyError: if the node is a real one and the plan does not place noise at the node.
     """
-    if plan.placement != "local" and not settings.simulated:
+    if plan.dp_model != "local" and not settings.simulated:
         raise PolicyError(
-            f"The plan's noise placement is {plan.placement}: what leaves this node would not be "
+            f"The plan's DP model is {plan.dp_model}: what leaves this node would not be "
             "protected. Only a simulation may do that.",
-            field="placement",
+            field="dp_model",
         )

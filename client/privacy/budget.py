@@ -114,7 +114,7 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
         PolicyError: if the plan is below the policy.
         BudgetError: if the policy's ceiling does not cover the round; says what is left. Also if
             noise from a fixed seed was ever drawn under this ledger, and this run's is not.
-        LedgerError: if the ledger cannot be written or trusted, or went back behind a receipt.
+        LedgerError: if the ledger cannot be written or trusted, or rolled back behind a receipt.
         Nothing is charged in any of these cases.
 
     Formal guarantee:

@@ -1,7 +1,7 @@
-"""The canary lanes of this node's runs, one file a run, in the node's state folder.
+"""The canaries of this node's runs, one file a run, in the node's state folder.
 
 The file is written before an update leaves and read again by the next process, so a restarted node
-goes on with the bits it has committed to. Until it is opened it is for its owner only.
+goes on with the bits it has committed to. Until it is revealed it is for its owner only.
 """
 
 import re
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from common.files import PRIVATE_MODE, sha256_hex, write_atomic
 from common.privacy.accounting.plan import PrivacyPlan
-from common.privacy.mechanism.canaries import LaneRecord, start_record
+from common.privacy.mechanism.canaries import CanaryRecord, start_record
 from common.privacy.mechanism.noise import NoiseSource
 
 FOLDER = "audits"
 _NAME = re.compile(r"run-(-?\d+)-(\d+)\.safetensors")
 
 
-class LaneBook:
+class CanaryBook:
     """All records of one merchant's node."""
 
     def __init__(self, state: Path, merchant: str) -> None:
@@ -24,29 +24,29 @@ class LaneBook:
         self._folder, self._merchant = state / FOLDER, merchant
 
     def current(
-        self, plan: PrivacyPlan, run_id: int, lanes: int, seed: int | None = None
-    ) -> LaneRecord | None:
-        """Return the run's record, opened or not, or start one; None where nothing is audited.
+        self, plan: PrivacyPlan, run_id: int, canaries: int, seed: int | None = None
+    ) -> CanaryRecord | None:
+        """Return the run's record, revealed or not, or start one; None where nothing is audited.
 
         Args:
             plan: The run's. Only noise placed `local` is audited: another merchant adds a part of
                 `central` noise, and `none` promises nothing.
             run_id: The run.
-            lanes: m; 0 is no audit.
+            canaries: m; 0 is no audit.
             seed: Of the bits, in a run that is declared a test; None takes secret ones.
 
         Raises:
             PrivacyError: if the record on disk is not one.
         """
-        if not lanes or plan.placement != "local":
+        if not canaries or plan.dp_model != "local":
             return None
         held = self._read(plan, run_id)
-        return held or self._start(plan, run_id, lanes, seed)
+        return held or self._start(plan, run_id, canaries, seed)
 
     def to_train(
-        self, plan: PrivacyPlan, run_id: int, lanes: int, seed: int | None = None
-    ) -> LaneRecord | None:
-        """Return the record that takes the next steps: a new one where the last is opened.
+        self, plan: PrivacyPlan, run_id: int, canaries: int, seed: int | None = None
+    ) -> CanaryRecord | None:
+        """Return the record that takes the next steps: a new one where the last is revealed.
 
         Its commitment was not told before then, so the coordinator will not count it. This
         happens only where a run that has ended is trained again under its number.
@@ -54,50 +54,52 @@ class LaneBook:
         Raises:
             PrivacyError: as `current`.
         """
-        record = self.current(plan, run_id, lanes, seed)
-        if record is not None and record.opened:
-            return self._start(plan, run_id, lanes, seed)
+        record = self.current(plan, run_id, canaries, seed)
+        if record is not None and record.revealed:
+            return self._start(plan, run_id, canaries, seed)
         return record
 
     def open(
-        self, plan: PrivacyPlan, run_id: int, lanes: int, seed: int | None = None
-    ) -> LaneRecord | None:
+        self, plan: PrivacyPlan, run_id: int, canaries: int, seed: int | None = None
+    ) -> CanaryRecord | None:
         """Open the run's record for good, on disk first, and return it.
 
         Raises:
             PrivacyError: as `current`.
         """
-        record = self.current(plan, run_id, lanes, seed)
-        if record is not None and not record.opened:
+        record = self.current(plan, run_id, canaries, seed)
+        if record is not None and not record.revealed:
             record = record.open()
             self.save(record)
         return record
 
-    def save(self, record: LaneRecord) -> None:
+    def save(self, record: CanaryRecord) -> None:
         """Put the run's latest record on disk, in the place of what it grew from.
 
         A power cut may cost the last step, which is then charged and not audited.
         """
         path = self._paths(int(record.run_id))[-1]
-        write_atomic(path, record.to_bytes(), mode=PRIVATE_MODE, sync_name=record.opened)
+        write_atomic(path, record.to_bytes(), mode=PRIVATE_MODE, sync_name=record.revealed)
 
-    def _start(self, plan: PrivacyPlan, run_id: int, lanes: int, seed: int | None) -> LaneRecord:
+    def _start(
+        self, plan: PrivacyPlan, run_id: int, canaries: int, seed: int | None
+    ) -> CanaryRecord:
         number = len(self._paths(run_id)) + 1
         source = (
             NoiseSource.secure()
             if seed is None
-            else NoiseSource.for_tests(seed, self._merchant, "lane bits", number)
+            else NoiseSource.for_tests(seed, self._merchant, "canary bits", number)
         )
-        record = start_record(self._merchant, str(run_id), plan, lanes, source)
+        record = start_record(self._merchant, str(run_id), plan, canaries, source)
         path = self._folder / f"run-{run_id}-{number}.safetensors"
         write_atomic(path, record.to_bytes(), mode=PRIVATE_MODE)
         return record
 
-    def _read(self, plan: PrivacyPlan, run_id: int) -> LaneRecord | None:
+    def _read(self, plan: PrivacyPlan, run_id: int) -> CanaryRecord | None:
         paths = self._paths(run_id)
         if not paths:
             return None
-        record = LaneRecord.from_bytes(paths[-1].read_bytes())
+        record = CanaryRecord.from_bytes(paths[-1].read_bytes())
         return record if sha256_hex(record.plan.encode()) == plan.digest else None
 
     def _paths(self, run_id: int) -> list[Path]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from common.errors import PolicyError, SettingsError
 from common.privacy.accounting.accountants import ceiling_for, epsilon_pld
-from common.privacy.accounting.plan import ALLOWED_METRICS, PLACEMENTS, PrivacyPlan
+from common.privacy.accounting.plan import ALLOWED_METRICS, DP_MODELS, PrivacyPlan
 
 POLICY_FILE = "policy.toml"  # in the shop's folder
 
@@ -33,7 +33,7 @@ class Policy:
         max_run_epsilon: Ceiling of one plan's PLD epsilon at `delta`.
         delta: The delta of both; a plan with a larger one is refused.
         min_noise_multiplier: The least sigma of a training step.
-        placements: Noise placements allowed. `central` and `none` trust whoever sums or sees the
+        DP models: Noise DP models allowed. `central` and `none` trust whoever sums or sees the
             updates and belong in simulations.
         allow_seeded_noise: Whether noise from a fixed seed is allowed, which protects nobody.
         min_cohort: The fewest merchants a run may start with, by its own settings: nobody on the
@@ -50,7 +50,7 @@ class Policy:
     max_run_epsilon: float = 8.0
     delta: float = 1e-5
     min_noise_multiplier: float = 0.3
-    placements: tuple[str, ...] = ("local",)
+    dp_models: tuple[str, ...] = ("local",)
     allow_seeded_noise: bool = False
     min_cohort: int = 1
     metrics: tuple[str, ...] = tuple(sorted(ALLOWED_METRICS))
@@ -81,7 +81,7 @@ class Policy:
             )
         if self.min_cohort < 1:
             raise SettingsError("The policy's min_cohort must be at least 1.", field="min_cohort")
-        self._list("placements", f"out of {', '.join(PLACEMENTS)}", PLACEMENTS.__contains__)
+        self._list("dp_models", f"out of {', '.join(DP_MODELS)}", DP_MODELS.__contains__)
         known = ", ".join(sorted(ALLOWED_METRICS))
         self._list("metrics", f"out of {known}", ALLOWED_METRICS.__contains__)
         self._list("app_digests", "of SHA-256 digests in 64 lower-case hex digits", _is_digest)
@@ -127,7 +127,7 @@ class Policy:
             max_run_epsilon=epsilon_pld(plan.events(), plan.delta),
             delta=plan.delta,
             min_noise_multiplier=plan.noise_multiplier,
-            placements=(plan.placement,),
+            dp_models=(plan.dp_model,),
             allow_seeded_noise=seeded_noise,
         )
 
@@ -144,11 +144,11 @@ class Policy:
         Raises:
             PolicyError: naming what is too weak and its bound.
         """
-        if plan.placement not in self.placements:
+        if plan.dp_model not in self.dp_models:
             raise PolicyError(
-                f"The plan's placement is {plan.placement}; the policy allows "
-                f"{', '.join(self.placements) or 'none at all'}.",
-                field="placement",
+                f"The plan's DP model is {plan.dp_model}; the policy allows "
+                f"{', '.join(self.dp_models) or 'none at all'}.",
+                field="dp_model",
             )
         if seeded_noise and not self.allow_seeded_noise:
             raise PolicyError(

@@ -1,4 +1,4 @@
-"""Receipts for ledger heads, kept beside the ledger: a ledger that went back lacks one of them.
+"""Receipts for ledger heads, kept beside the ledger: a ledger that rolled back lacks one of them.
 
 One receipt for each journal, the latest, in one file that is replaced whole. Restoring an older
 copy of the ledger alone is found here; restoring this file too is found by the journal.
@@ -109,8 +109,8 @@ def _write(ledger_path: Path, held: dict[str, Receipt]) -> None:
 
 def _rollback(receipt: Receipt) -> LedgerError:
     return LedgerError(
-        f"The ledger went back: entry {receipt.head.number}, which a server has countersigned, is "
-        "not in it. Put the newest copy back, or charge what is missing with `fedtail client "
+        f"The ledger rolled back: entry {receipt.head.number}, which a server has countersigned, "
+        "is not in it. Put the newest copy back, or charge what is missing with `fedtail client "
         "recover`; nothing is trained until then.",
         field="rollback",
     )

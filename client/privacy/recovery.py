@@ -1,4 +1,4 @@
-"""Bring a node back whose ledger went back: charge what is missing, from the server's journal.
+"""Bring a node back whose ledger rolled back: charge what is missing, from the server's journal.
 
 A backup put back, a lost disk, a copied machine: the ledger then says less than was spent. The
 journal has the heads that were countersigned, and each says all that was spent until then.

@@ -1,4 +1,4 @@
-"""Rank a merchant's catalogue for a shopper: text taste and the shop's own purchases, fused.
+"""Rank a merchant's catalogue for a shopper: user embedding and the shop's own purchases, fused.
 
     score = own * z(collaborative) + (level + rise * 3 / (3 + sales)) * z(text)
             + trend * rising + unsold * [sales = 0]
@@ -71,15 +71,17 @@ class Gate:
     trend: float = 3.0
     unsold: float = 3.0
 
-    def turned(self, dial: float) -> "Gate":
-        """Return the gate with the merchant's dial at `dial`: 0 head, 1 as fitted, 2 tail.
+    def turned(self, tail_boost: float) -> "Gate":
+        """Return the gate at a merchant's tail boost: 0 head, 1 as fitted, 2 tail.
 
         Raises:
             InputError: if it is not in [0, 2].
         """
-        if not 0 <= dial <= 2:
-            raise InputError(f"The dial is {dial}; it must be from 0 to 2.", field="dial")
-        return replace(self, rise=self.rise * dial, unsold=self.unsold * dial)
+        if not 0 <= tail_boost <= 2:
+            raise InputError(
+                f"The tail boost is {tail_boost}; it must be from 0 to 2.", field="tail_boost"
+            )
+        return replace(self, rise=self.rise * tail_boost, unsold=self.unsold * tail_boost)
 
     def text_weights(self, sales: NDArray[np.integer]) -> FloatMatrix:
         """Return the text's weight for each item: float32 [items]."""
@@ -165,7 +167,7 @@ def fit_decay(
     validation: Validation,
     usual: float = 1.0,
 ) -> TextTaste:
-    """Return the text taste of a merchant, its decay fitted on the merchant's validation period.
+    """Return the user embedding of a merchant, its decay fitted on its validation period.
 
     Args:
         history_vectors: See `TextTaste`.

@@ -38,16 +38,16 @@ SEARCH_ERRORS = 3.0  # the best of some forty gates is above the default by luck
 Floats = NDArray[np.float64]
 
 
-class Merits(NamedTuple):
+class Objectives(NamedTuple):
     """What each case adds to the worth of a gate: float64 [cases] each; a mean is the worth.
 
     Attributes:
-        merit: NDCG@10 + recall@10 of tail items + recall@10 of unsold ones. A ranking that forgets
-            what sells rarely, or not yet, is not a good one.
+        objective: NDCG@10 + recall@10 of tail items + recall@10 of unsold ones. A ranking that
+            forgets what sells rarely, or not yet, is not a good one.
         ndcg: NDCG@10 alone.
     """
 
-    merit: Floats
+    objective: Floats
     ndcg: Floats
 
 
@@ -76,7 +76,7 @@ class GateTrial:
     def _parts(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         return self.ranker.unweighed(self.validation.history)
 
-    def merits(self, gate: Gate) -> Merits:
+    def objectives(self, gate: Gate) -> Objectives:
         """Return a gate's worth, case by case."""
         validation, ranker = self.validation, self.ranker
         own, text = self._parts
@@ -94,7 +94,7 @@ class GateTrial:
             known = ~np.isnan(recalled)
             if known.any():  # its mean over all cases is the mean over those it is known for
                 found += np.where(known, recalled, 0) * len(known) / known.sum()
-        return Merits(found, overall)
+        return Objectives(found, overall)
 
 
 def fit_gate(ranker: FusedRanker, validation: Validation) -> Gate:
@@ -111,34 +111,34 @@ def fit_gate(ranker: FusedRanker, validation: Validation) -> Gate:
     if not len(validation.history):
         return ranker.gate
     trial = GateTrial(ranker, validation.thinned(MAX_CASES))
-    default = trial.merits(ranker.gate)
+    default = trial.objectives(ranker.gate)
     best, found = _climb(trial, default)
-    if not clearly_better(found, default.merit, SEARCH_ERRORS):
-        best, found = ranker.gate, default.merit
+    if not clearly_better(found, default.objective, SEARCH_ERRORS):
+        best, found = ranker.gate, default.objective
     for part in (TEXT_ALONE, OWN_ALONE, OWN_AND_TREND):
-        alone = trial.merits(part).merit
+        alone = trial.objectives(part).objective
         if clearly_better(alone, found):
             best, found = part, alone
     return best
 
 
-def _climb(trial: GateTrial, start: Merits) -> tuple[Gate, Floats]:
-    """Return the best gate found by changing one number at a time, and its merits [cases].
+def _climb(trial: GateTrial, start: Objectives) -> tuple[Gate, Floats]:
+    """Return the best gate found by changing one number at a time, and its objectives [cases].
 
-    One whose NDCG@10 is clearly below that of `start` is passed over: merit would let a gate win by
-    unsold items alone, of which a shop sells few.
+    One whose NDCG@10 is clearly below that of `start` is passed over: objective would let a gate
+    win by unsold items alone, of which a shop sells few.
     """
     best = trial.ranker.gate
-    tried = {best: start.merit}
+    tried = {best: start.objective}
     for _ in range(PASSES):
         before = best
         for field in fields(Gate):
             for value in CANDIDATES.get(field.name, ()):
                 gate = replace(best, **{field.name: value})
                 if gate not in tried:
-                    merit, overall = trial.merits(gate)
+                    objective, overall = trial.objectives(gate)
                     costly = clearly_better(start.ndcg, overall)
-                    tried[gate] = np.full_like(merit, -np.inf) if costly else merit
+                    tried[gate] = np.full_like(objective, -np.inf) if costly else objective
             best = max(tried, key=lambda gate: tried[gate].mean())
         if best == before:
             break

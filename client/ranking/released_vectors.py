@@ -44,6 +44,6 @@ def released_vectors(
             field="base_model",
         )
     encoded = encode_catalogue(catalogue, model.basis, model.settings, cache)
-    encoded.tower.load_adapter(model.adapter)
-    adapted = encoded.tokens.vectors(encoded.tower)
+    encoded.encoder.load_adapter(model.adapter)
+    adapted = encoded.tokens.vectors(encoded.encoder)
     return ReleasedVectors(adapted, encoded.vectors, model.settings.history_decay)

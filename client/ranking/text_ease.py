@@ -169,7 +169,7 @@ def choose_text_ease(
     found = default = validation_ndcg(first.score, valid)
     for candidate in candidates[1:]:  # one at a time: a model is shoppers x items large
         model = fit_text_ease(train, vectors, *candidate)
-        merit = validation_ndcg(model.score, valid)
-        if merit.mean() > found.mean():
-            best, found = model, merit
+        objective = validation_ndcg(model.score, valid)
+        if objective.mean() > found.mean():
+            best, found = model, objective
     return best if clearly_better(found, default) else first

@@ -53,7 +53,7 @@ MODELS: Mapping[str, str] = {
     "fused": "Release, fused",
 }
 JOINED = ("release", "fused")
-DIAL = (0.0, 0.5, 1.0, 1.5, 2.0)  # from head to tail
+TAIL_BOOST = (0.0, 0.5, 1.0, 1.5, 2.0)  # from head to tail
 JUDGED = ("ndcg@10", "tail_recall@10")
 VERDICT_LEVEL = 0.975  # each of the two, so that both hold together at 95%
 MIN_SHOPPERS = 50  # below it a bootstrap interval is too narrow to decide by
@@ -78,24 +78,24 @@ class Benefit:
     """What joining brought on one shop's validation period.
 
     Attributes:
-        cards: A scorecard of each model, the same shoppers in the same order.
+        scorecards: A scorecard of each model, the same shoppers in the same order.
         solo: The scorecard of the best model without the federation, chosen on the other half.
         solo_models: Which that was, for either half.
         verdict: What follows.
         gains: Fused release minus `solo`, by judged metric, at VERDICT_LEVEL.
         gains_over_frozen: The same minus frozen text, fused, which the verdict needs too: chance
             may choose a weak way of staying solo; the same gate without the release stays near.
-        dial: The scorecard of the fused release with the dial turned.
+        tail_boost: The scorecard of the fused release with the tail boost turned.
         clicks: The click view by `all` and `tail`; empty if nothing could be fitted.
     """
 
-    cards: Mapping[str, Scorecard]
+    scorecards: Mapping[str, Scorecard]
     solo: Scorecard
     solo_models: tuple[str, str]
     verdict: Verdict
     gains: Mapping[str, Interval]
     gains_over_frozen: Mapping[str, Interval]
-    dial: Mapping[float, Scorecard]
+    tail_boost: Mapping[float, Scorecard]
     clicks: Mapping[str, ClickView]
 
     @property
@@ -110,11 +110,11 @@ class Benefit:
 
     def mean(self, model: str, metric: str) -> Interval:
         """Return a model's mean of a metric and its 95% interval."""
-        return bootstrap_mean(self.cards[model].per_shopper[metric], seed=SEED)
+        return bootstrap_mean(self.scorecards[model].per_shopper[metric], seed=SEED)
 
     def difference(self, model: str, metric: str) -> Interval:
         """Return fused release minus `model`, paired over shoppers, with its 95% interval."""
-        fused, other = (self.cards[name].per_shopper[metric] for name in ("fused", model))
+        fused, other = (self.scorecards[name].per_shopper[metric] for name in ("fused", model))
         return paired_bootstrap(fused, other, seed=SEED)
 
 
@@ -184,7 +184,7 @@ def measure_benefit(
         popularity_buckets(split.train.item_counts()),
         {name: one for name, one in vectors.items() if one is not None},
     )
-    return _benefit([_judge_half(bench, *halves) for halves in _both_ways(cases)])
+    return _benefit([_evaluate_half(bench, *halves) for halves in _both_ways(cases)])
 
 
 def _both_ways(cases: Cases) -> list[tuple[Cases, Cases]]:
@@ -198,19 +198,19 @@ def _both_ways(cases: Cases) -> list[tuple[Cases, Cases]]:
 class _Half:
     """One half, judged by what the other half fitted."""
 
-    cards: dict[str, Scorecard]
-    dial: dict[float, Scorecard]
+    scorecards: dict[str, Scorecard]
+    tail_boost: dict[float, Scorecard]
     solo_model: str
     pairs: Pairs
     chances: NDArray[np.float64] | None
     thresholds: tuple[float, float]  # all items, tail items
 
 
-def _judge_half(bench: _Bench, fitted_on: Cases, judged_on: Cases) -> _Half:
+def _evaluate_half(bench: _Bench, fitted_on: Cases, judged_on: Cases) -> _Half:
     models, fused = bench.fit(fitted_on)
     solo = max(
         (name for name in models if name not in JOINED),
-        key=lambda name: _merit(bench.judge(models[name], fitted_on)),
+        key=lambda name: _objective(bench.judge(models[name], fitted_on)),
     )
     tail = bench.buckets.tail
     before, after = (
@@ -225,34 +225,38 @@ def _judge_half(bench: _Bench, fitted_on: Cases, judged_on: Cases) -> _Half:
             best_threshold(known, before.clicked),
             best_threshold(known[before.tail], before.clicked[before.tail]),
         )
-    cards = {name: bench.judge(score, judged_on) for name, score in models.items()}
-    dial = {
+    scorecards = {name: bench.judge(score, judged_on) for name, score in models.items()}
+    tail_boost = {
         turn: bench.judge(replace(fused, gate=fused.gate.turned(turn)).score, judged_on)
-        for turn in DIAL
+        for turn in TAIL_BOOST
     }
-    return _Half(cards, dial, solo, after, chances, thresholds)
+    return _Half(scorecards, tail_boost, solo, after, chances, thresholds)
 
 
-def _merit(card: Scorecard) -> float:
+def _objective(scorecard: Scorecard) -> float:
     """Return NDCG@10 plus tail recall@10, as the gate is chosen; an undefined one counts 0."""
-    means = card.means()
+    means = scorecard.means()
     return float(np.nansum([means[metric] for metric in JUDGED]))
 
 
 def _benefit(halves: list[_Half]) -> Benefit:
-    cards = {name: pool([half.cards[name] for half in halves]) for name in halves[0].cards}
-    solo = pool([half.cards[half.solo_model] for half in halves])
-    gains, over_frozen = (_gains(cards["fused"], card) for card in (solo, cards["frozen_fused"]))
+    scorecards = {
+        name: pool([half.scorecards[name] for half in halves]) for name in halves[0].scorecards
+    }
+    solo = pool([half.scorecards[half.solo_model] for half in halves])
+    gains, over_frozen = (
+        _gains(scorecards["fused"], scorecard) for scorecard in (solo, scorecards["frozen_fused"])
+    )
     shoppers = len(solo.per_shopper["ndcg@10"])
     first, second = halves
     return Benefit(
-        cards={name: cards[name] for name in MODELS if name in cards},
+        scorecards={name: scorecards[name] for name in MODELS if name in scorecards},
         solo=solo,
         solo_models=(first.solo_model, second.solo_model),
         verdict=_joint_verdict([verdict_of(gain, shoppers) for gain in (gains, over_frozen)]),
         gains=gains,
         gains_over_frozen=over_frozen,
-        dial={turn: pool([half.dial[turn] for half in halves]) for turn in DIAL},
+        tail_boost={turn: pool([half.tail_boost[turn] for half in halves]) for turn in TAIL_BOOST},
         clicks=_click_views(halves),
     )
 

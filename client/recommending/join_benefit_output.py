@@ -37,7 +37,7 @@ def benefit_page(benefit: Benefit, shop: str, release: str, *, took_part: bool) 
         _means(benefit, f"{escape(shop)}: validation period, {benefit.shoppers} shoppers"),
         "",
         _differences(benefit),
-        _dial(benefit),
+        _tail_boost(benefit),
         f"[dim]{_LEGEND}[/dim]\n",
     ]
     if benefit.clicks:
@@ -57,7 +57,7 @@ def _table(title: str, first: str, headings: Iterable[str] = COLUMNS.values()) -
 
 def _means(benefit: Benefit, title: str) -> Table:
     table = _table(title, "model")
-    for model in benefit.cards:
+    for model in benefit.scorecards:
         found = (benefit.mean(model, metric) for metric in COLUMNS)
         table.add_row(MODELS[model], *map(_cell, found))
     return table
@@ -65,17 +65,19 @@ def _means(benefit: Benefit, title: str) -> Table:
 
 def _differences(benefit: Benefit) -> Table:
     table = _table(f"{MODELS['fused']}, minus", "model")
-    for model in benefit.cards:
+    for model in benefit.scorecards:
         if model != "fused":
             found = (benefit.difference(model, metric) for metric in COLUMNS)
             table.add_row(MODELS[model], *(_cell(one, "+") for one in found))
     return table
 
 
-def _dial(benefit: Benefit) -> Table:
-    table = _table(f"{MODELS['fused']}, with --dial turned from head (0) to tail (2)", "dial")
-    for turn, card in benefit.dial.items():
-        means = card.means()
+def _tail_boost(benefit: Benefit) -> Table:
+    table = _table(
+        f"{MODELS['fused']}, with --tail_boost turned from head (0) to tail (2)", "tail_boost"
+    )
+    for turn, scorecard in benefit.tail_boost.items():
+        means = scorecard.means()
         table.add_row(f"{turn:g}", *(_short(means[metric]) for metric in COLUMNS))
     return table
 
@@ -169,16 +171,16 @@ def benefit_json(benefit: Benefit, release: str, *, took_part: bool) -> str:
         },
         "models": {
             model: {metric: _plain(benefit.mean(model, metric)) for metric in metrics}
-            for model in benefit.cards
+            for model in benefit.scorecards
         },
         "fused_minus": {
             model: {metric: _plain(benefit.difference(model, metric)) for metric in metrics}
-            for model in benefit.cards
+            for model in benefit.scorecards
             if model != "fused"
         },
-        "dial": {
-            f"{turn:g}": _numbers({metric: card.means()[metric] for metric in metrics})
-            for turn, card in benefit.dial.items()
+        "tail_boost": {
+            f"{turn:g}": _numbers({metric: scorecard.means()[metric] for metric in metrics})
+            for turn, scorecard in benefit.tail_boost.items()
         },
         "clicks": {
             name: _numbers({**vars(view.metrics), **vars(view.reliability)})

@@ -59,7 +59,7 @@ class Recommender:
         data: MerchantData,
         cache: Path,
         new_items: Sequence[Item] = (),
-        dial: float = 1.0,
+        tail_boost: float = 1.0,
     ) -> None:
         """Encode the catalogue, or find it in `cache`, and fit what is the merchant's own.
 
@@ -72,11 +72,12 @@ class Recommender:
             data: The merchant's own.
             cache: Folder of encoded catalogues.
             new_items: Items that came after the import.
-            dial: How loud the text speaks for what sells little: 0 head, 1 as fitted, 2 tail.
+            tail_boost: How loud the text speaks for what sells little: 0 head, 1 as fitted, 2 tail.
 
         Raises:
             ReleaseError: if the base model at hand is not the release's.
-            InputError: if the dial is not in [0, 2], or a new item is in the catalogue already.
+            InputError: if the tail boost is not in [0, 2], or a new item is in the catalogue
+                already.
         """
         vectors = released_vectors(release, data.catalogue, cache)
         if new_items:
@@ -91,7 +92,7 @@ class Recommender:
         text = fit_decay(vectors.adapted, vectors.frozen, validation, vectors.decay)
         own = choose_text_ease(split.train.matrix(), vectors.frozen, cases)
         early = FusedRanker.of(text, own, default_gate(split.train), split.train)
-        gate = fit_gate(early, validation).turned(dial)
+        gate = fit_gate(early, validation).turned(tail_boost)
         self._tail = popularity_buckets(early.sales).tail
         self._chances = None
         if len(cases):

@@ -1,8 +1,8 @@
 """One private round at a merchant: sample, per-shopper gradients, clip, sum, noise.
 
-The only door to Opacus. Its hooks give one gradient for each row the tower reads; a row is one
-item of one shopper's history, encoded within that shopper's own example, and the rows' gradients
-are summed by shopper before anything is clipped.
+The only door to Opacus. Its hooks give one gradient for each row the adapted encoder reads; a row
+is one item of one shopper's history, encoded within that shopper's own example, and the rows'
+gradients are summed by shopper before anything is clipped.
 """
 
 import math
@@ -20,11 +20,11 @@ from torch.nn.functional import normalize
 from client.training.examples import ExampleBatch, ShopperExamples
 from client.training.losses import Candidates, shopper_losses
 from common.adapter import AdapterState
-from common.encoder.adapted_encoder import ItemTokens, Tower
+from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
 from common.errors import FederationError
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.ledger.ledger import Charge
-from common.privacy.mechanism.canaries import LaneRecord
+from common.privacy.mechanism.canaries import CanaryRecord
 from common.privacy.mechanism.clipping import ClippedSum, clip_and_sum
 from common.privacy.mechanism.noise import NoiseSource, ProtectedSum, protect
 from common.privacy.mechanism.sampling import poisson_sample
@@ -44,7 +44,7 @@ class Merchant:
 
     Attributes:
         examples: Its shoppers.
-        tokens: Its catalogue as the tower reads it.
+        tokens: Its catalogue as the adapted encoder reads it.
         vectors: float32 [items, d], frozen candidate vectors of the catalogue.
         log_popularity: float32 [items], zeros for uniform.
     """
@@ -58,20 +58,20 @@ class Merchant:
 class PrivateTrainer:
     """Private rounds on one merchant's shoppers, with one Opacus hook set for its life."""
 
-    def __init__(self, tower: Tower, merchant: Merchant, settings: RunSettings) -> None:
-        """Hook the tower's trained parameters.
+    def __init__(self, encoder: AdaptedEncoder, merchant: Merchant, settings: RunSettings) -> None:
+        """Hook the adapted encoder's trained parameters.
 
         Args:
-            tower: Trained in place; `load_adapter` before each round.
+            encoder: Trained in place; `load_adapter` before each round.
             merchant: Whose shoppers.
             settings: The run's.
         """
-        self._tower, self._merchant, self._settings = tower, merchant, settings
-        tower.train()  # Opacus records only in this mode; the models have no dropout
-        self._hooked = GradSampleModule(tower, batch_first=True, loss_reduction="sum")
-        self._parameters = [parameter for _, parameter in tower.trained()]
-        self._frames = [tower.noise_frame(name) for name, _ in tower.trained()]
-        self._framed_shapes = [
+        self._encoder, self._merchant, self._settings = encoder, merchant, settings
+        encoder.train()  # Opacus records only in this mode; the models have no dropout
+        self._hooked = GradSampleModule(encoder, batch_first=True, loss_reduction="sum")
+        self._parameters = [parameter for _, parameter in encoder.trained()]
+        self._frames = [encoder.noise_basis(name) for name, _ in encoder.trained()]
+        self._projected_shapes = [
             one.shape if frame is None else (frame.shape[1], one.shape[1])
             for one, frame in zip(self._parameters, self._frames, strict=True)
         ]
@@ -86,9 +86,9 @@ class PrivateTrainer:
         )
 
     def start_at(self, adapter: AdapterState) -> None:
-        """Put the tower at `adapter`."""
+        """Put the adapted encoder at `adapter`."""
         # A copy: arrays that came in a message are read-only, which torch warns of.
-        self._tower.load_adapter(adapter.with_vector(adapter.flatten()))
+        self._encoder.load_adapter(adapter.with_vector(adapter.flatten()))
 
     def shoppers_with_history(self) -> NDArray[np.int64]:
         """Return the indices of the shoppers who bought anything."""
@@ -111,9 +111,9 @@ class PrivateTrainer:
         charge: Charge,
         noise: NoiseSource,
         rng: np.random.Generator,
-        lanes: LaneRecord | None = None,
-    ) -> tuple[NDArray[np.float32], LaneRecord | None]:
-        """Take the charge's private steps from `adapter`; return the update [d] and the lanes.
+        canaries: CanaryRecord | None = None,
+    ) -> tuple[NDArray[np.float32], CanaryRecord | None]:
+        """Take the charge's private steps from `adapter`; return the update [d] and the canaries.
 
         With one step a round the update is the noised clipped sum over the plan's divisor. With
         more, the node steps on each of them itself, and the update is their sum: where the node
@@ -124,12 +124,12 @@ class PrivateTrainer:
             charge: Pays for the round, entry on disk.
             noise: Also flips the sampling coins.
             rng: Cuts examples and draws negatives: neither needs to be secret.
-            lanes: The run's canary lanes; what they show in these steps is added to what is
+            canaries: The run's canaries; what they show in these steps is added to what is
                 returned. They change nothing in the update.
 
         Raises:
             PrivacyError: as `protect`.
-            FederationError: if the tower's trained parameters are not the adapter's.
+            FederationError: if the adapted encoder's trained parameters are not the adapter's.
 
         Formal guarantee:
             Each step is one Poisson-subsampled Gaussian mechanism at the charge's event: the rows
@@ -139,31 +139,33 @@ class PrivateTrainer:
         moved = np.zeros(adapter.size)
         vector = adapter.flatten().astype(np.float64)
         for _ in range(charge.plan.steps_per_round):
-            self._tower.load_adapter(adapter.with_vector(vector.astype(np.float32)))
-            protected = self._step(charge, noise, rng, lanes)
-            if lanes is not None:
-                lanes = lanes.observed(
-                    protected.round_number, protected.lanes, charge.plan.max_grad_norm
+            self._encoder.load_adapter(adapter.with_vector(vector.astype(np.float32)))
+            protected = self._step(charge, noise, rng, canaries)
+            if canaries is not None:
+                canaries = canaries.observed(
+                    protected.round_number, protected.canaries, charge.plan.max_grad_norm
                 )
             gradient = self._unframed(protected.averaged())
             moved += gradient
             vector -= self._settings.local_learning_rate * gradient
-        return moved.astype(np.float32), lanes
+        return moved.astype(np.float32), canaries
 
     def _step(
         self,
         charge: Charge,
         noise: NoiseSource,
         rng: np.random.Generator,
-        lanes: LaneRecord | None,
+        canaries: CanaryRecord | None,
     ) -> ProtectedSum:
-        """Sample, clip, sum and noise the shoppers and, with them, the lanes' virtual ones."""
+        """Sample, clip, sum and noise the shoppers and, with them, the canaries' virtual ones."""
         plan, shoppers = charge.plan, len(self._merchant.examples)
-        sampled = poisson_sample(plan, shoppers, noise, 0 if lanes is None else len(lanes.bits))
+        sampled = poisson_sample(
+            plan, shoppers, noise, 0 if canaries is None else len(canaries.bits)
+        )
         clipped = self.clipped_sum(np.flatnonzero(sampled[:shoppers]), plan, rng)
-        if lanes is not None:
-            virtual = lanes.included(sampled[shoppers:], plan.max_grad_norm)
-            clipped = clipped.with_lanes(
+        if canaries is not None:
+            virtual = canaries.included(sampled[shoppers:], plan.max_grad_norm)
+            clipped = clipped.with_canaries(
                 clip_and_sum(virtual, plan.max_grad_norm, margin=ROUNDING_MARGIN)
             )
         return protect(clipped, charge, noise)
@@ -171,14 +173,14 @@ class PrivateTrainer:
     def clipped_sum(
         self, shoppers: NDArray[np.integer], plan: PrivacyPlan, rng: np.random.Generator
     ) -> ClippedSum:
-        """Return the sum of the clipped gradients of `shoppers` at the tower's adapter.
+        """Return the sum of the clipped gradients of `shoppers` at the adapted encoder's adapter.
 
         Formal guarantee:
             Removing one shopper changes the sum by at most C: see `clip_and_sum`, whose rows are
             `shopper_gradients`, one a shopper. Rows depend on each other by float32 rounding
             only, for which ROUNDING_MARGIN is kept free.
         """
-        size = sum(math.prod(shape) for shape in self._framed_shapes)
+        size = sum(math.prod(shape) for shape in self._projected_shapes)
         total = clip_and_sum(np.zeros((0, size)), plan.max_grad_norm)
         candidates = self.candidates(self._negatives(rng))
         # Each shopper has its own stream: its example is the same whoever else was sampled, and
@@ -186,7 +188,7 @@ class PrivateTrainer:
         seed = int(rng.integers(2**63))
         for part in self._parts(shoppers):
             batch = self._merchant.examples.draw(part, seed)
-            rows = self._framed(self.shopper_gradients(batch, candidates))
+            rows = self._projected(self.shopper_gradients(batch, candidates))
             total += clip_and_sum(rows, plan.max_grad_norm, margin=ROUNDING_MARGIN)
         return total
 
@@ -232,36 +234,36 @@ class PrivateTrainer:
         self._hooked.zero_grad(set_to_none=True)
         return torch.cat(gradients, dim=1)
 
-    def _framed(self, gradients: Tensor) -> Tensor:
-        """Return gradients [b, k] with respect to C, where B = S C (see `Tower.noise_frame`)."""
+    def _projected(self, gradients: Tensor) -> Tensor:
+        """Return gradients [b, k] with respect to C, B = S C (see `AdaptedEncoder.noise_basis`)."""
         sizes = [one.numel() for one in self._parameters]
         pieces: tuple[Tensor, ...] = torch.split(gradients, sizes, dim=1)
-        framed = [
+        projected = [
             piece
             if frame is None
             else torch.matmul(frame.T, piece.reshape(-1, *one.shape)).flatten(start_dim=1)
             for piece, one, frame in zip(pieces, self._parameters, self._frames, strict=True)
         ]
-        return torch.cat(framed, dim=1)
+        return torch.cat(projected, dim=1)
 
     def _unframed(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return S applied to a noised gradient [k]: a step on C, as a step on B [d]."""
-        ends = np.cumsum([math.prod(shape) for shape in self._framed_shapes])
+        ends = np.cumsum([math.prod(shape) for shape in self._projected_shapes])
         pieces = [
             piece if frame is None else (frame.double().numpy() @ piece.reshape(shape)).ravel()
             for piece, shape, frame in zip(
-                np.split(gradient, ends[:-1]), self._framed_shapes, self._frames, strict=True
+                np.split(gradient, ends[:-1]), self._projected_shapes, self._frames, strict=True
             )
         ]
         return np.concatenate(pieces)
 
     def check_only_adapter_trains(self) -> None:
-        """Refuse a tower in which anything but the adapter would move, or nothing would.
+        """Refuse an adapted encoder in which anything but the adapter would move, or nothing would.
 
         Raises:
             FederationError: naming no more than the field.
         """
-        names = {name for name, one in self._tower.named_parameters() if one.requires_grad}
+        names = {name for name, one in self._encoder.named_parameters() if one.requires_grad}
         if not names or any(".lora_" not in name for name in names):
             raise FederationError("The trained parameters are not LoRA's alone.", field="adapter")
 

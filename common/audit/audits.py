@@ -8,7 +8,7 @@ import math
 from datetime import UTC, datetime
 from pathlib import Path
 
-from common.audit.canaries import check_bound, check_commitment, read_lanes
+from common.audit.canaries import check_bound, check_commitment, read_canaries
 from common.audit.claims import (
     check_adapter,
     check_code,
@@ -67,7 +67,7 @@ def audit_run(folder: Path, key: Path | None = None) -> Report:
 
 
 def audit_release(folder: Path, key: Path | None = None) -> Report:
-    """Check a release alone: what it says is signed, whole, and what its own lanes prove.
+    """Check a release alone: what it says is signed, whole, and what its own canaries prove.
 
     Args:
         folder: The release.
@@ -84,7 +84,7 @@ def audit_release(folder: Path, key: Path | None = None) -> Report:
     merchants = []
     if found.release is not None:
         statement = found.release.manifest.privacy
-        records = read_lanes(sheet, found.release)
+        records = read_canaries(sheet, found.release)
         for name in statement.merchants:
             record = records.get(statement.ledgers[name].node)
             bound = check_bound(sheet, name, statement, record)
@@ -164,10 +164,10 @@ def _whole_ledger(
 def _merchants_of_run(
     sheet: Checklist, found: Evidence, statement: Statement
 ) -> list[MerchantAudit]:
-    """Check each merchant's ledger, claim and lanes against the journal and each other."""
+    """Check each merchant's ledger, claim and canaries against the journal and each other."""
     journal = found.journal
     plans = {} if journal is None else check_journal(sheet, journal)
-    records = {} if found.release is None else read_lanes(sheet, found.release)
+    records = {} if found.release is None else read_canaries(sheet, found.release)
     audited = []
     for name in statement.merchants:
         node = statement.ledgers[name].node
@@ -204,7 +204,7 @@ def _merchant(
         second=None if other is None else _finite(other.epsilon),
         lower=None if bound is None else bound.epsilon,
         one_run=None if bound is None else bound.one_run,
-        lanes=None if bound is None else bound.lanes,
+        canaries=None if bound is None else bound.canaries,
     )
     if entries is None or one.delta is None:
         return shown
@@ -237,7 +237,7 @@ def _report(
         passed=sheet.passed,
         accountants={"first": f"{FIRST} {package_version('dp-accounting')}", "second": second},
         keys=_keys(found),
-        placement="" if statement is None else statement.placement,
+        dp_model="" if statement is None else statement.dp_model,
         checks=tuple(sheet.checks),
         merchants=tuple(merchants),
         several=tuple(

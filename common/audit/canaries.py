@@ -1,4 +1,4 @@
-"""Compute the lower bound again from the opened canary lanes, and hold them to their commitment."""
+"""Compute the lower bound again from the opened canaries, and hold them to their commitment."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,30 +7,30 @@ from common.audit.findings import Checklist, Marks
 from common.audit.layout import RELEASE
 from common.privacy.ledger.entry import Entry
 from common.privacy.ledger.journal import JournalEntry
-from common.privacy.mechanism.canaries import LaneRecord, unpack_records
+from common.privacy.mechanism.canaries import CanaryRecord, unpack_records
 from common.privacy.mechanism.empirical_bound import (
     BLOCKING_CONFIDENCE,
     CONFIDENCE,
     LowerBound,
-    audit_lanes,
+    audit_canaries,
 )
-from common.release.manifest import LANES_FILE, MANIFEST_FILE
+from common.release.manifest import CANARIES_FILE, MANIFEST_FILE
 from common.release.statement import MerchantPrivacy, Statement
 from common.release.verify import VerifiedRelease
 
-FILE = f"{RELEASE}/{LANES_FILE}"
+FILE = f"{RELEASE}/{CANARIES_FILE}"
 _ROUNDING = 1e-6  # two computations of one bound may differ by this much
 
 
-def read_lanes(sheet: Checklist, release: VerifiedRelease) -> Mapping[str, LaneRecord]:
+def read_canaries(sheet: Checklist, release: VerifiedRelease) -> Mapping[str, CanaryRecord]:
     """Return the opened records by node."""
     statement = release.manifest.privacy
-    records: Mapping[str, LaneRecord] = {}
-    with sheet.check("Lanes: opened, each of a merchant of the statement", FILE) as marks:
-        if LANES_FILE not in release.files:
+    records: Mapping[str, CanaryRecord] = {}
+    with sheet.check("Canaries: opened, each of a merchant of the statement", FILE) as marks:
+        if CANARIES_FILE not in release.files:
             marks.note("no merchant opened any: no lower bound can be computed")
             return records
-        records = unpack_records(release.files[LANES_FILE])
+        records = unpack_records(release.files[CANARIES_FILE])
         nodes = {record.node for record in statement.ledgers.values()}
         for node in sorted(set(records) - nodes):
             marks.wrong("merchant", f"{node!r} is no merchant of the statement.")
@@ -39,46 +39,49 @@ def read_lanes(sheet: Checklist, release: VerifiedRelease) -> Mapping[str, LaneR
 
 
 def check_bound(
-    sheet: Checklist, name: str, statement: Statement, record: LaneRecord | None
+    sheet: Checklist, name: str, statement: Statement, record: CanaryRecord | None
 ) -> LowerBound | None:
-    """Check what the statement says of one merchant's lanes; return the bound they prove."""
+    """Check what the statement says of one merchant's canaries; return the bound they prove."""
     one = statement.merchants[name]
     bound: LowerBound | None = None
-    with sheet.check("Lower bound: computed again from the lanes", FILE, name) as marks:
+    with sheet.check("Lower bound: computed again from the canaries", FILE, name) as marks:
         if record is None and one.audit is None:
             marks.note("it was not audited: nothing measures its claim")
         elif record is None:
-            marks.wrong("lanes", f"The statement has a bound of {name}, and there are no lanes.")
+            marks.wrong(
+                "canaries", f"The statement has a bound of {name}, and there are no canaries."
+            )
         else:
-            bound = audit_lanes(record, one.delta)
+            bound = audit_canaries(record, one.delta)
             _compare(marks, one, record, bound)
             _compare_confidences(marks, statement)
             if record.plan != statement.privacy_plan.to_json():
-                marks.wrong("plan", f"The lanes of {name} are of another plan.")
+                marks.wrong("plan", f"The canaries of {name} are of another plan.")
             marks.says(f"epsilon at least {bound.epsilon:.3f}, claimed {one.epsilon or 0:.3f}")
     return bound
 
 
-def _compare(marks: Marks, one: MerchantPrivacy, record: LaneRecord, bound: LowerBound) -> None:
+def _compare(marks: Marks, one: MerchantPrivacy, record: CanaryRecord, bound: LowerBound) -> None:
     if one.audit is None:
-        marks.wrong("audit", "There are lanes, and the statement has no bound.", file=RELEASE)
+        marks.wrong("audit", "There are canaries, and the statement has no bound.", file=RELEASE)
         return
     told = one.audit
     for field, stated, found in (
         ("epsilon", told.epsilon, bound.epsilon),
         ("blocking", told.blocking, bound.blocking),
         ("one_run", told.one_run, bound.one_run),
-        ("lanes", told.lanes, bound.lanes),
+        ("canaries", told.canaries, bound.canaries),
         ("steps", told.steps, bound.steps),
     ):
         if abs(stated - found) > _ROUNDING:
-            marks.wrong(field, f"The statement says {stated:g}; the lanes give {found:g}.")
+            marks.wrong(field, f"The statement says {stated:g}; the canaries give {found:g}.")
     if told.commitment != record.commitment:
-        marks.wrong("commitment", "The lanes are not those that the statement names.")
+        marks.wrong("commitment", "The canaries are not those that the statement names.")
     if one.epsilon is not None and bound.blocking > one.epsilon:
         marks.wrong(
             "epsilon",
-            f"The claim is {one.epsilon:.3f}, and the lanes prove at least {bound.blocking:.3f}.",
+            f"The claim is {one.epsilon:.3f}, and the canaries prove at least "
+            f"{bound.blocking:.3f}.",
         )
     elif one.epsilon is not None and bound.epsilon > one.epsilon:
         marks.note("the bound at 95% is above the claim, as one in a hundred honest runs has it")
@@ -98,16 +101,16 @@ def _compare_confidences(marks: Marks, statement: Statement) -> None:
 def check_commitment(
     sheet: Checklist,
     name: str,
-    record: LaneRecord,
+    record: CanaryRecord,
     journal: Sequence[JournalEntry],
     entries: Sequence[Entry],
 ) -> None:
-    """Check that lanes were committed to before the rounds they watched, and watched no others."""
-    title = "Lanes: committed to on the journal before training"
+    """Check that canaries were committed to before the rounds they watched, and no others."""
+    title = "Canaries: committed to on the journal before training"
     with sheet.check(title, FILE, name) as marks:
         own = [one for one in journal if one.run_id == record.run_id]
         told = [
-            one for one in own if one.kind == "lanes" and one.participants == (record.merchant,)
+            one for one in own if one.kind == "canaries" and one.participants == (record.merchant,)
         ]
         right = [one.number for one in told if one.commitment == record.commitment]
         watched = set(record.rounds.tolist())
@@ -119,11 +122,11 @@ def check_commitment(
             and record.merchant in one.participants
         ]
         if not right:
-            marks.wrong("commitment", f"The journal has no commitment to the lanes of {name}.")
+            marks.wrong("commitment", f"The journal has no commitment to the canaries of {name}.")
         elif rounds and min(rounds) < min(right):
             marks.wrong(
                 "commitment",
-                f"The lanes of {name} were committed to at entry {min(right)} of the journal, "
+                f"The canaries of {name} were committed to at entry {min(right)} of the journal, "
                 f"after a round that they watched, at entry {min(rounds)}.",
             )
         _check_rounds(marks, name, record, entries)
@@ -131,7 +134,7 @@ def check_commitment(
             marks.note("the node committed to several records; this is one of them")
 
 
-def _check_rounds(marks: Marks, name: str, record: LaneRecord, entries: Sequence[Entry]) -> None:
+def _check_rounds(marks: Marks, name: str, record: CanaryRecord, entries: Sequence[Entry]) -> None:
     """Find fault with steps that were watched and not charged; tell of those not watched."""
     charged: Counter[int] = Counter()
     for entry in entries:
@@ -139,7 +142,9 @@ def _check_rounds(marks: Marks, name: str, record: LaneRecord, entries: Sequence
             charged[entry.round_number] += entry.steps
     watched = Counter(record.rounds.tolist())
     for number in sorted(watched - charged):
-        marks.wrong("rounds", f"The lanes of {name} watched round {number}, which was not charged.")
+        marks.wrong(
+            "rounds", f"The canaries of {name} watched round {number}, which was not charged."
+        )
     marks.says(f"{watched.total()} steps watched")
     if charged - watched:
         marks.note(f"{(charged - watched).total()} charged steps were not watched")

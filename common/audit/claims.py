@@ -85,12 +85,12 @@ def _check_seeds(marks: Marks, statement: Statement, entries: Sequence[Entry]) -
 
 
 def tell_trust(sheet: Checklist, statement: Statement) -> None:
-    """Tell who must be trusted; a placement that protects from few is a note."""
+    """Tell who must be trusted; a DP model that protects from few is a note."""
     with sheet.check("Trust: where the noise was added", _STATEMENT) as marks:
-        if statement.placement == "local":
+        if statement.dp_model == "local":
             marks.says("at each merchant: nobody else need be trusted")
         else:
-            marks.note(TRUST[statement.placement])
+            marks.note(TRUST[statement.dp_model])
 
 
 def check_several(sheet: Checklist, statement: Statement) -> None:
@@ -106,7 +106,7 @@ def check_several(sheet: Checklist, statement: Statement) -> None:
                         f"several.{field}",
                         f"At {told.merchants} merchants it says {stated:.4f}; it is {value:.4f}.",
                     )
-        marks.says("both placements, 1 to 5 merchants" if found else "no noise, no guarantee")
+        marks.says("both DP models, 1 to 5 merchants" if found else "no noise, no guarantee")
 
 
 def check_adapter(

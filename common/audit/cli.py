@@ -62,7 +62,7 @@ def release(
     ] = None,
     out: _Out = None,
 ) -> None:
-    """Check a release: signature, files, statement, and the lower bounds from its lanes.
+    """Check a release: signature, files, statement, and the lower bounds from its canaries.
 
     FOLDER is the release's own.
     """

@@ -111,8 +111,8 @@ def check_charges(
             plan = plans.get(entry.plan_digest)
             if plan is not None and entry.event != plan.event(_kind(entry)):
                 marks.wrong("noise_multiplier", "This is not its plan's price.", entry=entry.number)
-            if plan is not None and entry.placement != plan.placement:
-                marks.wrong("placement", "This is not its plan's.", entry=entry.number)
+            if plan is not None and entry.dp_model != plan.dp_model:
+                marks.wrong("dp_model", "This is not its plan's.", entry=entry.number)
         charged: Counter[tuple[str, str, int, str]] = Counter(
             (one.kind, one.run_id, one.round_number, one.plan_digest) for one in entries
         )

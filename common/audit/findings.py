@@ -72,9 +72,9 @@ class MerchantAudit(Record):
         pld: Computed from the entries.
         second: The same by the second accountant.
         rdp: The same by Rényi accounting, which the budget is held by.
-        lower: What its opened lanes prove.
+        lower: What its revealed canaries prove.
         one_run: The same by the bound that assumes nothing.
-        lanes: How many there were.
+        canaries: How many there were.
         curve: Epsilon as it grew.
     """
 
@@ -88,12 +88,12 @@ class MerchantAudit(Record):
     rdp: float | None = None
     lower: float | None = None
     one_run: float | None = None
-    lanes: int | None = None
+    canaries: int | None = None
     curve: tuple[CurvePoint, ...] = ()
 
 
 class Several(Record):
-    """Epsilon of a shopper at so many merchants, for both placements of the noise."""
+    """Epsilon of a shopper at so many merchants, for both DP models of the noise."""
 
     merchants: int
     local: float
@@ -111,7 +111,7 @@ class Report(Record):
         accountants: What computed epsilon, first and second.
         keys: The keys that signatures were checked with, hex, by what they sign: compare them on
             another way than you got the files.
-        placement: Where the noise was added; empty where there is no statement.
+        DP model: Where the noise was added; empty where there is no statement.
         checks: In the order in which they were made.
         merchants: One for each ledger.
         several: For a shopper of several merchants.
@@ -126,7 +126,7 @@ class Report(Record):
     passed: bool
     accountants: dict[str, str]
     keys: dict[str, str]
-    placement: str = ""
+    dp_model: str = ""
     checks: tuple[Check, ...]
     merchants: tuple[MerchantAudit, ...]
     several: tuple[Several, ...] = ()

@@ -1,8 +1,9 @@
 """The shopper's side of the model: BERT's adapted upper layers, token mean and projection.
 
-    hidden states of the trunk -> upper layers with LoRA -> mean of tokens -> (. - mean) @ whitening
+    hidden states of the token states -> upper layers with LoRA -> mean of tokens -> (. - mean) @
+    whitening
 
-Beside it, where the basis has one, stands the words' part, which no adapter changes (words.py).
+Beside it, where the basis has one, stands the lexical part, which no adapter changes (words.py).
 
 Where only the projection is adapted there is no upper layer, and the mean is computed once.
 
@@ -25,9 +26,9 @@ from common.adapter import AdapterState
 from common.encoder.base_model import BaseModel, added_to_scores
 from common.encoder.last_layer import FEW, LastLayer, TopNorm
 from common.encoder.public_basis import PublicBasis, mean_of_tokens
-from common.encoder.token_states import Trunk, batches, pad, token_mask
+from common.encoder.token_states import TokenStates, batches, pad, token_mask
 from common.errors import InputError
-from common.settings.lora_placement import Placement, state_name
+from common.settings.lora_targets import LoraTargets, state_name
 
 DEAD_SCALE = 1e-3  # of LayerNorm's largest scale: MiniLM has three coordinates below 1e-8 of it
 
@@ -37,26 +38,26 @@ class _OnlyB(nn.Module):
 
     def __init__(self, rank: int, width: int) -> None:
         super().__init__()
-        self.scaling = {"default": 1.0}  # alpha / r, as in `Tower._inject`
+        self.scaling = {"default": 1.0}  # alpha / r, as in `AdaptedEncoder._inject`
         self.lora_B = nn.ModuleDict({"default": nn.Linear(rank, width, bias=False)})
         with torch.no_grad():
             for weights in self.lora_B.parameters():
                 weights.zero_()
 
 
-class Tower(nn.Module):
-    """f: an item's text, as the trunk left it, to a unit vector [d], or [2 d] with words.
+class AdaptedEncoder(nn.Module):
+    """f: an item's text, as the token states left it, to a unit vector [d], or [2 d] with words.
 
-    Its trained parameters are LoRA's only: B in the `ffa` variant, A and B in `plain`. With B at
-    zero, as it is built, f is the frozen encoder.
+    Its trained parameters are LoRA's only: B in the `ffa-lora` variant, A and B in `lora`. With B
+    at zero, as it is built, f is the frozen encoder.
     """
 
-    def __init__(self, model: BaseModel, basis: PublicBasis, placement: Placement) -> None:
-        """Build the tower from copies of the upper layers; `model` itself is left as it is.
+    def __init__(self, model: BaseModel, basis: PublicBasis, lora_targets: LoraTargets) -> None:
+        """Build it from copies of the upper layers; `model` itself is left as it is.
 
         Raises:
-            SettingsError: if the placement adapts more layers than the model has.
-            InputError: if the basis is of another width or placement.
+            SettingsError: if the LoRA targets adapts more layers than the model has.
+            InputError: if the basis is of another width or LoRA targets.
         """
         super().__init__()
         if basis.whitening.shape != (model.width, model.width):
@@ -66,22 +67,22 @@ class Tower(nn.Module):
             )
         upper: dict[str, nn.Module] = {
             str(index): copy.deepcopy(model.layers[index])
-            for index in range(placement.first_layer(model.depth), model.depth)
+            for index in range(lora_targets.first_layer(model.depth), model.depth)
         }
-        self._assemble(upper, model.depth, basis, placement)
+        self._assemble(upper, model.depth, basis, lora_targets)
         self._inject(model.depth, basis)
 
     @classmethod
-    def without_bert(cls, top: TopNorm, basis: PublicBasis, placement: Placement) -> Self:
+    def without_bert(cls, top: TopNorm, basis: PublicBasis, lora_targets: LoraTargets) -> Self:
         """Build what `forward` needs where all before B is computed: B, LayerNorm, projection.
 
-        It computes what the whole tower computes, to the last bit, with a hundredth of its
-        numbers, and neither BERT nor its libraries are loaded. `placement.needs_no_bert` must hold,
-        and the basis must have been checked by the whole tower once.
+        It computes what the whole adapted encoder computes, to the last bit, with a hundredth of
+        its numbers, and neither BERT nor its libraries are loaded. `lora_targets.needs_no_bert`
+        must hold, and the basis must have been checked by the whole adapted encoder once.
         """
-        tower = cls.__new__(cls)
-        nn.Module.__init__(tower)
-        dense = _OnlyB(placement.rank, len(top.scale))
+        encoder = cls.__new__(cls)
+        nn.Module.__init__(encoder)
+        dense = _OnlyB(lora_targets.rank, len(top.scale))
         output, layer = nn.Module(), nn.Module()
         norm = nn.LayerNorm(len(top.scale), eps=top.eps)
         with torch.no_grad():
@@ -89,22 +90,26 @@ class Tower(nn.Module):
             norm.bias.copy_(torch.from_numpy(top.shift))
         output.dense, output.LayerNorm, layer.output = dense, norm, output
         layers = {str(top.depth - 1): layer}
-        tower._assemble(layers, top.depth, basis, placement)  # noqa: SLF001 - its own class
+        encoder._assemble(layers, top.depth, basis, lora_targets)  # noqa: SLF001 - its own class
         dense.requires_grad_()
-        return tower
+        return encoder
 
     def top_norm(self) -> TopNorm:
-        """Return what `without_bert` needs of this tower's base model."""
+        """Return what `without_bert` needs of this adapted encoder's base model."""
         norm = self.layers[-1].output.LayerNorm
         scale, shift = (one.detach().numpy().copy() for one in (norm.weight, norm.bias))
         return TopNorm(self.depth, scale, shift, float(norm.eps))
 
     def _assemble(
-        self, layers: dict[str, nn.Module], depth: int, basis: PublicBasis, placement: Placement
+        self,
+        layers: dict[str, nn.Module],
+        depth: int,
+        basis: PublicBasis,
+        lora_targets: LoraTargets,
     ) -> None:
         """Put layers and projection in their places, frozen."""
-        self.placement = placement
-        self.first_layer, self.depth = placement.first_layer(depth), depth
+        self.lora_targets = lora_targets
+        self.first_layer, self.depth = lora_targets.first_layer(depth), depth
         self.bert = nn.Module()
         self.bert.encoder = nn.Module()
         self.bert.encoder.layer = nn.ModuleDict(layers)
@@ -117,10 +122,10 @@ class Tower(nn.Module):
         self.requires_grad_(requires_grad=False)
 
     def _inject(self, depth: int, basis: PublicBasis) -> None:
-        names, rank = self.placement.module_names(depth), self.placement.rank
+        names, rank = self.lora_targets.module_names(depth), self.lora_targets.rank
         if sorted(basis.directions) != names:
             raise InputError(
-                "The basis has directions for other modules than the placement adapts.",
+                "The basis has directions for other modules than the LoRA targets adapts.",
                 field="basis",
             )
         from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - loads transformers
@@ -132,14 +137,14 @@ class Tower(nn.Module):
             directions = torch.from_numpy(basis.directions[name])
             if module.lora_A["default"].weight.shape != directions.shape:
                 raise InputError(
-                    f"The basis has {tuple(directions.shape)} directions for {name}; the placement "
+                    f"The basis has {tuple(directions.shape)} directions for {name}; LoRA "
                     f"needs {tuple(module.lora_A['default'].weight.shape)}.",
                     field="basis",
                 )
             with torch.no_grad():
                 module.lora_A["default"].weight.copy_(directions)
                 module.lora_B["default"].weight.zero_()
-            module.lora_A["default"].requires_grad_(self.placement.variant == "plain")
+            module.lora_A["default"].requires_grad_(self.lora_targets.variant == "lora")
 
     # ------------------------------------------------------------- the adapter
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -156,30 +161,30 @@ class Tower(nn.Module):
         return AdapterState({name: one.detach().numpy().copy() for name, one in self.trained()})
 
     def load_adapter(self, adapter: AdapterState) -> None:
-        """Put an adapter's numbers into the tower.
+        """Put an adapter's numbers into the adapted encoder.
 
         Raises:
-            InputError: if names or shapes differ from the tower's.
+            InputError: if names or shapes differ from the adapted encoder's.
         """
         mine = dict(self.trained())
         theirs = {name: tensor.shape for name, tensor in adapter.tensors.items()}
         if theirs != {name: tuple(one.shape) for name, one in mine.items()}:
             raise InputError(
-                "The adapter's tensors are not those of this placement and base model.",
+                "The adapter's tensors are not those of this LoRA targets and base model.",
                 field="adapter",
             )
         with torch.no_grad():
             for name, parameter in mine.items():
                 parameter.copy_(torch.from_numpy(adapter.tensors[name]))
 
-    def noise_frame(self, name: str) -> Tensor | None:
+    def noise_basis(self, name: str) -> Tensor | None:
         """Return S [d, k] in whose coordinates a trained tensor is clipped and noised, or None.
 
         The last layer's output is scaled by LayerNorm and then whitened, by a matrix that is large
         where text varies little. Noise that is even before it would be loudest where there is
         least to say. With B = S C and S the inverse of scale and whitening, noise on C is even
         where vectors are compared. S has norm sqrt(d) where it has all d columns; of its columns
-        the first `output_directions` stay, those along which public text varies most: the
+        the first `output_rank` stay, those along which public text varies most: the
         shoppers' common signal lies there, and each direction less is noise less
         (docs/adr/0012-few-output-directions.md). S is public, as the whitening is.
         """
@@ -193,7 +198,7 @@ class Tower(nn.Module):
         alive = scale.abs() > DEAD_SCALE * scale.abs().max()
         inverse = torch.where(alive, 1 / scale, 0.0)[:, None] * vectors / values
         frame: Tensor = inverse / inverse.square().mean().mul(len(inverse)).sqrt()
-        return frame[:, : self.placement.output_directions].float()
+        return frame[:, : self.lora_targets.output_rank].float()
 
     # -------------------------------------------------------------- the function
     def forward(
@@ -202,11 +207,11 @@ class Tower(nn.Module):
         """Return unit vectors [n, d], or [n, 2 d] with words.
 
         Args:
-            hidden: float32 [n, t, d] as the trunk left it; or, where `summed` is given,
+            hidden: float32 [n, t, d] as the token states left it; or, where `summed` is given,
                 A @ z [n, t, r] of the last layer's second product.
             summed: float32 [n, t, d], what LayerNorm sees when B is zero, or None.
             weight: float32 [n, t], of each token in its text's mean; 0 where none is.
-            words: float32 [n, d], the words' part, or None where the basis has none.
+            words: float32 [n, d], the lexical part, or None where the basis has none.
         """
         if summed is not None:
             output = self.layers[-1].output
@@ -228,7 +233,7 @@ class Tower(nn.Module):
 
 
 class ItemTokens:
-    """A catalogue's items as a tower reads them, all that is frozen already computed."""
+    """A catalogue's items as an adapted encoder reads them, all that is frozen already computed."""
 
     def __init__(
         self,
@@ -238,37 +243,39 @@ class ItemTokens:
         weight: NDArray[np.float32],
         words: NDArray[np.float32] | None,
     ) -> None:
-        """Hold packed tokens; see `Tower.forward` for what `hidden` and `summed` are.
+        """Hold packed tokens; see `AdaptedEncoder.forward` for what `hidden` and `summed` are.
 
         Args:
             offsets: int64 [items + 1], where each item's tokens start.
             hidden: float32 [tokens, d], or [tokens, r] where `summed` is given.
             summed: float32 [tokens, d], or None.
             weight: float32 [tokens], above 0.
-            words: float32 [items, d], the words' part of each item, or None.
+            words: float32 [items, d], the lexical part of each item, or None.
         """
         self.offsets, self.lengths = offsets, np.diff(offsets)
         self._words = words
         self._hidden, self._summed, self._weight = hidden, summed, weight
 
     @classmethod
-    def from_trunk(cls, tower: Tower, trunk: Trunk, table: NDArray[np.float32]) -> "ItemTokens":
-        """Compute what no adapter of the tower's placement changes.
+    def from_token_states(
+        cls, encoder: AdaptedEncoder, token_states: TokenStates, table: NDArray[np.float32]
+    ) -> "ItemTokens":
+        """Compute what no adapter of the adapted encoder's LoRA targets changes.
 
         Args:
-            tower: f.
-            trunk: The items' tokens.
+            encoder: f.
+            token_states: The items' tokens.
             table: float32 [vocabulary, d], the base model's word vectors.
         """
-        weight = tower.basis.weights(trunk.ids)
-        words = tower.basis.word_vectors(table, trunk)
-        if tower.placement.output_only:
-            return cls(trunk.offsets, *_before_b(tower, trunk), weight, words)
-        if not tower.layers:  # the projection reads one vector an item, the mean of its tokens
-            pooled = _pooled(trunk, weight)
-            ones = np.ones(len(trunk), np.float32)
-            return cls(np.arange(len(trunk) + 1), pooled, None, ones, words)
-        return cls(trunk.offsets, trunk.hidden, None, weight, words)
+        weight = encoder.basis.weights(token_states.ids)
+        words = encoder.basis.token_embeddings(table, token_states)
+        if encoder.lora_targets.output_only:
+            return cls(token_states.offsets, *_before_b(encoder, token_states), weight, words)
+        if not encoder.layers:  # the projection reads one vector an item, the mean of its tokens
+            pooled = _pooled(token_states, weight)
+            ones = np.ones(len(token_states), np.float32)
+            return cls(np.arange(len(token_states) + 1), pooled, None, ones, words)
+        return cls(token_states.offsets, token_states.hidden, None, weight, words)
 
     @classmethod
     def from_last_layer(
@@ -276,18 +283,18 @@ class ItemTokens:
         last: LastLayer,
         basis: PublicBasis,
         rank: int,
-        trunk: Trunk,
+        token_states: TokenStates,
         words: NDArray[np.float32] | None,
     ) -> "ItemTokens":
-        """Compute the same without a tower, where `Placement.needs_no_bert` holds.
+        """Compute the same without an adapted encoder, where `LoraTargets.needs_no_bert` holds.
 
-        The words' part is given: the table it is read from is large, and need not stay for this.
+        The lexical part is given: the table it is read from is large, and need not stay for this.
 
         Raises:
-            InputError: if the basis is of another placement or base model.
+            InputError: if the basis is of another LoRA targets or base model.
         """
-        before = last.before_b(basis, rank, trunk)
-        return cls(trunk.offsets, *before, basis.weights(trunk.ids), words)
+        before = last.before_b(basis, rank, token_states)
+        return cls(token_states.offsets, *before, basis.weights(token_states.ids), words)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what `__init__` takes, by name."""
@@ -311,44 +318,46 @@ class ItemTokens:
     def rows(
         self, items: NDArray[np.integer]
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        """Return the tower's arguments for `items`, one row each, also where one repeats."""
+        """Return the encoder's arguments for `items`, one row each, also where one repeats."""
         summed = None if self._summed is None else pad(self._summed, self.offsets, items)
         weight = pad(self._weight[:, None], self.offsets, items)[:, :, 0]
         words = None if self._words is None else torch.from_numpy(self._words[items])
         return pad(self._hidden, self.offsets, items), summed, weight, words
 
-    def vectors(self, tower: Tower) -> NDArray[np.float32]:
-        """Return f of every item under the tower's present adapter: float32 [items, d]."""
-        out = np.empty((len(self), tower.basis.vector_width), np.float32)
+    def vectors(self, encoder: AdaptedEncoder) -> NDArray[np.float32]:
+        """Return f of every item under the encoder's present adapter: float32 [items, d]."""
+        out = np.empty((len(self), encoder.basis.vector_width), np.float32)
         with torch.inference_mode():
             for items in batches(self.lengths):
-                out[items] = tower(*self.rows(items)).numpy()
+                out[items] = encoder(*self.rows(items)).numpy()
         return out
 
 
-def _pooled(trunk: Trunk, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+def _pooled(token_states: TokenStates, weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the mean of each item's tokens, each of its `weight` [tokens]: float32 [items, d]."""
-    pooled = np.empty((len(trunk), trunk.hidden.shape[1]), np.float32)
-    for items in batches(trunk.lengths):
-        hidden = pad(trunk.hidden, trunk.offsets, items)
-        of_tokens = pad(weight[:, None], trunk.offsets, items)[:, :, 0]
+    pooled = np.empty((len(token_states), token_states.hidden.shape[1]), np.float32)
+    for items in batches(token_states.lengths):
+        hidden = pad(token_states.hidden, token_states.offsets, items)
+        of_tokens = pad(weight[:, None], token_states.offsets, items)[:, :, 0]
         pooled[items] = mean_of_tokens(hidden, of_tokens).numpy()
     return pooled
 
 
-def _before_b(tower: Tower, trunk: Trunk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _before_b(
+    encoder: AdaptedEncoder, token_states: TokenStates
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return A @ z [tokens, r] and dense(z) + residual [tokens, d] of the last layer."""
-    layer = tower.layers[-1]
+    layer = encoder.layers[-1]
     dense = layer.output.dense
-    reduced = np.empty((len(trunk.hidden), tower.placement.rank), np.float32)
-    summed = np.empty_like(trunk.hidden)
+    reduced = np.empty((len(token_states.hidden), encoder.lora_targets.rank), np.float32)
+    summed = np.empty_like(token_states.hidden)
     with torch.inference_mode():
-        for items in batches(trunk.lengths, FEW):
-            mask = token_mask(trunk.lengths[items])
-            hidden = pad(trunk.hidden, trunk.offsets, items)
+        for items in batches(token_states.lengths, FEW):
+            mask = token_mask(token_states.lengths[items])
+            hidden = pad(token_states.hidden, token_states.offsets, items)
             residual, _ = layer.attention(hidden, added_to_scores(mask, hidden.dtype))
             z = layer.intermediate(residual)
-            inside, places = mask.bool(), trunk.tokens_of(items)
+            inside, places = mask.bool(), token_states.tokens_of(items)
             reduced[places] = dense.lora_A["default"](z)[inside].numpy()
             summed[places] = (dense.base_layer(z) + residual)[inside].numpy()
     return reduced, summed

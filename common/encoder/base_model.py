@@ -58,7 +58,7 @@ class BaseModel:
         return self.bert.encoder.layer
 
     @property
-    def word_vectors(self) -> NDArray[np.float32]:
+    def token_embeddings(self) -> NDArray[np.float32]:
         """The vectors that words start from: float32 [vocabulary, d], a view."""
         table: NDArray[np.float32] = self.bert.embeddings.word_embeddings.weight.numpy()
         return table

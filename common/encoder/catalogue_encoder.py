@@ -13,17 +13,17 @@ from safetensors.numpy import load_file
 
 from common.arrays import write_arrays
 from common.catalogue import Catalogue
-from common.encoder.adapted_encoder import ItemTokens, Tower
+from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
 from common.encoder.base_model import BaseModel, files_digest, load_base_model
 from common.encoder.last_layer import LastLayer, TopNorm
 from common.encoder.public_basis import PublicBasis, fit_basis
 from common.encoder.token_states import (
     Progress,
-    Trunk,
-    encode_trunk,
-    store_trunk,
+    TokenStates,
+    encode_token_states,
+    store_token_states,
     stored_keys,
-    stored_trunk,
+    stored_token_states,
 )
 from common.errors import InputError
 from common.files import sha256_hex, write_atomic
@@ -53,16 +53,16 @@ def forget_base_models() -> None:
 
 @dataclass(frozen=True, eq=False)
 class EncodedCatalogue:
-    """A catalogue under one base model, basis and placement.
+    """A catalogue under one base model, basis and LoRA targets.
 
     Attributes:
-        tower: f, with the adapter that was loaded last.
-        tokens: The items as the tower reads them.
+        encoder: f, with the adapter that was loaded last.
+        tokens: The items as the adapted encoder reads them.
         vectors: float32 [items, d or 2 d], the frozen candidate vectors; no adapter changes them.
         base_model: The base model's digest.
     """
 
-    tower: Tower
+    encoder: AdaptedEncoder
     tokens: ItemTokens
     vectors: NDArray[np.float32]
     base_model: str
@@ -82,14 +82,14 @@ def fit_public_basis(
         return PublicBasis.from_bytes(path.read_bytes())
     except (OSError, InputError):
         pass  # not there, or broken: fitted anew
-    trunk = _trunk(catalogue, settings, cache, progress)
+    token_states = _token_states(catalogue, settings, cache, progress)
     basis = fit_basis(
         model,
-        trunk,
-        settings.placement,
+        token_states,
+        settings.lora_targets,
         whitening_power=settings.whitening_power,
-        half_weight_share=settings.half_weight_share,
-        word_weight=settings.word_weight,
+        sif_smoothing=settings.sif_smoothing,
+        lexical_weight=settings.lexical_weight,
     )
     write_atomic(path, basis.to_bytes())
     return basis
@@ -121,14 +121,14 @@ def encode_ahead(catalogue: Catalogue, settings: RunSettings, cache: Path) -> No
     digest = base_model_digest(settings.base_model, cache)
     last, tokens = _last_layer(digest, cache), settings.max_tokens
     if last is not None:
-        layer = settings.placement.first_layer(last.depth)
+        layer = settings.lora_targets.first_layer(last.depth)
         keys = stored_keys(digest, layer=layer, max_tokens=tokens, cache=cache)
         if np.isin(catalogue.text_keys, keys).all():
             return
     model = cached_base_model(settings.base_model)
     _keep_last_layer(model, cache)
-    layer = settings.placement.first_layer(model.depth)
-    store_trunk(model, catalogue, layer=layer, max_tokens=tokens, cache=cache)
+    layer = settings.lora_targets.first_layer(model.depth)
+    store_token_states(model, catalogue, layer=layer, max_tokens=tokens, cache=cache)
 
 
 def encode_catalogue(
@@ -141,50 +141,50 @@ def encode_catalogue(
 
     Raises:
         SettingsError: if the base model cannot be loaded or lacks an adapted layer.
-        InputError: if the basis does not fit model and placement.
+        InputError: if the basis does not fit model and LoRA targets.
     """
     digest = base_model_digest(settings.base_model, cache)
     path = cache / f"items-{_key(digest, catalogue, basis, settings)}.safetensors"
     stored = _read(path)
     if stored is not None and _SCALE in stored:
-        tower = Tower.without_bert(_top(stored), basis, settings.placement)
-        return EncodedCatalogue(tower, ItemTokens.from_arrays(stored), stored["vectors"], digest)
-    if settings.placement.needs_no_bert:
-        last, trunk = _frozen(catalogue, settings, cache)
+        encoder = AdaptedEncoder.without_bert(_top(stored), basis, settings.lora_targets)
+        return EncodedCatalogue(encoder, ItemTokens.from_arrays(stored), stored["vectors"], digest)
+    if settings.lora_targets.needs_no_bert:
+        last, token_states = _frozen(catalogue, settings, cache)
         if last is not None:
-            tower = Tower.without_bert(last.norm(), basis, settings.placement)
+            encoder = AdaptedEncoder.without_bert(last.norm(), basis, settings.lora_targets)
             words = None
             if basis.words is not None:
-                words = basis.word_vectors(_word_table(settings, digest, cache), trunk)
-            tokens = ItemTokens.from_last_layer(last, basis, settings.rank, trunk, words)
-            del trunk  # large, and read
-            return _kept(path, EncodedCatalogue(tower, tokens, tokens.vectors(tower), digest))
-    tower = Tower(cached_base_model(settings.base_model), basis, settings.placement)
+                words = basis.token_embeddings(_word_table(settings, digest, cache), token_states)
+            tokens = ItemTokens.from_last_layer(last, basis, settings.rank, token_states, words)
+            del token_states  # large, and read
+            return _kept(path, EncodedCatalogue(encoder, tokens, tokens.vectors(encoder), digest))
+    encoder = AdaptedEncoder(cached_base_model(settings.base_model), basis, settings.lora_targets)
     if stored is not None:
-        return EncodedCatalogue(tower, ItemTokens.from_arrays(stored), stored["vectors"], digest)
-    table = cached_base_model(settings.base_model).word_vectors
-    tokens = ItemTokens.from_trunk(tower, _trunk(catalogue, settings, cache), table)
-    # The tower's B is zero here: the frozen encoder.
-    return _kept(path, EncodedCatalogue(tower, tokens, tokens.vectors(tower), digest))
+        return EncodedCatalogue(encoder, ItemTokens.from_arrays(stored), stored["vectors"], digest)
+    table = cached_base_model(settings.base_model).token_embeddings
+    tokens = ItemTokens.from_token_states(encoder, _token_states(catalogue, settings, cache), table)
+    # The adapted encoder's B is zero here: the frozen encoder.
+    return _kept(path, EncodedCatalogue(encoder, tokens, tokens.vectors(encoder), digest))
 
 
 def _kept(path: Path, encoded: EncodedCatalogue) -> EncodedCatalogue:
     """Write what was encoded, and return it."""
     arrays = encoded.tokens.arrays() | {"vectors": encoded.vectors}
-    if encoded.tower.placement.needs_no_bert:
-        arrays |= _top_arrays(encoded.tower)
+    if encoded.encoder.lora_targets.needs_no_bert:
+        arrays |= _top_arrays(encoded.encoder)
     write_arrays(path, arrays)
     return encoded
 
 
-def _trunk(
+def _token_states(
     catalogue: Catalogue, settings: RunSettings, cache: Path, progress: Progress | None = None
-) -> Trunk:
+) -> TokenStates:
     model = cached_base_model(settings.base_model)
-    return encode_trunk(
+    return encode_token_states(
         model,
         catalogue,
-        layer=settings.placement.first_layer(model.depth),
+        layer=settings.lora_targets.first_layer(model.depth),
         max_tokens=settings.max_tokens,
         cache=cache,
         progress=progress,
@@ -193,7 +193,7 @@ def _trunk(
 
 def _frozen(
     catalogue: Catalogue, settings: RunSettings, cache: Path
-) -> tuple[LastLayer | None, Trunk]:
+) -> tuple[LastLayer | None, TokenStates]:
     """Return the last layer, where it can do without the model, and what enters it for each item.
 
     Both are read from `cache`, or computed and kept there.
@@ -201,13 +201,13 @@ def _frozen(
     digest = base_model_digest(settings.base_model, cache)
     last = _last_layer(digest, cache)
     if last is not None:
-        layer = settings.placement.first_layer(last.depth)
+        layer = settings.lora_targets.first_layer(last.depth)
         tokens = settings.max_tokens
-        stored = stored_trunk(digest, catalogue, layer=layer, max_tokens=tokens, cache=cache)
+        stored = stored_token_states(digest, catalogue, layer=layer, max_tokens=tokens, cache=cache)
         if stored is not None:
             return last, stored
     last = _keep_last_layer(cached_base_model(settings.base_model), cache)
-    return last, _trunk(catalogue, settings, cache)
+    return last, _token_states(catalogue, settings, cache)
 
 
 def _last_layer(model: str, cache: Path) -> LastLayer | None:
@@ -221,7 +221,7 @@ def _last_layer(model: str, cache: Path) -> LastLayer | None:
 def _keep_last_layer(model: BaseModel, cache: Path) -> LastLayer | None:
     last = LastLayer.of(model)
     if last is not None:
-        write_arrays(_words_file(model.digest, cache), {_WORDS: model.word_vectors})
+        write_arrays(_words_file(model.digest, cache), {_WORDS: model.token_embeddings})
         write_atomic(_layer_file(model.digest, cache), last.to_bytes())
     return last
 
@@ -238,7 +238,7 @@ def _word_table(settings: RunSettings, digest: str, cache: Path) -> NDArray[np.f
     except (SafetensorError, OSError):  # broken: made anew
         model = cached_base_model(settings.base_model)
         _keep_last_layer(model, cache)
-        return model.word_vectors
+        return model.token_embeddings
 
 
 def _words_file(model: str, cache: Path) -> Path:
@@ -257,8 +257,8 @@ def candidate_tensor(encoded: EncodedCatalogue) -> torch.Tensor:
 def _basis_key(model: BaseModel, catalogue: Catalogue, settings: RunSettings) -> str:
     """Name all that a basis depends on: texts in order but no ids, and the code that fits it."""
     texts = sha256_hex(catalogue.text_keys.tobytes())
-    fit = (settings.whitening_power, settings.half_weight_share, settings.word_weight)
-    parts = (_code_digest(), model.digest, texts, settings.max_tokens, settings.placement, fit)
+    fit = (settings.whitening_power, settings.sif_smoothing, settings.lexical_weight)
+    parts = (_code_digest(), model.digest, texts, settings.max_tokens, settings.lora_targets, fit)
     return sha256_hex(repr(parts).encode())[:32]
 
 
@@ -269,8 +269,8 @@ def _code_digest() -> str:
     )
 
 
-def _top_arrays(tower: Tower) -> dict[str, NDArray[Any]]:
-    top = tower.top_norm()
+def _top_arrays(encoder: AdaptedEncoder) -> dict[str, NDArray[Any]]:
+    top = encoder.top_norm()
     facts = np.array([top.depth, top.eps])  # float64: both come back as they were
     return {_SCALE: top.scale, "top/shift": top.shift, "top/facts": facts}
 
@@ -290,8 +290,8 @@ def _known_model(name: str, cache: Path) -> str | None:
 
 
 def _key(model: str, catalogue: Catalogue, basis: PublicBasis, settings: RunSettings) -> str:
-    placement = settings.placement
-    parts = (_LAYOUT, model, catalogue.digest, basis.digest, settings.max_tokens, placement)
+    lora_targets = settings.lora_targets
+    parts = (_LAYOUT, model, catalogue.digest, basis.digest, settings.max_tokens, lora_targets)
     return sha256_hex(repr(parts).encode())[:32]
 
 

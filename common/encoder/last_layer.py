@@ -20,7 +20,7 @@ from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_att
 
 from common.encoder.base_model import BaseModel, added_to_scores
 from common.encoder.public_basis import PublicBasis
-from common.encoder.token_states import Trunk, batches, pad, token_mask
+from common.encoder.token_states import TokenStates, batches, pad, token_mask
 from common.errors import InputError
 
 FEW = 16  # items at once: what a node holds beside this is large, and the layer is quick
@@ -86,46 +86,48 @@ class LastLayer:
         return cls(int(depth), int(heads), eps, tensors)
 
     def norm(self) -> TopNorm:
-        """Return what a tower needs of it once `before_b` is computed."""
+        """Return what an adapted encoder needs of it once `before_b` is computed."""
         scale, shift = (self.tensors[f"output.LayerNorm.{name}"] for name in ("weight", "bias"))
         return TopNorm(self.depth, scale, shift, self.eps)
 
     def before_b(
-        self, basis: PublicBasis, rank: int, trunk: Trunk
+        self, basis: PublicBasis, rank: int, token_states: TokenStates
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return A @ z [tokens, r] and dense(z) + residual [tokens, d] of a trunk's tokens.
+        """Return A @ z [tokens, r] and dense(z) + residual [tokens, d] of a token states's tokens.
 
         Args:
             basis: Whose directions are A.
-            rank: r, as many as the placement has.
-            trunk: What enters the layer.
+            rank: r, as many as the LoRA targets has.
+            token_states: What enters the layer.
 
         Raises:
-            InputError: if the basis is of another placement or base model.
+            InputError: if the basis is of another LoRA targets or base model.
         """
         weight, bias = (self.tensors[f"output.dense.{name}"] for name in ("weight", "bias"))
         name = f"bert.encoder.layer.{self.depth - 1}.output.dense"
         if list(basis.directions) != [name] or len(basis.mean) != len(bias):
             raise InputError(
-                "The basis has directions for other modules than the placement adapts.",
+                "The basis has directions for other modules than the LoRA targets adapts.",
                 field="basis",
             )
         directions = basis.directions[name]
         if directions.shape != (rank, weight.shape[1]):
             raise InputError(
-                f"The basis has {directions.shape} directions for {name}; the placement needs "
+                f"The basis has {directions.shape} directions for {name}; the LoRA targets needs "
                 f"{(rank, weight.shape[1])}.",
                 field="basis",
             )
-        reduced = np.empty((len(trunk.hidden), len(directions)), np.float32)
-        summed = np.empty_like(trunk.hidden)
+        reduced = np.empty((len(token_states.hidden), len(directions)), np.float32)
+        summed = np.empty_like(token_states.hidden)
         tensors = {name: torch.from_numpy(one) for name, one in self.tensors.items()}
         a = torch.from_numpy(directions)
         with torch.inference_mode():
-            for items in batches(trunk.lengths, FEW):
-                mask = token_mask(trunk.lengths[items])
-                residual, z = self._run(tensors, pad(trunk.hidden, trunk.offsets, items), mask)
-                inside, places = mask.bool(), trunk.tokens_of(items)
+            for items in batches(token_states.lengths, FEW):
+                mask = token_mask(token_states.lengths[items])
+                residual, z = self._run(
+                    tensors, pad(token_states.hidden, token_states.offsets, items), mask
+                )
+                inside, places = mask.bool(), token_states.tokens_of(items)
                 reduced[places] = linear(z, a)[inside].numpy()
                 after = linear(z, torch.from_numpy(weight), torch.from_numpy(bias))
                 summed[places] = (after + residual)[inside].numpy()

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from common.encoder.base_model import BaseModel
-from common.encoder.token_states import Trunk, batches, pad
+from common.encoder.lexical_part import LexicalPart, fit_lexical_part
+from common.encoder.token_states import TokenStates, batches, pad
 from common.encoder.whitening import inverse_root, least_variance
-from common.encoder.word_embeddings import WordPart, fit_words
 from common.errors import InputError, SettingsError
 from common.files import sha256_hex
-from common.settings.lora_placement import PROJECTION, Placement
+from common.settings.lora_targets import PROJECTION, LoraTargets
 
 LORA_A = "lora_A."
 LEAST_WEIGHT = 1e-4  # of a token, so that a text of nothing but common ones has a mean as well
@@ -42,18 +42,18 @@ class PublicBasis:
         directions: By adapted module's name: float32 [r, inputs], orthogonal rows, the leading
             principal directions of what enters the module, all orthogonal to its mean. Of length
             1, but for the projection's, which are as the whitening's: see `fit_basis`.
-        words: How the words' part of an item's vector is made, or None where there is none.
+        words: How the lexical part of an item's vector is made, or None where there is none.
     """
 
     mean: NDArray[np.float32]
     whitening: NDArray[np.float32]
     token_weight: NDArray[np.float32]
     directions: Mapping[str, NDArray[np.float32]]
-    words: WordPart | None = None
+    words: LexicalPart | None = None
 
     @property
     def vector_width(self) -> int:
-        """Numbers in an item's vector: d, or 2 d with the words' part."""
+        """Numbers in an item's vector: d, or 2 d with the lexical part."""
         return len(self.mean) * (1 if self.words is None else 2)
 
     def weights(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -70,8 +70,10 @@ class PublicBasis:
         found: NDArray[np.float32] = self.token_weight[ids]
         return found
 
-    def word_vectors(self, table: NDArray[np.float32], trunk: Trunk) -> NDArray[np.float32] | None:
-        """Return the words' part of each item [items, d], or None; see `WordPart.vectors`.
+    def token_embeddings(
+        self, table: NDArray[np.float32], token_states: TokenStates
+    ) -> NDArray[np.float32] | None:
+        """Return the lexical part of each item [items, d], or None; see `LexicalPart.vectors`.
 
         Raises:
             InputError: if `table` [vocabulary, d] is of another width.
@@ -80,7 +82,7 @@ class PublicBasis:
             return None
         if table.shape[1] != len(self.words.mean):
             raise InputError("The basis' words are of another base model.", field="basis")
-        return self.words.vectors(table, trunk, self.weights(trunk.ids))
+        return self.words.vectors(table, token_states, self.weights(token_states.ids))
 
     def to_bytes(self) -> bytes:
         """Return the basis as a safetensors file."""
@@ -119,7 +121,7 @@ class PublicBasis:
         if token_weight.ndim != 1 or not ((token_weight > 0) & (token_weight <= 1)).all():
             raise InputError("A token's weight must be in (0, 1].", field="token_weight")
         directions = {name.removeprefix(LORA_A): tensor for name, tensor in tensors.items()}
-        part = WordPart.from_arrays(*words) if words else None
+        part = LexicalPart.from_arrays(*words) if words else None
         if part is not None and part.mean.shape != mean.shape:
             raise InputError("The basis' words are of another width.", field="words.mean")
         return cls(mean, whitening, token_weight, directions, part)
@@ -130,42 +132,44 @@ class PublicBasis:
         return sha256_hex(self.to_bytes())
 
 
-def token_weights(trunk: Trunk, vocabulary: int, half_weight_share: float) -> NDArray[np.float32]:
+def token_weights(
+    token_states: TokenStates, vocabulary: int, sif_smoothing: float
+) -> NDArray[np.float32]:
     """Return how much each token of the vocabulary counts in a text's mean: float32 [vocabulary].
 
-    h / (h + share of the public texts that have the token), with h = `half_weight_share`: what
+    h / (h + share of the public texts that have the token), with h = `sif_smoothing`: what
     stands in every other title says little about an item (smooth inverse frequency, Arora, Liang
     and Ma 2017, with the share of texts in place of a word's probability). 1 for all where h is 0,
     and for a token that no public text has.
     """
-    texts = np.repeat(np.arange(len(trunk)), trunk.lengths)
-    in_text = np.unique(texts * vocabulary + trunk.ids)  # a token counts once a text
-    share = np.bincount(in_text % vocabulary, minlength=vocabulary) / max(len(trunk), 1)
-    if half_weight_share == 0:
+    texts = np.repeat(np.arange(len(token_states)), token_states.lengths)
+    in_text = np.unique(texts * vocabulary + token_states.ids)  # a token counts once a text
+    share = np.bincount(in_text % vocabulary, minlength=vocabulary) / max(len(token_states), 1)
+    if sif_smoothing == 0:
         return np.ones(vocabulary, np.float32)
-    weight = half_weight_share / (half_weight_share + share)
+    weight = sif_smoothing / (sif_smoothing + share)
     return np.maximum(weight, LEAST_WEIGHT).astype(np.float32)
 
 
 def fit_basis(
     model: BaseModel,
-    trunk: Trunk,
-    placement: Placement,
+    token_states: TokenStates,
+    lora_targets: LoraTargets,
     *,
     whitening_power: float,
-    half_weight_share: float = 0.0,
-    word_weight: float = 0.0,
+    sif_smoothing: float = 0.0,
+    lexical_weight: float = 0.0,
 ) -> PublicBasis:
-    """Fit token weights, whitening, LoRA directions and the words' part on public text.
+    """Fit token weights, whitening, LoRA directions and the lexical part on public text.
 
     Args:
         model: The base model.
-        trunk: The public catalogue's, entering `placement.first_layer`.
-        placement: Which modules need directions, and how many.
+        token_states: The public catalogue's, entering `lora_targets.first_layer`.
+        lora_targets: Which modules need directions, and how many.
         whitening_power: 1 whitens fully (covariance to the power -1/2), 0 not at all. A little
             less than 1 keeps the directions that hold little but noise from counting in full.
-        half_weight_share: See `token_weights`.
-        word_weight: Length of the words' part of an item's vector beside BERT's, of length 1; 0
+        sif_smoothing: See `token_weights`.
+        lexical_weight: Length of the lexical part of an item's vector beside BERT's, of length 1; 0
             leaves it out.
 
     The projection reads one vector a text, and its directions are scaled as the whitening scales
@@ -180,32 +184,34 @@ def fit_basis(
     Raises:
         SettingsError: if the rank is more than a module has inputs.
     """
-    names = [name for name in placement.module_names(model.depth) if name != PROJECTION]
-    first = placement.first_layer(model.depth)
+    names = [name for name in lora_targets.module_names(model.depth) if name != PROJECTION]
+    first = lora_targets.first_layer(model.depth)
     watched = {name: model.bert.get_submodule(name.removeprefix("bert.")) for name in names}
-    pooled = torch.empty(len(trunk), model.width)
-    token_weight = token_weights(trunk, model.bert.config.vocab_size, half_weight_share)
-    packed = token_weight[trunk.ids]
+    pooled = torch.empty(len(token_states), model.width)
+    token_weight = token_weights(token_states, model.bert.config.vocab_size, sif_smoothing)
+    packed = token_weight[token_states.ids]
     with _Moments(watched) as watch, torch.inference_mode():
-        for items in batches(trunk.lengths):
-            weight = pad(packed[:, None], trunk.offsets, items)[:, :, 0]
+        for items in batches(token_states.lengths):
+            weight = pad(packed[:, None], token_states.offsets, items)[:, :, 0]
             watch.weight = weight / weight.sum(dim=1, keepdim=True)
-            hidden = model.run_layers(pad(trunk.hidden, trunk.offsets, items), weight > 0, first)
+            hidden = model.run_layers(
+                pad(token_states.hidden, token_states.offsets, items), weight > 0, first
+            )
             pooled[items] = mean_of_tokens(hidden, weight)
     mean = pooled.mean(dim=0)
     covariance = torch.cov(pooled.T.double(), correction=0)
-    directions = {name: watch.directions(name, placement.rank) for name in names}
-    if PROJECTION in placement.modules:
+    directions = {name: watch.directions(name, lora_targets.rank) for name in names}
+    if PROJECTION in lora_targets.modules:
         varying = _without(covariance, mean.double())
-        rows = _leading(varying, placement.rank)
+        rows = _leading(varying, lora_targets.rank)
         directions[PROJECTION] = _evened(rows, varying, covariance, whitening_power)
     whitening = inverse_root(covariance, whitening_power)
-    words = fit_words(
-        model.word_vectors,
-        trunk,
+    words = fit_lexical_part(
+        model.token_embeddings,
+        token_states,
         packed,
         whitening_power=whitening_power,
-        word_weight=word_weight,
+        lexical_weight=lexical_weight,
     )
     return PublicBasis(mean.numpy(), whitening, token_weight, directions, words)
 

@@ -16,7 +16,7 @@ from common.encoder.public_basis import PublicBasis
 from common.errors import InputError, ReleaseError
 from common.release.manifest import ADAPTER_CONFIG_FILE, ADAPTER_FILE, BASIS_FILE
 from common.release.verify import VerifiedRelease
-from common.settings.lora_placement import PROJECTION, Placement, state_name
+from common.settings.lora_targets import PROJECTION, LoraTargets, state_name
 from common.settings.run import RunSettings
 
 PROJECTION_FILE = "projection.safetensors"
@@ -36,7 +36,7 @@ def model_files(
     } | dict(adapter.tensors)
     inside = {name: one for name, one in tensors.items() if not name.startswith(PROJECTION)}
     outside = {name: one for name, one in tensors.items() if name.startswith(PROJECTION)}
-    config = peft_config(settings.placement, model)
+    config = peft_config(settings.lora_targets, model)
     files = {
         ADAPTER_FILE: save(inside),
         ADAPTER_CONFIG_FILE: json.dumps(config, indent=2, sort_keys=True).encode(),
@@ -45,16 +45,16 @@ def model_files(
     return files | ({PROJECTION_FILE: save(outside)} if outside else {})
 
 
-def peft_config(placement: Placement, model: BaseModel) -> dict[str, object]:
+def peft_config(lora_targets: LoraTargets, model: BaseModel) -> dict[str, object]:
     """Return adapter_config.json's object."""
     names = [
         name.removeprefix("bert.")
-        for name in placement.module_names(model.depth)
+        for name in lora_targets.module_names(model.depth)
         if name != PROJECTION
     ]
     config = LoraConfig(
-        r=placement.rank,
-        lora_alpha=placement.rank,
+        r=lora_targets.rank,
+        lora_alpha=lora_targets.rank,
         target_modules=names,
         base_model_name_or_path=model.name,
         task_type="FEATURE_EXTRACTION",
@@ -91,12 +91,12 @@ def released_model(release: VerifiedRelease) -> ReleasedModel:
             "A model file of the release cannot be read.", field="adapter"
         ) from error
     settings = RunSettings.from_flat(dict(release.manifest.adapter.settings))
-    if settings.lora == "ffa":
+    if settings.lora == "ffa-lora":
         _check_directions(tensors, basis)
     trained = {
         name: tensor
         for name, tensor in tensors.items()
-        if ".lora_B." in name or settings.lora == "plain"
+        if ".lora_B." in name or settings.lora == "lora"
     }
     adapter = AdapterState(trained)
     if adapter.digest != release.manifest.adapter.digest:

@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Trunk:
+class TokenStates:
     """Hidden states that enter the first adapted layer, tokens of all items end to end.
 
     Attributes:
@@ -54,11 +54,11 @@ class Trunk:
         """Tokens of each item: int64 [items]."""
         return np.diff(self.offsets)
 
-    def take(self, items: NDArray[np.integer]) -> "Trunk":
-        """Return the trunk of the items at `items`, in that order."""
+    def take(self, items: NDArray[np.integer]) -> "TokenStates":
+        """Return the token states of the items at `items`, in that order."""
         offsets = np.concatenate([[0], np.cumsum(self.lengths[items])]).astype(np.int64)
         tokens = self.tokens_of(items)
-        return Trunk(self.hidden[tokens], offsets, self.ids[tokens])
+        return TokenStates(self.hidden[tokens], offsets, self.ids[tokens])
 
     def tokens_of(self, items: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return the rows of `hidden` that are the tokens of `items`, in that order."""
@@ -78,8 +78,8 @@ def batches(lengths: NDArray[np.int64], size: int = BATCH) -> Iterator[NDArray[n
         yield order[start : start + size]
 
 
-def join_trunks(parts: Sequence[Trunk]) -> Trunk:
-    """Return one trunk with the items of all parts, in order."""
+def join_token_states(parts: Sequence[TokenStates]) -> TokenStates:
+    """Return one token states with the items of all parts, in order."""
     if len(parts) == 1:
         return parts[0]
     lengths = np.concatenate([part.lengths for part in parts])
@@ -87,7 +87,7 @@ def join_trunks(parts: Sequence[Trunk]) -> Trunk:
     hidden, ids = (
         np.concatenate([getattr(part, of) for part in parts]) for of in ("hidden", "ids")
     )
-    return Trunk(hidden, offsets, ids)
+    return TokenStates(hidden, offsets, ids)
 
 
 def pad(
@@ -109,16 +109,16 @@ def token_mask(lengths: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy((np.arange(longest)[None, :] < lengths[:, None]).astype(np.int64))
 
 
-def stored_trunk(
+def stored_token_states(
     model: str, catalogue: Catalogue, *, layer: int, max_tokens: int, cache: Path
-) -> Trunk | None:
-    """Return what `encode_trunk` put into `cache` for the model of that digest, if all is there."""
+) -> TokenStates | None:
+    """Return what `encode_token_states` cached for the model of that digest, if all is there."""
     known_keys, known = _read_parts(_folder(cache, model, layer, max_tokens))
     keys = catalogue.text_keys
     return _found(known, known_keys, keys) if np.isin(keys, known_keys).all() else None
 
 
-def encode_trunk(
+def encode_token_states(
     model: BaseModel,
     catalogue: Catalogue,
     *,
@@ -126,7 +126,7 @@ def encode_trunk(
     max_tokens: int,
     cache: Path | None,
     progress: Progress | None = None,
-) -> Trunk:
+) -> TokenStates:
     """Return what enters `layer` for each item of the catalogue, from the cache where it is.
 
     Args:
@@ -162,10 +162,10 @@ def encode_trunk(
     return _found(known, np.concatenate([known_keys, keys[fresh]]), keys)
 
 
-def store_trunk(
+def store_token_states(
     model: BaseModel, catalogue: Catalogue, *, layer: int, max_tokens: int, cache: Path
 ) -> None:
-    """Put into `cache` what `encode_trunk` returns, a part at a time, so that memory is bounded."""
+    """Cache what `encode_token_states` returns, a part at a time, so that memory is bounded."""
     folder, keys = _folder(cache, model.digest, layer, max_tokens), catalogue.text_keys
     fresh = _fresh(keys, stored_keys(model.digest, layer=layer, max_tokens=max_tokens, cache=cache))
     parts = _encode_parts(
@@ -184,7 +184,7 @@ def _encode_parts(
     max_tokens: int,
     folder: Path | None,
     progress: Progress | None = None,
-) -> Iterator[Trunk]:
+) -> Iterator[TokenStates]:
     """Encode the items at `fresh`, `PART` at a time, and keep each part in `folder`."""
     for start in range(0, len(fresh), PART):
         chosen = fresh[start : start + PART]
@@ -222,9 +222,11 @@ def _folder(cache: Path, model: str, layer: int, max_tokens: int) -> Path:
     return cache / f"{model[:16]}-layer{layer}-tokens{max_tokens}-{_PART_LAYOUT}"
 
 
-def _found(known: list[Trunk], known_keys: NDArray[np.uint64], keys: NDArray[np.uint64]) -> Trunk:
+def _found(
+    known: list[TokenStates], known_keys: NDArray[np.uint64], keys: NDArray[np.uint64]
+) -> TokenStates:
     """Return the items of `keys`, in that order, and empty `known`: its parts are large."""
-    joined = join_trunks(known)
+    joined = join_token_states(known)
     known.clear()
     if np.array_equal(keys, known_keys):
         return joined
@@ -234,13 +236,13 @@ def _found(known: list[Trunk], known_keys: NDArray[np.uint64], keys: NDArray[np.
 
 def _run_lower(
     model: BaseModel, texts: list[str], layer: int, max_tokens: int, tell: Callable[[int], None]
-) -> Trunk:
+) -> TokenStates:
     """Run the layers below `layer`; texts of as many tokens share a batch."""
     ids, mask = model.tokenise(texts, max_tokens)
     lengths = mask.sum(dim=1).numpy()
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     hidden_states = np.empty((offsets[-1], model.width), np.float32)
-    trunk = Trunk(hidden_states, offsets, ids[mask.bool()].numpy().astype(np.int32))
+    token_states = TokenStates(hidden_states, offsets, ids[mask.bool()].numpy().astype(np.int32))
     layers = model.bert.encoder.layer
     model.bert.encoder.layer = layers[:layer]
     done = 0
@@ -250,28 +252,28 @@ def _run_lower(
             batch, marked = ids[items, :longest], mask[items, :longest]
             with torch.inference_mode():
                 hidden = model.bert(input_ids=batch, attention_mask=marked).last_hidden_state
-            trunk.hidden[trunk.tokens_of(items)] = hidden[marked.bool()].numpy()
+            token_states.hidden[token_states.tokens_of(items)] = hidden[marked.bool()].numpy()
             done += len(items)
             tell(done)
     finally:
         model.bert.encoder.layer = layers
-    return trunk
+    return token_states
 
 
-def _write_part(folder: Path, keys: NDArray[np.uint64], part: Trunk) -> None:
+def _write_part(folder: Path, keys: NDArray[np.uint64], part: TokenStates) -> None:
     """Write one cache part, named by the items in it, so that two writers agree."""
     arrays: dict[str, NDArray[Any]] = {"keys": keys, **vars(part)}
     write_arrays(folder / f"{sha256_hex(keys.tobytes())[:32]}.safetensors", arrays)
 
 
-def _read_parts(folder: Path) -> tuple[NDArray[np.uint64], list[Trunk]]:
+def _read_parts(folder: Path) -> tuple[NDArray[np.uint64], list[TokenStates]]:
     keys: list[NDArray[np.uint64]] = []
-    parts: list[Trunk] = []
+    parts: list[TokenStates] = []
     for path in sorted(folder.glob(_PARTS)):
         try:
             part = load_file(path)
             keys.append(part["keys"])
-            parts.append(Trunk(part["hidden"], part["offsets"], part["ids"]))
+            parts.append(TokenStates(part["hidden"], part["offsets"], part["ids"]))
         except (SafetensorError, KeyError, OSError):
             logger.warning("A file of the item cache is unreadable and is made anew.")
             path.unlink()

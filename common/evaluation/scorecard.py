@@ -149,14 +149,14 @@ def pool(scorecards: Sequence[Scorecard]) -> Scorecard:
     Raises:
         InputError: if there is none, or their list lengths k differ.
     """
-    if len({card.k for card in scorecards}) != 1:
+    if len({scorecard.k for scorecard in scorecards}) != 1:
         raise InputError("Pooling needs scorecards, all of one list length k.", field="k")
     per_shopper = {
-        name: np.concatenate([card.per_shopper[name] for card in scorecards])
+        name: np.concatenate([scorecard.per_shopper[name] for scorecard in scorecards])
         for name in scorecards[0].per_shopper
     }
-    keys = np.concatenate([card.item_keys for card in scorecards])
-    counts = np.concatenate([card.exposure for card in scorecards])
+    keys = np.concatenate([scorecard.item_keys for scorecard in scorecards])
+    counts = np.concatenate([scorecard.exposure for scorecard in scorecards])
     return Scorecard(scorecards[0].k, per_shopper, *_sum_by_key(keys, counts))
 
 
@@ -168,7 +168,7 @@ def spread(scorecards: Mapping[str, Scorecard]) -> Spread:
     """
     if not scorecards:
         raise InputError("A spread needs at least one merchant's scorecard.", field="scorecards")
-    by_merchant = {name: card.means() for name, card in scorecards.items()}
+    by_merchant = {name: scorecard.means() for name, scorecard in scorecards.items()}
     mean: dict[str, float] = {}
     worst: dict[str, tuple[str, float]] = {}
     for metric in next(iter(by_merchant.values())):

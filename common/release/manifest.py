@@ -27,7 +27,7 @@ ADAPTER_FILE: Final = "adapter/adapter_model.safetensors"
 ADAPTER_CONFIG_FILE: Final = "adapter/adapter_config.json"
 BASIS_FILE: Final = "basis.safetensors"
 STATEMENT_FILE: Final = "STATEMENT.md"
-LANES_FILE: Final = "lanes.safetensors"  # opened canary lanes, where the run was audited
+CANARIES_FILE: Final = "canaries.safetensors"  # opened canaries, where the run was audited
 REQUIRED_FILES: Final = (ADAPTER_FILE, ADAPTER_CONFIG_FILE, BASIS_FILE, STATEMENT_FILE)
 
 MAX_MANIFEST_BYTES: Final = 1 << 20
@@ -65,8 +65,8 @@ class AdapterRecord(Record):
     """What was trained.
 
     Attributes:
-        method: How LoRA was trained, such as `ffa` (A frozen, B trained) or `lora`.
-        placement: The adapted modules, such as `encoder.layer.5.output.dense`.
+        method: How LoRA was trained, such as `ffa-lora` (A frozen, B trained) or `lora`.
+        LoRA targets: The adapted modules, such as `encoder.layer.5.output.dense`.
         rank: LoRA's r.
         alpha: LoRA's scale numerator.
         trained_numbers: How many numbers were trained and sent (d).
@@ -75,7 +75,7 @@ class AdapterRecord(Record):
     """
 
     method: str = Field(min_length=1)
-    placement: tuple[str, ...] = Field(min_length=1)
+    lora_targets: tuple[str, ...] = Field(min_length=1)
     rank: int = Field(ge=1)
     alpha: float = Field(gt=0)
     trained_numbers: int = Field(ge=1)

@@ -1,8 +1,8 @@
 """The privacy statement: what a release costs a shopper, as a record that is signed with it.
 
 A reader of the record believes nothing that can be computed: an auditor computes every number
-again from the ledgers, the journal and the opened lanes. `common.release.statement_page` says the
-same in words.
+again from the ledgers, the journal and the revealed canaries. `common.release.statement_page` says
+the same in words.
 """
 
 import json
@@ -15,7 +15,7 @@ from common.errors import SettingsError
 from common.privacy.accounting.plan import PrivacyPlan
 from common.record import FrozenMap, Record, Sha256
 
-Placement = Literal["none", "local", "distributed", "central"]
+DpModel = Literal["none", "local", "distributed", "central"]
 Unit = Literal["one shopper at one merchant, added or removed"]
 UNIT: Final[Unit] = "one shopper at one merchant, added or removed"
 
@@ -44,16 +44,16 @@ class Accountants(Record):
 
 
 class AuditedBound(Record):
-    """What a merchant's canary lanes prove it spent at least, with confidence 95%."""
+    """What a merchant's canaries prove it spent at least, with confidence 95%."""
 
     epsilon: float = Field(ge=0, description="Lower bound at the claim's delta, Gaussian test")
     blocking: float = Field(
         ge=0, description="The same with confidence 99.99%; no claim below it is written or read"
     )
     one_run: float = Field(ge=0, description="The same, assuming nothing of scores; weak")
-    lanes: int = Field(ge=1, description="Canary lanes: virtual shoppers that were watched")
+    canaries: int = Field(ge=1, description="Canaries: virtual shoppers that were watched")
     steps: int = Field(ge=0, description="Noised steps they were watched for")
-    commitment: Sha256 = Field(description="Told before training; the opened lanes match it")
+    commitment: Sha256 = Field(description="Told before training; the revealed canaries match it")
 
 
 class MerchantPrivacy(Record):
@@ -130,7 +130,7 @@ class SeveralMerchants(Record):
 class AuditMethod(Record):
     """How the lower bounds were found, with which confidence, and with which one blocks a claim."""
 
-    method: Literal["canary lanes"] = "canary lanes"
+    method: Literal["canaries"] = "canaries"
     blocking: Literal["gaussian test"] = "gaussian test"
     beside: Literal["one-run bound"] = "one-run bound"
     confidence: float = Field(gt=0, lt=1)
@@ -142,7 +142,7 @@ class Statement(Record):
 
     Attributes:
         unit: Whom the guarantee is about, and how neighbours differ.
-        placement: Where the noise was added; `none` means there is no guarantee.
+        DP model: Where the noise was added; `none` means there is no guarantee.
         plan: The privacy plan's own fields, all of them.
         noise: How the noise was made.
         accountants: The package and version behind each accountant's values.
@@ -157,7 +157,7 @@ class Statement(Record):
     """
 
     unit: Unit = UNIT
-    placement: Placement
+    dp_model: DpModel
     plan: FrozenMap[JsonValue]
     noise: NoiseRecord
     accountants: FrozenMap[str]
@@ -172,7 +172,7 @@ class Statement(Record):
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
-        check_claims(self.placement, self.merchants)
+        check_claims(self.dp_model, self.merchants)
         check_audits(self.merchants)
         _check_plan(self)
         _check_parts(self)
@@ -194,12 +194,12 @@ def check_audits(merchants: Mapping[str, MerchantPrivacy]) -> None:
         proved = 0.0 if merchant.audit is None else merchant.audit.blocking
         if merchant.epsilon is not None and proved > merchant.epsilon:
             raise ValueError(
-                f"merchant {name!r} claims epsilon {merchant.epsilon:.3f}, but its canary lanes "
+                f"merchant {name!r} claims epsilon {merchant.epsilon:.3f}, but its canaries "
                 f"prove at least {proved:.3f}"
             )
 
 
-def check_claims(placement: Placement, merchants: Mapping[str, MerchantPrivacy]) -> None:
+def check_claims(dp_model: DpModel, merchants: Mapping[str, MerchantPrivacy]) -> None:
     """Refuse an epsilon without noise, and noise without an epsilon.
 
     Raises:
@@ -207,9 +207,9 @@ def check_claims(placement: Placement, merchants: Mapping[str, MerchantPrivacy])
     """
     for name, merchant in merchants.items():
         claimed = merchant.epsilon is not None and merchant.delta is not None
-        if placement == "none" and (merchant.epsilon is not None or merchant.delta is not None):
+        if dp_model == "none" and (merchant.epsilon is not None or merchant.delta is not None):
             raise ValueError(f"merchant {name!r} claims epsilon or delta, but no noise was added")
-        if placement != "none" and not claimed:
+        if dp_model != "none" and not claimed:
             raise ValueError(f"merchant {name!r} lacks epsilon or delta, though noise was added")
 
 
@@ -218,7 +218,7 @@ def _check_plan(statement: Statement) -> None:
         plan = statement.privacy_plan
     except SettingsError as error:
         raise ValueError(f"the plan is not one: {error}") from None
-    if plan.placement != statement.placement:
+    if plan.dp_model != statement.dp_model:
         raise ValueError("the plan places the noise elsewhere than the statement says")
     stated = (plan.noise_multiplier, plan.sample_rate, plan.steps, plan.max_grad_norm)
     for name, one in statement.merchants.items():
@@ -239,5 +239,5 @@ def _check_parts(statement: Statement) -> None:
     if statement.not_protected != NOT_PROTECTED:
         raise ValueError("what is not protected must be told whole")
     told = tuple(one.merchants for one in statement.several)
-    if told != (() if statement.placement == "none" else (1, 2, 3, 4, 5)):
+    if told != (() if statement.dp_model == "none" else (1, 2, 3, 4, 5)):
         raise ValueError("a shopper at 1 to 5 merchants must be told, and only with noise")

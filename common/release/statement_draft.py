@@ -1,4 +1,4 @@
-"""Draft a release's privacy statement from what the ledgers, the journal and the lanes say."""
+"""Draft a release's privacy statement from what the ledgers, the journal and the canaries say."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -36,7 +36,7 @@ def draft_statement(
 
     Args:
         plan: The run's.
-        merchants: What each merchant's ledger holds and its opened lanes prove, by name.
+        merchants: What each merchant's ledger holds and its revealed canaries prove, by name.
         ledgers: Where each of these ledgers stands, by the same names.
         journal: The server's, read and checked; empty where none was kept.
         seeded_noise: Whether noise came from a fixed seed, which voids the guarantee.
@@ -45,7 +45,7 @@ def draft_statement(
         ValueError: if the parts do not fit each other, or an audit disproves a claim.
     """
     return Statement(
-        placement=plan.placement,
+        dp_model=plan.dp_model,
         plan=asdict(plan),
         noise=NoiseRecord(seeded=seeded_noise),
         accountants={name: package_version(package) for name, package in _PACKAGES.items()},
@@ -60,7 +60,7 @@ def draft_statement(
 
 def several_merchants(plan: PrivacyPlan) -> tuple[SeveralMerchants, ...]:
     """Return epsilon of a shopper at 1 to 5 merchants of a run; nothing without noise."""
-    if plan.placement == "none":
+    if plan.dp_model == "none":
         return ()
     counts = range(1, MOST_MERCHANTS + 1)
     values = {count: epsilon_of_several(plan, count) for count in counts}

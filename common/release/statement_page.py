@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from common.privacy.accounting.plan import PrivacyPlan
-from common.release.statement import MerchantPrivacy, NotProtected, Placement, Statement
+from common.release.statement import DpModel, MerchantPrivacy, NotProtected, Statement
 
-TRUST: Final[Mapping[Placement, str]] = {
+TRUST: Final[Mapping[DpModel, str]] = {
     "local": (
         "Each merchant adds the noise to its own update before anything leaves its machine. "
         "The guarantee holds against the operator, the other merchants and everybody who sees "
@@ -24,7 +24,7 @@ TRUST: Final[Mapping[Placement, str]] = {
     ),
     "central": (
         "Noise was added to a sum that somebody saw without it. This exists in simulations only, "
-        "as a yardstick: it is no protection against whoever added up the sum."
+        "as a baseline: it is no protection against whoever added up the sum."
     ),
     "none": "No noise was added. There is no privacy guarantee of any kind.",
 }
@@ -68,7 +68,7 @@ def statement_page(statement: Statement) -> str:
             f"as one contribution of L2 norm at most {plan.max_grad_norm:g}, in each of "
             f"{plan.steps} steps."
         ),
-        f"**Trust.** {TRUST[statement.placement]}",
+        f"**Trust.** {TRUST[statement.dp_model]}",
         _cost(statement),
         *_several(statement),
         _mechanism(statement, plan),
@@ -90,7 +90,7 @@ def _sentence(text: str) -> str:
 
 
 def _cost(statement: Statement) -> str:
-    if statement.placement == "none":
+    if statement.dp_model == "none":
         return "**Cost.** Unbounded."
     rows = [
         (
@@ -108,7 +108,7 @@ def _cost(statement: Statement) -> str:
     rows += [
         "",
         (
-            f"Accountants: {counted}. The audit is what canary lanes in this run prove, with "
+            f"Accountants: {counted}. The audit is what canaries in this run prove, with "
             f"{audit.confidence:.0%} confidence, that its steps cost at least; no claim is below "
             f"what they prove with {audit.blocking_confidence:.2%}. It finds a guarantee that is "
             "broken; it does not prove one that holds."
@@ -140,7 +140,7 @@ def _several(statement: Statement) -> list[str]:
     if not statement.several:
         return []
     heads = {"local": "noise at each merchant", "central": "noise once, on the sum"}
-    names = [f"**{head}**" if name == statement.placement else head for name, head in heads.items()]
+    names = [f"**{head}**" if name == statement.dp_model else head for name, head in heads.items()]
     rows = [
         (
             "**A shopper of several merchants** is a unit at each, and what is known of all of "
@@ -158,7 +158,7 @@ def _several(statement: Statement) -> list[str]:
 
 
 def _mechanism(statement: Statement, plan: PrivacyPlan) -> str:
-    if statement.placement == "none":
+    if statement.dp_model == "none":
         return "**Mechanism.** Sums without noise."
     text = (
         f"**Mechanism.** Poisson sampling with q = {plan.sample_rate:g}: each shopper takes part "
@@ -184,7 +184,7 @@ def _evidence(statement: Statement) -> str:
     rows = [
         (
             "**Evidence.** `fedtail audit run` computes all of the above again from the ledgers, "
-            "the journal and the opened lanes. They end in these hashes, or go on from them:"
+            "the journal and the revealed canaries. They end in these hashes, or go on from them:"
         ),
         "",
         "| what | entries | last hash | signed by |",

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from common.errors import InputError, SettingsError
 from common.privacy.accounting.plan import PrivacyPlan, solve_plan
-from common.settings.lora_placement import LoraVariant, Placement
+from common.settings.lora_targets import LoraTargets, LoraVariant
 
 Scalar = bool | int | float | str
 Objective = Literal["softmax", "bce", "mse"]
@@ -44,12 +44,12 @@ class RunSettings(BaseModel):
     )
     sample_rate: float = Field(0.25, gt=0, le=1, description="q: a shopper's chance in a step.")
     max_grad_norm: float = Field(1.0, ge=1e-6, le=1e6, description="C: a shopper's L2 bound.")
-    declared_shoppers: int = Field(400, ge=1, description="A merchant's declared size bracket.")
+    size_bracket: int = Field(400, ge=1, description="A merchant's declared size bracket.")
     popularity_share: float = Field(
         0.05, ge=0, lt=1, description="Share of the budget for the popularity histogram."
     )
-    audit_lanes: int = Field(
-        512, ge=0, le=65_536, description="Canary lanes of the audit in each run; 0 turns it off."
+    audit_canaries: int = Field(
+        512, ge=0, le=65_536, description="Canaries of the audit in each run; 0 turns it off."
     )
     steps_per_round: int = Field(1, ge=1, le=1000, description="Private steps in a round.")
     local_learning_rate: float = Field(
@@ -60,17 +60,17 @@ class RunSettings(BaseModel):
     base_model: str = Field("all-MiniLM-L6-v2", min_length=1, description="Folder or hub name.")
     max_tokens: int = Field(64, ge=4, le=512, description="Longer item texts are cut.")
     whitening_power: float = Field(0.9, ge=0, le=1, description="1 whitens fully, 0 not at all.")
-    half_weight_share: float = Field(
+    sif_smoothing: float = Field(
         0.01, ge=0, le=1, description="In this share of texts a token counts half; 0: all alike."
     )
-    word_weight: float = Field(
-        0.7, ge=0, le=10, description="Length of the words' part beside BERT's; 0: none."
+    lexical_weight: float = Field(
+        0.7, ge=0, le=10, description="Length of the lexical part beside BERT's; 0: none."
     )
-    lora: LoraVariant = Field("ffa", description="ffa averages exactly; plain does not.")
+    lora: LoraVariant = Field("ffa-lora", description="ffa-lora averages exactly; lora does not.")
     lora_modules: str = Field("output.dense", description="Adapted weights, comma between.")
     last_layers: int = Field(1, ge=1, le=48, description="BERT layers that are adapted.")
     rank: int = Field(16, ge=1, le=768, description="r of each adapted weight.")
-    output_directions: int = Field(
+    output_rank: int = Field(
         96, ge=1, le=8192, description="Leading directions the last layer's B moves in."
     )
 
@@ -93,7 +93,7 @@ class RunSettings(BaseModel):
     )
     optimiser: Literal["adam_scalar", "sgd"] = Field("adam_scalar", description="Server's step.")
     learning_rate: float = Field(0.01, gt=0, le=100, description="Size of the server's step.")
-    adaptivity: float = Field(
+    tau: float = Field(
         0.015, ge=1e-12, le=1e6, description="Adam: gradients below this size make shorter steps."
     )
     schedule: Literal["constant", "cosine"] = Field("constant", description="Of that size.")
@@ -120,14 +120,14 @@ class RunSettings(BaseModel):
         return ",".join(value) if isinstance(value, list | tuple) else value
 
     @property
-    def placement(self) -> Placement:
+    def lora_targets(self) -> LoraTargets:
         """Where the adapter sits.
 
         Raises:
             SettingsError: if it names an unknown module.
         """
         modules = tuple(part.strip() for part in self.lora_modules.split(",") if part.strip())
-        return Placement(modules, self.last_layers, self.rank, self.lora, self.output_directions)
+        return LoraTargets(modules, self.last_layers, self.rank, self.lora, self.output_rank)
 
     def plan(self, merchants: int = 1) -> PrivacyPlan:
         """Return the privacy plan: the least noise for which the run's epsilon fits.
@@ -141,8 +141,8 @@ class RunSettings(BaseModel):
             sample_rate=self.sample_rate,
             steps=self.rounds * self.steps_per_round,
             max_grad_norm=self.max_grad_norm,
-            declared_shoppers=self.declared_shoppers,
-            placement=self.noise,
+            size_bracket=self.size_bracket,
+            dp_model=self.noise,
             popularity_share=self.popularity_share if self.popularity_strength > 0 else 0.0,
             merchants=merchants,
             steps_per_round=self.steps_per_round,
@@ -164,7 +164,7 @@ class RunSettings(BaseModel):
             settings = cls(**named)
         except ValidationError as error:
             raise _explain(error) from None
-        _ = settings.placement  # an unknown module is found here, not in the middle of a run
+        _ = settings.lora_targets  # an unknown module is found here, not in the middle of a run
         return settings
 
     @classmethod

@@ -11,7 +11,7 @@ from flwr.app import ConfigRecord, RecordDict
 from common.errors import FederationError, LedgerError
 from common.privacy.ledger.heads import Head, Receipt
 
-RECEIPT = "query.receipt"  # a receipt alone: after the last round, or to a node that went back
+RECEIPT = "query.receipt"  # a receipt alone: after the last round, or to a node that rolled back
 _JOURNAL = "journal"
 _HEAD = "head"
 

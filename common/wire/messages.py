@@ -5,7 +5,7 @@ Four requests go from the coordinator to a node, and four replies come back:
     prepare     basis, settings, plan      ->  merchant, catalogue digest, text keys, commitment
     popularity  (nothing but the plan)     ->  noised counts by item
     train       adapter, popularity        ->  the node's update
-    audit       (nothing but the plan)     ->  the run's canary lanes (`common.wire.canaries`)
+    audit       (nothing but the plan)     ->  the run's canaries (`common.wire.canaries`)
 
 Each message names the privacy plan by its digest and is refused by a reader who holds another.
 Metrics leave a node only if ALLOWED_METRICS names them, and errors only as a code and a field.
@@ -37,7 +37,7 @@ Scalar = bool | int | float | str
 Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)
 Value = TypeVar("Value", bytes, int, str)
 
-_MAY_BE_EMPTY = ("lanes_commitment", "base_model")  # of a node's facts
+_MAY_BE_EMPTY = ("canaries_commitment", "base_model")  # of a node's facts
 _HEADER_LIMIT = 4096  # bytes of an .npy header that are read at most
 _PUBLIC_FIELD = re.compile(r"[a-z][a-z_]{0,39}")  # no digit, space or capital: no id, no title
 _PUBLIC_REASON = re.compile(r"[a-z]{1,20}(:[a-z][a-z_]{0,39})?")
@@ -51,14 +51,14 @@ class Prepared:
         merchant: The node's name, unique in a federation; updates are summed in its order.
         catalogue_digest: SHA-256 of the catalogue.
         text_keys: uint64 [items], equal between merchants exactly when the items' texts are.
-        lanes_commitment: To the run's canary lanes (`LaneRecord.commitment`); empty without them.
+        canaries_commitment: To the run's canaries (`CanaryRecord.commitment`); empty without them.
         base_model: The digest of the base model that the node loaded; empty where it has none.
     """
 
     merchant: str
     catalogue_digest: str
     text_keys: NDArray[np.uint64]
-    lanes_commitment: str = ""
+    canaries_commitment: str = ""
     base_model: str = ""
 
     @property

@@ -200,7 +200,7 @@ def _run(folder: Path | None, entries: list[JournalEntry]) -> RunView:
     return RunView(
         name=f"plan {plan.digest[:12]}" if folder is None else folder.resolve().name,
         plan=(
-            f"noise {plan.noise_multiplier:.3g} times {plan.max_grad_norm:g} ({plan.placement}), "
+            f"noise {plan.noise_multiplier:.3g} times {plan.max_grad_norm:g} ({plan.dp_model}), "
             f"{plan.steps_per_round} step(s) a round, rate {plan.sample_rate:g}, "
             f"delta {plan.delta:.0e}"
         ),

@@ -22,11 +22,11 @@ from common.privacy.accounting.accountants import AccountantReport, account
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.ledger.heads import Receipt
 from common.privacy.ledger.journal import JournalEntry, last_receipts, read_journal
-from common.privacy.mechanism.canaries import LaneRecord, pack_records
-from common.privacy.mechanism.empirical_bound import audit_lanes
+from common.privacy.mechanism.canaries import CanaryRecord, pack_records
+from common.privacy.mechanism.empirical_bound import audit_canaries
 from common.release.build import build_release
 from common.release.manifest import (
-    LANES_FILE,
+    CANARIES_FILE,
     STATEMENT_FILE,
     AdapterRecord,
     BaseModelRecord,
@@ -42,7 +42,7 @@ from common.release.statement import (
 )
 from common.release.statement_draft import draft_statement, head_record
 from common.release.statement_page import statement_page
-from common.settings.lora_placement import Placement
+from common.settings.lora_targets import LoraTargets
 from common.settings.run import RunSettings
 from server.run.checkpoint import read_checkpoint
 from server.run.files import CATALOGUE_FILE
@@ -95,7 +95,7 @@ def publish_run(
     basis = PublicBasis.from_bytes(outcome.basis)
     files = model_files(checkpoint.adapter, basis, settings, model)
     if outcome.audits:
-        files = {**files, LANES_FILE: pack_records(outcome.audits.values())}
+        files = {**files, CANARIES_FILE: pack_records(outcome.audits.values())}
     check_release_audits(privacy)
     ledgers = {name: head_record(receipt.head) for name, receipt in receipts.items()}
     statement = draft_statement(plan, privacy, ledgers, entries, seeded_noise=settings.seeded_noise)
@@ -134,10 +134,10 @@ def version_at(now: datetime) -> str:
 
 
 def merchant_privacy(
-    plan: PrivacyPlan, spent: AccountantReport, lanes: LaneRecord | None = None
+    plan: PrivacyPlan, spent: AccountantReport, canaries: CanaryRecord | None = None
 ) -> MerchantPrivacy:
-    """Return the record of what one merchant's ledger holds and its opened lanes prove."""
-    promised = plan.placement != "none"
+    """Return the record of what one merchant's ledger holds and its revealed canaries prove."""
+    promised = plan.dp_model != "none"
     accountants = Accountants()  # without noise there is no finite number to state
     if promised:
         accountants = Accountants(pld=spent.pld, prv=spent.prv, rdp=spent.rdp)
@@ -149,20 +149,20 @@ def merchant_privacy(
         sample_rate=plan.sample_rate,
         steps=plan.steps,
         max_grad_norm=plan.max_grad_norm,
-        audit=None if lanes is None else audited_bound(lanes, plan.delta),
+        audit=None if canaries is None else audited_bound(canaries, plan.delta),
     )
 
 
-def audited_bound(lanes: LaneRecord, delta: float) -> AuditedBound:
-    """Return what one merchant's opened lanes prove at `delta`."""
-    bound = audit_lanes(lanes, delta)
+def audited_bound(canaries: CanaryRecord, delta: float) -> AuditedBound:
+    """Return what one merchant's revealed canaries prove at `delta`."""
+    bound = audit_canaries(canaries, delta)
     return AuditedBound(
         epsilon=bound.epsilon,
         blocking=bound.blocking,
         one_run=bound.one_run,
-        lanes=bound.lanes,
+        canaries=bound.canaries,
         steps=bound.steps,
-        commitment=lanes.commitment,
+        commitment=canaries.commitment,
     )
 
 
@@ -180,20 +180,20 @@ def check_release_audits(privacy: Mapping[str, MerchantPrivacy]) -> None:
 
 def adapter_record(adapter: AdapterState, settings: RunSettings, depth: int) -> AdapterRecord:
     """Return what the manifest says about the adapter."""
-    placement = settings.placement
+    targets = settings.lora_targets
     return AdapterRecord(
-        method=_method(placement),
-        placement=tuple(placement.module_names(depth)),
-        rank=placement.rank,
-        alpha=float(placement.rank),
+        method=_method(targets),
+        lora_targets=tuple(targets.module_names(depth)),
+        rank=targets.rank,
+        alpha=float(targets.rank),
         trained_numbers=adapter.size,
         digest=adapter.digest,
         settings=settings.to_flat(),
     )
 
 
-def _method(placement: Placement) -> str:
-    return "ffa" if placement.aggregates_exactly else "plain (aggregated inexactly)"
+def _method(targets: LoraTargets) -> str:
+    return "FFA-LoRA" if targets.aggregates_exactly else "LoRA (aggregated inexactly)"
 
 
 def _code_version() -> str:

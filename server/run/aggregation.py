@@ -1,6 +1,6 @@
 """What the coordinator computes from the nodes' protected numbers. Pure: arrays in, arrays out.
 
-Everything here is post-processing of what the nodes have noised (with placement `central`, of
+Everything here is post-processing of what the nodes have noised (with DP model `central`, of
 what this module's caller has), so it costs no privacy. Sums run in float64 in the order of the
 merchants' names, so a result does not depend on who answered first.
 """

@@ -1,4 +1,4 @@
-"""After the last round: ask the nodes to open the canary lanes they committed to."""
+"""After the last round: ask the nodes to open the canaries they committed to."""
 
 import logging
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from flwr.app import Message
 
 from common.errors import FederationError
 from common.privacy.accounting.plan import PrivacyPlan
-from common.privacy.mechanism.canaries import LaneRecord
+from common.privacy.mechanism.canaries import CanaryRecord
 from common.wire.canaries import AUDIT, decode_audit, encode_audit_request
 from common.wire.messages import Prepared
 from server.run.cohort import Exchange
@@ -15,10 +15,10 @@ from server.run.cohort import Exchange
 logger = logging.getLogger(__name__)
 
 
-def open_lanes(
+def reveal_canaries(
     exchange: Exchange, present: Mapping[int, Prepared], plan: PrivacyPlan, timeout: float
-) -> dict[str, LaneRecord]:
-    """Return the opened lanes by merchant.
+) -> dict[str, CanaryRecord]:
+    """Return the revealed canaries by merchant.
 
     A node that does not answer, or opens something other than its commitment, is left out: its
     claim stands unaudited, and whoever reads the run sees that. The run itself is not lost.
@@ -35,7 +35,7 @@ def open_lanes(
     )
     for node, reason in sorted(answers.errors.items()):
         logger.warning("Audit: node %d failed: %s", node, reason)
-    opened: dict[str, LaneRecord] = {}
+    revealed: dict[str, CanaryRecord] = {}
     for node, prepared in present.items():
         if node not in answers.replies:
             continue
@@ -44,5 +44,5 @@ def open_lanes(
         except FederationError as error:
             logger.warning("Audit: node %d sent %s", node, error.public())
             continue
-        opened[prepared.merchant] = record
-    return opened
+        revealed[prepared.merchant] = record
+    return revealed

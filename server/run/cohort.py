@@ -144,8 +144,8 @@ class Cohort:
         refused: Nodes that refused the preparation, with their reason: they are not asked again.
         check: Raises FederationError if a node may not take part: `server.run.admission_checks`.
         address: Adds to the request what the server's journal has to say.
-        welcome: Raises FederationError if a merchant's ledger head is not accepted.
-        turned_away: Told of a node and merchant whose ledger went back.
+        check_head: Raises FederationError if a merchant's ledger head is not accepted.
+        on_rollback: Told of a node and merchant whose ledger rolled back.
     """
 
     request: PrepareRequest
@@ -154,8 +154,8 @@ class Cohort:
     refused: dict[int, str] = field(default_factory=dict)
     check: Callable[[int, Prepared], None] = lambda _node, _prepared: None
     address: Callable[[RecordDict], RecordDict] = lambda content: content
-    welcome: Callable[[Prepared, RecordDict], None] = lambda _prepared, _content: None
-    turned_away: Callable[[int, str], None] = lambda _node, _merchant: None
+    check_head: Callable[[Prepared, RecordDict], None] = lambda _prepared, _content: None
+    on_rollback: Callable[[int, str], None] = lambda _node, _merchant: None
     _attempts: dict[int, int] = field(default_factory=dict)
 
     def assemble(
@@ -233,11 +233,11 @@ class Cohort:
         if connected.intersection(twins):
             return "federation:merchant"
         try:
-            self.welcome(prepared, reply.content)
+            self.check_head(prepared, reply.content)
         except FederationError as error:
             logger.warning("%s", error)
             if error.field == "rollback":  # its own ledger: to a stranger no receipt is sent
-                self.turned_away(node, prepared.merchant)
+                self.on_rollback(node, prepared.merchant)
             return error.public()
         for one in twins:
             del self.members[one]

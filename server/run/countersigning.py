@@ -24,7 +24,7 @@ class Countersigning:
     def __init__(
         self, journal: Journal | None, may_renew: Callable[[str], bool] = lambda _merchant: False
     ) -> None:
-        """Make a desk at `journal`.
+        """Make a countersigner at `journal`.
 
         Args:
             journal: The server's; None keeps none.
@@ -42,8 +42,8 @@ class Countersigning:
         receipt = None if merchant is None else self._journal.last.get(merchant)
         return with_note(content, JournalNote(self._journal.signer, receipt))
 
-    def welcome(self, prepared: Prepared, content: RecordDict) -> None:
-        """Check the head that a newly prepared node tells, and note the lanes it committed to.
+    def check_head(self, prepared: Prepared, content: RecordDict) -> None:
+        """Check the head that a newly prepared node tells, and note the canaries it committed to.
 
         Raises:
             FederationError: if it has none, or is older or another than the journal has.
@@ -56,13 +56,13 @@ class Countersigning:
             told, reason = (prepared.merchant,), error.public()
             self._journal.append("refusal", participants=told, reason=reason)
             raise
-        self._journal.commit(prepared.merchant, prepared.lanes_commitment)
+        self._journal.commit(prepared.merchant, prepared.canaries_commitment)
 
     def take(self, merchant: str, content: RecordDict) -> None:
         """Check the head of a reply that was charged for, and hold it until the round is closed.
 
         Raises:
-            FederationError: as `welcome`; the reply is then not used.
+            FederationError: as `check_head`; the reply is then not used.
         """
         if self._journal is None:
             return

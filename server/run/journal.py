@@ -110,16 +110,17 @@ class Journal:
             logger.warning("%s is back with a ledger that was recovered.", merchant)
 
     def commit(self, merchant: str, commitment: str) -> None:
-        """Note which canary lanes a merchant has committed to in this run, once for each.
+        """Note which canaries a merchant has committed to in this run, once for each.
 
-        Lanes that are opened later count only if this was written before the rounds they watched.
+        Canaries that are opened later count only if this was written before the rounds they
+        watched.
 
         Raises:
             JournalError: if it cannot be written.
         """
         told = ((merchant,), commitment)
         if commitment and told not in self._committed:
-            self.append("lanes", participants=(merchant,), commitment=commitment)
+            self.append("canaries", participants=(merchant,), commitment=commitment)
             self._committed.add(told)
 
     def append(

@@ -2,7 +2,7 @@
 
 Both optimisers see only noised numbers, so their state costs no privacy. `AdamScalar` keeps one
 second moment for the whole vector: a moment per coordinate would divide each by a size that is
-mostly noise, and so turn the direction of the step. Its `adaptivity` bounds how far a step goes
+mostly noise, and so turn the direction of the step. Its `tau` bounds how far a step goes
 where there is little noise: see docs/adr/0022-a-step-for-any-noise.md.
 """
 
@@ -75,20 +75,20 @@ class AdamScalar:
     Attributes:
         beta1: Of the gradient's moving average.
         beta2: Of its mean square's.
-        adaptivity: Added to the root mean square that divides a step (tau of Reddi et al. 2021,
+        tau: Added to the root mean square that divides a step (tau of Reddi et al. 2021,
             "Adaptive federated optimization"). Where the noise is far below it, a step is a fixed
             multiple of the gradient; where it is far above, a step has a fixed size.
     """
 
     beta1: float = 0.9
     beta2: float = 0.99
-    adaptivity: float = 1e-12
+    tau: float = 1e-12
 
     def __post_init__(self) -> None:
         _check_fraction("beta1", self.beta1)
         _check_fraction("beta2", self.beta2)
-        if not self.adaptivity > 0:
-            raise SettingsError("Adam's adaptivity must be above 0.", field="adaptivity")
+        if not self.tau > 0:
+            raise SettingsError("Adam's tau must be above 0.", field="tau")
 
     def step(
         self, state: OptimiserState, vector: FloatVector, gradient: FloatVector, rate: float
@@ -99,7 +99,7 @@ class AdamScalar:
         first = self.beta1 * state.momentum + (1 - self.beta1) * gradient
         second = self.beta2 * state.second_moment + (1 - self.beta2) * mean_square
         direction = first / (1 - self.beta1**steps)
-        scale = math.sqrt(second / (1 - self.beta2**steps)) + self.adaptivity
+        scale = math.sqrt(second / (1 - self.beta2**steps)) + self.tau
         return OptimiserState(first, second, steps), vector - rate * direction / scale
 
 
@@ -109,7 +109,7 @@ def make_optimiser(
     momentum: float = 0.0,
     beta1: float = 0.9,
     beta2: float = 0.99,
-    adaptivity: float = 1e-12,
+    tau: float = 1e-12,
 ) -> Optimiser:
     """Return the optimiser of that name.
 
@@ -119,7 +119,7 @@ def make_optimiser(
     if name == "sgd":
         return Sgd(momentum)
     if name == "adam_scalar":
-        return AdamScalar(beta1, beta2, adaptivity)
+        return AdamScalar(beta1, beta2, tau)
     raise SettingsError("The optimiser must be sgd or adam_scalar.", field="optimiser")
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from common.adapter import AdapterState
 from common.errors import InputError
 from common.files import write_atomic
-from common.privacy.mechanism.canaries import LaneRecord, pack_records, unpack_records
+from common.privacy.mechanism.canaries import CanaryRecord, pack_records, unpack_records
 
 ADAPTER_FILE = "adapter.safetensors"
 BASIS_FILE = "basis.safetensors"
-LANES_FILE = "lanes.safetensors"
+CANARIES_FILE = "canaries.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,23 +20,23 @@ class Outcome:
 
     Attributes:
         basis: The run's frozen public tensors.
-        audits: Opened canary lanes by merchant; empty where nothing was audited.
+        audits: Opened canaries by merchant; empty where nothing was audited.
     """
 
     basis: bytes
-    audits: Mapping[str, LaneRecord]
+    audits: Mapping[str, CanaryRecord]
 
 
 def write_outcome(
-    folder: Path, adapter: AdapterState, basis: bytes, audits: Mapping[str, LaneRecord]
+    folder: Path, adapter: AdapterState, basis: bytes, audits: Mapping[str, CanaryRecord]
 ) -> None:
-    """Write the adapter, the basis and the opened lanes into a run's folder.
+    """Write the adapter, the basis and the revealed canaries into a run's folder.
 
-    Lanes that an earlier end of the same run left stay where this one opened none.
+    Canaries that an earlier end of the same run left stay where this one opened none.
     """
     write_atomic(folder / BASIS_FILE, basis)
     if audits:
-        write_atomic(folder / LANES_FILE, pack_records(audits.values()))
+        write_atomic(folder / CANARIES_FILE, pack_records(audits.values()))
     write_atomic(folder / ADAPTER_FILE, adapter.to_bytes())
 
 
@@ -45,7 +45,7 @@ def read_outcome(folder: Path) -> Outcome:
 
     Raises:
         InputError: if the run has not ended.
-        PrivacyError: if the lanes are not readable.
+        PrivacyError: if the canaries are not readable.
     """
     try:
         basis = (folder / BASIS_FILE).read_bytes()
@@ -53,5 +53,5 @@ def read_outcome(folder: Path) -> Outcome:
         raise InputError(
             f"The run in {folder.name} has left no basis; it has not ended.", field="run"
         ) from error
-    lanes = folder / LANES_FILE
-    return Outcome(basis, unpack_records(lanes.read_bytes()) if lanes.exists() else {})
+    canaries = folder / CANARIES_FILE
+    return Outcome(basis, unpack_records(canaries.read_bytes()) if canaries.exists() else {})

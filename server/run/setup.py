@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.catalogue import read_catalogue
-from common.encoder.adapted_encoder import Tower
+from common.encoder.adapted_encoder import AdaptedEncoder
 from common.encoder.catalogue_encoder import cached_base_model, fit_public_basis
 from common.errors import SettingsError
 from common.settings.run import RunSettings
@@ -61,7 +61,7 @@ def open_run(
     basis = fit_public_basis(catalogue, settings, cache, progress)
     model = cached_base_model(settings.base_model)
     return RunSetup(
-        adapter=Tower(model, basis, settings.placement).adapter(),
+        adapter=AdaptedEncoder(model, basis, settings.lora_targets).adapter(),
         basis=basis.to_bytes(),
         plan=settings.plan(_merchants(places.get("merchants", "1"))),
         settings=settings.to_flat(),
@@ -69,7 +69,7 @@ def open_run(
             settings.optimiser,
             momentum=settings.momentum,
             beta1=settings.momentum,
-            adaptivity=settings.adaptivity,
+            tau=settings.tau,
         ),
         learning_rate=settings.learning_rate,
         schedule=settings.schedule,

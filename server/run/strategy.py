@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from common.adapter import AdapterState
 from common.errors import FederationError, QuorumError
 from common.privacy.accounting.plan import PrivacyPlan
-from common.privacy.mechanism.canaries import LaneRecord
+from common.privacy.mechanism.canaries import CanaryRecord
 from common.wire import messages
 from server.run.admission_checks import Conditions
 from server.run.aggregation import Popularity, mean_update, pool_popularity
-from server.run.canaries import open_lanes
+from server.run.canaries import reveal_canaries
 from server.run.checkpoint import (
     Checkpoint,
     RoundRecord,
@@ -81,7 +81,7 @@ class FedtailStrategy(Strategy):
     Attributes:
         state: The run after its last finished round.
         metrics: The allowed metrics each merchant sent last, by merchant.
-        audits: Canary lanes, by merchant, of those that opened them after the last round.
+        audits: Canaries, by merchant, of those that opened them after the last round.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class FedtailStrategy(Strategy):
         self.setup = setup
         self.state = self._restore()
         self.metrics: dict[str, dict[str, float]] = {}
-        self.audits: dict[str, LaneRecord] = {}
+        self.audits: dict[str, CanaryRecord] = {}
         self._on_round = on_round
         self._epsilon = epsilon
         request = messages.PrepareRequest(setup.basis, setup.settings, setup.plan.to_json())
         self._cohort = Cohort(request, setup.prepare_timeout, check=setup.conditions.check)
-        self._desk = Countersigning(None)
+        self._countersigner = Countersigning(None)
         self._present: dict[int, messages.Prepared] = {}
         self._timeout = setup.round_timeout
 
@@ -161,7 +161,9 @@ class FedtailStrategy(Strategy):
                     if shown is not None:
                         result.evaluate_metrics_serverapp[number] = shown
                 self._audit(exchange)
-                self._desk.deliver(exchange, {n: one.merchant for n, one in self._present.items()})
+                self._countersigner.deliver(
+                    exchange, {n: one.merchant for n, one in self._present.items()}
+                )
         except KeyboardInterrupt:
             logger.warning("Stopped after round %d of %d.", self.state.round_number, last)
             raise
@@ -186,7 +188,7 @@ class FedtailStrategy(Strategy):
         self._note_errors(answers, f"Round {number}")
         step = self._step(number, answers.replies.values())
         digest = step.adapter.digest if step.participants else ""
-        self._desk.close("train", number, step.merchants, digest)
+        self._countersigner.close("train", number, step.merchants, digest)
         self._check_quorum(step.participants, answers.asked, "train")
         down, up = exchange.take_bytes()
         record = RoundRecord(
@@ -259,18 +261,18 @@ class FedtailStrategy(Strategy):
             self.setup.adapter.size,
             plan.rounds,
             self.state.round_number,
-            plan.placement,
+            plan.dp_model,
             plan.digest[:12],
         )
 
     # --------------------------------------------------------------- pieces
     def _audit(self, exchange: Exchange) -> None:
-        """After the last round, ask every node there to open its canary lanes, if there are any."""
-        plan, lanes = self.setup.plan, self.setup.settings.get("audit_lanes", 0)
-        if self.state.round_number == plan.rounds and plan.placement == "local" and lanes:
+        """After the last round, ask every node there to open its canaries, if there are any."""
+        plan, canaries = self.setup.plan, self.setup.settings.get("audit_canaries", 0)
+        if self.state.round_number == plan.rounds and plan.dp_model == "local" and canaries:
             with contextlib.suppress(QuorumError):  # too few to ask: the run stands, unaudited
                 self._present = self._cohort.assemble(exchange, self.setup.quorum)
-            self.audits = open_lanes(exchange, self._present, plan, self._timeout)
+            self.audits = reveal_canaries(exchange, self._present, plan, self._timeout)
 
     def _step(self, number: int, replies: Iterable[Message]) -> Step:
         """Return what a step on the usable replies gives; a reply that does not check is left."""
@@ -280,7 +282,7 @@ class FedtailStrategy(Strategy):
             node = reply.metadata.src_node_id
             merchant = self._present[node].merchant
             try:
-                self._desk.take(merchant, reply.content)
+                self._countersigner.take(merchant, reply.content)
                 content, size = reply.content, adapter.size
                 update, metrics = messages.decode_update(content, size, number, plan.digest)
             except FederationError as error:
@@ -319,13 +321,13 @@ class FedtailStrategy(Strategy):
         for node, reply in answers.replies.items():
             prepared = self._present[node]
             try:
-                self._desk.take(prepared.merchant, reply.content)
+                self._countersigner.take(prepared.merchant, reply.content)
                 noised = messages.decode_popularity(reply.content, prepared.items, plan.digest)
             except FederationError as error:
                 logger.warning("Popularity: node %d sent %s", node, error.public())
                 continue
             counts[prepared.merchant] = (prepared.text_keys, noised)
-        self._desk.close("popularity", 0, tuple(counts))
+        self._countersigner.close("popularity", 0, tuple(counts))
         self._check_quorum(len(counts), answers.asked, "popularity")
         return pool_popularity(counts, plan.noise_std("popularity"))
 
@@ -338,7 +340,7 @@ class FedtailStrategy(Strategy):
         """
         self.setup.quorum.check(answered, asked, phase)
         plan = self.setup.plan
-        if plan.placement == "central" and answered != plan.merchants:
+        if plan.dp_model == "central" and answered != plan.merchants:
             raise QuorumError(
                 f"{phase}: {answered} of the plan's {plan.merchants} merchants answered; central "
                 "noise needs all.",
@@ -353,7 +355,7 @@ class FedtailStrategy(Strategy):
                 self._cohort.forget(node)
 
     def _message(self, node: int, kind: str, content: RecordDict, number: int) -> Message:
-        content = self._desk.address(content, self._present[node].merchant)
+        content = self._countersigner.address(content, self._present[node].merchant)
         return Message(content, node, kind, ttl=self._timeout, group_id=str(number))
 
     def _open_journal(self, stack: contextlib.ExitStack, exchange: Exchange) -> None:
@@ -366,10 +368,12 @@ class FedtailStrategy(Strategy):
             return
         run_id = str(exchange.grid.run.run_id)
         journal = stack.enter_context(Journal(self.setup.journal, self.setup.plan, run_id))
-        desk = self._desk = Countersigning(journal, self.setup.conditions.may_renew)
-        self._cohort.address = lambda content: desk.address(content, None)
-        self._cohort.welcome = desk.welcome
-        self._cohort.turned_away = lambda node, name: desk.deliver(exchange, {node: name})
+        countersigner = self._countersigner = Countersigning(
+            journal, self.setup.conditions.may_renew
+        )
+        self._cohort.address = lambda content: countersigner.address(content, None)
+        self._cohort.check_head = countersigner.check_head
+        self._cohort.on_rollback = lambda node, name: countersigner.deliver(exchange, {node: name})
 
     def _restore(self) -> Checkpoint:
         """Return the checkpoint to go on from, or the state before the first round.

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from simulations.benchmarks.canaries import measure_lanes
+from simulations.benchmarks.canaries import measure_canaries
 from simulations.benchmarks.ledger import (
     APPEND_LIMIT,
     ENTRIES,
@@ -21,10 +21,10 @@ def main() -> None:
         f"{step.private_seconds:.3f} s. The same gradients without per-shopper clipping: "
         f"{step.plain_seconds:.3f} s. Ratio {step.ratio:.2f}."
     )
-    lanes = measure_lanes()
+    canaries = measure_canaries()
     Console().print(
-        f"The audit's canary lanes add {1000 * lanes:.1f} ms to a step: "
-        f"{lanes / step.private_seconds:.1%}."
+        f"The audit's canaries add {1000 * canaries:.1f} ms to a step: "
+        f"{canaries / step.private_seconds:.1%}."
     )
     for distinct in (12, 195):
         _print_ledger(measure_ledger(distinct))

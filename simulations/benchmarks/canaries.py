@@ -1,4 +1,4 @@
-"""What the audit's canary lanes add to a step: their coins, clip, noise and record on disk."""
+"""What the audit's canaries add to a step: their coins, clip, noise and record on disk."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from client.privacy.canaries import LaneBook
+from client.privacy.canaries import CanaryBook
 from client.training.dp_trainer import ROUNDING_MARGIN
 from common.privacy.ledger.ledger import Ledger
 from common.privacy.mechanism.clipping import clip_and_sum
@@ -18,12 +18,12 @@ from common.settings.run import RunSettings
 REPEATS = 40  # a run's rounds: the record on disk grows by one step each time
 
 
-def measure_lanes() -> float:
-    """Return the median seconds that the default number of lanes adds to a step."""
+def measure_canaries() -> float:
+    """Return the median seconds that the default number of canaries adds to a step."""
     settings = RunSettings()
     plan = settings.plan()
     with TemporaryDirectory() as folder:
-        book = LaneBook(Path(folder), "bench")
+        book = CanaryBook(Path(folder), "bench")
         ledger = Ledger.open(Path(folder) / "ledger.sqlite", "bench", "0" * 64)
         taken = []
         for number in range(1, REPEATS + 1):
@@ -32,18 +32,18 @@ def measure_lanes() -> float:
             )
             source = NoiseSource.secure()
             began = time.perf_counter()
-            record = book.to_train(plan, 1, settings.audit_lanes)
+            record = book.to_train(plan, 1, settings.audit_canaries)
             if record is None:
                 return 0.0
             sampled = poisson_sample(plan, 0, source, len(record.bits))
-            clipped = clip_and_sum(np.zeros((0, 0)), plan.max_grad_norm).with_lanes(
+            clipped = clip_and_sum(np.zeros((0, 0)), plan.max_grad_norm).with_canaries(
                 clip_and_sum(
                     record.included(sampled, plan.max_grad_norm),
                     plan.max_grad_norm,
                     margin=ROUNDING_MARGIN,
                 )
             )
-            lanes = protect(clipped, charge, source).lanes
-            book.save(record.observed(number, lanes, plan.max_grad_norm))
+            canaries = protect(clipped, charge, source).canaries
+            book.save(record.observed(number, canaries, plan.max_grad_norm))
             taken.append(time.perf_counter() - began)
     return median(taken)

@@ -49,7 +49,7 @@ def measure_step() -> MeasuredStep:
     examples = ShopperExamples(shop.past, settings)
     vectors = torch.from_numpy(encoded.vectors)
     merchant = Merchant(examples, encoded.tokens, vectors, torch.zeros(items))
-    trainer = PrivateTrainer(encoded.tower, merchant, settings)
+    trainer = PrivateTrainer(encoded.encoder, merchant, settings)
     plan = settings.model_copy(update={"noise": "none"}).plan()
     shoppers = np.arange(SHOPPERS)
     batch = examples.draw(shoppers, 0)
@@ -59,7 +59,7 @@ def measure_step() -> MeasuredStep:
         trainer.clipped_sum(shoppers, plan, np.random.default_rng(0))
 
     def unprotected() -> None:
-        rows = plain.tower(*plain.tokens.rows(batch.history_item))
+        rows = plain.encoder(*plain.tokens.rows(batch.history_item))
         shopper_losses(pool_rows(rows, batch), batch, candidates, settings).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     return MeasuredStep(SHOPPERS, _seconds(private), _seconds(unprotected))

@@ -72,9 +72,9 @@ DEPARTMENTS = (
     ),
     _department(
         "Stationery",
-        "notebook, greeting card, wrapping paper, calendar, pencil case, photo album, "
+        "notebook, greeting scorecard, wrapping paper, calendar, pencil case, photo album, "
         "sticker set, bookmark",
-        "paper, leather, felt, card",
+        "paper, leather, felt, scorecard",
     ),
     _department(
         "Decoration",
@@ -89,7 +89,7 @@ DEPARTMENTS = (
     _department(
         "Toys",
         "jigsaw puzzle, doll, spinning top, building blocks, skipping rope, kite, music box, "
-        "playing cards",
+        "playing scorecards",
         "wooden, tin, felt, cotton",
     ),
 )

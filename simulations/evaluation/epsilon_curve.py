@@ -16,7 +16,7 @@ from common.adapter import AdapterState
 from common.evaluation.scorecard import Scorecard, pool
 from common.settings.run import RunSettings
 from simulations.data.shop import Shop
-from simulations.evaluation.evaluator import ShopJudge
+from simulations.evaluation.evaluator import ShopEvaluator
 from simulations.evaluation.membership_inference import membership_scores, membership_test
 from simulations.federation.comparisons import Trainer
 from simulations.federation.parallel_runs import OnRound
@@ -43,7 +43,7 @@ def without_shoppers(shop: Shop, held: NDArray[np.bool_]) -> Shop:
 
 def epsilon_curve(
     trainer: Trainer,
-    judges: Sequence[ShopJudge],
+    evaluators: Sequence[ShopEvaluator],
     frozen: dict[str, list[Scorecard]],
     epsilons: Sequence[float],
     *,
@@ -54,42 +54,42 @@ def epsilon_curve(
 
     Args:
         trainer: Of the main run; each training has a folder and ledgers of its own.
-        judges: Of the main run's shops: the accuracy is that of all their test shoppers.
-        frozen: Scorecards of `frozen_text` and `gated_frozen`, one a shop.
+        evaluators: Of the main run's shops: the accuracy is that of all their test shoppers.
+        frozen: Scorecards of `frozen_text` and `fused_frozen`, one a shop.
         epsilons: Budgets; inf is without noise.
         on_round: Told of rounds, with the place of the budget among them.
         processes: How many trainings at once, as `train_side_by_side`.
     """
     settings = trainer.settings
-    held = [shoppers_held_back(judge.shop, settings.seed) for judge in judges]
-    shops = [without_shoppers(one.shop, out) for one, out in zip(judges, held, strict=True)]
+    held = [shoppers_held_back(judge.shop, settings.seed) for judge in evaluators]
+    shops = [without_shoppers(one.shop, out) for one, out in zip(evaluators, held, strict=True)]
     budgets = sorted(epsilons, reverse=True)
     comparisons = [trainer.at_epsilon(shops, epsilon) for epsilon in budgets]
     adapters = trainer.compared(comparisons, on_round, processes)
     points = [
-        _point(adapter, judges, held, epsilon, settings)
+        _point(adapter, evaluators, held, epsilon, settings)
         for adapter, epsilon in zip(adapters, budgets, strict=True)
     ]
     return EpsilonCurve(
         held_back=HELD_BACK,
-        frozen={name: _means(frozen[name]) for name in ("frozen_text", "gated_frozen")},
+        frozen={name: _means(frozen[name]) for name in ("frozen_text", "fused_frozen")},
         points=points,
     )
 
 
 def _point(
     adapter: AdapterState,
-    judges: Sequence[ShopJudge],
+    evaluators: Sequence[ShopEvaluator],
     held: Sequence[NDArray[np.bool_]],
     epsilon: float,
     settings: RunSettings,
 ) -> CurvePoint:
-    cards: dict[str, list[Scorecard]] = {"adapter": [], "fused": []}
+    scorecards: dict[str, list[Scorecard]] = {"adapter": [], "fused": []}
     members, others = [], []
-    for judge, out in zip(judges, held, strict=True):
+    for judge, out in zip(evaluators, held, strict=True):
         text = judge.text(adapter)
-        cards["adapter"].append(judge.judge(text.score))
-        cards["fused"].append(judge.judge(judge.fused(text).score))
+        scorecards["adapter"].append(judge.judge(text.score))
+        scorecards["fused"].append(judge.judge(judge.fused(text).score))
         scores = membership_scores(
             judge.shop.past,
             np.arange(len(out)),
@@ -101,13 +101,13 @@ def _point(
         others.append(scores[out])
     return CurvePoint(
         epsilon=None if math.isinf(epsilon) else epsilon,
-        metrics={name: _means(of_shops) for name, of_shops in cards.items()},
+        metrics={name: _means(of_shops) for name, of_shops in scorecards.items()},
         membership=membership_test(
             members, others, epsilon=epsilon, delta=settings.delta, seed=settings.seed
         ),
     )
 
 
-def _means(cards: Sequence[Scorecard]) -> dict[SpreadMetric, Number]:
-    means = pool(list(cards)).means()
+def _means(scorecards: Sequence[Scorecard]) -> dict[SpreadMetric, Number]:
+    means = pool(list(scorecards)).means()
     return {metric: means[metric] for metric in SPREAD_METRICS}

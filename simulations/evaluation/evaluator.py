@@ -24,9 +24,10 @@ from common.evaluation.scorecard import Scorecard, evaluate_scores
 from common.settings.run import RunSettings
 from simulations.data.shop import Shop
 
-# What a shop turns the dial to that wants new things found: on earlier periods of Online Retail the
-# fused score keeps nine tenths of its NDCG@10 there (docs/adr/0032-a-dial-for-what-is-new.md).
-DIALLED = 1.3
+# What a shop turns the tail boost to that wants new things found: on earlier periods of Online
+# Retail the fused score keeps nine tenths of its NDCG@10 there
+# (docs/adr/0032-a-tail_boost-for-what-is-new.md).
+BOOSTED = 1.3
 
 FloatMatrix = NDArray[np.float32]
 Scores = Callable[[Histories], FloatMatrix]
@@ -76,13 +77,13 @@ class ItemVectors:
         if adapter is None:
             return self.candidates
         if self._last[0] != adapter.digest:
-            self._encoded.tower.load_adapter(adapter)
-            self._last = (adapter.digest, self._encoded.tokens.vectors(self._encoded.tower))
+            self._encoded.encoder.load_adapter(adapter)
+            self._last = (adapter.digest, self._encoded.tokens.vectors(self._encoded.encoder))
         return self._last[1]
 
 
 @dataclass(frozen=True, eq=False)
-class ShopJudge:
+class ShopEvaluator:
     """Scores the models of one shop on its test period; all fits use its past only."""
 
     shop: Shop
@@ -106,7 +107,7 @@ class ShopJudge:
         )
 
     def text(self, adapter: AdapterState | None) -> TextTaste:
-        """Return the text taste under `adapter`, its decay fitted on validation."""
+        """Return the user embedding under `adapter`, its decay fitted on validation."""
         item_vectors = self.vectors.under(adapter)
         return fit_decay(item_vectors, self.vectors.candidates, self.shop.validation, self.decay)
 
@@ -128,9 +129,9 @@ class ShopJudge:
         """Frozen text, fused."""
         return self.fused(self.text(None))
 
-    def judge_dialled(self, ranker: FusedRanker) -> Scorecard:
-        """Judge a fused score with the merchant's dial at `DIALLED`."""
-        return self.judge(replace(ranker, gate=ranker.gate.turned(DIALLED)).score)
+    def evaluate_boosted(self, ranker: FusedRanker) -> Scorecard:
+        """Judge a fused score with the merchant's tail boost at `BOOSTED`."""
+        return self.judge(replace(ranker, gate=ranker.gate.turned(BOOSTED)).score)
 
     def baselines(self) -> dict[str, Scorecard]:
         """Return the scorecards of the models that need no training together."""
@@ -142,7 +143,7 @@ class ShopJudge:
             "local_ease": self.judge(lambda history: ease.score(history.bought())),
             "ease_trend": self.judge(untold.score),
             "frozen_text": self.judge(frozen.score),
-            "gated_frozen": self.judge(self.frozen_fused.score),
+            "fused_frozen": self.judge(self.frozen_fused.score),
         }
 
     def validation_scores(
@@ -154,15 +155,15 @@ class ShopJudge:
             return np.empty(0), np.empty(0)
         taste = TextTaste(self.vectors.under(adapter), self.vectors.candidates)
         history = self.shop.validation.history
-        card = evaluate_scores(
+        scorecard = evaluate_scores(
             lambda rows: taste.score(history.take(rows)), cases.seen, cases.relevant, self.buckets
         )
-        return card.per_shopper["ndcg@10"], card.per_shopper["tail_recall@10"]
+        return scorecard.per_shopper["ndcg@10"], scorecard.per_shopper["tail_recall@10"]
 
 
-def make_judges(
+def make_evaluators(
     shops: Sequence[Shop], basis: PublicBasis, settings: RunSettings, cache: Path
-) -> list[ShopJudge]:
+) -> list[ShopEvaluator]:
     """Return a judge for each shop; shops of one catalogue share its vectors."""
     vectors: dict[str, ItemVectors] = {}
     for shop in shops:
@@ -172,7 +173,7 @@ def make_judges(
             vectors[catalogue.digest] = ItemVectors(encoded)
     buckets = shared_buckets(shops)
     return [
-        ShopJudge(
+        ShopEvaluator(
             shop,
             vectors[shop.data.catalogue.digest],
             buckets[shop.name],

@@ -10,7 +10,7 @@ from client.recommending.filters import best_eligible
 from client.recommending.recommender import find_item
 from client.shop.histories import Histories, histories, typed_history
 from common.catalogue import Buckets
-from simulations.evaluation.evaluator import ShopJudge
+from simulations.evaluation.evaluator import ShopEvaluator
 from simulations.results.measures import Bucket
 from simulations.results.schema import Example, Recommendation
 
@@ -20,7 +20,7 @@ HISTORY_SHOWN = 4
 
 
 def example_recommendations(
-    judges: Sequence[ShopJudge],
+    evaluators: Sequence[ShopEvaluator],
     rankers: Sequence[FusedRanker],
     *,
     synthetic: bool,
@@ -34,15 +34,15 @@ def example_recommendations(
     """
     examples = []
     for number in range(EXAMPLES):
-        place = number % len(judges)
-        judge, ranker = judges[place], rankers[place]
+        place = number % len(evaluators)
+        judge, ranker = evaluators[place], rankers[place]
         catalogue = judge.shop.data.catalogue
         if typed:
             items = [find_item(catalogue, name) for name in typed]
             examples.append(_example(judge, ranker, typed_history(items, len(catalogue)), "typed"))
             break
         if synthetic:
-            chosen = judge.shop.test_cases.shoppers[number :: len(judges)][:1]
+            chosen = judge.shop.test_cases.shoppers[number :: len(evaluators)][:1]
             found, past = histories(judge.shop.past, chosen), judge.shop.past
             bought = past.item[np.isin(past.shopper, chosen)]  # a history is the latest items only
             examples.append(_example(judge, ranker, found, "synthetic", bought))
@@ -53,7 +53,7 @@ def example_recommendations(
 
 
 def _example(
-    judge: ShopJudge,
+    judge: ShopEvaluator,
     ranker: FusedRanker,
     history: Histories,
     origin: str,

@@ -15,12 +15,12 @@ COMPARED: Final = (  # what joining brings: like against like
     ("adapter", "frozen_text"),
     ("adapter", "solo_adapter"),
     ("fused", "local_ease"),
-    ("fused", "gated_frozen"),
+    ("fused", "fused_frozen"),
 )
 
 
 def fairness(
-    cards: Mapping[str, Sequence[Scorecard]],
+    scorecards: Mapping[str, Sequence[Scorecard]],
     merchants: Sequence[str],
     *,
     seed: int,
@@ -31,13 +31,13 @@ def fairness(
     A merchant counts once, whatever its size; one without a value is left out.
 
     Args:
-        cards: By model, one scorecard a merchant.
+        scorecards: By model, one scorecard a merchant.
         merchants: Their names, in that order.
         seed: Of the bootstrap.
         resamples: How many.
     """
     spreads = []
-    for model, of_shops in cards.items():
+    for model, of_shops in scorecards.items():
         found = spread(dict(zip(merchants, of_shops, strict=True)))
         for metric in SPREAD_METRICS:
             name, worst = found.worst.get(metric, ("", float("nan")))
@@ -51,15 +51,15 @@ def fairness(
                 )
             )
     gains = [
-        _gain(cards, merchants, pair, metric, seed=seed, resamples=resamples)
+        _gain(scorecards, merchants, pair, metric, seed=seed, resamples=resamples)
         for pair, metric in product(COMPARED, SPREAD_METRICS)
-        if set(pair) <= set(cards)
+        if set(pair) <= set(scorecards)
     ]
     return Fairness(spreads=spreads, gains=[one for one in gains if one is not None])
 
 
 def _gain(
-    cards: Mapping[str, Sequence[Scorecard]],
+    scorecards: Mapping[str, Sequence[Scorecard]],
     merchants: Sequence[str],
     pair: tuple[str, str],
     metric: SpreadMetric,
@@ -69,8 +69,8 @@ def _gain(
 ) -> MerchantGain | None:
     """Return one comparison over merchants, None if no merchant has it."""
     found = {}
-    for name, ours, theirs in zip(merchants, *(cards[model] for model in pair), strict=True):
-        values = [card.per_shopper[metric] for card in (ours, theirs)]
+    for name, ours, theirs in zip(merchants, *(scorecards[model] for model in pair), strict=True):
+        values = [scorecard.per_shopper[metric] for scorecard in (ours, theirs)]
         one = paired_bootstrap(*values, seed=seed, resamples=resamples)
         if not np.isnan(one.mean):
             found[name] = one

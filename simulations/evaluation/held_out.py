@@ -9,7 +9,7 @@ from client.shop.dataset import MerchantData
 from common.evaluation.scorecard import Scorecard
 from common.settings.run import RunSettings
 from simulations.data.shop import Shop
-from simulations.evaluation.evaluator import make_judges
+from simulations.evaluation.evaluator import make_evaluators
 from simulations.evaluation.scoring import intervals, merchant_results, pooled_metrics
 from simulations.federation.runner import FinishedRun
 from simulations.results.sections import HeldOut
@@ -24,7 +24,7 @@ def hold_out(
     return training, [part for place, part in enumerate(parts) if place in chosen]
 
 
-def judge_held_out(
+def evaluate_held_out(
     shops: Sequence[Shop], run: FinishedRun, settings: RunSettings, cache: Path
 ) -> HeldOut | None:
     """Judge the release on shops that had no part in it; None where there are none.
@@ -35,19 +35,19 @@ def judge_held_out(
     """
     if not shops:
         return None
-    judges = make_judges(shops, run.basis, settings, cache)
-    cards: dict[str, list[Scorecard]] = {}
-    for judge in judges:
+    evaluators = make_evaluators(shops, run.basis, settings, cache)
+    scorecards: dict[str, list[Scorecard]] = {}
+    for judge in evaluators:
         text = judge.text(run.adapter)
         judged = {
             **judge.baselines(),
             "adapter": judge.judge(text.score),
             "fused": judge.judge(judge.fused(text).score),
         }
-        for model, card in judged.items():
-            cards.setdefault(model, []).append(card)
+        for model, scorecard in judged.items():
+            scorecards.setdefault(model, []).append(scorecard)
     return HeldOut(
-        merchants=merchant_results(cards, judges, settings.declared_shoppers),
-        metrics=pooled_metrics(cards),
-        intervals=intervals(cards, settings.seed),
+        merchants=merchant_results(scorecards, evaluators, settings.size_bracket),
+        metrics=pooled_metrics(scorecards),
+        intervals=intervals(scorecards, settings.seed),
     )

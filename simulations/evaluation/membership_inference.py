@@ -5,7 +5,8 @@ should fit better (Yeom, Giacomelli, Fredrikson and Jha 2018). How hard a shoppe
 out by the frozen model's loss on the same examples (difficulty calibration, Watson, Guo, Cormode
 and Sablayrolles 2022).
 
-It is a simple attack on averages. That it fails proves no privacy: ε and the audit's lanes do that.
+It is a simple attack on averages. That it fails proves no privacy: ε and the audit's canaries do
+that.
 """
 
 import math

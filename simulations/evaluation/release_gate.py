@@ -14,9 +14,9 @@ from common.settings.run import RunSettings
 from server.releases.gate import GateDecision, decide_release
 from simulations.data.datasets import load_dataset
 from simulations.data.marketplace import make_marketplace, other_shoppers
-from simulations.data.rehearsal import rehearse
 from simulations.data.shop import Shop
-from simulations.evaluation.evaluator import make_judges
+from simulations.data.validation_only import validation_only
+from simulations.evaluation.evaluator import make_evaluators
 from simulations.federation.runner import FinishedRun
 from simulations.options import NO_HOLDOUT, SimulationOptions
 from simulations.results.sections import GateCheck, GateRecord
@@ -43,8 +43,8 @@ def load_holdout(options: SimulationOptions, private: MerchantData, cache: Path)
         data = other_shoppers(market, APART_SHOPPERS, options.partition_seed + APART)
     else:
         data = load_dataset(Path(asked), seed=0, cache=cache / "imports")
-    if options.rehearse:
-        data = rehearse(data)
+    if options.validation_only:
+        data = validation_only(data)
     check_apart(data, private)
     shop = Shop.of(data)
     if not len(shop.test_cases):
@@ -100,7 +100,7 @@ def gate_release(
     """
     if holdout is None:
         return None
-    [judge] = make_judges([holdout], run.basis, settings, cache)
+    [judge] = make_evaluators([holdout], run.basis, settings, cache)
     release, frozen = (
         judge.judge(judge.text(adapter).score).per_shopper for adapter in (run.adapter, None)
     )

@@ -5,7 +5,7 @@ from itertools import product
 
 from common.evaluation.bootstrap import bootstrap_mean, paired_bootstrap
 from common.evaluation.scorecard import Scorecard, pool
-from simulations.evaluation.evaluator import ShopJudge
+from simulations.evaluation.evaluator import ShopEvaluator
 from simulations.results.measures import (
     SPREAD_METRICS,
     Difference,
@@ -19,34 +19,34 @@ BASELINES = (
     "local_ease",
     "ease_trend",
     "frozen_text",
-    "gated_frozen",
+    "fused_frozen",
     "solo_adapter",
 )
-DIALLED_AGAINST = ("local_ease", "frozen_text", "gated_frozen_dialled")
+BOOSTED_AGAINST = ("local_ease", "frozen_text", "fused_frozen_boosted")
 COMPARED = (
     *product(("adapter", "fused"), BASELINES),
-    *product(("fused_dialled",), DIALLED_AGAINST),
+    *product(("fused_boosted",), BOOSTED_AGAINST),
 )
 COMPARED_METRICS = ("ndcg@10", "tail_recall@10", "head_recall@10", "cold_recall@10")
 RESAMPLES = 2000
 
-Cards = Mapping[str, Sequence[Scorecard]]
+Scorecards = Mapping[str, Sequence[Scorecard]]
 
 
-def pooled_metrics(cards: Cards) -> dict[str, dict[str, float]]:
+def pooled_metrics(scorecards: Scorecards) -> dict[str, dict[str, float]]:
     """Return each model's metrics over the shoppers of all merchants."""
-    return {model: dict(pool(list(of_shops)).means()) for model, of_shops in cards.items()}
+    return {model: dict(pool(list(of_shops)).means()) for model, of_shops in scorecards.items()}
 
 
-def intervals(cards: Cards, seed: int) -> Intervals:
+def intervals(scorecards: Scorecards, seed: int) -> Intervals:
     """Return every mean's interval, and paired differences of our models to each baseline."""
-    pooled = {model: pool(list(of_shops)) for model, of_shops in cards.items()}
+    pooled = {model: pool(list(of_shops)) for model, of_shops in scorecards.items()}
     metrics = {
         model: {
             metric: Interval(**vars(bootstrap_mean(values, seed=seed, resamples=RESAMPLES)))
-            for metric, values in card.per_shopper.items()
+            for metric, values in scorecard.per_shopper.items()
         }
-        for model, card in pooled.items()
+        for model, scorecard in pooled.items()
     }
     differences = []
     for (model, baseline), metric in product(COMPARED, COMPARED_METRICS):
@@ -69,16 +69,16 @@ def intervals(cards: Cards, seed: int) -> Intervals:
 
 
 def merchant_results(
-    cards: Cards, judges: Sequence[ShopJudge], declared_shoppers: int
+    scorecards: Scorecards, evaluators: Sequence[ShopEvaluator], size_bracket: int
 ) -> list[MerchantResult]:
     """Return each merchant's share of the test."""
     results = []
-    for place, judge in enumerate(judges):
-        means = {model: of_shops[place].means() for model, of_shops in cards.items()}
+    for place, judge in enumerate(evaluators):
+        means = {model: of_shops[place].means() for model, of_shops in scorecards.items()}
         results.append(
             MerchantResult(
                 name=judge.shop.name,
-                shoppers=declared_shoppers,
+                shoppers=size_bracket,
                 cases=len(judge.shop.test_cases.shoppers),
                 metrics={
                     model: {metric: values[metric] for metric in SPREAD_METRICS}

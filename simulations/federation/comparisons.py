@@ -59,8 +59,8 @@ class Trainer:
 
     def centrally(self, shops: Sequence[Shop]) -> Comparison:
         """Return that on everybody's shoppers as if they were one merchant's, at one epsilon."""
-        together = self.settings.declared_shoppers * len(shops)
-        settings = self.settings.model_copy(update={"declared_shoppers": together})
+        together = self.settings.size_bracket * len(shops)
+        settings = self.settings.model_copy(update={"size_bracket": together})
         return Comparison("central", [one_shop(shops)], settings)
 
     def solo(self, place: int, shop: Shop) -> Comparison:
@@ -84,7 +84,7 @@ class Trainer:
         jobs = []
         for one in comparisons:
             plain = "".join(letter if letter.isalnum() else "-" for letter in one.name.lower())
-            folder = self.folder / "yardsticks" / plain
+            folder = self.folder / "baselines" / plain
             jobs.append(self._prepared(one.shops, folder, one.settings, plain))
         return train_side_by_side(jobs, on_round, processes)
 

@@ -49,7 +49,7 @@ def policy_text(plan: PrivacyPlan) -> bytes:
         f"max_run_epsilon = {ceiling!r}",
         f"delta = {plan.delta!r}",
         "min_noise_multiplier = 0.0",
-        f'placements = ["{plan.placement}"]',
+        f'dp_models = ["{plan.dp_model}"]',
         "allow_seeded_noise = true",
         "",
     ]

@@ -11,7 +11,7 @@ from common.adapter import AdapterState
 from common.encoder.public_basis import PublicBasis
 from common.privacy.accounting.accountants import AccountantReport, account
 from common.privacy.accounting.plan import PrivacyPlan
-from common.privacy.mechanism.canaries import LaneRecord
+from common.privacy.mechanism.canaries import CanaryRecord
 from common.settings.run import RunSettings
 from common.wire.messages import Scalar
 from server.run.checkpoint import RoundRecord
@@ -29,7 +29,7 @@ class FinishedRun:
         basis: The frozen tensors beside it.
         plan: The privacy plan it ran under.
         history: One record a round, those before a stop included.
-        audits: Opened canary lanes, by the merchant's folder name.
+        audits: Opened canaries, by the merchant's folder name.
         journal: The server's journal; None where none was kept.
     """
 
@@ -37,7 +37,7 @@ class FinishedRun:
     basis: PublicBasis
     plan: PrivacyPlan
     history: tuple[RoundRecord, ...]
-    audits: Mapping[str, LaneRecord]
+    audits: Mapping[str, CanaryRecord]
     journal: Path | None = None
 
 

@@ -130,7 +130,7 @@ def prepare(folder: Path, kills: int) -> Ground:
         folder / "marks.log",
         basis.to_bytes(),
         settings,
-        encoded.tower.adapter(),
+        encoded.encoder.adapter(),
         encoded,
     )
 

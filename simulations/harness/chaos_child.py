@@ -16,7 +16,7 @@ import client.training.dp_trainer
 from client.node.participant import MerchantWork
 from client.node.settings import NodeSettings
 from client.privacy.budget import LEDGER_FILE
-from client.privacy.canaries import LaneBook
+from client.privacy.canaries import CanaryBook
 from client.training.dp_trainer import PrivateTrainer
 from common.adapter import AdapterState
 from common.encoder.catalogue_encoder import EncodedCatalogue
@@ -145,18 +145,18 @@ def watch(ledger: Path, mark: Callable[..., None]) -> None:
     marked(
         client.training.dp_trainer, "protect", "taking the charge's step", "noised, update in hand"
     )
-    marked(LaneBook, "save", "writing the lanes' record", "lanes on disk")
+    marked(CanaryBook, "save", "writing the canaries' record", "canaries on disk")
     drawn = NoiseSource.gaussians
 
     @wraps(drawn)
     def gaussians(self: NoiseSource, count: int) -> Any:
-        if self in lanes:  # the lanes' own stream, beside the shoppers' in the same step
+        if self in canaries:  # the canaries' own stream, beside the shoppers' in the same step
             return drawn(self, count)
-        lanes.add(self.lanes)
+        canaries.add(self.canaries)
         mark("drawing noise", steps_on_disk(ledger))
         return drawn(self, count)
 
-    lanes: set[NoiseSource] = set()
+    canaries: set[NoiseSource] = set()
     NoiseSource.gaussians = gaussians  # type: ignore[method-assign]  # this process only
 
 

@@ -12,7 +12,7 @@ from common.identity.signing_key import SigningKey
 from common.privacy.mechanism.canaries import pack_records
 from common.release.build import build_release
 from common.release.manifest import (
-    LANES_FILE,
+    CANARIES_FILE,
     STATEMENT_FILE,
     BaseModelRecord,
     Claims,
@@ -31,7 +31,7 @@ from simulations.pipeline.audit_files import export_evidence
 KEY_FILE = "operator.key"
 PUBLIC_KEY_FILE = "operator.pub"
 RELEASE = "release"
-PUBLISHED = ("frozen_text", "gated_frozen", "adapter", "fused")
+PUBLISHED = ("frozen_text", "fused_frozen", "adapter", "fused")
 
 
 def operator_key(folder: Path) -> SigningKey:
@@ -87,7 +87,7 @@ def publish(
     model = cached_base_model(settings.base_model)
     files = model_files(run.adapter, run.basis, settings, model)
     if run.audits:
-        files = {**files, LANES_FILE: pack_records(run.audits.values())}
+        files = {**files, CANARIES_FILE: pack_records(run.audits.values())}
     now = datetime.now(UTC)
     claims = Claims(
         version=version_at(now),

@@ -24,13 +24,13 @@ from server.releases.publish import merchant_privacy
 from server.run.checkpoint import RoundRecord
 from simulations.data.datasets import load_dataset
 from simulations.data.partition import PartitionKind, partition_merchants
-from simulations.data.rehearsal import rehearse
 from simulations.data.shop import Shop
+from simulations.data.validation_only import validation_only
 from simulations.evaluation.epsilon_curve import epsilon_curve
-from simulations.evaluation.evaluator import ShopJudge, make_judges
+from simulations.evaluation.evaluator import ShopEvaluator, make_evaluators
 from simulations.evaluation.examples import example_recommendations
 from simulations.evaluation.fairness import fairness
-from simulations.evaluation.held_out import hold_out, judge_held_out
+from simulations.evaluation.held_out import evaluate_held_out, hold_out
 from simulations.evaluation.release_gate import gate_release, load_holdout
 from simulations.evaluation.scoring import intervals, merchant_results, pooled_metrics
 from simulations.federation.comparisons import Comparison, Trainer
@@ -90,27 +90,27 @@ class Simulation:
             public = load_holdout(self.options, data, self.cache)
         trainer = Trainer(self.options.out, self.cache, settings)
         run = self._federated(trainer, shops)
-        judges = make_judges(shops, run.basis, settings, self.cache)
-        cards, rankers = self._judged(judges, run)
+        evaluators = make_evaluators(shops, run.basis, settings, self.cache)
+        scorecards, rankers = self._judged(evaluators, run)
         for name, adapters in self._others(trainer, shops).items():
             with self.phase("evaluation"):
-                cards[name] = [
+                scorecards[name] = [
                     judge.judge(judge.text(adapter).score)
-                    for judge, adapter in zip(judges, adapters, strict=True)
+                    for judge, adapter in zip(evaluators, adapters, strict=True)
                 ]
-        curve = self._epsilon_curve(trainer, judges, cards)
+        curve = self._epsilon_curve(trainer, evaluators, scorecards)
         with self.phase("evaluation"):
             beside = Beside(
                 epsilon_curve=curve,
                 gate=gate_release(public, run, settings, self.cache),
-                held_out=judge_held_out(self.held_out, run, settings, self.cache),
+                held_out=evaluate_held_out(self.held_out, run, settings, self.cache),
             )
         with self.phase("release and report"):
             return self._results(
                 data,
                 how,
-                judges,
-                cards,
+                evaluators,
+                scorecards,
                 rankers=rankers,
                 run=run,
                 beside=beside,
@@ -127,8 +127,8 @@ class Simulation:
             mapping=options.mapping,
             cache=self.cache / "imports",
         )
-        if options.rehearse:
-            data = rehearse(data)
+        if options.validation_only:
+            data = validation_only(data)
         how = options.partition or ("column" if _has_column(data) else "random")
         parts = partition_merchants(
             data,
@@ -145,18 +145,18 @@ class Simulation:
         return data, shops, settings, how
 
     def _federated(self, trainer: Trainer, shops: Sequence[Shop]) -> FinishedRun:
-        judges: list[ShopJudge] = []
+        evaluators: list[ShopEvaluator] = []
         every = max(1, trainer.settings.rounds // CURVE_POINTS)
 
         def on_round(record: RoundRecord, adapter: AdapterState) -> None:
             self.screen.round(record, trainer.settings)
             board.round(record)
             number = record.round_number
-            if judges and (number % every == 0 or number == trainer.settings.rounds):
-                self.curve[number] = validation_means(judges, adapter)
+            if evaluators and (number % every == 0 or number == trainer.settings.rounds):
+                self.curve[number] = validation_means(evaluators, adapter)
 
         def on_basis(basis: PublicBasis) -> None:
-            judges.extend(make_judges(shops, basis, trainer.settings, self.cache))
+            evaluators.extend(make_evaluators(shops, basis, trainer.settings, self.cache))
 
         folder = self.options.out / "tensorboard"
         with (
@@ -168,29 +168,29 @@ class Simulation:
             return trainer.federated(shops, watch)
 
     def _judged(
-        self, judges: Sequence[ShopJudge], run: FinishedRun
+        self, evaluators: Sequence[ShopEvaluator], run: FinishedRun
     ) -> tuple[dict[str, list[Scorecard]], list[FusedRanker]]:
-        cards: dict[str, list[Scorecard]] = {}
+        scorecards: dict[str, list[Scorecard]] = {}
         rankers = []
         with self.phase("evaluation"):
-            for judge in judges:
-                for model, card in judge.baselines().items():
-                    cards.setdefault(model, []).append(card)
+            for judge in evaluators:
+                for model, scorecard in judge.baselines().items():
+                    scorecards.setdefault(model, []).append(scorecard)
                 text = judge.text(run.adapter)
                 rankers.append(judge.fused(text))
-                cards.setdefault("adapter", []).append(judge.judge(text.score))
-                cards.setdefault("fused", []).append(judge.judge(rankers[-1].score))
+                scorecards.setdefault("adapter", []).append(judge.judge(text.score))
+                scorecards.setdefault("fused", []).append(judge.judge(rankers[-1].score))
                 for model, ranker in (
-                    ("gated_frozen_dialled", judge.frozen_fused),
-                    ("fused_dialled", rankers[-1]),
+                    ("fused_frozen_boosted", judge.frozen_fused),
+                    ("fused_boosted", rankers[-1]),
                 ):
-                    cards.setdefault(model, []).append(judge.judge_dialled(ranker))
-        return cards, rankers
+                    scorecards.setdefault(model, []).append(judge.evaluate_boosted(ranker))
+        return scorecards, rankers
 
     def _others(self, trainer: Trainer, shops: Sequence[Shop]) -> dict[str, list[AdapterState]]:
         """Train what the federation is compared with; return each shop's adapter by model."""
         comparisons: list[Comparison] = []
-        if self.options.yardsticks:  # the longest first
+        if self.options.baselines:  # the longest first
             comparisons += [trainer.without_noise(shops), trainer.centrally(shops)]
         if self.options.solo:
             comparisons += [trainer.solo(place, shop) for place, shop in enumerate(shops)]
@@ -200,14 +200,17 @@ class Simulation:
         with self.phase("comparisons"), self.screen.runs("comparisons", trainer.settings, runs):
             adapters = trainer.compared(comparisons, self.screen.round_of, self.options.processes)
         found: dict[str, list[AdapterState]] = {}
-        if self.options.yardsticks:
+        if self.options.baselines:
             free, central, *adapters = adapters
             found["adapter_no_noise"] = [free] * len(shops)
             found["adapter_central"] = [central] * len(shops)
         return {"solo_adapter": adapters, **found} if self.options.solo else found
 
     def _epsilon_curve(
-        self, trainer: Trainer, judges: Sequence[ShopJudge], cards: dict[str, list[Scorecard]]
+        self,
+        trainer: Trainer,
+        evaluators: Sequence[ShopEvaluator],
+        scorecards: dict[str, list[Scorecard]],
     ) -> EpsilonCurve | None:
         if not self.options.epsilon_curve:
             return None
@@ -216,7 +219,7 @@ class Simulation:
         with self.phase("curve"), self.screen.runs("against ε", trainer.settings, runs):
             shown = self.screen.round_of
             return epsilon_curve(
-                trainer, judges, cards, epsilons, on_round=shown, processes=processes
+                trainer, evaluators, scorecards, epsilons, on_round=shown, processes=processes
             )
 
     # ----------------------------------------------------------------- results
@@ -224,8 +227,8 @@ class Simulation:
         self,
         data: MerchantData,
         how: PartitionKind,
-        judges: Sequence[ShopJudge],
-        cards: dict[str, list[Scorecard]],
+        evaluators: Sequence[ShopEvaluator],
+        scorecards: dict[str, list[Scorecard]],
         *,
         rankers: Sequence[FusedRanker],
         run: FinishedRun,
@@ -233,7 +236,7 @@ class Simulation:
         settings: RunSettings,
         began: float,
     ) -> Results:
-        options, shops = self.options, [judge.shop for judge in judges]
+        options, shops = self.options, [judge.shop for judge in evaluators]
         spent = spent_by_merchant(shops, options.out / "merchants", run.plan.delta)
         places = merchant_folders(options.out / "merchants")
         privacy = {
@@ -241,7 +244,7 @@ class Simulation:
             for (name, one), place in zip(spent.items(), places, strict=True)
         }
         statement = run_statement(options.out, run, settings, shops, privacy)
-        metrics = pooled_metrics(cards)
+        metrics = pooled_metrics(scorecards)
         environment = read_environment(commit())
         manifest = None
         if beside.may_publish:
@@ -266,11 +269,11 @@ class Simulation:
             command=" ".join(["fedtail", *sys.argv[1:]]) if sys.argv[1:] else "",
             dataset=dataset_record(data, shops, how, synthetic=synthetic),
             metrics=metrics,
-            intervals=intervals(cards, settings.seed),
-            merchants=merchant_results(cards, judges, settings.declared_shoppers),
+            intervals=intervals(scorecards, settings.seed),
+            merchants=merchant_results(scorecards, evaluators, settings.size_bracket),
             privacy=Privacy(
                 unit=statement.unit,
-                placement=run.plan.placement,
+                dp_model=run.plan.dp_model,
                 merchants=privacy,
                 statement=statement_page(statement),
             ),
@@ -278,7 +281,7 @@ class Simulation:
             settings={**settings.to_flat(), "merchants": len(shops), **dealt},
             environment=environment,
             examples=example_recommendations(
-                judges, rankers, synthetic=synthetic, typed=options.history
+                evaluators, rankers, synthetic=synthetic, typed=options.history
             ),
             timing=Timing(
                 total_seconds=time.monotonic() - began,
@@ -286,7 +289,7 @@ class Simulation:
                 peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             ),
             release=None if manifest is None else release_reference(manifest),
-            fairness=fairness(cards, [shop.name for shop in shops], seed=settings.seed),
+            fairness=fairness(scorecards, [shop.name for shop in shops], seed=settings.seed),
             **vars(beside),
         )
         write_results(results, options.out / RESULTS_FILE)
@@ -312,9 +315,11 @@ def prepare_out(options: SimulationOptions) -> None:
     (out / MARKER).touch()
 
 
-def validation_means(judges: Sequence[ShopJudge], adapter: AdapterState) -> tuple[float, float]:
+def validation_means(
+    evaluators: Sequence[ShopEvaluator], adapter: AdapterState
+) -> tuple[float, float]:
     """Return NDCG@10 and tail recall@10 over all merchants' validation cases."""
-    scores = [judge.validation_scores(adapter) for judge in judges]
+    scores = [judge.validation_scores(adapter) for judge in evaluators]
     ndcg = np.concatenate([one[0] for one in scores])
     tail = np.concatenate([one[1] for one in scores])
     return _mean(ndcg), _mean(tail)

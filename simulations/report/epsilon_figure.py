@@ -12,7 +12,7 @@ from simulations.results.measures import METRICS, SPREAD_METRICS, SpreadMetric
 from simulations.results.sections import CurvePoint, EpsilonCurve
 
 _LINES: Final = (  # model, the baseline that has no epsilon, colour, marker
-    ("fused", "gated_frozen", TEAL, "o"),
+    ("fused", "fused_frozen", TEAL, "o"),
     ("adapter", "frozen_text", LIGHT_TEAL, "D"),
 )
 

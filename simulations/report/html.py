@@ -47,7 +47,7 @@ MAIN_METRICS: Final[tuple[Metric, ...]] = (
 BUCKET_METRICS: Final[tuple[Metric, ...]] = ("tail_recall@10", "cold_recall@10", "head_recall@10")
 COMPARED_METRICS: Final[tuple[Metric, ...]] = ("ndcg@10", "tail_recall@10")
 _HEROES: Final = ("fused", "adapter")  # what a merchant of a federation would use, the best first
-_OPPONENTS: Final = ("local_ease", "frozen_text", "gated_frozen")  # what it has without one
+_OPPONENTS: Final = ("local_ease", "frozen_text", "fused_frozen")  # what it has without one
 
 NOT_PROTECTED: Final = (
     *SENTENCES.values(),
@@ -118,7 +118,7 @@ def render_report(results: Results) -> str:
             figures.merchant_spread(results, one) for one in ("ndcg@10", "tail_recall@10")
         ],
         curve_figure=figures.popularity_tail(results.dataset.popularity_curve),
-        trust=TRUST[results.privacy.placement],
+        trust=TRUST[results.privacy.dp_model],
         not_protected=NOT_PROTECTED,
         settings=list(flatten(results.settings)),
     )
@@ -223,7 +223,7 @@ def _beside(results: Results, metric: Metric) -> str:
     """Return what a shop has alone: its purchases only, and all that it has without training."""
     return "; ".join(
         f"{_in_a_sentence(model)} {_number(results.metrics[model][metric])}"
-        for model in ("local_ease", "gated_frozen")
+        for model in ("local_ease", "fused_frozen")
         if model in results.metrics
     )
 

@@ -117,9 +117,9 @@ def gate_line(results: Results) -> str:
 def privacy_table(results: Results) -> Table:
     """Return what each merchant's shoppers were charged, by each accountant, and the audit."""
     table = Table(
-        title=f"Privacy: {results.privacy.unit}; noise {results.privacy.placement}",
+        title=f"Privacy: {results.privacy.unit}; noise {results.privacy.dp_model}",
         caption="pld and prv should agree; the ledger gates on rdp, the looser bound. audit: what "
-        "canary lanes prove (95%) was spent at least; well above ε it is an alarm.",
+        "canaries prove (95%) was spent at least; well above ε it is an alarm.",
         box=SIMPLE_HEAD,
         collapse_padding=True,
         pad_edge=False,

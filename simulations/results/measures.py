@@ -12,12 +12,12 @@ MODELS: Final[Mapping[str, str]] = {
     "local_ease": "Local EASE",
     "ease_trend": "EASE + trend",
     "frozen_text": "Frozen text",
-    "gated_frozen": "Frozen text, fused",
-    "gated_frozen_dialled": "Frozen, dial 1.3",
+    "fused_frozen": "Frozen text, fused",
+    "fused_frozen_boosted": "Frozen, tail boost 1.3",
     "solo_adapter": "Solo adapters",
     "adapter": "Federated adapter",
     "fused": "Adapter, fused",
-    "fused_dialled": "Adapter, dial 1.3",
+    "fused_boosted": "Adapter, tail boost 1.3",
     "adapter_no_noise": "Adapter, no noise",
     "adapter_central": "Adapter, central",
 }
@@ -26,16 +26,16 @@ MODEL_NOTES: Final[Mapping[str, str]] = {
     "local_ease": "each merchant's own item-to-item model, fitted on its own shoppers alone",
     "ease_trend": "local EASE and what sells more lately than it used to: all without titles",
     "frozen_text": "the language model as it came, whitened, with the history pooled by decay",
-    "gated_frozen": "frozen text, the shop's own EASE that also reads titles, and its sales trend, "
+    "fused_frozen": "frozen text, the shop's own EASE that also reads titles, and its sales trend, "
     "gated by a public default: all that a shop has without training together",
-    "gated_frozen_dialled": "frozen text, fused, with the dial at 1.3: more of what is new",
+    "fused_frozen_boosted": "frozen text, fused, with the tail boost at 1.3: more of what is new",
     "solo_adapter": "each merchant trains its own adapter, with the same noise, and shares nothing",
     "adapter": "the adapter of the release, trained by all merchants together",
     "fused": "the adapter in the place of frozen text, with the same EASE that also reads titles "
     "and the same sales trend, and the same default gate",
-    "fused_dialled": "the adapter, fused, with the dial at 1.3: more of what is new",
+    "fused_boosted": "the adapter, fused, with the tail boost at 1.3: more of what is new",
     "adapter_no_noise": "trained together without noise: what privacy costs, not a private model",
-    "adapter_central": "trained on all data in one place: a yardstick, not a federation",
+    "adapter_central": "trained on all data in one place: a baseline, not a federation",
 }
 METRICS: Final[Mapping[str, str]] = {
     "ndcg@10": "NDCG@10",

@@ -3,6 +3,7 @@
 docs/ref-results-schema.md is made from these classes (`simulations/results/schema_page.py`).
 """
 
+import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,8 @@ from common.files import write_atomic
 from common.processes import usable_cores
 from common.record import Sha256, first_problem
 from common.release.manifest import UtcTime
-from common.release.statement import MerchantPrivacy, Placement, check_claims
+from common.release.statement import DpModel, MerchantPrivacy, check_claims
+from simulations.results.earlier import renamed
 from simulations.results.measures import (
     METRICS,
     Bucket,
@@ -30,7 +32,8 @@ from simulations.results.measures import (
 )
 from simulations.results.sections import EpsilonCurve, Fairness, GateRecord, HeldOut
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+_EARLIER: Final = (1,)  # schemas whose results are read, too
 CURVE_POINTS: Final = 300
 
 
@@ -38,13 +41,13 @@ class Privacy(Part):
     """What the run cost each merchant's shoppers."""
 
     unit: str = Field(description="Whom the guarantee is about")
-    placement: Placement = Field(description="Where noise was added; `none`: no guarantee")
+    dp_model: DpModel = Field(description="Where noise was added; `none`: no guarantee")
     merchants: dict[str, MerchantPrivacy] = Field(description="By merchant")
     statement: str = Field(description="The privacy statement, as in the release")
 
     @model_validator(mode="after")
-    def _claims_match_placement(self) -> Self:
-        check_claims(self.placement, self.merchants)
+    def _claims_match_dp_model(self) -> Self:
+        check_claims(self.dp_model, self.merchants)
         return self
 
     @property
@@ -161,7 +164,7 @@ class ReleaseReference(Part):
 class Results(Part):
     """One simulated federation."""
 
-    schema_version: Literal[1] = Field(default=SCHEMA_VERSION, description="Of this page")
+    schema_version: Literal[2] = Field(default=SCHEMA_VERSION, description="Of this page")
     name: str = Field(description="What the run is called")
     created: UtcTime = Field(description="UTC, ISO 8601")
     command: str = Field(default="", description="The command that ran it")
@@ -257,17 +260,22 @@ def write_results(results: Results, path: Path) -> None:
 
 
 def load_results(path: Path) -> Results:
-    """Read results.json.
+    """Read results.json, also one of an earlier schema.
 
     Raises:
         InputError: if it cannot be read, or has unknown, missing or mistyped fields.
     """
     try:
-        return Results.model_validate_json(path.read_bytes(), strict=True)
+        content = path.read_bytes()
+        fields = json.loads(content) if content.lstrip()[:1] == b"{" else None
+        if isinstance(fields, dict) and fields.get("schema_version") in _EARLIER:
+            content = json.dumps(renamed(fields) | {"schema_version": SCHEMA_VERSION}).encode()
+        return Results.model_validate_json(content, strict=True)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).", field="results") from error
-    except ValidationError as error:
+    except ValueError as error:  # JSON's own errors, and pydantic's
+        problem = first_problem(error) if isinstance(error, ValidationError) else "not JSON"
         raise InputError(
-            f"{path} is not results of schema {SCHEMA_VERSION}: {first_problem(error)}.",
+            f"{path} is not results of schema {SCHEMA_VERSION}: {problem}.",
             field="results",
         ) from error

@@ -110,7 +110,7 @@ class EpsilonCurve(Part):
         gt=0, lt=1, description="Share of each merchant's shoppers left out of its trainings"
     )
     frozen: dict[str, dict[SpreadMetric, Number]] = Field(
-        description="The same of `frozen_text` and `gated_frozen`, which do not depend on epsilon"
+        description="The same of `frozen_text` and `fused_frozen`, which do not depend on epsilon"
     )
     points: tuple[CurvePoint, ...] = Field(min_length=1, description="Largest epsilon first")
 

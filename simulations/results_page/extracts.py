@@ -14,7 +14,8 @@ from common.errors import InputError
 from common.files import sha256_hex, write_atomic
 from common.record import first_problem
 from common.release.manifest import UtcTime
-from common.release.statement import Placement
+from common.release.statement import DpModel
+from simulations.results.earlier import renamed
 from simulations.results.measures import SPREAD_METRICS, Difference, Interval, Metric, Number, Part
 from simulations.results.schema import Environment, Results
 from simulations.results.sections import EpsilonCurve, Fairness, GateRecord
@@ -32,7 +33,7 @@ SHOWN: Final[tuple[Metric, ...]] = (  # on the page; no other is kept
     "auc",
 )
 # What may differ between the runs of one group: a seed deals shoppers, and so sizes, anew.
-_NOT_A_VARIANT: Final = ("seed", "declared_shoppers", "delta")
+_NOT_A_VARIANT: Final = ("seed", "size_bracket", "delta")
 
 
 class Data(Part):
@@ -94,7 +95,7 @@ class Extract(Part):
     metrics: dict[str, dict[Metric, Number]]
     intervals: dict[str, dict[Metric, Interval]]
     differences: tuple[Difference, ...]
-    placement: Placement
+    dp_model: DpModel
     epsilon: Number
     audit: Number
     environment: Environment
@@ -121,9 +122,9 @@ class Extract(Part):
     def file_name(self) -> str:
         """A name that says what was run, the same for a run that is made again."""
         variant = sha256_hex(repr(self.group).encode())[:6]
-        epsilon = "no-noise" if self.placement == "none" else f"eps{self.settings['epsilon']:g}"
+        epsilon = "no-noise" if self.dp_model == "none" else f"eps{self.settings['epsilon']:g}"
         name = "".join(one if one.isalnum() or one == "_" else "-" for one in self.data.name)
-        return f"{name}-{self.placement}-{epsilon}-{variant}-seed{self.seed}.json"
+        return f"{name}-{self.dp_model}-{epsilon}-{variant}-seed{self.seed}.json"
 
 
 def extract(results: Results) -> Extract:
@@ -137,7 +138,7 @@ def extract(results: Results) -> Extract:
         metrics=_shown(results.metrics),
         intervals=_shown(results.intervals.metrics),
         differences=_told(results.intervals.differences),
-        placement=results.privacy.placement,
+        dp_model=results.privacy.dp_model,
         epsilon=results.privacy.worst_epsilon,
         audit=max(audits, default=None),
         environment=results.environment.model_copy(
@@ -214,7 +215,8 @@ def read_extracts(folder: Path) -> list[Extract]:
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
-            found.append(Extract.model_validate_json(path.read_bytes(), strict=True))
+            fields = json.dumps(renamed(json.loads(path.read_bytes())))
+            found.append(Extract.model_validate_json(fields, strict=True))
         except ValidationError as error:
             raise InputError(
                 f"{path.name} is not an extract of this version: {first_problem(error)}.",

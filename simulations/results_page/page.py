@@ -31,16 +31,16 @@ SETTINGS: Final = (  # told of every group, whatever the defaults are today
     "steps_per_round",
     "max_grad_norm",
     "delta",
-    "declared_shoppers",
+    "size_bracket",
     "base_model",
     "lora",
     "lora_modules",
     "last_layers",
     "rank",
-    "output_directions",
+    "output_rank",
     "whitening_power",
-    "half_weight_share",
-    "word_weight",
+    "sif_smoothing",
+    "lexical_weight",
     "objective",
     "temperature",
     "popularity_strength",
@@ -48,7 +48,7 @@ SETTINGS: Final = (  # told of every group, whatever the defaults are today
     "history_decay",
     "optimiser",
     "learning_rate",
-    "adaptivity",
+    "tau",
     "schedule",
 )
 INTRODUCTION: Final = """# Results
@@ -65,7 +65,7 @@ metric, [ref-results-schema.md](ref-results-schema.md#models) each model.
 
 Targets were written down before the runs on this page, but not before every look at the data:
 pilots had judged on the test periods, and so had earlier runs on Online Retail. After that
-`gated_frozen` and `fused` were given EASE that reads titles, the sales trend and a score for what
+`fused_frozen` and `fused` were given EASE that reads titles, the sales trend and a score for what
 never sold, and every text part weights its tokens by how rare they are; a target holds for what
 bears the name today.
 """
@@ -103,8 +103,8 @@ def _heading(group: Group, remarks: Path) -> str:
 def _section(group: Group, targets: Sequence[Target]) -> Iterator[str]:
     """Yield the parts of one group."""
     one = group.first
-    budget = "no noise" if one.placement == "none" else f"ε = {one.settings['epsilon']:g}"
-    noise = "" if one.placement == "none" else f", noise `{one.placement}`"
+    budget = "no noise" if one.dp_model == "none" else f"ε = {one.settings['epsilon']:g}"
+    noise = "" if one.dp_model == "none" else f", noise `{one.dp_model}`"
     seeds = ", ".join(str(run.seed) for run in group.runs)
     yield (
         f"### {one.settings['merchants']} merchants ({one.data.partition}), {budget}{noise}\n\n"
@@ -137,7 +137,7 @@ def _command(group: Group) -> str:
     return (
         f"fedtail simulate {where} --merchants {one.settings['merchants']} --partition "
         f"{one.data.partition}{more} --rounds {one.settings['rounds']} --epsilon "
-        f"{one.settings['epsilon']:g} --noise {one.placement} --seed {one.seed} --out out/run"
+        f"{one.settings['epsilon']:g} --noise {one.dp_model} --seed {one.seed} --out out/run"
     )
 
 

@@ -108,7 +108,7 @@ def grouped(extracts: Sequence[Extract]) -> list[Group]:
 
 def _order(group: Group) -> tuple[str, int, float, tuple[str, ...]]:
     one = group.first
-    noise = ("local", "distributed", "central", "none").index(one.placement)
+    noise = ("local", "distributed", "central", "none").index(one.dp_model)
     return (one.data.name, noise, -float(str(one.settings["epsilon"])), one.group)
 
 

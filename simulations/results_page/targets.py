@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from common.errors import InputError
 from common.record import first_problem
-from common.release.statement import Placement
+from common.release.statement import DpModel
 from simulations.results.measures import METRICS, Interval, Metric, Part
 from simulations.results_page.seeds import Group, SeedMean
 
@@ -29,7 +29,7 @@ class Target(Part):
 
     dataset: str
     epsilon: float
-    noise: Placement = "local"
+    noise: DpModel = "local"
     model: str
     metric: Metric = "ndcg@10"
     held_out: bool = False
@@ -52,14 +52,14 @@ class Target(Part):
     def fits(self, group: Group) -> bool:
         """Whether it is about this group."""
         one = group.first
-        return (one.data.name, one.settings["epsilon"], one.placement) == (
+        return (one.data.name, one.settings["epsilon"], one.dp_model) == (
             self.dataset,
             self.epsilon,
             self.noise,
         )
 
 
-_BASELINES: Final = ("popularity", "local_ease", "ease_trend", "frozen_text", "gated_frozen")
+_BASELINES: Final = ("popularity", "local_ease", "ease_trend", "frozen_text", "fused_frozen")
 
 
 def read_targets(path: Path) -> list[Target]:

@@ -87,11 +87,11 @@ def test_a_request_under_another_plan_is_refused_before_anything_is_charged(clie
 
 
 def test_a_deployed_node_refuses_a_plan_without_its_own_noise(client, shops):
-    plan = LOCAL.to_json().replace('"placement":"local"', '"placement":"central"')
+    plan = LOCAL.to_json().replace('"dp_model":"local"', '"dp_model":"central"')
     reply = client.ask(
         messages.PREPARE, messages.encode_prepare(messages.PrepareRequest(b"basis", {}, plan))
     )
-    assert reply.error.reason == "policy:placement"
+    assert reply.error.reason == "policy:dp_model"
     assert shops.works["ash"].calls == []
     assert "fedtail" not in client.context.state
 

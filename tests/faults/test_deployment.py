@@ -97,12 +97,12 @@ def settings_for(tiny_bert):
         rank=3,
         negatives=40,
         max_tokens=24,
-        declared_shoppers=50,
+        size_bracket=50,
         min_merchants=2,
         quorum=0.5,
         wait_seconds=180.0,
         round_timeout=100.0,
-        audit_lanes=0,
+        audit_canaries=0,
     )
 
 

@@ -73,7 +73,7 @@ class Work:
     def commitment(self, plan, run_id):
         return ""
 
-    def opened_lanes(self, plan, run_id):
+    def revealed_canaries(self, plan, run_id):
         return None
 
     def accept(self, note):
@@ -110,8 +110,8 @@ from server.run.optimiser import AdamScalar
 from server.run.strategy import RunSetup
 
 PLAN = PrivacyPlan(
-    sample_rate=0.5, steps=4, noise_multiplier=1.0, max_grad_norm=1.0, declared_shoppers=100,
-    delta=1e-3, placement="local",
+    sample_rate=0.5, steps=4, noise_multiplier=1.0, max_grad_norm=1.0, size_bracket=100,
+    delta=1e-3, dp_model="local",
 )
 
 

@@ -128,7 +128,7 @@ def test_the_page_names_only_settings_there_are():
 SETTINGS = RunSettings(
     rounds=2,
     seeded_noise=True,  # or no two runs could be compared
-    declared_shoppers=50,
+    size_bracket=50,
     min_merchants=2,
     quorum=1.0,
     wait_seconds=240.0,

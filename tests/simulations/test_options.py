@@ -128,9 +128,9 @@ def test_delta_is_at_most_one_in_ten_times_all_shoppers(shoppers, merchants):
     assert settings.delta <= 1 / (10 * shoppers) * (1 + 1e-9)
     assert settings.delta >= 1 / (100 * max(shoppers, 1000)) * (1 - 1e-9)
     assert math.log10(settings.delta) == pytest.approx(round(math.log10(settings.delta)))
-    assert settings.declared_shoppers == size_bracket(shoppers / merchants)
+    assert settings.size_bracket == size_bracket(shoppers / merchants)
 
 
 def test_what_was_asked_for_is_not_declared():
-    settings = declared_settings({"delta": 1e-7, "declared_shoppers": 33, "rounds": 2}, 5000, 4)
-    assert (settings.delta, settings.declared_shoppers, settings.rounds) == (1e-7, 33, 2)
+    settings = declared_settings({"delta": 1e-7, "size_bracket": 33, "rounds": 2}, 5000, 4)
+    assert (settings.delta, settings.size_bracket, settings.rounds) == (1e-7, 33, 2)

@@ -29,9 +29,9 @@ LOCAL = PrivacyPlan(
     steps=6,
     noise_multiplier=1.0,
     max_grad_norm=1.0,
-    declared_shoppers=100,
+    size_bracket=100,
     delta=1e-3,
-    placement="local",
+    dp_model="local",
     popularity_noise_multiplier=2.0,
 )
 
@@ -94,7 +94,7 @@ class FakeWork:
     def commitment(self, plan, run_id):
         return ""
 
-    def opened_lanes(self, plan, run_id):
+    def revealed_canaries(self, plan, run_id):
         return None
 
     def public_metrics(self):

@@ -8,9 +8,9 @@ PLAN = PrivacyPlan(
     steps=10,
     noise_multiplier=2.0,
     max_grad_norm=1.0,
-    declared_shoppers=100,
+    size_bracket=100,
     delta=1e-5,
-    placement="local",
+    dp_model="local",
     popularity_noise_multiplier=3.0,
 )
 

@@ -10,7 +10,7 @@ SHOPS = {
     "Nook & Cranny": 655,
     "Paper Lantern": 540,
     "The Tin Kettle": 471,
-    "Meadow Lane": 402,
+    "Meadow Canary": 402,
     "Bright Ideas": 318,
     "Corner Workshop": 241,
     "Little Owl": 166,
@@ -19,7 +19,7 @@ VALUES = {  # ndcg, tail, head, cold, coverage
     "popularity": (0.0433, 0.0, 0.052, 0.0, 0.02),
     "local_ease": (0.0888, 0.0027, 0.105, 0.0, 0.27),
     "frozen_text": (0.0835, 0.0438, 0.062, 0.055, 0.62),
-    "gated_frozen": (0.1032, 0.0364, 0.092, 0.069, 0.53),
+    "fused_frozen": (0.1032, 0.0364, 0.092, 0.069, 0.53),
     "solo_adapter": (0.0861, 0.0412, 0.066, 0.052, 0.57),
     "adapter": (0.0985, 0.0446, 0.083, 0.053, 0.51),
     "fused": (0.1108, 0.0391, 0.101, 0.071, 0.47),
@@ -73,7 +73,7 @@ def intervals():
             "high": mean + 0.0041,
         }
         for model in ("adapter", "fused")
-        for baseline in ("popularity", "local_ease", "frozen_text", "gated_frozen")
+        for baseline in ("popularity", "local_ease", "frozen_text", "fused_frozen")
         for metric in ("ndcg@10", "tail_recall@10")
     ]
     return {
@@ -85,7 +85,7 @@ def intervals():
 
 
 def merchants(rng):
-    shown = ("popularity", "local_ease", "frozen_text", "gated_frozen", "adapter", "fused")
+    shown = ("popularity", "local_ease", "frozen_text", "fused_frozen", "adapter", "fused")
     return [
         {
             "name": name,
@@ -106,7 +106,7 @@ def merchants(rng):
 def privacy():
     return {
         "unit": "one shopper at one merchant, add/remove",
-        "placement": "local",
+        "dp_model": "local",
         "merchants": {
             name: {
                 "epsilon": 3.98 - place * 0.01,
@@ -203,7 +203,7 @@ def results_fields(**changes):
             "rounds": 40,
             "epsilon": 4.0,
             "seed": 0,
-            "adapter": {"placement": ["encoder.layer.5.output.dense"], "rank": 4},
+            "adapter": {"dp_model": ["encoder.layer.5.output.dense"], "rank": 4},
             "loss": {"temperature": 0.1, "lambda": 0.5},
         },
         "environment": read_environment("0123abc"),

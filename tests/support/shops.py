@@ -14,9 +14,9 @@ from client.shop.splitting import SplitRule
 from client.training.dp_trainer import Merchant, PrivateTrainer
 from client.training.examples import ShopperExamples
 from common.catalogue import Catalogue, Item
-from common.encoder.adapted_encoder import ItemTokens, Tower
+from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
 from common.encoder.public_basis import fit_basis
-from common.encoder.token_states import encode_trunk
+from common.encoder.token_states import encode_token_states
 from common.privacy.accounting.plan import PrivacyPlan
 from common.settings.run import RunSettings
 
@@ -115,7 +115,7 @@ def make_settings(**changes):
         "negatives": 40,
         "max_tokens": 24,
         "seeded_noise": True,
-        "declared_shoppers": 40,
+        "size_bracket": 40,
         "max_history": 40,
         "max_targets": 12,
     }
@@ -129,9 +129,9 @@ def make_plan(**changes):
         steps=6,
         noise_multiplier=1.0,
         max_grad_norm=1.0,
-        declared_shoppers=40,
+        size_bracket=40,
         delta=1e-3,
-        placement="local",
+        dp_model="local",
         popularity_noise_multiplier=2.0,
     )
     return replace(plan, **changes)
@@ -139,12 +139,12 @@ def make_plan(**changes):
 
 @dataclass(eq=False)
 class Workshop:
-    """A tower and a trainer on one shop's purchases, and all that they were made of."""
+    """A adapted encoder and a trainer on one shop's purchases, and all that they were made of."""
 
     model: object
     catalogue: Catalogue
     basis: object
-    tower: Tower
+    encoder: AdaptedEncoder
     tokens: ItemTokens
     examples: ShopperExamples
     trainer: PrivateTrainer
@@ -153,32 +153,34 @@ class Workshop:
 
 
 def make_workshop(model, catalogue, interactions, settings, *, adapter_seed=1):
-    """Fit a basis, build a tower with a random adapter, and a trainer on `interactions`."""
-    placement = settings.placement
-    trunk = encode_trunk(
+    """Fit a basis, build an encoder with a random adapter, and a trainer on `interactions`."""
+    targets = settings.lora_targets
+    token_states = encode_token_states(
         model,
         catalogue,
-        layer=placement.first_layer(model.depth),
+        layer=targets.first_layer(model.depth),
         max_tokens=settings.max_tokens,
         cache=None,
     )
-    fit = ("whitening_power", "half_weight_share", "word_weight")
-    basis = fit_basis(model, trunk, placement, **{name: getattr(settings, name) for name in fit})
-    tower = Tower(model, basis, placement)
-    tokens = ItemTokens.from_trunk(tower, trunk, model.word_vectors)
-    vectors = tokens.vectors(tower)
+    fit = ("whitening_power", "sif_smoothing", "lexical_weight")
+    basis = fit_basis(
+        model, token_states, targets, **{name: getattr(settings, name) for name in fit}
+    )
+    encoder = AdaptedEncoder(model, basis, targets)
+    tokens = ItemTokens.from_token_states(encoder, token_states, model.token_embeddings)
+    vectors = tokens.vectors(encoder)
     if adapter_seed is not None:
-        tower.load_adapter(random_adapter(tower, adapter_seed))
+        encoder.load_adapter(random_adapter(encoder, adapter_seed))
     examples = ShopperExamples(interactions, settings)
     popularity = np.random.default_rng(5).normal(size=len(catalogue)).astype(np.float32)
     merchant = Merchant(examples, tokens, torch.from_numpy(vectors), torch.from_numpy(popularity))
-    trainer = PrivateTrainer(tower, merchant, settings)
-    return Workshop(model, catalogue, basis, tower, tokens, examples, trainer, merchant, settings)
+    trainer = PrivateTrainer(encoder, merchant, settings)
+    return Workshop(model, catalogue, basis, encoder, tokens, examples, trainer, merchant, settings)
 
 
-def random_adapter(tower, seed=1, size=0.05):
-    """An adapter of the tower's shapes with random numbers in it."""
-    zero = tower.adapter()
+def random_adapter(encoder, seed=1, size=0.05):
+    """An adapter of the adapted encoder's shapes with random numbers in it."""
+    zero = encoder.adapter()
     numbers = np.random.default_rng(seed).normal(0, size, zero.size)
     return zero.with_vector(zero.flatten() + numbers.astype(np.float32))
 

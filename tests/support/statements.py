@@ -11,7 +11,7 @@ SEVERAL = ((1, 3.99, 3.99), (2, 5.8, 9.1), (3, 7.25, 15.1), (4, 8.55, 21.9), (5,
 
 
 def merchant_fields(plan=PLAN, epsilon=3.987, audit=None, **changes):
-    noised = plan.placement != "none"
+    noised = plan.dp_model != "none"
     return {
         "epsilon": epsilon if noised else None,
         "delta": plan.delta if noised else None,
@@ -29,7 +29,7 @@ def statement_fields(plan=PLAN, merchants=None, **changes):
     merchants = {"Ålesund & Co": merchant_fields(plan)} if merchants is None else merchants
     several = [dict(zip(("merchants", "local", "central"), row, strict=True)) for row in SEVERAL]
     return {
-        "placement": plan.placement,
+        "dp_model": plan.dp_model,
         "plan": asdict(plan),
         "noise": {"seeded": False},
         "accountants": {"pld": "dp 1", "prv": "op 2", "rdp": "dp 1"},
@@ -39,7 +39,7 @@ def statement_fields(plan=PLAN, merchants=None, **changes):
             for place, name in enumerate(merchants)
         },
         "journal": {"entries": 46, "hash": HEX, "key": HEX},
-        "several": [] if plan.placement == "none" else several,
+        "several": [] if plan.dp_model == "none" else several,
         "audit": {"confidence": 0.95, "blocking_confidence": 0.9999},
         "code_sha256": HEX,
         **changes,

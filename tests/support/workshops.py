@@ -1,4 +1,4 @@
-"""A merchant that trains, by placement and objective, and one round of it."""
+"""A merchant that trains, by LoRA targets and objective, and one round of it."""
 
 import functools
 
@@ -14,9 +14,9 @@ from tests.support.shops import (
 )
 
 ITEMS, SHOPPERS = 90, 120
-PLACEMENTS = {
+LORA_TARGETS = {
     "output.dense": {"lora_modules": "output.dense"},
-    "few directions": {"lora_modules": "output.dense", "output_directions": 5},
+    "few directions": {"lora_modules": "output.dense", "output_rank": 5},
     "q,v": {"lora_modules": "query,value"},
     "q,v of 2 layers": {"lora_modules": "query,value", "last_layers": 2},
     "projection": {"lora_modules": "projection"},
@@ -25,18 +25,18 @@ PLACEMENTS = {
         "lora_modules": "query,key,value,attention.output.dense,intermediate.dense,output.dense",
         "last_layers": 2,
     },
-    "plain output.dense": {"lora_modules": "output.dense", "lora": "plain"},
-    "plain q,v and projection": {"lora_modules": "query,value,projection", "lora": "plain"},
+    "plain output.dense": {"lora_modules": "output.dense", "lora": "lora"},
+    "plain q,v and projection": {"lora_modules": "query,value,projection", "lora": "lora"},
 }
 OBJECTIVES = ("softmax", "bce", "mse")
 
 
 def workshop_of(model):
-    """Return what makes a trainer on a shop of 120 shoppers, by placement and objective, once."""
+    """Return what makes a trainer on a shop of 120 shoppers, by LoRA targets and loss, once."""
 
     @functools.cache
-    def make(placement="output.dense", objective="softmax"):
-        settings = make_settings(**PLACEMENTS[placement], objective=objective)
+    def make(lora_targets="output.dense", objective="softmax"):
+        settings = make_settings(**LORA_TARGETS[lora_targets], objective=objective)
         catalogue, interactions = make_catalogue(ITEMS), make_interactions(ITEMS, SHOPPERS)
         if objective != "softmax":
             values = np.random.default_rng(4).integers(0, 6, len(interactions)).astype(np.float32)
@@ -79,7 +79,7 @@ def charge_of(ledger, plan, number=1, *, seeded=True):
 
 def one_round(shop, ledger, plan, seed=0, number=1):
     update, _ = shop.trainer.private_round(
-        shop.tower.adapter(),
+        shop.encoder.adapter(),
         charge_of(ledger, plan, number),
         NoiseSource.for_tests(seed, number),
         np.random.default_rng(seed),

@@ -15,10 +15,10 @@ from common.errors import SettingsError
 from common.files import sha256_hex
 from common.privacy.accounting.accountants import MechanismEvent, gaussian_mu, sigma_for_epsilon
 
-Placement = Literal["local", "central", "none"]
+DpModel = Literal["local", "central", "none"]
 EventKind = Literal["popularity", "train"]
 
-PLACEMENTS: tuple[str, ...] = get_args(Placement)
+DP_MODELS: tuple[str, ...] = get_args(DpModel)
 # Numbers that may leave a node beside an update: both follow from the plans charged so far, which
 # are public, and from no shopper's row.
 ALLOWED_METRICS = frozenset({"epsilon", "delta"})
@@ -36,15 +36,15 @@ class PrivacyPlan:
         steps: T, private steps over the whole run, at least 1.
         noise_multiplier: sigma of one step: the noise's standard deviation over `max_grad_norm`.
         max_grad_norm: C, the L2 bound of one shopper's gradient.
-        declared_shoppers: The merchant's size bracket. Public because it is declared: it is not
+        size_bracket: The merchant's size bracket. Public because it is declared: it is not
             counted from the data, and being wrong costs accuracy, not privacy.
         delta: In (0, 1); below one over the number of shoppers to mean anything.
-        placement: Where noise is added. `local`: by each merchant, to its own update. `central`:
-            on a trusted sum over `merchants`, in simulation only. `none`: nowhere, a yardstick
+        dp_model: Where noise is added. `local`: by each merchant, to its own update. `central`:
+            on a trusted sum over `merchants`, in simulation only. `none`: nowhere, a baseline
             without privacy, in simulation only; both noise multipliers are then 0.
         popularity_noise_multiplier: sigma of the one histogram of item popularity, whose L2
             sensitivity is 1. 0: no histogram is taken, and popularity is uniform.
-        merchants: How many merchants share the noise when `placement` is `central`.
+        merchants: How many merchants share the noise when `dp_model` is `central`.
         steps_per_round: Private steps in one round; divides `steps`.
 
     Raises:
@@ -55,9 +55,9 @@ class PrivacyPlan:
     steps: int
     noise_multiplier: float
     max_grad_norm: float
-    declared_shoppers: int
+    size_bracket: int
     delta: float
-    placement: Placement
+    dp_model: DpModel
     popularity_noise_multiplier: float = 0.0
     merchants: int = 1
     steps_per_round: int = 1
@@ -69,12 +69,12 @@ class PrivacyPlan:
         self._number("max_grad_norm", 1e-9, 1e9)
         self._number("delta", 0, 0.1, low_open=True)
         self._count("steps", 10_000_000)
-        self._count("declared_shoppers", 1_000_000_000)
+        self._count("size_bracket", 1_000_000_000)
         self._count("merchants", 100_000)
         self._count("steps_per_round", self.steps)
-        if self.placement not in PLACEMENTS:
+        if self.dp_model not in DP_MODELS:
             raise SettingsError(
-                f"placement must be one of {', '.join(PLACEMENTS)}.", field="placement"
+                f"dp_model must be one of {', '.join(DP_MODELS)}.", field="dp_model"
             )
         if self.steps % self.steps_per_round:
             raise SettingsError(
@@ -106,21 +106,21 @@ class PrivacyPlan:
             raise SettingsError(f"{name} is {value}; it must be 1 to {high}.", field=name)
 
     def _check_noise(self) -> None:
-        if self.placement == "none":
+        if self.dp_model == "none":
             if self.noise_multiplier or self.popularity_noise_multiplier:
                 raise SettingsError(
-                    "noise_multiplier must be 0 where placement is none.", field="noise_multiplier"
+                    "noise_multiplier must be 0 where DP model is none.", field="noise_multiplier"
                 )
         elif self.noise_multiplier == 0:
             raise SettingsError(
-                "noise_multiplier must be above 0 unless placement is none.",
+                "noise_multiplier must be above 0 unless DP model is none.",
                 field="noise_multiplier",
             )
 
     @property
     def divisor(self) -> float:
         """What a noised sum is divided by: q times the declared shoppers, never a count of data."""
-        return self.sample_rate * self.declared_shoppers
+        return self.sample_rate * self.size_bracket
 
     @property
     def rounds(self) -> int:
@@ -129,8 +129,8 @@ class PrivacyPlan:
 
     @property
     def takes_histogram(self) -> bool:
-        """Whether the run opens with the popularity histogram (exact where placement is none)."""
-        return self.placement == "none" or self.popularity_noise_multiplier > 0
+        """Whether the run opens with the popularity histogram (exact where DP model is none)."""
+        return self.dp_model == "none" or self.popularity_noise_multiplier > 0
 
     def event(self, kind: EventKind) -> MechanismEvent:
         """Return what one round (`train`) or the one histogram (`popularity`) costs.
@@ -167,10 +167,10 @@ class PrivacyPlan:
         With `central` each of N merchants adds 1/N of the variance, so that the sum over
         merchants carries exactly sigma times the bound.
         """
-        if self.placement == "none":
+        if self.dp_model == "none":
             return 0.0
         full = self.event(kind).noise_multiplier * self.clip_norm(kind)
-        return full / math.sqrt(self.merchants) if self.placement == "central" else full
+        return full / math.sqrt(self.merchants) if self.dp_model == "central" else full
 
     @cached_property
     def digest(self) -> str:
@@ -209,8 +209,8 @@ def solve_plan(
     sample_rate: float,
     steps: int,
     max_grad_norm: float,
-    declared_shoppers: int,
-    placement: Placement = "local",
+    size_bracket: int,
+    dp_model: DpModel = "local",
     popularity_share: float = 0.05,
     merchants: int = 1,
     steps_per_round: int = 1,
@@ -219,13 +219,13 @@ def solve_plan(
 
     Args:
         epsilon: What the whole run may cost one shopper at one merchant; infinite gives the
-            plan without noise (placement `none`).
+            plan without noise (DP model `none`).
         delta: The delta beside it.
         sample_rate: As in the plan, like all arguments not named here.
         steps: T of the whole run.
         max_grad_norm: C.
-        declared_shoppers: The size bracket.
-        placement: `local` or `central`.
+        size_bracket: The size bracket.
+        dp_model: `local` or `central`.
         popularity_share: The share in [0, 1) of the budget, in mu squared of Gaussian
             differential privacy, that the histogram takes; 0 leaves it out.
         merchants: Of the run.
@@ -243,16 +243,16 @@ def solve_plan(
         steps=steps,
         noise_multiplier=0.0,
         max_grad_norm=max_grad_norm,
-        declared_shoppers=declared_shoppers,
+        size_bracket=size_bracket,
         delta=delta,
-        placement="none",
+        dp_model="none",
         merchants=merchants,
         steps_per_round=steps_per_round,
     )
-    if math.isinf(epsilon) or placement == "none":
+    if math.isinf(epsilon) or dp_model == "none":
         if math.isfinite(epsilon):
             raise SettingsError(
-                "placement none has no noise: epsilon must be infinite.", field="placement"
+                "dp_model none has no noise: epsilon must be infinite.", field="dp_model"
             )
         return silent
     popularity = 0.0
@@ -267,5 +267,5 @@ def solve_plan(
         silent,
         noise_multiplier=sigma,
         popularity_noise_multiplier=popularity,
-        placement=placement,
+        dp_model=dp_model,
     )

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import Field
 
 from common.errors import LedgerError
 from common.files import sha256_hex
@@ -15,6 +16,7 @@ from common.privacy.ledger.canonical_json import canonical, read_canonical
 EntryKind = Literal["popularity", "train", "data", "recovery"]
 
 GENESIS = "0" * 64  # the hash before the first entry
+_DP_MODEL = "placement"  # its name in what is signed: a ledger lasts longer than our words
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +29,14 @@ class Entry:
         dataset: Fingerprint of the data set that was used.
         kind: `train` and `popularity` cost privacy; `data` says that the data set changed and
             costs nothing: what was spent stays spent; `recovery` charges again what a ledger
-            that went back has lost.
+            that rolled back has lost.
         run_id: The run it was for; empty for `data`.
         round_number: Counted from 1; 0 before the first round.
         steps: How many private steps it pays for.
         sample_rate: q of each.
         noise_multiplier: sigma of each; 0 is no noise.
         plan_digest: The plan in force; empty for `data`.
-        placement: The plan's noise placement; empty for `data`.
+        DP model: The plan's DP model; empty for `data`.
         seeded_noise: Whether noise from a fixed seed was allowed, which protects nobody.
         time: Seconds since 1970 UTC by the node's clock.
         signer: The node's public key, hex.
@@ -53,7 +55,7 @@ class Entry:
     sample_rate: float
     noise_multiplier: float
     plan_digest: str
-    placement: str
+    dp_model: Annotated[str, Field(alias=_DP_MODEL)]
     seeded_noise: bool
     time: float
     signer: str
@@ -63,6 +65,7 @@ class Entry:
     def body(self) -> str:
         """Return the entry as canonical JSON: what is hashed and signed."""
         fields = asdict(self)
+        fields[_DP_MODEL] = fields.pop("dp_model")
         if not self.recovers:
             del fields["recovers"]
         return canonical(fields)

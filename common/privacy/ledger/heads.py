@@ -2,8 +2,8 @@
 
 A node tells its head with each protected reply. The server countersigns it in its journal and
 sends that receipt with its next request, and the node keeps it beside its ledger. So a ledger that
-went back is found on both sides: the node lacks an entry for which it holds a receipt, or its head
-does not build on the one the journal has.
+rolled back is found on both sides: the node lacks an entry for which it holds a receipt, or its
+head does not build on the one the journal has.
 """
 
 from collections import Counter

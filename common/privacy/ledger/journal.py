@@ -1,6 +1,6 @@
 """The server's journal as anybody can read it: entries, their chain, their signatures.
 
-`server.run.journal` writes it. An entry says which plan a run has; which canary lanes a node
+`server.run.journal` writes it. An entry says which plan a run has; which canaries a node
 committed to before it trained; who took part in a round and with which ledger heads, both
 signatures kept; who was refused and why.
 """
@@ -15,7 +15,7 @@ from common.privacy.ledger.canonical_json import canonical, read_canonical, read
 from common.privacy.ledger.entry import GENESIS
 from common.privacy.ledger.heads import Receipt, accepts
 
-JournalKind = Literal["run", "lanes", "popularity", "train", "refusal"]
+JournalKind = Literal["run", "canaries", "popularity", "train", "refusal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +24,23 @@ class JournalEntry:
 
     Attributes:
         number: From 1, without a gap.
-        kind: `run` opens a run or goes on with it; `lanes` is a node's commitment to its canary
-            lanes; `popularity` and `train` are rounds; `refusal` is a node whose ledger was not
+        kind: `run` opens a run or goes on with it; `canaries` is a node's commitment to its canary
+            canaries; `popularity` and `train` are rounds; `refusal` is a node whose ledger was not
             accepted.
         run_id: Flower's number of the run.
         round_number: Counted from 1; 0 before the first round.
         plan: The plan as JSON, in `run`; empty elsewhere.
         plan_digest: The plan in force.
-        participants: Merchants whose reply was used, sorted; in `lanes`, who committed.
+        participants: Merchants whose reply was used, sorted; in `canaries`, who committed.
         receipts: One receipt for each head that came in, used or not, as JSON.
         adapter: Digest of the adapter after the round; empty where there is none.
         reason: Why a node was refused; empty elsewhere.
         time: Seconds since 1970 UTC by the server's clock.
         signer: The journal's public key, hex.
         prior: Hash of the entry before, `GENESIS` for the first.
-        commitment: In `lanes`, what the opened lanes must match (`LaneRecord.commitment`); empty
-            elsewhere, and then not in the body, as in entries of earlier versions.
+        commitment: In `canaries`, what the revealed canaries must match
+            (`CanaryRecord.commitment`); empty elsewhere, and then not in the body, as in entries of
+            earlier versions.
     """
 
     number: int

@@ -168,7 +168,7 @@ class Ledger:
                 round_number=0,
                 event=MechanismEvent(1.0, 0.0, 0),
                 plan_digest="",
-                placement="",
+                dp_model="",
                 seeded_noise=False,
             )
         return ledger
@@ -213,7 +213,7 @@ class Ledger:
             round_number=round_number,
             event=plan.event(kind),
             plan_digest=plan.digest,
-            placement=plan.placement,
+            dp_model=plan.dp_model,
             seeded_noise=seeded_noise,
         )
         return Charge(entry, plan, made_by=_MADE_HERE)
@@ -239,7 +239,7 @@ class Ledger:
                 round_number=0,
                 event=event,
                 plan_digest="",
-                placement="",
+                dp_model="",
                 seeded_noise=False,
                 recovers=recovered_head if place == len(events) else "",
             )

@@ -1,10 +1,10 @@
-"""Canary lanes: virtual shoppers of known gradient that pass the same code as the real ones.
+"""Canaries: virtual shoppers of known gradient that pass the same code as the real ones.
 
 m coordinates are appended to the sum. Virtual shopper j has a gradient in coordinate j alone and a
 secret bit, which says whether it is in the data. It is sampled, clipped, summed and noised with the
 real shoppers, and its coordinate is stripped before the update is used. The bits are committed to
-before training and opened after it: whoever then guesses them better from the lanes than epsilon
-allows has found a bug (`common.privacy.mechanism.empirical_bound` does the sums).
+before training and revealed after it: whoever then guesses them better from the canaries than
+epsilon allows has found a bug (`common.privacy.mechanism.empirical_bound` does the sums).
 """
 
 import hashlib
@@ -28,17 +28,17 @@ if TYPE_CHECKING:  # the coordinator and an auditor read records without torch
 
 # A virtual gradient is this many times C long. The clip cuts it to C, so that an honest run looks
 # as if it were C, and a run whose clip is broken does not.
-LANE_NORM = 4.0
-MOST_LANES = 65_536
-_FORMAT = "fedtail-lanes-1"
+CANARY_NORM = 4.0
+MOST_CANARIES = 65_536
+_FORMAT = "fedtail-canaries-1"
 _HEADER_BYTES = 8
 
 
 @dataclass(frozen=True, eq=False)
-class LaneRecord:
-    """What one merchant's lanes showed in one run: all an auditor needs to compute the bound again.
+class CanaryRecord:
+    """What one merchant's canaries showed in one run: all that the bound is computed from.
 
-    Until it is opened it holds a secret and belongs to the node. Nothing in it is of a shopper.
+    Until it is revealed it holds a secret and belongs to the node. Nothing in it is of a shopper.
 
     Attributes:
         merchant: Whose node.
@@ -48,8 +48,8 @@ class LaneRecord:
         nonce: 64 hex digits, so that nobody can try bits against the commitment.
         rounds: int64 [T], the round of each step, in the order in which noise was drawn. A round
             cut short and repeated stands there twice, as on the ledger.
-        lanes: float32 [T, m], each step's noised lanes in units of C.
-        opened: Whether bits and nonce have left the node. No step is added after that.
+        canaries: float32 [T, m], each step's noised canaries in units of C.
+        revealed: Whether bits and nonce have left the node. No step is added after that.
     """
 
     merchant: str
@@ -58,15 +58,17 @@ class LaneRecord:
     bits: NDArray[np.bool_]
     nonce: str
     rounds: NDArray[np.int64]
-    lanes: NDArray[np.float32]
-    opened: bool = False
+    canaries: NDArray[np.float32]
+    revealed: bool = False
 
     def __post_init__(self) -> None:
         steps, width = len(self.rounds), len(self.bits)
-        if self.lanes.shape != (steps, width) or not np.isfinite(self.lanes).all():
-            raise PrivacyError("The lanes are not one finite number a step and bit.", field="lanes")
-        if not 1 <= width <= MOST_LANES:
-            raise PrivacyError(f"There must be 1 to {MOST_LANES} lanes.", field="lanes")
+        if self.canaries.shape != (steps, width) or not np.isfinite(self.canaries).all():
+            raise PrivacyError(
+                "The canaries are not one finite number a step and bit.", field="canaries"
+            )
+        if not 1 <= width <= MOST_CANARIES:
+            raise PrivacyError(f"There must be 1 to {MOST_CANARIES} canaries.", field="canaries")
 
     @property
     def commitment(self) -> str:
@@ -77,29 +79,29 @@ class LaneRecord:
     def included(self, sampled: NDArray[np.bool_], max_grad_norm: float) -> csr_matrix:
         """Return the gradients [k, m] of the virtual shoppers in the data that were sampled."""
         place = np.flatnonzero(self.bits & sampled)
-        length = np.full(len(place), LANE_NORM * max_grad_norm)
+        length = np.full(len(place), CANARY_NORM * max_grad_norm)
         return csr_matrix((length, (np.arange(len(place)), place)), (len(place), len(self.bits)))
 
     def observed(
-        self, round_number: int, lanes: NDArray[np.float64], max_grad_norm: float
-    ) -> "LaneRecord":
-        """Return the record with one more step: `lanes` [m] as `protect` returned them.
+        self, round_number: int, canaries: NDArray[np.float64], max_grad_norm: float
+    ) -> "CanaryRecord":
+        """Return the record with one more step: `canaries` [m] as `protect` returned them.
 
         Raises:
-            PrivacyError: if the record is opened, or the lanes are not as many as the bits.
+            PrivacyError: if the record is revealed, or the canaries are not as many as the bits.
         """
-        if self.opened:
-            raise PrivacyError("The lanes of this run are opened already.", field="lanes")
-        row = (lanes / max_grad_norm).astype(np.float32)
+        if self.revealed:
+            raise PrivacyError("The canaries of this run are revealed already.", field="canaries")
+        row = (canaries / max_grad_norm).astype(np.float32)
         return replace(
             self,
             rounds=np.append(self.rounds, np.int64(round_number)),
-            lanes=np.concatenate([self.lanes, row.reshape(1, -1)]),
+            canaries=np.concatenate([self.canaries, row.reshape(1, -1)]),
         )
 
-    def open(self) -> "LaneRecord":
+    def open(self) -> "CanaryRecord":
         """Return the record as it may leave the node."""
-        return replace(self, opened=True)
+        return replace(self, revealed=True)
 
     def to_bytes(self) -> bytes:
         """Return the record as safetensors; the same record is the same bytes."""
@@ -109,17 +111,17 @@ class LaneRecord:
             "run_id": self.run_id,
             "plan": self.plan,
             "nonce": self.nonce,
-            "opened": self.opened,
+            "revealed": self.revealed,
         }
         tensors: dict[str, NDArray[Any]] = {
             "bits": self.bits.astype(np.uint8),
-            "lanes": np.ascontiguousarray(self.lanes, dtype=np.float32),
+            "canaries": np.ascontiguousarray(self.canaries, dtype=np.float32),
             "rounds": self.rounds.astype(np.int64),
         }
         return save_tensors(tensors, {"facts": json.dumps(facts, sort_keys=True)})
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> "LaneRecord":
+    def from_bytes(cls, content: bytes) -> "CanaryRecord":
         """Read `to_bytes`.
 
         Raises:
@@ -134,24 +136,26 @@ class LaneRecord:
                 bits=tensors["bits"] == 1,
                 nonce=facts["nonce"],
                 rounds=tensors["rounds"],
-                lanes=tensors["lanes"],
-                opened=facts["opened"] is True,
+                canaries=tensors["canaries"],
+                revealed=facts["revealed"] is True,
             )
             same = record.to_bytes() == content
         except (SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise PrivacyError("The record of lanes is not readable.", field="lanes") from error
+            raise PrivacyError(
+                "The record of canaries is not readable.", field="canaries"
+            ) from error
         if not same:
-            raise PrivacyError("The record of lanes is not in its own form.", field="lanes")
+            raise PrivacyError("The record of canaries is not in its own form.", field="canaries")
         return record
 
 
-def pack_records(records: Iterable[LaneRecord]) -> bytes:
+def pack_records(records: Iterable[CanaryRecord]) -> bytes:
     """Return several merchants' records as one safetensors file, each by its merchant's name."""
     tensors = {one.merchant: np.frombuffer(one.to_bytes(), np.uint8) for one in records}
     return save_tensors(dict(sorted(tensors.items())))
 
 
-def unpack_records(content: bytes) -> dict[str, LaneRecord]:
+def unpack_records(content: bytes) -> dict[str, CanaryRecord]:
     """Read `pack_records`.
 
     Raises:
@@ -160,12 +164,12 @@ def unpack_records(content: bytes) -> dict[str, LaneRecord]:
     try:
         tensors = load_tensors(content)
     except (SafetensorError, ValueError) as error:
-        raise PrivacyError("The file of lanes is not readable.", field="lanes") from error
+        raise PrivacyError("The file of canaries is not readable.", field="canaries") from error
     records = {
-        name: LaneRecord.from_bytes(tensor.tobytes()) for name, tensor in sorted(tensors.items())
+        name: CanaryRecord.from_bytes(tensor.tobytes()) for name, tensor in sorted(tensors.items())
     }
     if any(name != one.merchant for name, one in records.items()):
-        raise PrivacyError("A record of lanes stands under another name.", field="lanes")
+        raise PrivacyError("A record of canaries stands under another name.", field="canaries")
     return records
 
 
@@ -178,23 +182,23 @@ def _facts(content: bytes) -> dict[str, Any]:
 
 
 def start_record(
-    merchant: str, run_id: str, plan: PrivacyPlan, lanes: int, source: "NoiseSource"
-) -> LaneRecord:
+    merchant: str, run_id: str, plan: PrivacyPlan, canaries: int, source: "NoiseSource"
+) -> CanaryRecord:
     """Return a record before its first step: fair coins and a nonce from `source`.
 
     Args:
         merchant: Whose node.
         run_id: The run.
         plan: The run's plan.
-        lanes: m, how many.
-        source: Secret until the record is opened, and used for nothing else.
+        canaries: m, how many.
+        source: Secret until the record is revealed, and used for nothing else.
     """
-    return LaneRecord(
+    return CanaryRecord(
         merchant=merchant,
         run_id=run_id,
         plan=plan.to_json(),
-        bits=source.words(lanes) >> np.uint64(63) == 1,
+        bits=source.words(canaries) >> np.uint64(63) == 1,
         nonce=source.words(4).tobytes().hex(),
         rounds=np.empty(0, np.int64),
-        lanes=np.empty((0, lanes), np.float32),
+        canaries=np.empty((0, canaries), np.float32),
     )

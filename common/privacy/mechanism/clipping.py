@@ -31,14 +31,14 @@ class ClippedSum:
         max_grad_norm: C, the L2 bound each row was clipped to.
         shoppers: How many rows were given. It depends on the data and never leaves the node.
         dropped: How many of them held a number that is not finite and counted as zero.
-        lanes: How many of the last numbers are canary lanes, in which shoppers have zeros.
+        canaries: How many of the last numbers are canaries, in which shoppers have zeros.
     """
 
     vector: NDArray[np.float64]
     max_grad_norm: float
     shoppers: int
     dropped: int
-    lanes: int = 0
+    canaries: int = 0
     made_by: InitVar[object] = None
 
     def __post_init__(self, made_by: object) -> None:
@@ -56,7 +56,7 @@ class ClippedSum:
 
     def __add__(self, other: "ClippedSum") -> "ClippedSum":
         """Return the sum over both sets of shoppers, which must not overlap."""
-        alike = self.max_grad_norm == other.max_grad_norm and self.lanes == other.lanes
+        alike = self.max_grad_norm == other.max_grad_norm and self.canaries == other.canaries
         if not alike or self.vector.shape != other.vector.shape:
             raise PrivacyError(
                 "Two clipped sums differ in max_grad_norm or length and cannot be added.",
@@ -67,29 +67,29 @@ class ClippedSum:
             max_grad_norm=self.max_grad_norm,
             shoppers=self.shoppers + other.shoppers,
             dropped=self.dropped + other.dropped,
-            lanes=self.lanes,
+            canaries=self.canaries,
             made_by=_MADE_HERE,
         )
 
-    def with_lanes(self, lanes: "ClippedSum") -> "ClippedSum":
-        """Return this sum with the sum of virtual shoppers appended as canary lanes.
+    def with_canaries(self, canaries: "ClippedSum") -> "ClippedSum":
+        """Return this sum with the sum of virtual shoppers appended as canaries.
 
         It is the sum of rows [g, 0] for shoppers and [0, c] for virtual shoppers: a shopper
-        changes no lane, and no lane changes what a shopper changes.
+        changes no canary, and no canary changes what a shopper changes.
 
         Raises:
-            PrivacyError: if the two were clipped at different bounds, or one has lanes already.
+            PrivacyError: if the two were clipped at different bounds, or one has canaries already.
         """
-        if self.max_grad_norm != lanes.max_grad_norm or self.lanes or lanes.lanes:
+        if self.max_grad_norm != canaries.max_grad_norm or self.canaries or canaries.canaries:
             raise PrivacyError(
-                "Lanes are clipped at the sum's own bound and appended once.", field="clipped"
+                "Canaries are clipped at the sum's own bound and appended once.", field="clipped"
             )
         return ClippedSum(
-            vector=np.concatenate([self.vector, lanes.vector]),
+            vector=np.concatenate([self.vector, canaries.vector]),
             max_grad_norm=self.max_grad_norm,
             shoppers=self.shoppers,
             dropped=self.dropped,
-            lanes=lanes.vector.size,
+            canaries=canaries.vector.size,
             made_by=_MADE_HERE,
         )
 

@@ -1,9 +1,9 @@
-"""What canary lanes prove: a lower bound on epsilon, to be held against what is claimed.
+"""What canaries prove: a lower bound on epsilon, to be held against what is claimed.
 
-Two bounds from the same lanes. The Gaussian test takes scores for normal, which sums over many
+Two bounds from the same canaries. The Gaussian test takes scores for normal, which sums over many
 steps are, and is sharp; it is the one that blocks a release, where it exceeds the claim with more
 confidence than the one it is shown with. The one-run bound (Steinke, Nasr, Jagielski 2023) assumes
-nothing about scores, is weak at a few hundred lanes, and stands beside it.
+nothing about scores, is weak at a few hundred canaries, and stands beside it.
 """
 
 import math
@@ -16,12 +16,12 @@ from scipy.stats import binom, norm
 from common.errors import PrivacyError
 from common.privacy.accounting.accountants import gaussian_delta
 from common.privacy.accounting.plan import PrivacyPlan
-from common.privacy.mechanism.canaries import LaneRecord
+from common.privacy.mechanism.canaries import CanaryRecord
 
 CONFIDENCE = 0.95
 # A run has many merchants, an operator many runs: at 95% too many honest ones would be blocked.
 BLOCKING_CONFIDENCE = 0.9999
-_GUESSED = 0.25  # the share of lanes that the one-run bound guesses, half of them in, half out
+_GUESSED = 0.25  # the share of canaries that the one-run bound guesses, half of them in, half out
 _MOST_EPSILON = 100.0
 
 
@@ -34,7 +34,7 @@ class LowerBound:
         blocking: The same with confidence 99.99%: a claim below it is refused.
         one_run: The same by the bound that assumes nothing about the scores.
         delta: Of both.
-        lanes: m, how many virtual shoppers.
+        canaries: m, how many virtual shoppers.
         included: How many of them were in the data.
         steps: How many noised steps they were watched for.
         mean_difference: mu, the distance between the mean scores in and out, in their deviations.
@@ -44,26 +44,26 @@ class LowerBound:
     blocking: float
     one_run: float
     delta: float
-    lanes: int
+    canaries: int
     included: int
     steps: int
     mean_difference: float
 
 
-def audit_lanes(record: LaneRecord, delta: float | None = None) -> LowerBound:
-    """Return the lower bound that an opened record proves; use the plan's delta where None.
+def audit_canaries(record: CanaryRecord, delta: float | None = None) -> LowerBound:
+    """Return the lower bound that an revealed record proves; use the plan's delta where None.
 
     Raises:
-        PrivacyError: if the record is not opened, or its plan has no noise to audit.
+        PrivacyError: if the record is not revealed, or its plan has no noise to audit.
         SettingsError: if its plan is not one.
     """
     plan = PrivacyPlan.from_json(record.plan)
-    if not record.opened:
-        raise PrivacyError("The record of lanes is not opened.", field="lanes")
-    if plan.placement != "local":
-        raise PrivacyError("Only noise that a merchant adds alone is audited.", field="placement")
+    if not record.revealed:
+        raise PrivacyError("The record of canaries is not revealed.", field="canaries")
+    if plan.dp_model != "local":
+        raise PrivacyError("Only noise that a merchant adds alone is audited.", field="dp_model")
     delta = plan.delta if delta is None else delta
-    scores = lane_scores(record.lanes, plan.sample_rate, plan.noise_multiplier)
+    scores = canary_scores(record.canaries, plan.sample_rate, plan.noise_multiplier)
     difference, error = mean_difference(scores, record.bits)
 
     def proved(confidence: float) -> float:
@@ -74,27 +74,27 @@ def audit_lanes(record: LaneRecord, delta: float | None = None) -> LowerBound:
         blocking=proved(BLOCKING_CONFIDENCE),
         one_run=one_run_epsilon(scores, record.bits, delta),
         delta=delta,
-        lanes=len(record.bits),
+        canaries=len(record.bits),
         included=int(record.bits.sum()),
         steps=len(record.rounds),
         mean_difference=difference,
     )
 
 
-def lane_scores(
-    lanes: NDArray[np.floating], sample_rate: float, noise_multiplier: float
+def canary_scores(
+    canaries: NDArray[np.floating], sample_rate: float, noise_multiplier: float
 ) -> NDArray[np.float64]:
     """Return each virtual shopper's log-likelihood ratio of being in: float64 [m].
 
     Args:
-        lanes: [T, m], in units of C.
+        canaries: [T, m], in units of C.
         sample_rate: q.
         noise_multiplier: sigma, as claimed.
 
     s_j = sum over steps of log(1 - q + q exp((2 x - 1) / (2 sigma^2))), the most powerful test
     where noise and sampling are as claimed (Neyman, Pearson).
     """
-    x = lanes.astype(np.float64)
+    x = canaries.astype(np.float64)
     taken = math.log(sample_rate) + (2 * x - 1) / (2 * noise_multiplier**2)
     if sample_rate == 1:
         return np.asarray(taken.sum(axis=0))
@@ -105,7 +105,7 @@ def mean_difference(scores: NDArray[np.float64], bits: NDArray[np.bool_]) -> tup
     """Return mu, the standardised difference of the mean scores, and its standard error.
 
     SE^2 = 1/n_in + 1/n_out + mu^2 / (2 m), the large-sample error of a standardised difference
-    (Hedges, Olkin 1985). (0, 0) where one side has fewer than two lanes or nothing was observed;
+    (Hedges, Olkin 1985). (0, 0) where one side has fewer than two canaries or nothing was observed;
     mu is infinite, without an error, where scores differ and do not vary: no noise at all.
     """
     inside, outside = scores[bits], scores[~bits]

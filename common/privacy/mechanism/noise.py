@@ -33,7 +33,7 @@ class NoiseSource:
     def __init__(self, key: bytes, *, seeded: bool) -> None:
         """Start the stream of a 32-byte key that is never used for anything else."""
         self._stream = Cipher(AES(key), CTR(bytes(16))).encryptor()
-        self._lane_key = hashlib.sha256(b"fedtail canary lanes" + key).digest()
+        self._canary_key = hashlib.sha256(b"fedtail canaries" + key).digest()
         self.seeded = seeded
 
     @classmethod
@@ -54,13 +54,14 @@ class NoiseSource:
         return cls(hashlib.sha256(text.encode()).digest(), seeded=True)
 
     @cached_property
-    def lanes(self) -> "NoiseSource":
-        """The stream for canary lanes, under a key of its own.
+    def canaries(self) -> "NoiseSource":
+        """The stream for canaries, under a key of its own.
 
-        What lanes draw moves nothing in this stream, so a run with lanes trains the same adapter
-        as one without; and whoever is later shown the lanes learns nothing about this stream.
+        What canaries draw moves nothing in this stream, so a run with canaries trains the same
+        adapter as one without; and whoever is later shown the canaries learns nothing about this
+        stream.
         """
-        return NoiseSource(self._lane_key, seeded=self.seeded)
+        return NoiseSource(self._canary_key, seeded=self.seeded)
 
     def words(self, count: int) -> NDArray[np.uint64]:
         """Return `count` independent uniform 64-bit words."""
@@ -84,7 +85,7 @@ class ProtectedSum:
         round_number: Of the charge it was made under.
         plan_digest: The plan that fixed clip and noise.
         divisor: The plan's public divisor, q times the declared shoppers; 1 for a histogram.
-        lanes: float64 [m], the canary lanes with their noise, taken off `vector`.
+        canaries: float64 [m], the canaries with their noise, taken off `vector`.
     """
 
     vector: NDArray[np.float64]
@@ -92,7 +93,7 @@ class ProtectedSum:
     round_number: int
     plan_digest: str
     divisor: float
-    lanes: NDArray[np.float64]
+    canaries: NDArray[np.float64]
     made_by: InitVar[object] = None
 
     def __post_init__(self, made_by: object) -> None:
@@ -120,8 +121,8 @@ def protect(clipped: ClippedSum, charge: Charge, noise: NoiseSource) -> Protecte
         With a secure source and rows taken by `poisson_sample`, one call is the Poisson-subsampled
         Gaussian mechanism of `charge.plan.event(charge.entry.kind)`, one release of it: sum plus
         rounded draw equals the rounding of sum plus draw, as the sum is on the grid, and rounding
-        is post-processing. Canary lanes get independent noise of the same deviation and hold
-        nothing of a shopper. With placement `central` it is 1/merchants of that noise's variance
+        is post-processing. Canaries get independent noise of the same deviation and hold
+        nothing of a shopper. With DP model `central` it is 1/merchants of that noise's variance
         and says nothing on its own; with `none` there is no guarantee.
     """
     plan, kind = charge.plan, charge.entry.kind
@@ -141,13 +142,13 @@ def protect(clipped: ClippedSum, charge: Charge, noise: NoiseSource) -> Protecte
         )
     charge.use_step()
     step = grid(clipped.max_grad_norm)
-    own = clipped.vector.size - clipped.lanes
-    normals = np.concatenate([noise.gaussians(own), noise.lanes.gaussians(clipped.lanes)])
+    own = clipped.vector.size - clipped.canaries
+    normals = np.concatenate([noise.gaussians(own), noise.canaries.gaussians(clipped.canaries)])
     draws = normals * plan.noise_std(kind)
     noised = clipped.vector + np.rint(draws / step) * step
     return ProtectedSum(
         vector=noised[:own],
-        lanes=noised[own:],
+        canaries=noised[own:],
         kind=kind,
         round_number=charge.entry.round_number,
         plan_digest=charge.entry.plan_digest,

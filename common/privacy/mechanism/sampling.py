@@ -8,7 +8,7 @@ from common.privacy.mechanism.noise import NoiseSource
 
 
 def poisson_sample(
-    plan: PrivacyPlan, shoppers: int, source: NoiseSource, lanes: int = 0
+    plan: PrivacyPlan, shoppers: int, source: NoiseSource, canaries: int = 0
 ) -> NDArray[np.bool_]:
     """Flip one coin per shopper, and one per virtual shopper behind them.
 
@@ -17,7 +17,7 @@ def poisson_sample(
         shoppers: n, how many the data has.
         source: Where the coins come from. Amplification by sampling holds only while nobody
             outside learns who was taken, so the stream must be as secret as the noise.
-        lanes: m, how many virtual shoppers of the audit; their coins have a stream of their own.
+        canaries: m, how many virtual shoppers of the audit; their coins have a stream of their own.
 
     Returns:
         bool [n + m], true for those who take part; all may be false, and that is a step like any.
@@ -27,6 +27,6 @@ def poisson_sample(
         others: adding a shopper changes nothing about the rest's chances.
     """
     if plan.sample_rate == 1:
-        return np.ones(shoppers + lanes, dtype=bool)
+        return np.ones(shoppers + canaries, dtype=bool)
     threshold = np.uint64(int(plan.sample_rate * 2.0**64))
-    return np.concatenate([source.words(shoppers), source.lanes.words(lanes)]) < threshold
+    return np.concatenate([source.words(shoppers), source.canaries.words(canaries)]) < threshold

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from client.deployment.connection_check import knock
+from client.deployment.connection_check import check_connection
 from common.errors import EnrolmentError, FederationError
 from common.files import write_atomic
 from server.operations.certificates import Authority
@@ -43,7 +43,7 @@ def issued(server, tmp_path, **options):
 
 def refusal(node, error=EnrolmentError):
     with pytest.raises(error) as caught:
-        knock(node, now())
+        check_connection(node, now())
     assert caught.type is error  # and no other below it
     return caught.value
 

@@ -5,7 +5,12 @@ import subprocess
 
 import pytest
 
-from client.deployment.connection_wait import Answer, knock_until_in, knocking_command, read_answers
+from client.deployment.connection_wait import (
+    Answer,
+    connection_wait_command,
+    read_answers,
+    wait_for_connection,
+)
 from common.errors import EnrolmentError, FederationError
 from tests.support.doors import node_of, operator
 from tests.support.flower_engine import free_port
@@ -21,29 +26,29 @@ def node(tmp_path):
 
 @pytest.fixture
 def server(monkeypatch):
-    """Let the server answer as told, one knock after the other."""
+    """Let the server answer as told, one connection check after the other."""
     answers = []
 
-    def knock(_folder, _now):
+    def check_connection(_folder, _now):
         answer = answers.pop(0)
         if answer is not None:
             raise answer
 
-    monkeypatch.setattr("client.deployment.connection_check.knock", knock)
-    monkeypatch.setattr("client.deployment.connection_wait.KNOCK_SECONDS", 0.0)
+    monkeypatch.setattr("client.deployment.connection_check.check_connection", check_connection)
+    monkeypatch.setattr("client.deployment.connection_wait.RETRY_SECONDS", 0.0)
     return answers
 
 
 def test_a_server_that_lets_the_node_in_is_asked_once(server, node, capsys):
     server += [None, None]
-    assert knock_until_in(node, os.getppid())
+    assert wait_for_connection(node, os.getppid())
     assert len(server) == 1
     assert not capsys.readouterr().out
 
 
 def test_a_server_that_is_away_is_asked_again_and_that_is_said_once(server, node, capsys):
     server += [AWAY, AWAY, AWAY, None]
-    assert knock_until_in(node, os.getppid())
+    assert wait_for_connection(node, os.getppid())
     assert not server
     said = read_answers(capsys.readouterr().out)
     assert said == [Answer("The server is away.", "server", final=False)]
@@ -51,14 +56,14 @@ def test_a_server_that_is_away_is_asked_again_and_that_is_said_once(server, node
 
 def test_a_server_that_never_will_is_asked_no_more(server, node, capsys):
     server += [AWAY, OUT, None]
-    assert not knock_until_in(node, os.getppid())
+    assert not wait_for_connection(node, os.getppid())
     assert len(server) == 1
     assert read_answers(capsys.readouterr().out)[-1] == Answer("Put out.", "node_key", final=True)
 
 
 def test_nobody_knocks_for_a_starter_that_is_gone(server, node):
     server += [None]
-    assert not knock_until_in(node, os.getppid() + 1)
+    assert not wait_for_connection(node, os.getppid() + 1)
     assert len(server) == 1
 
 
@@ -70,7 +75,9 @@ def test_what_is_no_answer_or_not_whole_is_left_out():
 
 def test_a_real_process_says_that_nobody_is_there(node):
     """On a port where nothing listens; it goes on until it is stopped."""
-    with subprocess.Popen(knocking_command(node.root), stdout=subprocess.PIPE, text=True) as one:
+    with subprocess.Popen(
+        connection_wait_command(node.root), stdout=subprocess.PIPE, text=True
+    ) as one:
         (answer,) = read_answers(one.stdout.readline())
         assert one.poll() is None
         one.terminate()

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from client.deployment.encode_ahead import warming_command
+from client.deployment.encode_ahead import encode_ahead_command
 from client.shop.dataset import save_merchant_data
 from tests.support.shops import make_shop
 
@@ -15,7 +15,7 @@ def test_a_shop_that_cannot_be_read_is_one_line_without_its_titles(tmp_path):
         if path.is_file():
             path.write_text(f"not a table of titles: {TITLE}")
     done = subprocess.run(
-        warming_command(tmp_path / "shop", tmp_path / "cache"),
+        encode_ahead_command(tmp_path / "shop", tmp_path / "cache"),
         capture_output=True,
         text=True,
         check=False,

@@ -98,7 +98,7 @@ def short_lived(node, said, monkeypatch):
     def run(*answers, code="print('no such thing')"):
         told = list(answers)
 
-        def knocking_command(_folder):
+        def connection_wait_command(_folder):
             printed, let_in = [], True
             while told and (answer := told.pop(0)) is not None:
                 let_in = not isinstance(answer, EnrolmentError)
@@ -109,7 +109,9 @@ def short_lived(node, said, monkeypatch):
             code = f"print({chr(10).join(printed)!r}); raise SystemExit({int(not let_in)})"
             return [sys.executable, "-c", code]
 
-        monkeypatch.setattr("client.deployment.supernode.knocking_command", knocking_command)
+        monkeypatch.setattr(
+            "client.deployment.supernode.connection_wait_command", connection_wait_command
+        )
         monkeypatch.setattr("client.deployment.supernode._encode_ahead", lambda *_: None)
         ends = {"supernode": [sys.executable, "-c", code]}
         monkeypatch.setattr("client.deployment.supernode._commands", lambda _folder: ends)
@@ -155,9 +157,13 @@ def test_a_supernode_that_ended_with_the_server_is_started_again(short_lived, sa
     assert said.count("It is away. Trying again every 5 seconds.") == 1
 
 
-def test_a_knock_that_ends_in_no_known_way_stops_the_node_and_says_how(node, monkeypatch):
+def test_a_check_connection_that_ends_in_no_known_way_stops_the_node_and_says_how(
+    node, monkeypatch
+):
     broken = [sys.executable, "-c", "raise SystemExit('no such module')"]
-    monkeypatch.setattr("client.deployment.supernode.knocking_command", lambda _folder: broken)
+    monkeypatch.setattr(
+        "client.deployment.supernode.connection_wait_command", lambda _folder: broken
+    )
     monkeypatch.setattr("client.deployment.supernode._encode_ahead", lambda *_: None)
     with pytest.raises(FederationError, match="no such module"):
         run_node(node, print)

@@ -12,16 +12,16 @@ from client.node.participant import MerchantWork, purchases_histogram
 from client.node.session import close_nodes
 from client.node.settings import NodeSettings
 from client.privacy.budget import LEDGER_FILE, open_ledger
-from client.privacy.canaries import FOLDER, LaneBook
+from client.privacy.canaries import FOLDER, CanaryBook
 from client.privacy.policy import POLICY_FILE, Policy
 from client.shop.dataset import save_merchant_data
 from client.training.dp_trainer import PrivateTrainer
 from common.adapter import AdapterState
-from common.encoder.adapted_encoder import Tower
+from common.encoder.adapted_encoder import AdaptedEncoder
 from common.encoder.catalogue_encoder import cached_base_model, fit_public_basis
 from common.errors import BudgetError, FederationError, InputError, PolicyError, SettingsError
 from common.privacy.accounting.plan import PrivacyPlan
-from common.privacy.mechanism.canaries import LaneRecord
+from common.privacy.mechanism.canaries import CanaryRecord
 from common.wire import canaries, messages
 from simulations.federation.in_process_grid import InProcessGrid
 from tests.support.shops import make_interactions, make_plan, make_settings, make_shop
@@ -31,7 +31,7 @@ POLICY = "max_epsilon = 50.0\nmax_run_epsilon = 50.0\ndelta = 1e-3\nallow_seeded
 
 
 def plan_of(**changes):
-    return make_plan(noise_multiplier=2.0, steps=4, declared_shoppers=SHOPPERS, **changes)
+    return make_plan(noise_multiplier=2.0, steps=4, size_bracket=SHOPPERS, **changes)
 
 
 class Shop:
@@ -67,11 +67,11 @@ class Shop:
 @pytest.fixture(scope="module")
 def ground(tiny_bert, tmp_path_factory):
     """Settings, a shop, a basis and an adapter that all tests here share."""
-    settings = make_settings(base_model=str(tiny_bert), declared_shoppers=SHOPPERS)
+    settings = make_settings(base_model=str(tiny_bert), size_bracket=SHOPPERS)
     data = make_shop(items=40, shoppers=SHOPPERS)
     basis = fit_public_basis(data.catalogue, settings, tmp_path_factory.mktemp("cache"))
     model = cached_base_model(settings.base_model)
-    return settings, data, basis, Tower(model, basis, settings.placement).adapter()
+    return settings, data, basis, AdaptedEncoder(model, basis, settings.dp_model).adapter()
 
 
 @pytest.fixture
@@ -330,7 +330,7 @@ def test_the_ledger_is_bound_to_the_data(work, ground):
     assert settings.seeded_noise
 
 
-# ----------------------------------------------------------- preflight and lanes
+# ----------------------------------------------------------- preflight and canaries
 def test_a_leaking_model_is_refused_with_a_code_before_anything_is_charged(
     shop, ground, monkeypatch
 ):
@@ -350,25 +350,25 @@ def test_a_leaking_model_is_refused_with_a_code_before_anything_is_charged(
     assert [entry.kind for entry in held] == ["popularity"]
 
 
-def test_lanes_are_on_disk_before_an_update_leaves_and_open_on_request(shop, ground):
+def test_canaries_are_on_disk_before_an_update_leaves_and_open_on_request(shop, ground):
     plan = plan_of()
     replies = shop.answers(plan, ground[3], rounds=(1, 2))
     prepared = messages.decode_prepared(replies[0].content)
     [path] = (shop.folder / "node" / FOLDER).iterdir()
-    held = LaneRecord.from_bytes(path.read_bytes())
+    held = CanaryRecord.from_bytes(path.read_bytes())
     assert held.rounds.tolist() == [1, 2]
     assert not held.opened
-    assert held.commitment == prepared.lanes_commitment
+    assert held.commitment == prepared.canaries_commitment
     request = canaries.encode_audit_request(plan.digest)
     for _ in range(2):
         opened = canaries.decode_audit(shop.ask(canaries.AUDIT, request).content, prepared, plan)
         assert opened.to_bytes() == held.open().to_bytes()
 
 
-def test_an_update_whose_lanes_cannot_be_kept_does_not_leave(shop, ground, monkeypatch):
+def test_an_update_whose_canaries_cannot_be_kept_does_not_leave(shop, ground, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(LaneBook, "save", full)
+    monkeypatch.setattr(CanaryBook, "save", full)
     replies = shop.answers(plan_of(), ground[3], rounds=(1,))
     assert replies[-1].error.reason == "disk:full"

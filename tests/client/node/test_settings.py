@@ -5,7 +5,7 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client.node.session import close_nodes, open_node
-from client.node.settings import NodeSettings, check_placement, node_settings
+from client.node.settings import NodeSettings, check_dp_model, node_settings
 from common.errors import PolicyError, SettingsError
 from tests.support.fake_node import LOCAL, federation, shops
 
@@ -68,20 +68,20 @@ def test_another_number_of_nodes_than_merchants_is_refused(federation):
     assert "num-supernodes to 3" in str(caught.value)
 
 
-@pytest.mark.parametrize("placement", ["central", "none"])
-def test_only_a_simulation_may_send_unprotected_updates(federation, placement):
+@pytest.mark.parametrize("dp_model", ["central", "none"])
+def test_only_a_simulation_may_send_unprotected_updates(federation, dp_model):
     noise = (
         {}
-        if placement == "central"
+        if dp_model == "central"
         else dict.fromkeys(("noise_multiplier", "popularity_noise_multiplier"), 0.0)
     )
-    plan = replace(LOCAL, placement=placement, **noise)
+    plan = replace(LOCAL, dp_model=dp_model, **noise)
     simulated = NodeSettings("ash", federation, federation, federation, simulated=True)
-    check_placement(plan, simulated)
+    check_dp_model(plan, simulated)
     with pytest.raises(PolicyError) as caught:
-        check_placement(plan, replace(simulated, simulated=False))
-    assert caught.value.public() == "policy:placement"
-    check_placement(LOCAL, replace(simulated, simulated=False))
+        check_dp_model(plan, replace(simulated, simulated=False))
+    assert caught.value.public() == "policy:dp_model"
+    check_dp_model(LOCAL, replace(simulated, simulated=False))
 
 
 def test_a_node_is_opened_once_in_a_process_and_prepared_once_for_a_basis(shops, federation):

@@ -37,9 +37,9 @@ PLAN = PrivacyPlan(
     steps=40,
     noise_multiplier=6.0,
     max_grad_norm=1.0,
-    declared_shoppers=100,
+    size_bracket=100,
     delta=1e-5,
-    placement="local",
+    dp_model="local",
     popularity_noise_multiplier=20.0,
 )
 POLICY = Policy(max_epsilon=3.0, max_run_epsilon=100.0)
@@ -146,7 +146,7 @@ def test_when_nothing_fits_any_more_the_refusal_says_so(path):
     with pytest.raises(BudgetError) as caught:
         charge_round(Ledger.open(path, "shop", "data"), PLAN, spent_up, "run", 1, "train")
     assert "whatever its noise" in str(caught.value)
-    none = replace(PLAN, placement="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
+    none = replace(PLAN, dp_model="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
     assert plan_that_fits((), none, POLICY) is None
     assert plan_that_fits((), none, replace(POLICY, max_epsilon=math.inf)) == none
 

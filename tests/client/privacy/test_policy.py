@@ -15,9 +15,9 @@ PLAN = PrivacyPlan(
     steps=50,
     noise_multiplier=2.2,
     max_grad_norm=1.0,
-    declared_shoppers=4000,
+    size_bracket=4000,
     delta=1e-5,
-    placement="local",
+    dp_model="local",
 )
 
 
@@ -28,16 +28,16 @@ def test_the_default_policy_admits_an_ordinary_plan():
 @pytest.mark.parametrize(
     ("policy", "plan", "field"),
     [
-        (Policy(), {"placement": "central"}, "placement"),
-        (Policy(), {"placement": "none", "noise_multiplier": 0.0}, "placement"),
-        (Policy(placements=()), {}, "placement"),
+        (Policy(), {"dp_model": "central"}, "dp_model"),
+        (Policy(), {"dp_model": "none", "noise_multiplier": 0.0}, "dp_model"),
+        (Policy(dp_models=()), {}, "dp_model"),
         (Policy(min_noise_multiplier=2.3), {}, "noise_multiplier"),
         (Policy(), {"delta": 1e-4}, "delta"),
         (Policy(max_run_epsilon=3.0), {}, "epsilon"),
         (Policy(max_run_epsilon=5.0), {"popularity_noise_multiplier": 0.5}, "epsilon"),
         (
-            Policy(placements=("none",), min_noise_multiplier=0.0),
-            {"placement": "none", "noise_multiplier": 0.0},
+            Policy(dp_models=("none",), min_noise_multiplier=0.0),
+            {"dp_model": "none", "noise_multiplier": 0.0},
             "epsilon",
         ),
     ],
@@ -91,10 +91,10 @@ def test_seeded_noise_needs_leave():
 
 def test_a_file_sets_what_it_names_and_leaves_the_rest(tmp_path):
     file = tmp_path / "policy.toml"
-    file.write_text('max_epsilon = 2\ndelta = 1e-6\nplacements = ["local", "central"]\n')
+    file.write_text('max_epsilon = 2\ndelta = 1e-6\ndp_models = ["local", "central"]\n')
     policy = Policy.from_toml(file)
     assert (policy.max_epsilon, policy.delta) == (2, 1e-6)
-    assert policy.placements == ("local", "central")
+    assert policy.dp_models == ("local", "central")
     assert policy.min_noise_multiplier == Policy().min_noise_multiplier
 
 
@@ -109,10 +109,10 @@ def test_a_file_sets_what_it_names_and_leaves_the_rest(tmp_path):
         ("max_epsilon = nan", "max_epsilon"),
         ("delta = 0", "delta"),
         ("delta = 1", "delta"),
-        ('placements = ["nowhere"]', "placements"),
-        ('placements = "local"', "placements"),
-        ("placements = [1]", "placements"),
-        ("placements = [[]]", "placements"),
+        ('dp_models = ["nowhere"]', "dp_models"),
+        ('dp_models = "local"', "dp_models"),
+        ("dp_models = [1]", "dp_models"),
+        ("dp_models = [[]]", "dp_models"),
         ('allow_seeded_noise = "no"', "allow_seeded_noise"),
         ("min_cohort = 0", "min_cohort"),
         ("min_cohort = 2.0", "min_cohort"),
@@ -144,8 +144,8 @@ def test_a_simulations_policy_fits_its_plan():
         sample_rate=1.0,
         steps=10,
         max_grad_norm=1.0,
-        declared_shoppers=1000,
-        placement="central",
+        size_bracket=1000,
+        dp_model="central",
         merchants=8,
     )
     policy = Policy.for_simulation(plan)
@@ -158,7 +158,7 @@ def test_a_simulations_policy_fits_its_plan():
         sample_rate=1.0,
         steps=10,
         max_grad_norm=1.0,
-        declared_shoppers=1000,
+        size_bracket=1000,
     )
     Policy.for_simulation(silent).check(silent)
     with pytest.raises(PolicyError):

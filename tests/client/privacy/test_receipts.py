@@ -1,4 +1,4 @@
-"""Receipts beside the ledger: the node itself refuses a ledger that went back."""
+"""Receipts beside the ledger: the node itself refuses a ledger that rolled back."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A ledger that went back is refused on both sides, and comes back by paying."""
+"""A ledger that rolled back is refused on both sides, and comes back by paying."""
 
 import contextlib
 import shutil
@@ -33,9 +33,9 @@ PLAN = PrivacyPlan(
     steps=50,
     noise_multiplier=4.0,
     max_grad_norm=1.0,
-    declared_shoppers=100,
+    size_bracket=100,
     delta=1e-5,
-    placement="local",
+    dp_model="local",
 )
 POLICY = Policy(max_epsilon=20.0)
 
@@ -55,16 +55,18 @@ class Federation:
     def rounds(self, count):
         """What node and server do in `count` rounds of a new run."""
         with Journal(self.journal, PLAN, "1") as journal:
-            desk, ledger = Countersigning(journal, lambda _: self.known), self.ledger()
+            countersigner, ledger = Countersigning(journal, lambda _: self.known), self.ledger()
             first = with_head(RecordDict(), ledger.signed_head(covered(ledger, journal.signer)))
-            desk.welcome(Prepared("shop", "digest", np.arange(1, dtype=np.uint64)), first)
+            countersigner.check_head(
+                Prepared("shop", "digest", np.arange(1, dtype=np.uint64)), first
+            )
             for _ in range(count):
                 self.round += 1
                 accept(ledger, JournalNote(journal.signer, journal.last.get("shop")))
                 charge_round(ledger, PLAN, POLICY, "1", self.round, "train")
                 reply = with_head(RecordDict(), ledger.signed_head(covered(ledger, journal.signer)))
-                desk.take("shop", reply)
-                desk.close("train", self.round, ("shop",))
+                countersigner.take("shop", reply)
+                countersigner.close("train", self.round, ("shop",))
             accept(ledger, JournalNote(journal.signer, journal.last.get("shop")))
 
     def save(self, to):

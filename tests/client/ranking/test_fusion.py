@@ -151,17 +151,17 @@ def test_an_unsold_item_is_told_by_its_text_the_loudest():
     assert weights.dtype == np.float32
 
 
-@pytest.mark.parametrize("dial", [0.0, 0.5, 2.0])
-def test_the_dial_moves_what_sells_little_and_nothing_else(dial):
-    gate = Gate(0.5, 0.25, 1.0, 2.0, 0.5).turned(dial)
-    assert gate == Gate(0.5, 0.25, dial, 2.0, dial / 2)
+@pytest.mark.parametrize("tail_boost", [0.0, 0.5, 2.0])
+def test_the_tail_boost_moves_what_sells_little_and_nothing_else(tail_boost):
+    gate = Gate(0.5, 0.25, 1.0, 2.0, 0.5).turned(tail_boost)
+    assert gate == Gate(0.5, 0.25, tail_boost, 2.0, tail_boost / 2)
 
 
-@pytest.mark.parametrize("dial", [-0.1, 2.1, float("nan")])
-def test_a_dial_beyond_its_ends_is_refused(dial):
+@pytest.mark.parametrize("tail_boost", [-0.1, 2.1, float("nan")])
+def test_a_tail_boost_beyond_its_ends_is_refused(tail_boost):
     with pytest.raises(InputError) as caught:
-        Gate().turned(dial)
-    assert caught.value.field == "dial"
+        Gate().turned(tail_boost)
+    assert caught.value.field == "tail_boost"
 
 
 def test_chunks_of_histories_score_as_the_whole(shop):

@@ -12,7 +12,7 @@ from client.ranking.fusion_weights import (
     SEARCH_ERRORS,
     TEXT_ALONE,
     GateTrial,
-    Merits,
+    Objectives,
     default_gate,
     fit_gate,
 )
@@ -71,7 +71,7 @@ def trial():
     return make_trial()
 
 
-def test_a_merit_is_ndcg_and_recall_of_tail_and_unsold_items(trial):
+def test_a_objective_is_ndcg_and_recall_of_tail_and_unsold_items(trial):
     validation = trial.validation
     for gate in (DEFAULT_GATE, Gate(0.5, 1.0, 0.2, 1.0, 0.5)):
         score = replace(trial.ranker, gate=gate).score(validation.history)
@@ -80,8 +80,8 @@ def test_a_merit_is_ndcg_and_recall_of_tail_and_unsold_items(trial):
         parts = [ndcg(ranking, validation.relevant)]
         parts += [recall(ranking, validation.relevant, bucket) for bucket in buckets]
         expected = sum(np.nanmean(part) for part in parts if not np.isnan(part).all())
-        assert trial.merits(gate).merit.mean() == pytest.approx(expected, abs=1e-9)
-        assert trial.merits(gate).ndcg.mean() == pytest.approx(np.nanmean(parts[0]), abs=1e-9)
+        assert trial.objectives(gate).objective.mean() == pytest.approx(expected, abs=1e-9)
+        assert trial.objectives(gate).ndcg.mean() == pytest.approx(np.nanmean(parts[0]), abs=1e-9)
 
 
 @pytest.mark.parametrize("part", [TEXT_ALONE, OWN_ALONE, OWN_AND_TREND])
@@ -89,16 +89,18 @@ def test_a_part_that_does_better_alone_is_fallen_back_to(trial, part):
     told = coming_true(trial, part)
     found = fitted(told)
     # Numbers that nothing here reads, such as that of unsold items, may differ.
-    assert np.array_equal(told.merits(found).merit, told.merits(part).merit)
-    assert not np.array_equal(told.merits(found).merit, told.merits(DEFAULT_GATE).merit)
+    assert np.array_equal(told.objectives(found).objective, told.objectives(part).objective)
+    assert not np.array_equal(
+        told.objectives(found).objective, told.objectives(DEFAULT_GATE).objective
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_no_single_part_is_clearly_better_than_the_gate_on_validation(seed):
     trial = make_trial(seed)
-    merits = trial.merits(fitted(trial)).merit
+    objectives = trial.objectives(fitted(trial)).objective
     for part in (TEXT_ALONE, OWN_ALONE, OWN_AND_TREND):
-        assert not clearly_better(trial.merits(part).merit, merits)
+        assert not clearly_better(trial.objectives(part).objective, objectives)
 
 
 def test_a_part_that_was_only_lucky_is_not_fallen_back_to(trial, monkeypatch):
@@ -114,7 +116,10 @@ def test_a_part_that_was_only_lucky_is_not_fallen_back_to(trial, monkeypatch):
         relevant[row] = lucky[row]
         validation = replace(told.validation, relevant=relevant.tocsr())
         mixed = replace(told, validation=validation)
-        text, default = mixed.merits(TEXT_ALONE).merit, mixed.merits(DEFAULT_GATE).merit
+        text, default = (
+            mixed.objectives(TEXT_ALONE).objective,
+            mixed.objectives(DEFAULT_GATE).objective,
+        )
         if text.mean() > default.mean() and not clearly_better(text, default):
             better += 1
             assert fitted(mixed) == DEFAULT_GATE
@@ -131,9 +136,13 @@ def test_a_searched_gate_must_be_better_by_more_than_one_that_was_not(trial, mon
     for row in range(relevant.shape[0]):  # more and more shoppers buy what `wanted` ranks
         relevant[row] = lucky[row]
         mixed = replace(told, validation=replace(told.validation, relevant=relevant.tocsr()))
-        found, default = mixed.merits(wanted).merit, mixed.merits(DEFAULT_GATE).merit
+        found, default = (
+            mixed.objectives(wanted).objective,
+            mixed.objectives(DEFAULT_GATE).objective,
+        )
         monkeypatch.setattr(
-            "client.ranking.fusion_weights._climb", lambda *_, merits=found: (wanted, merits)
+            "client.ranking.fusion_weights._climb",
+            lambda *_, objectives=found: (wanted, objectives),
         )
         clear = clearly_better(found, default, SEARCH_ERRORS)
         stood += clearly_better(found, default) and not clear
@@ -146,13 +155,13 @@ def test_a_searched_gate_must_be_better_by_more_than_one_that_was_not(trial, mon
 def test_a_gate_that_clearly_costs_overall_accuracy_is_passed_over(trial, monkeypatch):
     """Merit counts new items as much as all items: a gate for them alone must not win by that."""
 
-    def merits(_, gate):
+    def objectives(_, gate):
         worth = np.zeros(len(trial.validation.history))
         if gate.unsold == 4.0:
-            return Merits(worth + 1, worth - 0.1)
-        return Merits(worth + (gate.rise == 0.6) * 0.5, worth)
+            return Objectives(worth + 1, worth - 0.1)
+        return Objectives(worth + (gate.rise == 0.6) * 0.5, worth)
 
-    monkeypatch.setattr(GateTrial, "merits", merits)
+    monkeypatch.setattr(GateTrial, "objectives", objectives)
     assert fitted(trial) == replace(DEFAULT_GATE, rise=0.6)
 
 
@@ -165,8 +174,8 @@ def test_another_gate_is_taken_where_it_is_clearly_better(trial):
     for number, values in CANDIDATES.items():
         assert getattr(wanted, number) in values
     told = coming_true(trial, wanted)
-    found = told.merits(fitted(told)).merit.mean()
-    assert found > told.merits(DEFAULT_GATE).merit.mean() + 0.1
+    found = told.objectives(fitted(told)).objective.mean()
+    assert found > told.objectives(DEFAULT_GATE).objective.mean() + 0.1
 
 
 def test_without_cases_the_default_stands(trial):

@@ -9,9 +9,9 @@ import client.recommending.join_benefit
 from client.ranking.fusion_weights import DEFAULT_GATE, default_gate
 from client.ranking.released_vectors import ReleasedVectors
 from client.recommending.join_benefit import (
-    DIAL,
     JOINED,
     MODELS,
+    TAIL_BOOST,
     _both_ways,
     _joint_verdict,
     measure_benefit,
@@ -115,7 +115,7 @@ def test_a_release_that_is_the_frozen_model_cannot_be_told_from_it():
 def test_a_solo_adapter_that_is_as_good_leaves_nothing_to_join_for():
     good = vectors_with(1)
     found = measure_benefit(shop_where(1), good, good)
-    assert list(found.cards) == list(MODELS)
+    assert list(found.scorecards) == list(MODELS)
     assert found.difference("solo_fused", "ndcg@10").mean == 0
     assert set(found.solo_models) <= {"solo", "solo_fused"}
     assert found.verdict != "join"
@@ -167,7 +167,8 @@ def test_the_verdict_follows_from_the_two_intervals(overall, tail, verdict):
 def test_a_weak_choice_among_ways_of_staying_solo_is_no_reason_to_join(monkeypatch):
     """Popularity is easily beaten; the frozen text that the release is cannot be."""
     monkeypatch.setattr(
-        "client.recommending.join_benefit._merit", lambda card: -card.means()["ndcg@10"]
+        "client.recommending.join_benefit._objective",
+        lambda scorecard: -scorecard.means()["ndcg@10"],
     )
     frozen = vectors_with(0).frozen
     found = measure_benefit(shop_where(0), ReleasedVectors(frozen, frozen))
@@ -233,7 +234,7 @@ def test_fits_do_not_look_at_who_is_judged(monkeypatch):
     measure_benefit(shop_where(1, shoppers=31), vectors_with(1))
     assert fitted == [16, 16, 15, 15]
     # Five ways of staying solo are looked at on the fitting half; then all seven models and five
-    # turns of the dial are judged.
+    # turns of the tail boost are judged.
     assert judged == [16] * 5 + [15] * 12 + [15] * 5 + [16] * 12
 
 
@@ -261,9 +262,9 @@ def test_click_curves_and_thresholds_do_not_look_at_who_is_judged(monkeypatch):
     assert all(np.array_equal(one, other) for one, other in zip(asked, expected, strict=True))
 
 
-def test_every_card_is_about_the_same_shoppers_in_the_same_order():
+def test_every_scorecard_is_about_the_same_shoppers_in_the_same_order():
     found = measure_benefit(shop_where(1), vectors_with(1))
-    fused, frozen = (found.cards[name].per_shopper["ndcg@10"] for name in ("fused", "frozen"))
+    fused, frozen = (found.scorecards[name].per_shopper["ndcg@10"] for name in ("fused", "frozen"))
     assert found.difference("frozen", "ndcg@10").mean == pytest.approx((fused - frozen).mean())
     assert len(fused) == found.shoppers
     assert 0 < found.tail_shoppers <= found.shoppers
@@ -332,12 +333,12 @@ def test_a_solo_release_needs_its_key(simulated):
     assert failed.field == "solo"
 
 
-# ------------------------------------------------------------------------- the dial
-def test_the_dial_turns_the_fused_release_from_head_to_tail(monkeypatch):
+# ------------------------------------------------------------------------- the tail boost
+def test_the_tail_boost_turns_the_fused_release_from_head_to_tail(monkeypatch):
     monkeypatch.setattr("client.recommending.join_benefit.fit_gate", lambda *_: DEFAULT_GATE)
     found = measure_benefit(shop_where(1), vectors_with(1))
-    assert list(found.dial) == list(DIAL)
-    as_fitted = found.dial[1.0].per_shopper["ndcg@10"]
-    assert (as_fitted == found.cards["fused"].per_shopper["ndcg@10"]).all()
-    head, *_, tail = (card.means()["aplt@10"] for card in found.dial.values())
+    assert list(found.tail_boost) == list(TAIL_BOOST)
+    as_fitted = found.tail_boost[1.0].per_shopper["ndcg@10"]
+    assert (as_fitted == found.scorecards["fused"].per_shopper["ndcg@10"]).all()
+    head, *_, tail = (scorecard.means()["aplt@10"] for scorecard in found.tail_boost.values())
     assert head < tail

@@ -147,15 +147,20 @@ def test_chances_rise_with_the_score_among_head_and_among_tail_items(recommender
     assert all(one.chance is None for one in recommender.for_history([], 5))
 
 
-def test_a_chance_is_that_of_the_score_as_the_dial_leaves_it(release, shop, tmp_path, monkeypatch):
+def test_a_chance_is_that_of_the_score_as_the_tail_boost_leaves_it(
+    release, shop, tmp_path, monkeypatch
+):
     asked = []
     monkeypatch.setattr("client.recommending.recommender.fit_gate", lambda *_: DEFAULT_GATE)
     monkeypatch.setattr(
         "client.recommending.recommender.pairs_of",
         lambda score, *more: asked.append(score.__self__.gate) or pairs_of(score, *more),
     )
-    ranking = [Recommender(release, shop, tmp_path, dial=dial)._ranker.gate for dial in (0, 1, 2)]
-    assert asked == ranking == [DEFAULT_GATE.turned(dial) for dial in (0, 1, 2)]
+    ranking = [
+        Recommender(release, shop, tmp_path, tail_boost=tail_boost)._ranker.gate
+        for tail_boost in (0, 1, 2)
+    ]
+    assert asked == ranking == [DEFAULT_GATE.turned(tail_boost) for tail_boost in (0, 1, 2)]
 
 
 @pytest.mark.parametrize("timed", [True, False])

@@ -9,7 +9,7 @@ import torch
 
 from client.training.dp_trainer import PrivateTrainer
 from client.training.examples import ShopperExamples
-from common.encoder.adapted_encoder import Tower
+from common.encoder.adapted_encoder import AdaptedEncoder
 from common.errors import FederationError, PrivacyError
 from common.privacy.ledger.ledger import Ledger
 from common.privacy.mechanism.noise import NoiseSource
@@ -23,7 +23,14 @@ from tests.support.shops import (
     make_workshop,
     random_adapter,
 )
-from tests.support.workshops import ITEMS, PLACEMENTS, SHOPPERS, charge_of, one_round, random_sample
+from tests.support.workshops import (
+    ITEMS,
+    LORA_TARGETS,
+    SHOPPERS,
+    charge_of,
+    one_round,
+    random_sample,
+)
 
 
 def test_a_number_that_is_not_finite_drops_its_shopper_only(tiny_model, caplog):
@@ -70,10 +77,10 @@ def test_a_round_is_noise_on_the_clipped_sum_over_the_public_divisor(workshop, l
 
 def test_an_update_moves_b_in_the_few_directions_only(workshop, ledger):
     shop = workshop("few directions")
-    [(name, parameter)] = shop.tower.trained()
+    [(name, parameter)] = shop.encoder.trained()
     update = one_round(shop, ledger, make_plan()).reshape(parameter.shape)
-    assert np.linalg.matrix_rank(shop.tower.noise_frame(name).numpy()) == 5
-    frame = shop.tower.noise_frame(name).double().numpy()
+    assert np.linalg.matrix_rank(shop.encoder.noise_basis(name).numpy()) == 5
+    frame = shop.encoder.noise_basis(name).double().numpy()
     left = update - frame @ (np.linalg.pinv(frame) @ update)
     assert np.linalg.norm(update) > 0
     assert np.linalg.norm(left) < 1e-5 * np.linalg.norm(update)
@@ -83,9 +90,9 @@ def test_an_empty_sample_still_gets_noise_and_uses_the_charge_up(workshop, ledge
     shop, plan = workshop(), make_plan(sample_rate=1e-9)
     charge = charge_of(ledger, plan)
     update, _ = shop.trainer.private_round(
-        shop.tower.adapter(), charge, NoiseSource.for_tests(0), np.random.default_rng(0)
+        shop.encoder.adapter(), charge, NoiseSource.for_tests(0), np.random.default_rng(0)
     )
-    assert np.std(framed_step(shop, update) * plan.divisor) == pytest.approx(1, rel=0.4)
+    assert np.std(projected_step(shop, update) * plan.divisor) == pytest.approx(1, rel=0.4)
     with pytest.raises(PrivacyError, match="used up"):
         charge.use_step()
 
@@ -106,20 +113,20 @@ def test_the_noise_has_the_plans_deviation(workshop, ledger):
         noise = NoiseSource.for_tests(seed, seed + 1)
         sample = np.flatnonzero(poisson_sample(plan, SHOPPERS, noise))
         total = shop.trainer.clipped_sum(sample, plan, rng(seed)).vector
-        errors.append(framed_step(shop, draw) * plan.divisor - total)
+        errors.append(projected_step(shop, draw) * plan.divisor - total)
     assert np.std(errors) == pytest.approx(1.5, rel=0.15)
 
 
-def framed_step(shop, update):
+def projected_step(shop, update):
     """An update back in the coordinates in which it was noised."""
-    frame = shop.tower.noise_frame(next(shop.tower.trained())[0]).double().numpy()
+    frame = shop.encoder.noise_basis(next(shop.encoder.trained())[0]).double().numpy()
     return (np.linalg.pinv(frame) @ update.reshape(len(frame), -1).astype(float)).ravel()
 
 
 def test_a_charge_pays_for_one_round(workshop, ledger):
     shop, plan = workshop(), make_plan()
     charge = charge_of(ledger, plan)
-    arguments = (shop.tower.adapter(), charge, NoiseSource.for_tests(0), np.random.default_rng(0))
+    arguments = (shop.encoder.adapter(), charge, NoiseSource.for_tests(0), np.random.default_rng(0))
     shop.trainer.private_round(*arguments)
     with pytest.raises(PrivacyError, match="used up"):
         shop.trainer.private_round(*arguments)
@@ -129,7 +136,7 @@ def test_seeded_noise_needs_an_entry_that_says_so(workshop, ledger):
     shop, plan = workshop(), make_plan()
     with pytest.raises(PrivacyError, match="fixed seed"):
         shop.trainer.private_round(
-            shop.tower.adapter(),
+            shop.encoder.adapter(),
             charge_of(ledger, plan, seeded=False),
             NoiseSource.for_tests(0),
             np.random.default_rng(0),
@@ -140,25 +147,25 @@ def test_local_steps_follow_each_other_and_send_where_they_went(workshop, ledger
     """With several steps a round, the node walks; the update is the sum of its gradients."""
     shop = workshop()
     plan = make_plan(sample_rate=1.0, steps_per_round=3, noise_multiplier=1e-6)
-    start = shop.tower.adapter()
+    start = shop.encoder.adapter()
     found = one_round(shop, ledger, plan)
     vector, moved, rng = start.flatten().astype(float), 0.0, np.random.default_rng(0)
     for _ in range(3):
-        shop.tower.load_adapter(start.with_vector(vector))
+        shop.encoder.load_adapter(start.with_vector(vector))
         total = shop.trainer.clipped_sum(np.arange(SHOPPERS), plan, rng).vector / plan.divisor
         step = shop.trainer._unframed(total)
         moved = moved + step
         vector = vector - shop.settings.local_learning_rate * step
-    shop.tower.load_adapter(start)
+    shop.encoder.load_adapter(start)
     assert np.linalg.norm(moved) > 1e-3
     assert np.allclose(found, moved, atol=1e-5)
 
 
 def test_a_round_starts_from_the_adapter_it_is_given(workshop, ledger):
     shop, plan = workshop(), make_plan(sample_rate=1.0)
-    start = shop.tower.adapter()
+    start = shop.encoder.adapter()
     first = one_round(shop, ledger, plan)
-    shop.tower.load_adapter(random_adapter(shop.tower, seed=9, size=1.0))
+    shop.encoder.load_adapter(random_adapter(shop.encoder, seed=9, size=1.0))
     again, _ = shop.trainer.private_round(
         start, charge_of(ledger, plan, 2), NoiseSource.for_tests(0, 1), np.random.default_rng(0)
     )
@@ -167,51 +174,51 @@ def test_a_round_starts_from_the_adapter_it_is_given(workshop, ledger):
 
 # -------------------------------------------------------------- what moves
 def test_a_round_moves_no_base_weight_and_every_trained_tensor(tiny_model, ledger):
-    for place, placement in enumerate(PLACEMENTS.values()):
+    for place, lora_targets in enumerate(LORA_TARGETS.values()):
         shop = make_workshop(
             tiny_model,
             make_catalogue(30),
             make_interactions(30, 30),
-            make_settings(**placement, local_learning_rate=1.0),
+            make_settings(**lora_targets, local_learning_rate=1.0),
         )
         before = {
             name: tensor.clone()
-            for name, tensor in shop.tower.state_dict().items()
+            for name, tensor in shop.encoder.state_dict().items()
             if not any(name.endswith(one) for one, _ in trained_of(shop))
         }
-        start = shop.tower.adapter()
+        start = shop.encoder.adapter()
         plan = make_plan(sample_rate=1.0, steps_per_round=2, noise_multiplier=1e-9)
         update = one_round(shop, ledger, plan, number=place + 1)
         moved = start.with_vector(start.flatten() - update)
         for name, tensor in start.tensors.items():
             assert np.abs(moved.tensors[name] - tensor).max() > 1e-6, name
         for name, tensor in before.items():
-            assert torch.equal(shop.tower.state_dict()[name], tensor), name
+            assert torch.equal(shop.encoder.state_dict()[name], tensor), name
 
 
 def trained_of(shop):
-    return [(name, one) for name, one in shop.tower.named_parameters() if one.requires_grad]
+    return [(name, one) for name, one in shop.encoder.named_parameters() if one.requires_grad]
 
 
-def test_a_tower_in_which_something_else_would_move_is_refused(workshop):
+def test_a_encoder_in_which_something_else_would_move_is_refused(workshop):
     shop = workshop()
-    shop.tower.projection.weight.requires_grad_(True)
+    shop.encoder.projection.weight.requires_grad_(True)
     try:
         with pytest.raises(FederationError) as caught:
             shop.trainer.check_only_adapter_trains()
     finally:
-        shop.tower.projection.weight.requires_grad_(False)
+        shop.encoder.projection.weight.requires_grad_(False)
     assert caught.value.public() == "federation:adapter"
     shop.trainer.check_only_adapter_trains()
 
 
-def test_a_tower_in_which_nothing_would_move_is_refused(workshop):
+def test_a_encoder_in_which_nothing_would_move_is_refused(workshop):
     shop = workshop()
-    tower = Tower(shop.model, shop.basis, shop.settings.placement)
-    for _, parameter in tower.trained():
+    encoder = AdaptedEncoder(shop.model, shop.basis, shop.settings.lora_targets)
+    for _, parameter in encoder.trained():
         parameter.requires_grad_(False)
     with pytest.raises(FederationError):
-        PrivateTrainer(tower, shop.merchant, shop.settings)
+        PrivateTrainer(encoder, shop.merchant, shop.settings)
 
 
 # ---------------------------------------------------------- public choices

@@ -8,12 +8,12 @@ import torch
 from torch.nn.functional import normalize
 
 from client.training.dp_trainer import Merchant, PrivateTrainer, pool_rows
-from common.encoder.adapted_encoder import ItemTokens, Tower
-from common.encoder.token_states import encode_trunk
+from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
+from common.encoder.token_states import encode_token_states
 from tests.support.shops import (
     random_adapter,
 )
-from tests.support.workshops import ITEMS, OBJECTIVES, PLACEMENTS, batch_of
+from tests.support.workshops import ITEMS, LORA_TARGETS, OBJECTIVES, batch_of
 
 
 @contextmanager
@@ -27,39 +27,41 @@ def float64():
 
 def in_double(shop):
     """The same shop in float64, and its items before anything was computed in advance."""
-    tower = Tower(shop.model, shop.basis, shop.settings.placement)
-    tower.load_adapter(random_adapter(tower))
-    tower.double()
-    trunk = encode_trunk(
+    encoder = AdaptedEncoder(shop.model, shop.basis, shop.settings.lora_targets)
+    encoder.load_adapter(random_adapter(encoder))
+    encoder.double()
+    token_states = encode_token_states(
         shop.model,
         shop.catalogue,
-        layer=tower.first_layer,
+        layer=encoder.first_layer,
         max_tokens=shop.settings.max_tokens,
         cache=None,
     )
     arrays = shop.tokens.arrays()
     hidden = arrays["hidden"].astype(np.float64)
     summed = arrays["summed"].astype(np.float64) if "summed" in arrays else None
-    weight = shop.basis.weights(trunk.ids).astype(np.float64)
+    weight = shop.basis.weights(token_states.ids).astype(np.float64)
     words = arrays["words"].astype(np.float64)
-    raw = ItemTokens(trunk.offsets, trunk.hidden.astype(np.float64), None, weight, words)
+    raw = ItemTokens(
+        token_states.offsets, token_states.hidden.astype(np.float64), None, weight, words
+    )
     if summed is not None:  # what is cached, anew in float64: float32's rounding is not the point
-        layer = tower.bert.encoder.layer[str(tower.first_layer)]
+        layer = encoder.bert.encoder.layer[str(encoder.first_layer)]
         hidden, summed = before_b(layer, raw)
-    elif not tower.layers:  # likewise the mean of an item's tokens
-        starts = trunk.offsets[:-1]
+    elif not encoder.layers:  # likewise the mean of an item's tokens
+        starts = token_states.offsets[:-1]
         total = np.add.reduceat(raw.arrays()["hidden"] * weight[:, None], starts)
         hidden = total / np.add.reduceat(weight, starts)[:, None]
-        weight = np.ones(len(trunk))
+        weight = np.ones(len(token_states))
     merchant = Merchant(
         shop.examples,
         ItemTokens(arrays["offsets"], hidden, summed, weight, words),
         shop.merchant.vectors.double(),
         shop.merchant.log_popularity.double(),
     )
-    oracle = Tower(shop.model, shop.basis, shop.settings.placement)
+    oracle = AdaptedEncoder(shop.model, shop.basis, shop.settings.lora_targets)
     oracle.load_adapter(random_adapter(oracle))
-    return PrivateTrainer(tower, merchant, shop.settings), merchant, oracle.double(), raw
+    return PrivateTrainer(encoder, merchant, shop.settings), merchant, oracle.double(), raw
 
 
 def before_b(layer, raw):
@@ -107,9 +109,11 @@ def plain_loss(exact, settings, batch, shopper, negatives):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_each_shoppers_gradient_is_plain_autograd_of_its_own_loss(workshop, placement, objective):
-    shop = workshop(placement, objective)
+@pytest.mark.parametrize("lora_targets", LORA_TARGETS)
+def test_each_shoppers_gradient_is_plain_autograd_of_its_own_loss(
+    workshop, lora_targets, objective
+):
+    shop = workshop(lora_targets, objective)
     exact = in_double(shop)
     shoppers = np.array([3, 50, 51, 7, 118])
     batch, negatives = shop.examples.draw(shoppers, 11), torch.arange(0, ITEMS, 2)
@@ -127,9 +131,9 @@ def test_each_shoppers_gradient_is_plain_autograd_of_its_own_loss(workshop, plac
         assert (found[shopper] - expected).norm() <= 1e-7 * expected.norm()  # labels are float32
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_float32_gradients_are_those_of_float64_but_for_rounding(workshop, placement):
-    shop = workshop(placement)
+@pytest.mark.parametrize("lora_targets", LORA_TARGETS)
+def test_float32_gradients_are_those_of_float64_but_for_rounding(workshop, lora_targets):
+    shop = workshop(lora_targets)
     batch, negatives = shop.examples.draw(np.arange(40), 11), torch.arange(0, ITEMS, 2)
     single = shop.trainer.shopper_gradients(batch, shop.trainer.candidates(negatives)).double()
     trainer, *_ = in_double(shop)
@@ -141,9 +145,9 @@ def test_float32_gradients_are_those_of_float64_but_for_rounding(workshop, place
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("placement", ["output.dense", "q,v", "plain q,v and projection"])
-def test_a_shopper_alone_has_the_gradient_it_has_in_company(workshop, placement, objective):
-    shop = workshop(placement, objective)
+@pytest.mark.parametrize("lora_targets", ["output.dense", "q,v", "plain q,v and projection"])
+def test_a_shopper_alone_has_the_gradient_it_has_in_company(workshop, lora_targets, objective):
+    shop = workshop(lora_targets, objective)
     trainer, *_ = in_double(shop)
     candidates = trainer.candidates(torch.arange(40))
     shoppers = np.array([80, 2, 9, 33, 90, 41, 5])
@@ -180,8 +184,8 @@ def test_a_shopper_without_history_or_target_has_the_gradient_zero(workshop):
     ids=["nobody", "empty", "no target", "no history"],
 )
 def test_a_batch_with_nothing_to_learn_is_all_zeros(workshop, batch):
-    for placement in ("output.dense", "q,v", "projection"):
-        trainer = workshop(placement).trainer
+    for lora_targets in ("output.dense", "q,v", "projection"):
+        trainer = workshop(lora_targets).trainer
         found = trainer.shopper_gradients(batch, trainer.candidates(torch.arange(40)))
         assert found.shape[0] == batch.shoppers
         assert not found.any()
@@ -203,7 +207,7 @@ def test_gradients_do_not_stay_for_the_next_step(workshop):
     first = shop.trainer.shopper_gradients(batch, candidates).clone()
     again = shop.trainer.shopper_gradients(batch, candidates)
     assert torch.equal(first, again)
-    assert all(parameter.grad is None for parameter in shop.tower.parameters())
+    assert all(parameter.grad is None for parameter in shop.encoder.parameters())
 
 
 def test_pooled_rows_are_unit_vectors_and_zero_without_history():

@@ -39,15 +39,17 @@ def test_leaving_one_of_200_random_shoppers_out_changes_the_sum_by_c_at_most(wor
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("placement", ["few directions", "q,v", "projection", "plain output.dense"])
-def test_the_bound_holds_for_every_placement_and_objective(
-    workshop, small_parts, placement, objective
+@pytest.mark.parametrize(
+    "lora_targets", ["few directions", "q,v", "projection", "plain output.dense"]
+)
+def test_the_bound_holds_for_every_lora_targets_and_objective(
+    workshop, small_parts, lora_targets, objective
 ):
-    assert largest_change(workshop(placement, objective), 6, seed=1) <= 1 + 1e-6
+    assert largest_change(workshop(lora_targets, objective), 6, seed=1) <= 1 + 1e-6
 
 
 @pytest.mark.parametrize("objective", ["bce", "mse"])
-def test_the_bound_holds_for_the_default_placement_and_other_objectives(
+def test_the_bound_holds_for_the_default_lora_targets_and_other_objectives(
     workshop, small_parts, objective
 ):
     assert largest_change(workshop(objective=objective), 12, seed=2) <= 1 + 1e-6

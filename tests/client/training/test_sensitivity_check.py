@@ -21,11 +21,11 @@ from tests.support.shops import (
     make_workshop,
 )
 
-PLACEMENTS = [
+LORA_TARGETS = [
     {},
     {"lora_modules": "query,value", "last_layers": 2},
     {"lora_modules": "projection"},
-    {"lora_modules": "output.dense", "lora": "plain"},
+    {"lora_modules": "output.dense", "lora": "lora"},
 ]
 
 
@@ -41,17 +41,17 @@ def shop(tiny_model):
 
 
 def check(shop, **plan):
-    check_sensitivity(shop.trainer, shop.tower.adapter(), make_plan(**plan))
+    check_sensitivity(shop.trainer, shop.encoder.adapter(), make_plan(**plan))
 
 
 @pytest.mark.parametrize("objective", ["softmax", "bce", "mse"])
-@pytest.mark.parametrize("placement", PLACEMENTS, ids=str)
-def test_honest_models_pass(tiny_model, placement, objective):
-    honest = shop_of(tiny_model, **placement, objective=objective)
+@pytest.mark.parametrize("lora_targets", LORA_TARGETS, ids=str)
+def test_honest_models_pass(tiny_model, lora_targets, objective):
+    honest = shop_of(tiny_model, **lora_targets, objective=objective)
     check(honest)
     check_sensitivity(
         honest.trainer,
-        honest.tower.adapter().with_vector(np.zeros(honest.tower.adapter().size, np.float32)),
+        honest.encoder.adapter().with_vector(np.zeros(honest.encoder.adapter().size, np.float32)),
         make_plan(),
     )
 
@@ -143,7 +143,7 @@ def test_a_model_is_checked_once_and_another_anew(shop, tmp_path, monkeypatch):
         return honest(self, *arguments)
 
     monkeypatch.setattr(PrivateTrainer, "clipped_sum", counting)
-    asked = (shop.trainer, shop.tower.adapter(), make_plan())
+    asked = (shop.trainer, shop.encoder.adapter(), make_plan())
     for key, expected in (("one", 9), ("one", 9), ("two", 18), ("two", 18)):
         check_once(tmp_path, key, *asked)
         assert len(calls) == expected
@@ -157,7 +157,7 @@ def test_a_model_is_checked_once_and_another_anew(shop, tmp_path, monkeypatch):
 
 def test_a_refused_model_stays_refused(shop, tmp_path, monkeypatch):
     honest = PrivateTrainer.shopper_gradients
-    asked = (shop.trainer, shop.tower.adapter(), make_plan())
+    asked = (shop.trainer, shop.encoder.adapter(), make_plan())
     with monkeypatch.context() as patch:
         patch.setattr(
             PrivateTrainer,

@@ -8,12 +8,12 @@ from common.audit.audits import audit_ledger, audit_release, audit_run
 from common.audit.layout import JOURNAL, LEDGERS, RELEASE
 from common.errors import InputError, ReleaseError, SettingsError
 from common.identity.signing_key import SigningKey
-from common.release.manifest import LANES_FILE, MANIFEST_FILE, SIGNATURE_FILE
+from common.release.manifest import CANARIES_FILE, MANIFEST_FILE, SIGNATURE_FILE
 from tests.support.forging import by_name, export, found, named
 from tests.support.shops import command, small_options
 
 MANIFEST = f"{RELEASE}/{MANIFEST_FILE}"
-LANES = f"{RELEASE}/{LANES_FILE}"
+CANARIES = f"{RELEASE}/{CANARIES_FILE}"
 
 
 # ------------------------------------------------------------------------------ honest
@@ -26,7 +26,7 @@ def test_an_honest_run_passes_and_every_check_was_made(honest):
         assert one.pld == pytest.approx(one.claimed, abs=1e-6)
         assert abs(one.second - one.pld) <= 0.02
         assert 0 <= one.lower < one.claimed < one.rdp
-        assert (one.lanes, one.entries) == (512, 4)
+        assert (one.canaries, one.entries) == (512, 4)
         assert [point.epsilon for point in one.curve] == sorted(p.epsilon for p in one.curve)
         assert one.curve[-1].epsilon == pytest.approx(one.claimed, abs=1e-6)
     assert len(report.keys) == 2 + len(report.merchants)

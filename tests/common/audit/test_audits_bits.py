@@ -8,11 +8,11 @@ import pytest
 
 from common.audit.audits import audit_ledger, audit_run
 from common.audit.layout import JOURNAL, LEDGERS, RELEASE
-from common.release.manifest import LANES_FILE, MANIFEST_FILE, SIGNATURE_FILE, STATEMENT_FILE
+from common.release.manifest import CANARIES_FILE, MANIFEST_FILE, SIGNATURE_FILE, STATEMENT_FILE
 from tests.support.forging import files_of, found
 
 MANIFEST = f"{RELEASE}/{MANIFEST_FILE}"
-LANES = f"{RELEASE}/{LANES_FILE}"
+CANARIES = f"{RELEASE}/{CANARIES_FILE}"
 
 
 def flip(path, bit):

@@ -9,11 +9,11 @@ from common.audit.canaries import check_bound
 from common.audit.findings import Checklist
 from common.audit.layout import JOURNAL, LEDGERS, RELEASE
 from common.privacy.mechanism.canaries import pack_records, unpack_records
-from common.release.manifest import LANES_FILE, MANIFEST_FILE, STATEMENT_FILE
+from common.release.manifest import CANARIES_FILE, MANIFEST_FILE, STATEMENT_FILE
 from tests.support.forging import by_name, found, named
 
 MANIFEST = f"{RELEASE}/{MANIFEST_FILE}"
-LANES = f"{RELEASE}/{LANES_FILE}"
+CANARIES = f"{RELEASE}/{CANARIES_FILE}"
 
 
 # ------------------------------------------------------------------------- signed lies
@@ -47,20 +47,20 @@ LIES = {
     ),
     "a smaller lower bound": (
         {"merchants": of_first(lambda one: {"audit": {**one["audit"], "epsilon": 0.0}})},
-        {(LANES, "epsilon")},
+        {(CANARIES, "epsilon")},
     ),
     "a smaller bound to block by": (
         {"merchants": of_first(lambda one: {"audit": {**one["audit"], "blocking": 0.001}})},
-        {(LANES, "blocking")},
+        {(CANARIES, "blocking")},
     ),
     "more confidence than was asked for": (
         {"audit": lambda held: {**held, "blocking_confidence": 0.999999}},
         {(MANIFEST, "audit.blocking_confidence")},
     ),
     "no audit": ({"merchants": of_first(lambda one: {"audit": None})}, {(RELEASE, "audit")}),
-    "other lanes": (
+    "other canaries": (
         {"merchants": of_first(lambda one: {"audit": {**one["audit"], "commitment": "ab" * 32}})},
-        {(LANES, "commitment")},
+        {(CANARIES, "commitment")},
     ),
     "a secret seed": ({"noise": {"seeded": False}}, {(MANIFEST, "noise.seeded")}),
     "less at several merchants": (
@@ -147,40 +147,40 @@ def test_an_entry_below_its_plans_price_is_found(forger):
     assert named(report, f"{LEDGERS}/{node}.jsonl", "rollback")
 
 
-def test_lanes_that_were_not_committed_to_before_training_do_not_count(forger):
-    forger.journal(lambda entries: [one for one in entries if one.kind != "lanes"])
+def test_canaries_that_were_not_committed_to_before_training_do_not_count(forger):
+    forger.journal(lambda entries: [one for one in entries if one.kind != "canaries"])
     assert [one[2] for one in found(audit_run(forger.folder))] == ["commitment"] * 2
     assert audit_release(forger.folder / RELEASE).passed  # alone it cannot be told
 
 
-def test_lanes_that_were_committed_to_after_training_do_not_count(forger):
+def test_canaries_that_were_committed_to_after_training_do_not_count(forger):
     def late(entries):
         return [
-            *(one for one in entries if one.kind != "lanes"),
-            *(one for one in entries if one.kind == "lanes"),
+            *(one for one in entries if one.kind != "canaries"),
+            *(one for one in entries if one.kind == "canaries"),
         ]
 
     forger.journal(late)
     report = audit_run(forger.folder)
     assert [one[2] for one in found(report)] == ["commitment"] * 2
-    assert "after a round" in str(by_name(report, "Lanes: committed")[0].findings[0])
+    assert "after a round" in str(by_name(report, "Canaries: committed")[0].findings[0])
 
 
-def test_lanes_with_other_bits_are_not_those_committed_to(forger):
-    records = unpack_records((forger.folder / LANES).read_bytes())
+def test_canaries_with_other_bits_are_not_those_committed_to(forger):
+    records = unpack_records((forger.folder / CANARIES).read_bytes())
     first = min(records)
     records[first] = replace(records[first], bits=~records[first].bits)
-    forger.release(**{LANES_FILE: pack_records(records.values())})
+    forger.release(**{CANARIES_FILE: pack_records(records.values())})
     report = audit_run(forger.folder)
-    assert named(report, LANES, "commitment")
-    assert named(report, LANES, "epsilon") or named(report, LANES, "one_run")
+    assert named(report, CANARIES, "commitment")
+    assert named(report, CANARIES, "epsilon") or named(report, CANARIES, "one_run")
 
 
 def test_a_bound_above_the_claim_is_noted_and_one_that_blocks_is_wrong(forger):
     statement = forger.manifest.privacy
     name = max(statement.merchants, key=lambda one: statement.merchants[one].audit.epsilon)
     one = statement.merchants[name]
-    record = unpack_records((forger.folder / LANES).read_bytes())[statement.ledgers[name].node]
+    record = unpack_records((forger.folder / CANARIES).read_bytes())[statement.ledgers[name].node]
     assert 0 < one.audit.blocking < one.audit.epsilon < one.epsilon
     middle = (one.audit.blocking + one.audit.epsilon) / 2
     for claimed, status in (
@@ -194,19 +194,19 @@ def test_a_bound_above_the_claim_is_noted_and_one_that_blocks_is_wrong(forger):
         assert [check.status for check in sheet.checks] == [status]
 
 
-def test_lanes_that_hide_a_step_are_told_and_such_of_a_step_never_charged_are_wrong(forger):
-    records = unpack_records((forger.folder / LANES).read_bytes())
+def test_canaries_that_hide_a_step_are_told_and_such_of_a_step_never_charged_are_wrong(forger):
+    records = unpack_records((forger.folder / CANARIES).read_bytes())
     first = min(records)
     whole = records[first]
     records[first] = replace(whole, rounds=whole.rounds + 7)
-    forger.release(**{LANES_FILE: pack_records(records.values())})
+    forger.release(**{CANARIES_FILE: pack_records(records.values())})
     report = audit_run(forger.folder)
-    assert found(report) == [(LANES, None, "rounds")] * 3
-    records[first] = replace(whole, rounds=whole.rounds[:-1], lanes=whole.lanes[:-1])
-    forger.release(**{LANES_FILE: pack_records(records.values())})
+    assert found(report) == [(CANARIES, None, "rounds")] * 3
+    records[first] = replace(whole, rounds=whole.rounds[:-1], canaries=whole.canaries[:-1])
+    forger.release(**{CANARIES_FILE: pack_records(records.values())})
     report = audit_run(forger.folder)
-    assert named(report, LANES, "steps")  # the statement says three
-    assert "1 charged steps were not watched" in by_name(report, "Lanes: committed")[0].detail
+    assert named(report, CANARIES, "steps")  # the statement says three
+    assert "1 charged steps were not watched" in by_name(report, "Canaries: committed")[0].detail
 
 
 def test_a_merchant_in_a_round_without_a_head_is_found(forger):
@@ -247,15 +247,15 @@ def without(name):
 @pytest.mark.parametrize("only", [None, ("popularity", 0), ("train", 1), ("train", 3)])
 def test_a_merchant_that_the_statement_leaves_out_is_found(forger, only):
     """Its epsilon is the one the operator would rather not show. Any one round of it is enough."""
-    node, lanes = forger.nodes[0], unpack_records((forger.folder / LANES).read_bytes())
+    node, canaries = forger.nodes[0], unpack_records((forger.folder / CANARIES).read_bytes())
     name = next(name for name, one in forger.manifest.privacy.ledgers.items() if one.node == node)
-    del lanes[node]
-    forger.release(**{LANES_FILE: pack_records(lanes.values())})
+    del canaries[node]
+    forger.release(**{CANARIES_FILE: pack_records(canaries.values())})
     forger.statement(merchants=without(name), ledgers=without(name))
     (forger.folder / LEDGERS / f"{node}.jsonl").unlink()
 
     def absent(entry):
-        if only in {None, (entry.kind, entry.round_number)} or entry.kind == "lanes":
+        if only in {None, (entry.kind, entry.round_number)} or entry.kind == "canaries":
             return entry
         others = tuple(one for one in entry.participants if one != node)
         return replace(entry, participants=others)

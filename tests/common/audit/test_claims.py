@@ -1,4 +1,4 @@
-"""Claims against entries: two accountants that disagree, placements that protect from few."""
+"""Claims against entries: two accountants that disagree, DP models that protect from few."""
 
 import pytest
 
@@ -59,16 +59,16 @@ def test_a_claim_covers_the_ledger_as_it_stood_and_no_later_charge(entries, tmp_
 
 
 @pytest.mark.parametrize(
-    ("placement", "status", "said"),
+    ("dp_model", "status", "said"),
     [
         ("local", "passed", "nobody else need be trusted"),
         ("central", "noted", "no protection against whoever added up the sum"),
         ("none", "noted", "There is no privacy guarantee of any kind"),
     ],
 )
-def test_who_must_be_trusted_is_told(placement, status, said):
+def test_who_must_be_trusted_is_told(dp_model, status, said):
     silent = {"noise_multiplier": 0.0, "popularity_noise_multiplier": 0.0}
-    plan = make_plan(placement=placement, **(silent if placement == "none" else {}))
+    plan = make_plan(dp_model=dp_model, **(silent if dp_model == "none" else {}))
     sheet = Checklist()
     tell_trust(sheet, make_statement(plan))
     assert sheet.checks[0].status == status
@@ -76,7 +76,7 @@ def test_who_must_be_trusted_is_told(placement, status, said):
 
 
 def test_without_noise_there_is_nothing_to_tell_of_several_merchants():
-    plan = make_plan(placement="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
+    plan = make_plan(dp_model="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
     sheet = Checklist()
     check_several(sheet, make_statement(plan))
     assert sheet.passed

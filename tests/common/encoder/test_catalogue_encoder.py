@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import save
 
 from common.encoder import catalogue_encoder
-from common.encoder.adapted_encoder import ItemTokens, Tower
+from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
 from common.encoder.base_model import DEFAULT_BASE_MODEL, files_digest, load_base_model
 from common.encoder.catalogue_encoder import (
     cached_base_model,
@@ -19,7 +19,7 @@ from common.encoder.catalogue_encoder import (
     forget_base_models,
 )
 from common.encoder.last_layer import LastLayer
-from common.encoder.token_states import encode_trunk
+from common.encoder.token_states import encode_token_states
 from tests.support.shops import make_catalogue, make_settings, write_tiny_bert
 
 ITEMS = 30
@@ -35,7 +35,7 @@ def encode(tiny, tmp_path):
     """Encode a small catalogue with what is in the cache."""
 
     def make(**changes):
-        settings = make_settings(base_model=tiny, rank=4, output_directions=32, **changes)
+        settings = make_settings(base_model=tiny, rank=4, output_rank=32, **changes)
         catalogue = make_catalogue(ITEMS)
         basis = fit_public_basis(catalogue, settings, tmp_path / "cache")
         return encode_catalogue(catalogue, basis, settings, tmp_path / "cache")
@@ -43,46 +43,48 @@ def encode(tiny, tmp_path):
     return make
 
 
-def step(tower, tokens):
+def step(encoder, tokens):
     """The vectors under a random B, and the gradient of a number of them."""
     random = np.random.default_rng(3)
-    adapter = tower.adapter()
-    tower.load_adapter(adapter.with_vector(random.normal(size=adapter.size).astype(np.float32)))
-    tower.zero_grad()
-    rows = tower(*tokens.rows(np.arange(ITEMS)))
+    adapter = encoder.adapter()
+    encoder.load_adapter(adapter.with_vector(random.normal(size=adapter.size).astype(np.float32)))
+    encoder.zero_grad()
+    rows = encoder(*tokens.rows(np.arange(ITEMS)))
     (rows * torch.arange(rows.shape[1])).sum().backward()
-    return rows.detach().numpy(), [one.grad.numpy() for _, one in tower.trained()]
+    return rows.detach().numpy(), [one.grad.numpy() for _, one in encoder.trained()]
 
 
 @pytest.mark.parametrize("name", ["tiny", "packaged"])
 def test_a_node_computes_what_the_whole_model_does_to_the_last_bit(tiny, tmp_path, name):
     """transformers' layers and PEFT's modules against the last layer alone, and what is cached."""
     changes = {"base_model": tiny} if name == "tiny" else {"base_model": DEFAULT_BASE_MODEL}
-    settings = make_settings(rank=4, output_directions=32, **changes)
+    settings = make_settings(rank=4, output_rank=32, **changes)
     catalogue, cache = make_catalogue(ITEMS), tmp_path / "cache"
     basis = fit_public_basis(catalogue, settings, cache)
     model, tokens = cached_base_model(settings.base_model), settings.max_tokens
-    whole = Tower(model, basis, settings.placement)
-    trunk = encode_trunk(model, catalogue, layer=model.depth - 1, max_tokens=tokens, cache=None)
-    expected = ItemTokens.from_trunk(whole, trunk, model.word_vectors)
+    whole = AdaptedEncoder(model, basis, settings.lora_targets)
+    token_states = encode_token_states(
+        model, catalogue, layer=model.depth - 1, max_tokens=tokens, cache=None
+    )
+    expected = ItemTokens.from_token_states(whole, token_states, model.token_embeddings)
     vectors = expected.vectors(whole)
     for _ in range(2):  # encoded, and read
         found = encode_catalogue(catalogue, basis, settings, cache)
         np.testing.assert_array_equal(found.vectors, vectors)
         for one, array in expected.arrays().items():
             np.testing.assert_array_equal(found.tokens.arrays()[one], array)
-        assert whole.adapter().tensors.keys() == found.tower.adapter().tensors.keys()
+        assert whole.adapter().tensors.keys() == found.encoder.adapter().tensors.keys()
         for first, second in zip(
-            step(whole, expected), step(found.tower, found.tokens), strict=True
+            step(whole, expected), step(found.encoder, found.tokens), strict=True
         ):
             np.testing.assert_array_equal(first, second)
         for parameter, _ in whole.trained():
-            assert torch.equal(whole.noise_frame(parameter), found.tower.noise_frame(parameter))
+            assert torch.equal(whole.noise_basis(parameter), found.encoder.noise_basis(parameter))
 
 
 def test_what_is_encoded_ahead_needs_no_model_for_a_basis(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("common.encoder.token_states.PART", 7)
-    settings = make_settings(base_model=tiny, rank=4, output_directions=32)
+    settings = make_settings(base_model=tiny, rank=4, output_rank=32)
     catalogue = make_catalogue(ITEMS)
     basis = fit_public_basis(catalogue, settings, tmp_path / "server")
     expected = encode_catalogue(catalogue, basis, settings, tmp_path / "other")
@@ -97,7 +99,7 @@ def test_what_is_encoded_ahead_needs_no_model_for_a_basis(tiny, tmp_path, monkey
 
 @pytest.mark.parametrize("name", ["words-*", "layer-*"])
 def test_a_broken_or_missing_file_of_the_base_model_is_made_anew(tiny, tmp_path, name):
-    settings = make_settings(base_model=tiny, rank=4, output_directions=32)
+    settings = make_settings(base_model=tiny, rank=4, output_rank=32)
     catalogue = make_catalogue(ITEMS)
     basis = fit_public_basis(catalogue, settings, tmp_path / "server")
     expected = encode_catalogue(catalogue, basis, settings, tmp_path / "other")
@@ -126,9 +128,9 @@ def test_a_broken_last_layer_is_none(content):
 
 
 @pytest.mark.parametrize("modules", ["query,value", "output.dense,projection"])
-def test_where_more_is_trained_the_whole_tower_is_built_each_time(encode, modules):
+def test_where_more_is_trained_the_whole_encoder_is_built_each_time(encode, modules):
     first, second = encode(lora_modules=modules), encode(lora_modules=modules)
-    assert len(list(first.tower.modules())) == len(list(second.tower.modules()))
+    assert len(list(first.encoder.modules())) == len(list(second.encoder.modules()))
     np.testing.assert_array_equal(first.vectors, second.vectors)
 
 

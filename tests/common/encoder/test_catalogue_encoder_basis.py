@@ -45,8 +45,8 @@ def test_a_basis_is_fitted_once_for_the_same_texts(settings, tmp_path, monkeypat
     [
         {"rank": 2},
         {"whitening_power": 0.5},
-        {"half_weight_share": 0.3},
-        {"word_weight": 0.2},
+        {"sif_smoothing": 0.3},
+        {"lexical_weight": 0.2},
         {"max_tokens": 12},
         {"last_layers": 2},
     ],

@@ -12,11 +12,11 @@ from peft import PeftModel
 from safetensors.numpy import load, save
 from transformers import BertModel
 
-from common.encoder.adapted_encoder import ItemTokens, Tower
+from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
 from common.encoder.base_model import load_base_model
 from common.encoder.public_basis import PublicBasis, fit_basis
 from common.encoder.release_files import PROJECTION_FILE, model_files, released_model
-from common.encoder.token_states import encode_trunk
+from common.encoder.token_states import encode_token_states
 from common.errors import ReleaseError
 from common.release.manifest import ADAPTER_CONFIG_FILE, ADAPTER_FILE, BASIS_FILE
 from tests.support.shops import make_catalogue, make_settings, random_adapter
@@ -29,7 +29,7 @@ SETTINGS = {
     "output.dense": {},
     "q,v of 2 layers": {"lora_modules": "query,value", "last_layers": 2},
     "with projection": {"lora_modules": "output.dense,projection", "rank": 2},
-    "plain": {"lora_modules": "output.dense,key", "lora": "plain", "last_layers": 2},
+    "plain": {"lora_modules": "output.dense,key", "lora": "lora", "last_layers": 2},
     "every module": {
         "lora_modules": "query,key,value,attention.output.dense,intermediate.dense,output.dense",
         "last_layers": 3,
@@ -38,22 +38,24 @@ SETTINGS = {
 
 
 def trained(model, settings, items=40, size=0.3):
-    """A tower with a random adapter, its basis, and f of a catalogue's items."""
-    catalogue, placement = make_catalogue(items), settings.placement
-    trunk = encode_trunk(
+    """A adapted encoder with a random adapter, its basis, and f of a catalogue's items."""
+    catalogue, lora_targets = make_catalogue(items), settings.lora_targets
+    token_states = encode_token_states(
         model,
         catalogue,
-        layer=placement.first_layer(model.depth),
+        layer=lora_targets.first_layer(model.depth),
         max_tokens=settings.max_tokens,
         cache=None,
     )
-    fit = ("whitening_power", "half_weight_share", "word_weight")
-    basis = fit_basis(model, trunk, placement, **{name: getattr(settings, name) for name in fit})
-    tower = Tower(model, basis, placement)
-    adapter = random_adapter(tower, size=size)
-    tower.load_adapter(adapter)
-    tokens = ItemTokens.from_trunk(tower, trunk, model.word_vectors)
-    return catalogue, basis, adapter, tokens.vectors(tower)
+    fit = ("whitening_power", "sif_smoothing", "lexical_weight")
+    basis = fit_basis(
+        model, token_states, lora_targets, **{name: getattr(settings, name) for name in fit}
+    )
+    encoder = AdaptedEncoder(model, basis, lora_targets)
+    adapter = random_adapter(encoder, size=size)
+    encoder.load_adapter(adapter)
+    tokens = ItemTokens.from_token_states(encoder, token_states, model.token_embeddings)
+    return catalogue, basis, adapter, tokens.vectors(encoder)
 
 
 def write(files, folder):
@@ -92,7 +94,7 @@ def by_peft(model, folder, files, texts, *, source):
 
 
 @pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
-def test_peft_loads_the_folder_and_computes_what_the_cached_tower_does(
+def test_peft_loads_the_folder_and_computes_what_the_cached_encoder_does(
     tiny_model, tiny_bert, tmp_path, changes, caplog
 ):
     settings = make_settings(base_model=str(tiny_bert), **changes)

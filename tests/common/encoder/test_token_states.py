@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from common.catalogue import Catalogue, Item
 from common.encoder.base_model import BaseModel
-from common.encoder.token_states import Trunk, encode_trunk, join_trunks, pad, token_mask
+from common.encoder.token_states import (
+    TokenStates,
+    encode_token_states,
+    join_token_states,
+    pad,
+    token_mask,
+)
 from common.errors import SettingsError
 from tests.support.shops import make_catalogue
 
@@ -28,13 +34,13 @@ def counted(tiny_model, monkeypatch):
 
 
 def encode(model, catalogue, cache=None, *, layer=2, max_tokens=24, progress=None):
-    return encode_trunk(
+    return encode_token_states(
         model, catalogue, layer=layer, max_tokens=max_tokens, cache=cache, progress=progress
     )
 
 
-def rows_of(trunk, item):
-    return trunk.hidden[trunk.offsets[item] : trunk.offsets[item + 1]]
+def rows_of(token_states, item):
+    return token_states.hidden[token_states.offsets[item] : token_states.offsets[item + 1]]
 
 
 def catalogue_of(texts):
@@ -45,14 +51,14 @@ def catalogue_of(texts):
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
 def test_each_item_has_the_hidden_states_that_enter_the_layer(tiny_model, layer):
     catalogue = make_catalogue(70)  # more than one batch
-    trunk = encode(tiny_model, catalogue, layer=layer)
-    assert len(trunk) == 70
-    assert trunk.hidden.dtype == np.float32
+    token_states = encode(tiny_model, catalogue, layer=layer)
+    assert len(token_states) == 70
+    assert token_states.hidden.dtype == np.float32
     for item in (0, 33, 69):
         ids, mask = tiny_model.tokenise([catalogue.texts[item]], 24)
         with torch.inference_mode():
             whole = tiny_model.bert(input_ids=ids, attention_mask=mask, output_hidden_states=True)
-        assert np.allclose(rows_of(trunk, item), whole.hidden_states[layer][0], atol=1e-5)
+        assert np.allclose(rows_of(token_states, item), whole.hidden_states[layer][0], atol=1e-5)
 
 
 def test_the_model_is_whole_again_after_the_lower_layers_ran(tiny_model):
@@ -71,8 +77,8 @@ def test_the_model_is_whole_again_after_a_failure(tiny_model, monkeypatch):
 
 
 def test_long_texts_are_cut(tiny_model):
-    trunk = encode(tiny_model, catalogue_of(["red " * 40, "jug"]), max_tokens=8)
-    assert trunk.lengths.tolist() == [8, 3]
+    token_states = encode(tiny_model, catalogue_of(["red " * 40, "jug"]), max_tokens=8)
+    assert token_states.lengths.tolist() == [8, 3]
 
 
 def test_more_tokens_than_the_model_has_places_for_are_refused(tiny_model):
@@ -126,9 +132,9 @@ def test_a_catalogue_that_grew_encodes_only_what_is_new(counted, tmp_path):
 
 def test_equal_texts_are_encoded_once(counted, tmp_path):
     model, texts = counted
-    trunk = encode(model, catalogue_of(["red jug", "oak clock", "red jug"]), tmp_path)
+    token_states = encode(model, catalogue_of(["red jug", "oak clock", "red jug"]), tmp_path)
     assert sorted(texts) == ["oak clock", "red jug"]
-    assert np.array_equal(rows_of(trunk, 0), rows_of(trunk, 2))
+    assert np.array_equal(rows_of(token_states, 0), rows_of(token_states, 2))
 
 
 def test_another_merchants_cache_serves_the_texts_both_have(counted, tmp_path):
@@ -170,11 +176,13 @@ def test_another_layer_length_or_model_has_a_cache_of_its_own(counted, tmp_path)
 
 
 # -------------------------------------------------------------------- packing
-def trunk_of(lengths, width=3, seed=0):
+def token_states_of(lengths, width=3, seed=0):
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     rng = np.random.default_rng(seed)
     hidden = rng.normal(size=(offsets[-1], width))
-    return Trunk(hidden.astype(np.float32), offsets, rng.integers(0, 99, offsets[-1], np.int32))
+    return TokenStates(
+        hidden.astype(np.float32), offsets, rng.integers(0, 99, offsets[-1], np.int32)
+    )
 
 
 lengths = st.lists(st.integers(1, 6), min_size=1, max_size=8)
@@ -182,18 +190,18 @@ lengths = st.lists(st.integers(1, 6), min_size=1, max_size=8)
 
 @given(lengths, st.data())
 def test_items_are_taken_whole_in_any_order_and_twice(counts, data):
-    trunk = trunk_of(counts)
+    token_states = token_states_of(counts)
     items = data.draw(st.lists(st.integers(0, len(counts) - 1), max_size=10))
-    taken = trunk.take(np.array(items, np.int64))
+    taken = token_states.take(np.array(items, np.int64))
     assert len(taken) == len(items)
     for place, item in enumerate(items):
-        assert np.array_equal(rows_of(taken, place), rows_of(trunk, item))
+        assert np.array_equal(rows_of(taken, place), rows_of(token_states, item))
 
 
 @given(lengths, lengths)
-def test_joined_trunks_hold_the_items_of_all_in_order(first, second):
-    parts = [trunk_of(first, seed=1), trunk_of(second, seed=2)]
-    joined = join_trunks(parts)
+def test_joined_token_states_hold_the_items_of_all_in_order(first, second):
+    parts = [token_states_of(first, seed=1), token_states_of(second, seed=2)]
+    joined = join_token_states(parts)
     assert joined.lengths.tolist() == first + second
     for item in range(len(first)):
         assert np.array_equal(rows_of(joined, item), rows_of(parts[0], item))
@@ -203,12 +211,12 @@ def test_joined_trunks_hold_the_items_of_all_in_order(first, second):
 
 @given(lengths, st.data())
 def test_padding_puts_zeros_behind_the_last_token_and_nothing_else(counts, data):
-    trunk = trunk_of(counts)
+    token_states = token_states_of(counts)
     items = np.array(data.draw(st.lists(st.integers(0, len(counts) - 1), max_size=6)), np.int64)
-    padded = pad(trunk.hidden, trunk.offsets, items)
-    mask = token_mask(trunk.lengths[items])
+    padded = pad(token_states.hidden, token_states.offsets, items)
+    mask = token_mask(token_states.lengths[items])
     assert padded.shape[:2] == mask.shape
-    assert mask.sum(dim=1).tolist() == trunk.lengths[items].tolist()
+    assert mask.sum(dim=1).tolist() == token_states.lengths[items].tolist()
     for row, item in enumerate(items):
-        assert np.array_equal(padded[row][mask[row].bool()].numpy(), rows_of(trunk, item))
+        assert np.array_equal(padded[row][mask[row].bool()].numpy(), rows_of(token_states, item))
     assert not padded[~mask.bool()].any()

@@ -39,25 +39,25 @@ def task_of(seed, cases=40, items=60):
     return scores, seen, relevant, popularity_buckets(counts)
 
 
-def card_of(seed, **settings):
+def scorecard_of(seed, **settings):
     scores, seen, relevant, buckets = task_of(seed, **settings)
     return evaluate_scores(scores.__getitem__, seen, relevant, buckets)
 
 
 def test_means_has_exactly_the_documented_metrics():
-    assert list(card_of(1).means()) == METRICS
+    assert list(scorecard_of(1).means()) == METRICS
 
 
-def test_scores_in_chunks_and_finished_lists_give_one_card():
+def test_scores_in_chunks_and_finished_lists_give_one_scorecard():
     scores, seen, relevant, buckets = task_of(2)
-    card = evaluate_scores(scores.__getitem__, seen, relevant, buckets)
+    scorecard = evaluate_scores(scores.__getitem__, seen, relevant, buckets)
     auc = auc_per_shopper(scores, seen, relevant)
     tail = np.flatnonzero(buckets.tail)
     tail_auc = auc_per_shopper(scores[:, tail], seen[:, tail], relevant[:, tail])
     again = evaluate_ranking(
         rank_top_k(scores, seen, 10), relevant, buckets, auc=auc, tail_auc=tail_auc
     )
-    assert card.means() == again.means()
+    assert scorecard.means() == again.means()
 
 
 def test_one_case_by_hand():
@@ -66,9 +66,9 @@ def test_one_case_by_hand():
     scores = np.array([[9, 1, 8, 2, 3, 0, 4, 5, 7, 6]], dtype=np.float32)
     seen = csr_matrix(np.eye(1, 10, 2))  # item 2 is out, so the list is 0, 8, 9, 7, 6
     relevant = csr_matrix(np.array([[0, 1, 0, 1, 0, 1, 0, 0, 1, 0]], dtype=np.float32))
-    card = evaluate_scores(scores.__getitem__, seen, relevant, popularity_buckets(counts), k=5)
+    scorecard = evaluate_scores(scores.__getitem__, seen, relevant, popularity_buckets(counts), k=5)
     found = 1 / math.log2(3)  # item 8, in the second place
-    assert card.means() == pytest.approx(
+    assert scorecard.means() == pytest.approx(
         {
             "ndcg@5": found / (1 + found + 1 / 2 + 1 / math.log2(5)),
             "recall@5": 1 / 4,
@@ -92,42 +92,44 @@ def test_one_case_by_hand():
 def test_f1_is_zero_when_nothing_is_found_and_undefined_without_anything_to_find():
     scores = np.arange(24, dtype=np.float32).reshape(2, 12)
     relevant = csr_matrix(([1.0], ([0], [0])), shape=(2, 12))
-    card = evaluate_scores(
+    scorecard = evaluate_scores(
         scores.__getitem__, csr_matrix((2, 12)), relevant, popularity_buckets(np.arange(12))
     )
-    assert card.per_shopper["f1@10"][0] == 0
-    assert np.isnan(card.per_shopper["f1@10"][1])
+    assert scorecard.per_shopper["f1@10"][0] == 0
+    assert np.isnan(scorecard.per_shopper["f1@10"][1])
 
 
 @given(st.lists(st.integers(3, 20), min_size=1, max_size=4))
 def test_a_pool_is_the_mean_over_all_shoppers(sizes):
-    cards = [card_of(size, cases=size) for size in sizes]
-    pooled = pool(cards)
+    scorecards = [scorecard_of(size, cases=size) for size in sizes]
+    pooled = pool(scorecards)
     for name, values in pooled.per_shopper.items():
         np.testing.assert_array_equal(
-            values, np.concatenate([card.per_shopper[name] for card in cards])
+            values, np.concatenate([scorecard.per_shopper[name] for scorecard in scorecards])
         )
-    defined = [(~np.isnan(card.per_shopper["ndcg@10"])).sum() for card in cards]
+    defined = [(~np.isnan(scorecard.per_shopper["ndcg@10"])).sum() for scorecard in scorecards]
     weighted = sum(
-        count * card.means()["ndcg@10"] for count, card in zip(defined, cards, strict=True) if count
+        count * scorecard.means()["ndcg@10"]
+        for count, scorecard in zip(defined, scorecards, strict=True)
+        if count
     ) / sum(defined)
     assert pooled.means()["ndcg@10"] == pytest.approx(weighted)
-    assert pooled.exposure.sum() == sum(card.exposure.sum() for card in cards)
+    assert pooled.exposure.sum() == sum(scorecard.exposure.sum() for scorecard in scorecards)
 
 
 def test_a_pool_of_one_is_itself():
-    card = card_of(3)
-    assert pool([card]).means() == card.means()
+    scorecard = scorecard_of(3)
+    assert pool([scorecard]).means() == scorecard.means()
 
 
 def test_pooled_coverage_is_over_the_union_of_catalogues():
     scores, seen, relevant, buckets = task_of(4, items=20)
     keys = np.arange(20, dtype=np.uint64)
 
-    def card(item_keys):
+    def scorecard(item_keys):
         return evaluate_scores(scores.__getitem__, seen, relevant, buckets, item_keys=item_keys)
 
-    one, half_shared = card(keys), card(keys + np.uint64(10))
+    one, half_shared = scorecard(keys), scorecard(keys + np.uint64(10))
     pooled = pool([one, half_shared])
     assert len(pooled.item_keys) == 30
     assert pooled.exposure[10:20].tolist() == (one.exposure[10:] + one.exposure[:10]).tolist()
@@ -137,14 +139,14 @@ def test_pooled_coverage_is_over_the_union_of_catalogues():
 def test_items_of_one_text_count_as_one_in_coverage():
     scores, seen, relevant, buckets = task_of(5, items=20)
     keys = np.arange(20, dtype=np.uint64) // np.uint64(2)
-    card = evaluate_scores(scores.__getitem__, seen, relevant, buckets, item_keys=keys)
-    assert len(card.exposure) == 10
+    scorecard = evaluate_scores(scores.__getitem__, seen, relevant, buckets, item_keys=keys)
+    assert len(scorecard.exposure) == 10
 
 
 def test_spread_names_the_worst_merchant_and_weighs_merchants_equally():
-    cards = {"small": card_of(6, cases=3), "large": card_of(7, cases=90)}
-    found = spread(cards)
-    small, large = (cards[name].means() for name in cards)
+    scorecards = {"small": scorecard_of(6, cases=3), "large": scorecard_of(7, cases=90)}
+    found = spread(scorecards)
+    small, large = (scorecards[name].means() for name in scorecards)
     assert found.by_merchant == {"small": small, "large": large}
     for metric in METRICS:
         assert found.mean[metric] == pytest.approx((small[metric] + large[metric]) / 2)
@@ -154,12 +156,12 @@ def test_spread_names_the_worst_merchant_and_weighs_merchants_equally():
 
 
 def test_a_merchant_without_cases_has_no_worst_and_weighs_nothing():
-    cards = {"empty": card_of(8, cases=0), "open": card_of(9)}
-    found = spread(cards)
+    scorecards = {"empty": scorecard_of(8, cases=0), "open": scorecard_of(9)}
+    found = spread(scorecards)
     assert all(math.isnan(value) for value in found.by_merchant["empty"].values())
     assert found.worst["ndcg@10"][0] == "open"
-    assert found.mean["ndcg@10"] == cards["open"].means()["ndcg@10"]
-    assert spread({"empty": cards["empty"]}).worst == {}
+    assert found.mean["ndcg@10"] == scorecards["open"].means()["ndcg@10"]
+    assert spread({"empty": scorecards["empty"]}).worst == {}
 
 
 def test_what_does_not_fit_is_refused():
@@ -167,7 +169,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(InputError):
         pool([])
     with pytest.raises(InputError):
-        pool([card_of(1), evaluate_scores(scores.__getitem__, seen, relevant, buckets, k=5)])
+        pool([scorecard_of(1), evaluate_scores(scores.__getitem__, seen, relevant, buckets, k=5)])
     with pytest.raises(InputError):
         spread({})
     ranking = rank_top_k(scores, seen, 10)

@@ -31,8 +31,8 @@ def claims(**changes) -> Claims:
         "base_model": {"name": "all-MiniLM-L6-v2", "weights_sha256": HEX},
         "catalogues": {"all": HEX},
         "adapter": {
-            "method": "ffa",
-            "placement": ["encoder.layer.5.output.dense"],
+            "method": "ffa-lora",
+            "lora_targets": ["encoder.layer.5.output.dense"],
             "rank": 4,
             "alpha": 4.0,
             "trained_numbers": 1536,
@@ -190,7 +190,7 @@ AUDIT = {
     "epsilon": 2.9,
     "blocking": 1.8,
     "one_run": 1.1,
-    "lanes": 512,
+    "canaries": 512,
     "steps": 40,
     "commitment": HEX,
 }

@@ -10,18 +10,18 @@ from common.release.statement import NOT_PROTECTED, Statement, check_claims
 from tests.support.shops import make_plan
 from tests.support.statements import HEX, PLAN, make_statement, merchant_fields, statement_fields
 
-SILENT = make_plan(placement="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
+SILENT = make_plan(dp_model="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
 AUDIT = {
     "epsilon": 2.345,
     "blocking": 1.3,
     "one_run": 0.9,
-    "lanes": 512,
+    "canaries": 512,
     "steps": 40,
     "commitment": HEX,
 }
 
 
-@pytest.mark.parametrize("plan", [PLAN, SILENT, make_plan(placement="central")])
+@pytest.mark.parametrize("plan", [PLAN, SILENT, make_plan(dp_model="central")])
 def test_a_statement_reads_back_as_itself(plan):
     statement = make_statement(plan)
     text = statement.model_dump_json()
@@ -46,7 +46,7 @@ def test_each_part_must_be_there(field):
         ({"colour": "red"}, "colour"),
         ({"plan": {**asdict(PLAN), "steps": "40"}}, "the plan is not one"),
         ({"plan": {**asdict(PLAN), "more": 1}}, "the plan is not one"),
-        ({"placement": "central"}, "places the noise elsewhere"),
+        ({"dp_model": "central"}, "places the noise elsewhere"),
         ({"ledgers": {}}, "one ledger for each merchant"),
         ({"accountants": {"pld": "dp 1"}}, "pld, prv and rdp"),
         ({"not_protected": NOT_PROTECTED[1:]}, "told whole"),
@@ -86,7 +86,7 @@ def test_two_merchants_have_two_ledgers():
 
 
 @pytest.mark.parametrize(
-    ("placement", "fields"),
+    ("dp_model", "fields"),
     [
         ("none", {"epsilon": 4.0}),
         ("none", {"delta": 1e-5}),
@@ -94,13 +94,13 @@ def test_two_merchants_have_two_ledgers():
         ("central", {"epsilon": 1}),
     ],
 )
-def test_epsilon_is_claimed_exactly_when_noise_was_added(placement, fields):
-    plan = {"local": PLAN, "none": SILENT, "central": make_plan(placement="central")}[placement]
+def test_epsilon_is_claimed_exactly_when_noise_was_added(dp_model, fields):
+    plan = {"local": PLAN, "none": SILENT, "central": make_plan(dp_model="central")}[dp_model]
     one = {**merchant_fields(plan), "epsilon": None, "delta": None, **fields}
     with pytest.raises(ValidationError, match=r"claims epsilon|lacks epsilon"):
         make_statement(plan, merchants={"Ash": one})
     with pytest.raises(ValueError, match=r"claims epsilon|lacks epsilon"):
-        check_claims(placement, {"Ash": _parsed(one)})
+        check_claims(dp_model, {"Ash": _parsed(one)})
 
 
 def _parsed(one):

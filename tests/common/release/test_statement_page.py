@@ -13,7 +13,7 @@ AUDIT = {
     "epsilon": 2.345,
     "blocking": 1.3,
     "one_run": 0.9,
-    "lanes": 512,
+    "canaries": 512,
     "steps": 40,
     "commitment": HEX,
 }
@@ -71,7 +71,7 @@ def test_a_shopper_of_several_merchants_is_told_both_ways():
     heading = "| merchants | **noise at each merchant** | noise once, on the sum |"
     found = rows(text, heading)
     assert found == [[str(k), f"{one:.2f}", f"{other:.2f}"] for k, one, other in SEVERAL]
-    central = statement_page(make_statement(make_plan(placement="central")))
+    central = statement_page(make_statement(make_plan(dp_model="central")))
     assert "| merchants | noise at each merchant | **noise once, on the sum** |" in central
 
 
@@ -87,15 +87,15 @@ def test_a_run_with_a_fixed_seed_says_so_before_anything_else():
     assert "protects anybody" in text.split("**Unit.**")[0]
 
 
-@pytest.mark.parametrize("placement", ["central", "none"])
-def test_a_placement_that_protects_from_nobody_promises_nothing(placement):
+@pytest.mark.parametrize("dp_model", ["central", "none"])
+def test_a_dp_model_that_protects_from_nobody_promises_nothing(dp_model):
     silent = {"noise_multiplier": 0.0, "popularity_noise_multiplier": 0.0}
-    plan = make_plan(placement=placement, **(silent if placement == "none" else {}))
+    plan = make_plan(dp_model=dp_model, **(silent if dp_model == "none" else {}))
     text = statement_page(make_statement(plan))
     assert "nobody but the merchant itself need be trusted" not in text
-    assert ("no protection" in text) == (placement == "central")
-    assert ("no privacy guarantee of any kind" in text) == (placement == "none")
-    assert ("| merchant | ε" in text) == (placement == "central")
+    assert ("no protection" in text) == (dp_model == "central")
+    assert ("no privacy guarantee of any kind" in text) == (dp_model == "none")
+    assert ("| merchant | ε" in text) == (dp_model == "central")
 
 
 @settings(max_examples=50)

@@ -83,7 +83,7 @@ def test_what_is_no_number_is_refused(name, value):
 @pytest.mark.parametrize("name", sorted(set(NUMBERS) - {"epsilon"}))
 def test_infinity_is_refused_but_as_epsilon(name):
     assert refused(**{name: math.inf}).field == name
-    assert RunSettings.from_flat({"epsilon": math.inf}).plan().placement == "none"
+    assert RunSettings.from_flat({"epsilon": math.inf}).plan().dp_model == "none"
 
 
 @pytest.mark.parametrize("name", sorted(CHOICES))
@@ -127,12 +127,12 @@ def test_an_unknown_module_is_found_at_once(modules):
 
 
 def test_modules_may_be_a_list_or_have_spaces():
-    assert RunSettings.from_flat({"lora_modules": ["query", "value"]}).placement.modules == (
+    assert RunSettings.from_flat({"lora_modules": ["query", "value"]}).lora_targets.modules == (
         "query",
         "value",
     )
     spaced = RunSettings.from_flat({"lora_modules": " query , projection "})
-    assert spaced.placement.modules == ("query", "projection")
+    assert spaced.lora_targets.modules == ("query", "projection")
 
 
 def test_a_rating_scale_that_is_empty_or_upside_down_is_refused():
@@ -177,7 +177,7 @@ def test_the_plan_is_what_the_settings_say():
     plan = settings.plan(merchants=4)
     assert (plan.steps, plan.steps_per_round, plan.rounds) == (15, 3, 5)
     assert (plan.sample_rate, plan.max_grad_norm, plan.delta) == (0.5, 2.0, 1e-4)
-    assert (plan.placement, plan.merchants) == ("local", 4)
+    assert (plan.dp_model, plan.merchants) == ("local", 4)
     assert plan.takes_histogram
 
 
@@ -188,7 +188,7 @@ def test_without_logit_adjustment_no_histogram_is_paid_for():
 
 def test_without_noise_the_plan_promises_nothing():
     plan = RunSettings.from_flat({"noise": "none", "epsilon": 2, "rounds": 3}).plan()
-    assert (plan.placement, plan.noise_multiplier) == ("none", 0.0)
+    assert (plan.dp_model, plan.noise_multiplier) == ("none", 0.0)
 
 
 # ----------------------------------------------------------------------- TOML

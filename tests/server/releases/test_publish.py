@@ -41,7 +41,7 @@ def ended(simulated, settings, tmp_path):
     checkpoint = replace(read_checkpoint(run), plan_digest=settings.plan().digest)
     write_checkpoint(run, checkpoint)
     write_outcome(run, checkpoint.adapter, (release / "basis.safetensors").read_bytes(), {})
-    shutil.copy(release / "lanes.safetensors", run)
+    shutil.copy(release / "canaries.safetensors", run)
     write_catalogue(make_shop("a").catalogue, run / CATALOGUE_FILE)
     return server, run
 

@@ -117,7 +117,7 @@ def test_without_enrolment_a_name_belongs_to_the_ledger_key_that_used_it_first(
     known = last_receipts(read_entries(tmp_path))["ash"].head.signer
     shops.make = Impostor
     close_nodes()
-    with pytest.raises(QuorumError):  # `birch` is a fake whose ledger went back
+    with pytest.raises(QuorumError):  # `birch` is a fake whose ledger rolled back
         run(federation, setup, 2, away=[1000, 1001])
     assert [one.reason for one in read_entries(tmp_path) if one.kind == "refusal"] == [
         "federation:signer"
@@ -136,14 +136,17 @@ def test_within_a_run_a_name_is_pinned_before_anything_is_charged(tmp_path):
         return with_head(RecordDict(), head.signed(key.sign(head.message())))
 
     with Journal(tmp_path / "journal.jsonl", LOCAL, "1") as journal:
-        desk = Countersigning(journal)
+        countersigner = Countersigning(journal)
         ash = Prepared("ash", "", np.empty(0, np.uint64))
-        desk.welcome(ash, told(1))
-        for ask in (lambda head: desk.welcome(ash, head), lambda head: desk.take("ash", head)):
+        countersigner.check_head(ash, told(1))
+        for ask in (
+            lambda head: countersigner.check_head(ash, head),
+            lambda head: countersigner.take("ash", head),
+        ):
             with pytest.raises(FederationError) as caught:
                 ask(told(2))
             assert caught.value.field == "signer"
-        desk.welcome(ash, told(1))
+        countersigner.check_head(ash, told(1))
 
 
 def test_the_operator_may_say_that_a_key_was_lost(shops, federation, tmp_path):

@@ -96,13 +96,13 @@ def test_a_node_that_refuses_is_not_asked_again():
 
     def answer(place):
         asked.append(place)
-        return Error(messages.ERROR_CODE, "policy:placement") if place == 0 else f"m{place}"
+        return Error(messages.ERROR_CODE, "policy:dp_model") if place == 0 else f"m{place}"
 
     grid, cohort = InProcessGrid(app_of(answer), 2, {}), Cohort(REQUEST, 1.0)
     for _ in range(3):
         assert len(assemble(cohort, grid)) == 1
     assert asked == [0, 1]
-    assert cohort.refused == {1000: "policy:placement"}
+    assert cohort.refused == {1000: "policy:dp_model"}
 
 
 def test_a_node_that_crashes_is_asked_a_few_times():

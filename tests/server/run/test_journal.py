@@ -42,7 +42,7 @@ def test_a_run_is_on_the_journal_with_every_head_signed_twice(shops, federation,
     assert {one.head.number for one in last_receipts(entries).values()} == {3}
 
 
-def test_a_commitment_to_lanes_is_on_the_journal_before_training_and_once(
+def test_a_commitment_to_canaries_is_on_the_journal_before_training_and_once(
     shops, federation, tmp_path, monkeypatch
 ):
     def commitment(work, plan, run_id):
@@ -53,9 +53,9 @@ def test_a_commitment_to_lanes_is_on_the_journal_before_training_and_once(
     run(federation, path, 1)
     run(federation, path, 2)  # goes on: the nodes prepare again
     entries = read_journal(path.read_bytes())
-    kinds = ["run", "lanes", "lanes", "lanes", "popularity", "train", "run", "train"]
+    kinds = ["run", "canaries", "canaries", "canaries", "popularity", "train", "run", "train"]
     assert [entry.kind for entry in entries] == kinds
-    told = {entry.participants: entry.commitment for entry in entries if entry.kind == "lanes"}
+    told = {entry.participants: entry.commitment for entry in entries if entry.kind == "canaries"}
     assert told == {(name,): seeded(name, 9).bytes(32).hex() for name in ("ash", "birch", "cedar")}
     assert "commitment" not in entries[0].body()  # as journals of before this kind were signed
 

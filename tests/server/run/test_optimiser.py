@@ -52,23 +52,23 @@ def test_the_first_step_of_scalar_adam_keeps_the_direction(gradient):
     arrays(np.float64, (5, 1), elements=st.floats(0.01, 10) | st.floats(-10, -0.01)),
     st.sampled_from([1e-8, 0.015, 3.0]),
 )
-def test_adaptivity_is_torchs_epsilon(gradients, adaptivity):
+def test_tau_is_torchs_epsilon(gradients, tau):
     expected = run_torch(
-        lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.9, 0.99), eps=adaptivity), gradients
+        lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.9, 0.99), eps=tau), gradients
     )
-    found = run(AdamScalar(0.9, 0.99, adaptivity), gradients)[1]
+    found = run(AdamScalar(0.9, 0.99, tau), gradients)[1]
     np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
 @given(arrays(np.float64, (6, 4), elements=st.floats(-1e-3, 1e-3)), st.floats(1e-4, 1))
-def test_far_below_the_adaptivity_a_step_is_a_multiple_of_the_gradient(gradients, share):
+def test_far_below_the_tau_a_step_is_a_multiple_of_the_gradient(gradients, share):
     """What an adapter learns must not grow because there is less noise to divide by."""
-    optimiser = AdamScalar(adaptivity=1e3)
+    optimiser = AdamScalar(tau=1e3)
     whole, less = (1 - run(optimiser, scaled)[1] for scaled in (gradients, share * gradients))
     np.testing.assert_allclose(less, share * whole, rtol=1e-4, atol=1e-15)
 
 
-@given(GRADIENTS, st.sampled_from([Sgd(0.9), AdamScalar(), AdamScalar(adaptivity=0.015)]))
+@given(GRADIENTS, st.sampled_from([Sgd(0.9), AdamScalar(), AdamScalar(tau=0.015)]))
 def test_all_memory_is_in_the_state(gradients, optimiser):
     state, vector = run(optimiser, gradients[:3])
     kept = OptimiserState(state.momentum.copy(), state.second_moment, state.steps)
@@ -94,10 +94,10 @@ def test_settings_out_of_bounds_are_refused():
         lambda: Sgd(-0.1),
         lambda: AdamScalar(beta1=1.0),
         lambda: AdamScalar(beta2=1.5),
-        lambda: AdamScalar(adaptivity=0.0),
+        lambda: AdamScalar(tau=0.0),
         lambda: make_optimiser("adam"),
     ):
         with pytest.raises(SettingsError):
             call()
     assert make_optimiser("sgd", momentum=0.5) == Sgd(0.5)
-    assert make_optimiser("adam_scalar", beta1=0.5, adaptivity=0.1) == AdamScalar(0.5, 0.99, 0.1)
+    assert make_optimiser("adam_scalar", beta1=0.5, tau=0.1) == AdamScalar(0.5, 0.99, 0.1)

@@ -41,7 +41,7 @@ def test_a_run_has_all_that_the_strategy_needs(config, tmp_path):
         "base_model.model.encoder.layer.2.output.dense.lora_B.weight"
     ]
     assert PublicBasis.from_bytes(setup.basis).mean.shape == (32,)
-    assert (setup.plan.rounds, setup.plan.placement) == (3, "local")
+    assert (setup.plan.rounds, setup.plan.lora_targets) == (3, "local")
     assert setup.settings["rank"] == 3
     assert (setup.learning_rate, setup.schedule) == (0.25, "cosine")
     quorum = setup.quorum
@@ -50,8 +50,8 @@ def test_a_run_has_all_that_the_strategy_needs(config, tmp_path):
 
 
 def test_the_step_is_bounded_as_the_settings_say(config):
-    setup = open_run({**config, "optimiser": "adam_scalar", "momentum": 0.5, "adaptivity": 0.25})
-    assert setup.optimiser == AdamScalar(beta1=0.5, adaptivity=0.25)
+    setup = open_run({**config, "optimiser": "adam_scalar", "momentum": 0.5, "tau": 0.25})
+    assert setup.optimiser == AdamScalar(beta1=0.5, tau=0.25)
 
 
 def test_places_are_not_sent_to_nodes(config):
@@ -69,7 +69,7 @@ def test_the_catalogues_file_may_be_named_instead_and_hyphens_are_read(config, f
 
 
 def test_the_first_adapter_of_plain_lora_is_the_basis_and_zero(config):
-    setup = open_run({**config, "lora": "plain"})
+    setup = open_run({**config, "lora": "lora"})
     basis = PublicBasis.from_bytes(setup.basis)
     by_letter = {name.split(".lora_")[1][0]: one for name, one in setup.adapter.tensors.items()}
     assert np.array_equal(by_letter["A"], next(iter(basis.directions.values())))

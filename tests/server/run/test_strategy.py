@@ -214,7 +214,7 @@ def test_two_nodes_of_one_name_do_not_both_take_part(shops, federation):
 
 
 def test_central_noise_needs_every_merchant_of_the_plan(shops, federation):
-    plan = replace(LOCAL, placement="central", merchants=4)
+    plan = replace(LOCAL, dp_model="central", merchants=4)
     with pytest.raises(QuorumError):
         run(federation, make_setup(plan=plan), rounds=1)
     run(federation, make_setup(plan=replace(plan, merchants=3)), rounds=1)
@@ -269,9 +269,9 @@ def test_public_evaluation_is_called_after_each_round(shops, federation):
     assert dict(result.evaluate_metrics_serverapp[2]) == {"round": 2, "tensors": 1}
 
 
-# ------------------------------------------------------------------------ lanes
+# ------------------------------------------------------------------------ canaries
 def audited(**changes):
-    return make_setup(settings={"objective": "softmax", "seed": 3, "audit_lanes": 8}, **changes)
+    return make_setup(settings={"objective": "softmax", "seed": 3, "audit_canaries": 8}, **changes)
 
 
 def test_nodes_that_open_nothing_leave_the_run_unaudited_and_whole(shops, federation):
@@ -293,9 +293,11 @@ def test_nodes_that_are_gone_after_the_last_round_do_not_cost_the_run(shops, fed
     assert np.array_equal(arrays_of(result), strategy.state.adapter.flatten())
 
 
-def test_lanes_are_asked_for_after_the_last_round_only(shops, federation, monkeypatch):
+def test_canaries_are_asked_for_after_the_last_round_only(shops, federation, monkeypatch):
     opened = []
-    monkeypatch.setattr(FakeWork, "opened_lanes", lambda self, *_: opened.append(self.merchant))
+    monkeypatch.setattr(
+        FakeWork, "revealed_canaries", lambda self, *_: opened.append(self.merchant)
+    )
     run(federation, audited(), rounds=5)
     assert opened == []
     run(federation, audited())

@@ -238,8 +238,8 @@ def judge(market, score, split):
     cases = evaluation_cases(history, split.test)
     buckets = popularity_buckets(history.item_counts())
     chosen = score[cases.shoppers].astype(np.float32)
-    card = evaluate_scores(lambda rows: chosen[rows], cases.seen, cases.relevant, buckets)
-    means = card.means()
+    scorecard = evaluate_scores(lambda rows: chosen[rows], cases.seen, cases.relevant, buckets)
+    means = scorecard.means()
     return means["ndcg@10"], means["tail_recall@10"]
 
 

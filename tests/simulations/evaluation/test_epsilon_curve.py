@@ -49,7 +49,7 @@ def test_each_budget_is_trained_on_those_who_were_not_left_out(finished):
     for folder in ("epsilon-inf", "epsilon-8-0", "epsilon-2-0"):
         seen = {
             name
-            for place in (out / "yardsticks" / folder).glob("0*")
+            for place in (out / "baselines" / folder).glob("0*")
             for name in load_merchant_data(place).interactions.shopper_ids
         }
         assert len(seen) == 60 - 12
@@ -58,7 +58,7 @@ def test_each_budget_is_trained_on_those_who_were_not_left_out(finished):
         assert set(point.metrics) == {"adapter", "fused"}
     assert curve.points[0].membership.bound == 1
     assert curve.points[1].membership.bound > curve.points[2].membership.bound
-    assert set(curve.frozen) == {"frozen_text", "gated_frozen"}
+    assert set(curve.frozen) == {"frozen_text", "fused_frozen"}
     assert curve.frozen["frozen_text"]["ndcg@10"] == results.metrics["frozen_text"]["ndcg@10"]
 
 

@@ -17,7 +17,7 @@ from common.catalogue import Catalogue, Item, popularity_buckets
 from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
 from simulations.data.shop import Shop
 from simulations.evaluation import evaluator
-from simulations.evaluation.evaluator import ShopJudge, make_judges, shared_buckets
+from simulations.evaluation.evaluator import ShopEvaluator, make_evaluators, shared_buckets
 from tests.support.shops import (
     DAY,
     interactions_of,
@@ -105,84 +105,84 @@ def ground(tiny_bert, tmp_path_factory):
         shop_of("C", seed=2),
     ]
     basis = fit_public_basis(shared, settings, cache)
-    return settings, cache, basis, shops, make_judges(shops, basis, settings, cache)
+    return settings, cache, basis, shops, make_evaluators(shops, basis, settings, cache)
 
 
 def test_a_judge_takes_the_decay_of_training_for_the_usual_one(ground):
     settings, cache, basis, shops, _ = ground
     settings = settings.model_copy(update={"history_decay": 0.7})
-    assert [one.decay for one in make_judges(shops, basis, settings, cache)] == [0.7] * 3
+    assert [one.decay for one in make_evaluators(shops, basis, settings, cache)] == [0.7] * 3
 
 
 def test_shops_of_one_catalogue_share_its_vectors(ground):
-    *_, judges = ground
-    assert judges[0].vectors is judges[1].vectors
-    assert judges[0].vectors is not judges[2].vectors
-    assert [judge.shop.name for judge in judges] == ["A", "B", "C"]
+    *_, evaluators = ground
+    assert evaluators[0].vectors is evaluators[1].vectors
+    assert evaluators[0].vectors is not evaluators[2].vectors
+    assert [judge.shop.name for judge in evaluators] == ["A", "B", "C"]
 
 
-def test_vectors_under_an_adapter_are_the_towers_and_candidates_stay(ground):
-    settings, cache, basis, shops, judges = ground
+def test_vectors_under_an_adapter_are_the_encoders_and_candidates_stay(ground):
+    settings, cache, basis, shops, evaluators = ground
     encoded = encode_catalogue(shops[0].data.catalogue, basis, settings, cache)
-    first, second = (random_adapter(encoded.tower, seed, size=0.5) for seed in (1, 2))
-    frozen = judges[0].vectors.under(None).copy()
+    first, second = (random_adapter(encoded.encoder, seed, size=0.5) for seed in (1, 2))
+    frozen = evaluators[0].vectors.under(None).copy()
     for adapter in (first, second, first):
-        encoded.tower.load_adapter(adapter)
-        expected = encoded.tokens.vectors(encoded.tower)
-        assert np.array_equal(judges[0].vectors.under(adapter), expected)
-        assert np.array_equal(judges[0].vectors.under(None), frozen)
-    assert np.array_equal(judges[0].vectors.candidates, encoded.vectors)
+        encoded.encoder.load_adapter(adapter)
+        expected = encoded.tokens.vectors(encoded.encoder)
+        assert np.array_equal(evaluators[0].vectors.under(adapter), expected)
+        assert np.array_equal(evaluators[0].vectors.under(None), frozen)
+    assert np.array_equal(evaluators[0].vectors.candidates, encoded.vectors)
 
 
 def test_every_baseline_is_judged_on_the_same_cases(ground):
-    *_, judges = ground
-    for judge in judges:
-        cards = judge.baselines()
-        assert set(cards) == {
+    *_, evaluators = ground
+    for judge in evaluators:
+        scorecards = judge.baselines()
+        assert set(scorecards) == {
             "popularity",
             "local_ease",
             "ease_trend",
             "frozen_text",
-            "gated_frozen",
+            "fused_frozen",
         }
         cases = len(judge.shop.test_cases.shoppers)
         assert cases > 5
-        for card in cards.values():
-            assert all(len(values) == cases for values in card.per_shopper.values())
+        for scorecard in scorecards.values():
+            assert all(len(values) == cases for values in scorecard.per_shopper.values())
 
 
 @pytest.mark.parametrize("timed", [True, False])
 def test_a_gate_is_fitted_from_that_of_a_shop_with_or_without_a_clock(ground, monkeypatch, timed):
-    *_, judges = ground
+    *_, evaluators = ground
     asked = []
     monkeypatch.setattr(
         evaluator, "fit_gate", lambda ranker, _: asked.append(ranker.gate) or ranker.gate
     )
-    data = judges[0].shop.data
+    data = evaluators[0].shop.data
     rows = replace(data.interactions, timed=timed)
     rule = data.split_rule if timed else SplitRule("leave_last_out")
-    judge = replace(judges[0], shop=Shop.of(replace(data, interactions=rows, split_rule=rule)))
+    judge = replace(evaluators[0], shop=Shop.of(replace(data, interactions=rows, split_rule=rule)))
     judge.fused(judge.text(None))
     assert asked == [default_gate(rows)]
 
 
-def test_the_dialled_score_is_the_fused_one_with_the_dial_turned(ground):
-    *_, judges = ground
-    for judge in judges:
+def test_the_boosted_score_is_the_fused_one_with_the_tail_boost_turned(ground):
+    *_, evaluators = ground
+    for judge in evaluators:
         ranker = judge.fused(judge.text(None))
         gate = ranker.gate
         turned = replace(gate, rise=1.3 * gate.rise, unsold=1.3 * gate.unsold)
         expected = judge.judge(replace(ranker, gate=turned).score)
-        found = judge.judge_dialled(ranker)
+        found = judge.evaluate_boosted(ranker)
         for metric, values in expected.per_shopper.items():
             np.testing.assert_array_equal(values, found.per_shopper[metric])
-        told = judge.judge_dialled(judge.frozen_fused).per_shopper["ndcg@10"]
+        told = judge.evaluate_boosted(judge.frozen_fused).per_shopper["ndcg@10"]
         np.testing.assert_array_equal(told, found.per_shopper["ndcg@10"])
 
 
 def test_a_model_that_knows_the_future_is_perfect_and_its_opposite_finds_nothing(ground):
-    *_, judges = ground
-    judge = judges[0]
+    *_, evaluators = ground
+    judge = evaluators[0]
     relevant = judge.shop.test_cases.relevant.toarray()
     for sign, expected in ((1, 1.0), (-1, 0.0)):
         rows = iter(sign * relevant)
@@ -190,13 +190,13 @@ def test_a_model_that_knows_the_future_is_perfect_and_its_opposite_finds_nothing
         def scores(history, rows=rows):
             return np.array([next(rows) for _ in range(len(history))], np.float32)
 
-        card = judge.judge(scores)
-        assert card.per_shopper["auc"] == pytest.approx(np.full(len(relevant), expected))
+        scorecard = judge.judge(scores)
+        assert scorecard.per_shopper["auc"] == pytest.approx(np.full(len(relevant), expected))
         if sign == 1:
-            assert card.per_shopper["ndcg@10"] == pytest.approx(np.ones(len(relevant)))
+            assert scorecard.per_shopper["ndcg@10"] == pytest.approx(np.ones(len(relevant)))
 
 
-class ScoreReader(ShopJudge):
+class ScoreReader(ShopEvaluator):
     """Gives each model's scores of the past's shoppers instead of judging them."""
 
     def judge(self, scores):
@@ -211,7 +211,7 @@ def test_no_model_and_no_bucket_knows_a_row_of_the_test_period(ground):
     late = rows.time >= RULE.test_from
     found = []
     for later in (rows.where(~late), rows, replace(rows, item=np.where(late, 3, rows.item))):
-        [judge] = make_judges(
+        [judge] = make_evaluators(
             [Shop.of(replace(shops[0].data, interactions=later))], basis, settings, cache
         )
         reader = ScoreReader(judge.shop, judge.vectors, judge.buckets)
@@ -224,8 +224,8 @@ def test_no_model_and_no_bucket_knows_a_row_of_the_test_period(ground):
 
 def test_what_validation_chooses_was_fitted_before_it(ground, monkeypatch):
     """The gate and both models' strengths are compared on models that end where it begins."""
-    *_, judges = ground
-    judge, train = judges[0], judges[0].shop.split.train
+    *_, evaluators = ground
+    judge, train = evaluators[0], evaluators[0].shop.split.train
     handed = {}
 
     def listen(name):
@@ -259,8 +259,8 @@ def test_what_validation_chooses_was_fitted_before_it(ground, monkeypatch):
 
 
 def test_the_text_is_judged_with_its_own_history_and_the_fitted_decay(ground):
-    *_, judges = ground
-    judge = judges[0]
+    *_, evaluators = ground
+    judge = evaluators[0]
     text = judge.text(None)
     assert text.decay in DECAYS
     found = judge.judge(text.score).per_shopper["ndcg@10"]
@@ -269,8 +269,8 @@ def test_the_text_is_judged_with_its_own_history_and_the_fitted_decay(ground):
 
 
 def test_the_fused_ranker_uses_all_the_past(ground):
-    *_, judges = ground
-    judge, past = judges[0], judges[0].shop.past
+    *_, evaluators = ground
+    judge, past = evaluators[0], evaluators[0].shop.past
     fused = judge.fused(judge.text(None))
     own = fused.collaborative
     again = fit_text_ease(past.matrix(), judge.vectors.candidates, own.l2, own.text_strength)
@@ -281,17 +281,17 @@ def test_the_fused_ranker_uses_all_the_past(ground):
 
 def test_local_ease_uses_all_the_past(ground):
     """A rival that lacked its last weeks would be an easy one."""
-    *_, judges = ground
-    judge, past = judges[0], judges[0].shop.past
+    *_, evaluators = ground
+    judge, past = evaluators[0], evaluators[0].shop.past
     ease = judge.shop.fit_ease()
     assert np.array_equal(ease.weights, fit_ease(past.matrix(), ease.l2).weights)
     assert len(ease.weights) == (past.item_counts() > 0).sum()
 
 
 def test_validation_scores_are_of_the_validation_cases(ground):
-    settings, cache, basis, shops, judges = ground
+    settings, cache, basis, shops, evaluators = ground
     encoded = encode_catalogue(shops[0].data.catalogue, basis, settings, cache)
-    ndcg, tail = judges[0].validation_scores(random_adapter(encoded.tower))
+    ndcg, tail = evaluators[0].validation_scores(random_adapter(encoded.encoder))
     assert len(ndcg) == len(tail) == len(shops[0].validation_cases.shoppers) > 3
     assert np.isfinite(ndcg).all()
 
@@ -300,8 +300,8 @@ def test_a_shop_without_cases_is_judged_on_nobody(ground, tmp_path):
     settings, cache, basis, *_ = ground
     rows = [(0, 1, 10 * DAY, 0), (0, 2, 20 * DAY, 1), (1, 3, 30 * DAY, 0)]
     data = MerchantData("D", make_catalogue(ITEMS), interactions_of(rows, ITEMS, 2), RULE)
-    [judge] = make_judges([Shop.of(data)], basis, settings, cache)
-    for card in judge.baselines().values():
-        assert len(card.per_shopper["ndcg@10"]) == 0
-    ndcg, tail = judge.validation_scores(random_adapter(judge.vectors._encoded.tower))
+    [judge] = make_evaluators([Shop.of(data)], basis, settings, cache)
+    for scorecard in judge.baselines().values():
+        assert len(scorecard.per_shopper["ndcg@10"]) == 0
+    ndcg, tail = judge.validation_scores(random_adapter(judge.vectors._encoded.encoder))
     assert len(ndcg) == len(tail) == 0

@@ -11,7 +11,7 @@ from common.identity.signing_key import PublicKey
 from common.release.verify import verify_release
 from simulations.data.partition import partition_merchants
 from simulations.data.shop import Shop
-from simulations.evaluation.evaluator import make_judges
+from simulations.evaluation.evaluator import make_evaluators
 from tests.support.shops import make_shop
 
 SHOWN = 10
@@ -23,9 +23,9 @@ def test_what_is_measured_is_what_is_served(simulated, tmp_path):
     model = released_model(release)
     whole = make_shop("Corner shop", items=50, shoppers=60)
     shops = [Shop.of(one) for one in partition_merchants(whole, how="random", merchants=2, seed=1)]
-    judges = make_judges(shops, model.basis, model.settings, tmp_path / "judge")
+    evaluators = make_evaluators(shops, model.basis, model.settings, tmp_path / "judge")
     folders = sorted((simulated / "merchants").glob("0*"))
-    for judge, folder in zip(judges, folders, strict=True):
+    for judge, folder in zip(evaluators, folders, strict=True):
         own = load_merchant_data(folder)
         recommender = Recommender(release, own, tmp_path / "merchant")
         ranker = judge.fused(judge.text(model.adapter))

@@ -10,21 +10,21 @@ EMPTY = np.empty(0, np.uint64), np.empty(0, np.int64)
 NAMES = ("Ash", "Birch", "Cedar", "Elm")
 
 
-def card(ndcg, tail=None):
+def scorecard(ndcg, tail=None):
     ndcg = np.array(ndcg, float)
     tail = ndcg if tail is None else np.array(tail, float)
     return Scorecard(10, {"ndcg@10": ndcg, "tail_recall@10": tail, "aplt@10": ndcg}, *EMPTY)
 
 
-def asked(cards, names=NAMES):
-    return fairness(cards, names, seed=0, resamples=50)
+def asked(scorecards, names=NAMES):
+    return fairness(scorecards, names, seed=0, resamples=50)
 
 
 @given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=6), min_size=4, max_size=4))
 def test_gains_are_counted_merchant_by_merchant(values):
-    solo = [card(np.full(len(one), 0.5)) for one in values]
-    cards = {"adapter": [card(one) for one in values], "solo_adapter": solo}
-    [ndcg, tail] = asked(cards).gains
+    solo = [scorecard(np.full(len(one), 0.5)) for one in values]
+    scorecards = {"adapter": [scorecard(one) for one in values], "solo_adapter": solo}
+    [ndcg, tail] = asked(scorecards).gains
     means = [float(np.mean(np.array(one) - 0.5)) for one in values]
     assert ndcg.median == pytest.approx(sorted(means)[1] / 2 + sorted(means)[2] / 2)
     assert ndcg.worst.mean == pytest.approx(min(means))
@@ -37,11 +37,11 @@ def test_gains_are_counted_merchant_by_merchant(values):
 def test_a_large_merchant_does_not_hide_a_small_one():
     """Pooled, the gain would be near +0.4; the small merchant loses all the same."""
     big, small = np.full(1000, 0.9), np.zeros(3)
-    cards = {
-        "fused": [card(big), card(small)],
-        "local_ease": [card(np.full(1000, 0.5)), card(np.full(3, 0.2))],
+    scorecards = {
+        "fused": [scorecard(big), scorecard(small)],
+        "local_ease": [scorecard(np.full(1000, 0.5)), scorecard(np.full(3, 0.2))],
     }
-    found = asked(cards, NAMES[:2])
+    found = asked(scorecards, NAMES[:2])
     gain = found.gains[0]
     assert gain.worst_merchant == "Birch"
     assert gain.worst.mean == pytest.approx(-0.2)
@@ -52,21 +52,21 @@ def test_a_large_merchant_does_not_hide_a_small_one():
 
 def test_a_merchant_without_tail_cases_is_left_out_of_the_tail_alone():
     nothing = [np.nan, np.nan]
-    cards = {
-        "adapter": [card([0.3, 0.4]), card([0.3, 0.5], nothing)],
-        "frozen_text": [card([0.1, 0.1]), card([0.1, 0.1], nothing)],
+    scorecards = {
+        "adapter": [scorecard([0.3, 0.4]), scorecard([0.3, 0.5], nothing)],
+        "frozen_text": [scorecard([0.1, 0.1]), scorecard([0.1, 0.1], nothing)],
     }
-    ndcg, tail = asked(cards, NAMES[:2]).gains
+    ndcg, tail = asked(scorecards, NAMES[:2]).gains
     assert (ndcg.merchants, tail.merchants) == (2, 1)
     assert tail.worst_merchant == "Ash"
 
 
 def test_nobody_with_a_value_leaves_no_gain_and_an_unknown_spread():
-    empty = {"adapter": [card([])], "frozen_text": [card([])]}
+    empty = {"adapter": [scorecard([])], "frozen_text": [scorecard([])]}
     found = asked(empty, NAMES[:1])
     assert found.gains == ()
     assert {(one.worst, one.worst_merchant) for one in found.spreads} == {(None, "")}
 
 
 def test_only_models_that_were_judged_are_compared():
-    assert asked({"popularity": [card([0.1])]}, NAMES[:1]).gains == ()
+    assert asked({"popularity": [scorecard([0.1])]}, NAMES[:1]).gains == ()

@@ -66,12 +66,12 @@ def test_the_release_is_judged_on_them_beside_what_they_have_alone(finished):
         "local_ease",
         "ease_trend",
         "frozen_text",
-        "gated_frozen",
+        "fused_frozen",
         "adapter",
         "fused",
     }
     pairs = {(one.model, one.baseline) for one in held.intervals.differences}
-    assert {("adapter", "frozen_text"), ("fused", "gated_frozen")} <= pairs
+    assert {("adapter", "frozen_text"), ("fused", "fused_frozen")} <= pairs
     assert sum(one.cases for one in held.merchants) > 10
     assert held.metrics["adapter"]["auc"] != held.metrics["frozen_text"]["auc"]
     assert "2 merchants that never trained" in output

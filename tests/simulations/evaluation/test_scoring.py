@@ -16,7 +16,7 @@ from simulations.evaluation.scoring import (
 EMPTY = np.empty(0, np.uint64), np.empty(0, np.int64)
 
 
-def card(*values):
+def scorecard(*values):
     return Scorecard(10, dict.fromkeys([*COMPARED_METRICS, "aplt@10"], np.array(values)), *EMPTY)
 
 
@@ -26,14 +26,14 @@ def judge(name, cases):
     )
 
 
-CARDS = {
-    "local_ease": [card(0.1, 0.2), card(0.4, 0.4, 0.4)],
-    "fused": [card(0.2, 0.3), card(0.5, 0.5, 0.8)],
+SCORECARDS = {
+    "local_ease": [scorecard(0.1, 0.2), scorecard(0.4, 0.4, 0.4)],
+    "fused": [scorecard(0.2, 0.3), scorecard(0.5, 0.5, 0.8)],
 }
 
 
 def test_a_difference_is_the_model_minus_the_baseline_case_by_case():
-    found = intervals(CARDS, seed=0).differences
+    found = intervals(SCORECARDS, seed=0).differences
     assert {(one.model, one.baseline) for one in found} == {("fused", "local_ease")}
     for one in found:
         assert one.mean == pytest.approx((0.1 + 0.1 + 0.1 + 0.1 + 0.4) / 5)
@@ -41,9 +41,9 @@ def test_a_difference_is_the_model_minus_the_baseline_case_by_case():
 
 
 def test_a_merchants_numbers_are_its_own_and_the_pool_is_of_cases():
-    first, second = merchant_results(CARDS, [judge("Ash", 2), judge("Birch", 3)], 500)
+    first, second = merchant_results(SCORECARDS, [judge("Ash", 2), judge("Birch", 3)], 500)
     assert (first.name, first.cases, second.name, second.cases) == ("Ash", 2, "Birch", 3)
     assert first.metrics["fused"]["ndcg@10"] == pytest.approx(0.25)
     assert second.metrics["fused"]["ndcg@10"] == pytest.approx(0.6)
     assert second.metrics["local_ease"]["tail_recall@10"] == pytest.approx(0.4)
-    assert pooled_metrics(CARDS)["fused"]["ndcg@10"] == pytest.approx(2.3 / 5)
+    assert pooled_metrics(SCORECARDS)["fused"]["ndcg@10"] == pytest.approx(2.3 / 5)

@@ -53,7 +53,7 @@ def test_the_policy_does_not_pay_for_a_second_run(policy):
 
 
 def test_the_policy_of_a_run_with_noise_refuses_one_without(policy):
-    with pytest.raises(PolicyError, match="placement"):
+    with pytest.raises(PolicyError, match="dp_model"):
         policy(PLANS["local"].plan(4)).check(PLANS["without noise"].plan(4))
 
 

@@ -8,13 +8,13 @@ import pytest
 from client.node.participant import MerchantWork
 from client.node.settings import merchant_folders
 from client.privacy.budget import LEDGER_FILE, open_ledger, spent
-from client.privacy.canaries import LaneBook
+from client.privacy.canaries import CanaryBook
 from client.privacy.policy import POLICY_FILE, Policy
 from client.training.dp_trainer import PrivateTrainer
 from common.encoder.base_model import _digest
 from common.encoder.catalogue_encoder import cached_base_model
 from common.errors import InputError, QuorumError
-from common.privacy.mechanism.empirical_bound import audit_lanes
+from common.privacy.mechanism.empirical_bound import audit_canaries
 from simulations.data.shop import Shop
 from simulations.federation.folders import write_federation
 from simulations.federation.runner import Watch, epsilon_after, run_federation
@@ -100,7 +100,7 @@ def test_without_noise_runs_repeat_only_where_sampling_does(place):
     [
         {},
         {"lora_modules": "query,value", "last_layers": 2},
-        {"lora_modules": "output.dense,projection", "lora": "plain"},
+        {"lora_modules": "output.dense,projection", "lora": "lora"},
         {"objective": "bce", "steps_per_round": 2},
         {"objective": "mse", "popularity_strength": 0.0},
         {"noise": "central", "quorum": 1.0},
@@ -263,7 +263,7 @@ def test_other_settings_in_the_same_folder_are_refused(place):
         one.run()
 
 
-# ----------------------------------------------------------------------- lanes
+# ----------------------------------------------------------------------- canaries
 def test_every_merchant_opens_what_it_committed_to_after_the_last_round(place):
     run = place().run()
     assert sorted(run.audits) == ["00-a", "01-b"]
@@ -271,21 +271,21 @@ def test_every_merchant_opens_what_it_committed_to_after_the_last_round(place):
         assert record.opened
         assert record.merchant == name
         assert record.plan == run.plan.to_json()
-        assert record.lanes.shape == (3, 512)
-        assert audit_lanes(record).epsilon < epsilon_after(run.plan, 3).pld
+        assert record.canaries.shape == (3, 512)
+        assert audit_canaries(record).epsilon < epsilon_after(run.plan, 3).pld
     assert not np.array_equal(run.audits["00-a"].bits, run.audits["01-b"].bits)
 
 
-def test_lanes_change_no_bit_of_the_adapter(place):
+def test_canaries_change_no_bit_of_the_adapter(place):
     for changes in ({}, {"steps_per_round": 2}):
-        without = place(audit_lanes=0, **changes).run()
+        without = place(audit_canaries=0, **changes).run()
         assert without.audits == {}
-        assert place(audit_lanes=64, **changes).run().adapter.digest == without.adapter.digest
+        assert place(audit_canaries=64, **changes).run().adapter.digest == without.adapter.digest
 
 
-def test_lanes_survive_stops_and_count_what_was_repeated(place, monkeypatch):
+def test_canaries_survive_stops_and_count_what_was_repeated(place, monkeypatch):
     whole, one, calls = place().run(), place(), itertools.count()
-    save = LaneBook.save
+    save = CanaryBook.save
 
     def stopping(self, record):
         save(self, record)
@@ -293,7 +293,7 @@ def test_lanes_survive_stops_and_count_what_was_repeated(place, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(LaneBook, "save", stopping)
+        patch.setattr(CanaryBook, "save", stopping)
         with pytest.raises(KeyboardInterrupt):
             one.run()
     run = one.run()
@@ -312,15 +312,17 @@ def test_without_local_noise_nothing_is_audited(place):
         assert place(**changes).run().audits == {}
 
 
-def test_a_merchant_that_opens_other_lanes_is_left_out_and_the_run_is_not_lost(place, monkeypatch):
-    open_lanes = MerchantWork.opened_lanes
+def test_a_merchant_that_opens_other_canaries_is_left_out_and_the_run_is_not_lost(
+    place, monkeypatch
+):
+    reveal_canaries = MerchantWork.revealed_canaries
 
     def other(self, plan, run_id):
-        record = open_lanes(self, plan, run_id)
+        record = reveal_canaries(self, plan, run_id)
         wrong = dataclasses.replace(record, bits=~record.bits)
         return wrong if record.merchant == "00-a" else record
 
-    monkeypatch.setattr(MerchantWork, "opened_lanes", other)
+    monkeypatch.setattr(MerchantWork, "revealed_canaries", other)
     run = place().run()
     assert list(run.audits) == ["01-b"]
     assert len(run.history) == 3

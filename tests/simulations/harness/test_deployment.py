@@ -25,7 +25,7 @@ from flwr.superlink.routers.fleet.router import router as fleet_router
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from client.deployment.connection_check import knock
+from client.deployment.connection_check import check_connection
 from common.errors import EnrolmentError, SettingsError
 from common.identity.enrolment import Request
 from common.identity.node_key import NodeKey
@@ -206,9 +206,9 @@ def test_plain_text_is_refused_with_what_to_do(place):
     assert "use https" in answer.text
 
 
-def test_an_enrolled_key_is_let_in_and_can_knock_again(place):
-    knock(place.node("shop-b"), now())
-    knock(place.node("shop-b"), now())
+def test_an_enrolled_key_is_let_in_and_can_check_connection_again(place):
+    check_connection(place.node("shop-b"), now())
+    check_connection(place.node("shop-b"), now())
 
 
 def test_a_node_that_was_killed_comes_back_at_once(place):
@@ -216,26 +216,26 @@ def test_a_node_that_was_killed_comes_back_at_once(place):
     from flwr.proto.fleet_pb2 import ActivateNodeRequest
 
     node = place.node("shop-b")
-    knock(node, now())
+    check_connection(node, now())
     request = ActivateNodeRequest(
         public_key=NodeKey.load(node.key).public.pem, heartbeat_interval=30
     )
     with place.fleet("shop-b") as fleet:
         fleet.ActivateNode(request)
         refused(fleet.ActivateNode, request, 412)
-    knock(node, now())
+    check_connection(node, now())
 
 
 def test_a_key_that_is_not_enrolled_is_told_so(place, tmp_path):
     stranger = node_of(place.server, tmp_path, "stranger")
     with pytest.raises(EnrolmentError, match="not enrolled yet, or was revoked") as caught:
-        knock(stranger, now())
+        check_connection(stranger, now())
     assert caught.value.field == "node_key"
 
 
 def test_a_revoked_key_is_refused_at_once_by_the_running_server(place):
     node = place.node("shop-c")
-    knock(node, now())
+    check_connection(node, now())
     mine = PullMessagesRequest(node=Node(node_id=place.ids["shop-c"]))
     with place.fleet("shop-c") as fleet:
         fleet.PullMessages(mine)
@@ -245,7 +245,7 @@ def test_a_revoked_key_is_refused_at_once_by_the_running_server(place):
         assert "The running server refuses" in told
         refused(fleet.PullMessages, mine, 401)
     with pytest.raises(EnrolmentError, match="was revoked"):
-        knock(node, now())
+        check_connection(node, now())
 
 
 def test_a_second_server_of_one_folder_is_refused(place):

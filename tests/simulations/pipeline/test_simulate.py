@@ -13,8 +13,8 @@ from common.errors import InputError, ReleaseError, SettingsError
 from common.identity.signing_key import PublicKey
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import unpack_records
-from common.privacy.mechanism.empirical_bound import audit_lanes
-from common.release.manifest import LANES_FILE
+from common.privacy.mechanism.empirical_bound import audit_canaries
+from common.release.manifest import CANARIES_FILE
 from common.release.verify import verify_release
 from simulations.pipeline.progress import Screen
 from simulations.pipeline.simulate import prepare_out
@@ -26,11 +26,11 @@ MODELS = {
     "local_ease",
     "ease_trend",
     "frozen_text",
-    "gated_frozen",
-    "gated_frozen_dialled",
+    "fused_frozen",
+    "fused_frozen_boosted",
     "adapter",
     "fused",
-    "fused_dialled",
+    "fused_boosted",
 }
 
 
@@ -62,11 +62,11 @@ def test_a_simulation_leaves_results_report_release_and_merchants(simulated, res
     verified = verify_release(simulated / "release", PublicKey.load(simulated / "operator.pub"))
     assert verified.manifest.adapter.digest == adapter_digest(simulated)
     published = verified.manifest.metrics.values
-    assert set(published) == {"frozen_text", "gated_frozen", "adapter", "fused"}
+    assert set(published) == {"frozen_text", "fused_frozen", "adapter", "fused"}
     assert published["fused"] == dict(results.metrics["fused"])
     assert "<html" in (simulated / "report.html").read_text(encoding="utf-8")
     assert len(list((simulated / "merchants").glob("0*"))) == 2
-    assert not (simulated / "yardsticks").exists()
+    assert not (simulated / "baselines").exists()
 
 
 def test_each_merchants_epsilon_is_its_ledgers(simulated, results):
@@ -131,13 +131,13 @@ def test_the_same_command_in_another_place_gives_the_same_adapter(simulated, tin
 # ------------------------------------------------------------------------- the audit
 def test_the_audit_stands_beside_the_claim_and_can_be_computed_again(simulated, results):
     manifest = json.loads((simulated / "release" / "manifest.json").read_text(encoding="utf-8"))
-    records = unpack_records((simulated / "release" / LANES_FILE).read_bytes())
+    records = unpack_records((simulated / "release" / CANARIES_FILE).read_bytes())
     merchants = results.privacy.merchants
     for (name, one), record in zip(merchants.items(), records.values(), strict=True):
-        again = audit_lanes(record, one.delta)
+        again = audit_canaries(record, one.delta)
         assert (one.audit.epsilon, one.audit.one_run) == (again.epsilon, again.one_run)
         assert one.audit.commitment == record.commitment
-        assert (one.audit.lanes, one.audit.steps) == (512, 3)
+        assert (one.audit.canaries, one.audit.steps) == (512, 3)
         assert 0 <= one.audit.epsilon < one.epsilon
         assert manifest["privacy"]["merchants"][name]["audit"] == one.audit.model_dump()
     assert "≥" in (simulated / "report.html").read_text(encoding="utf-8")
@@ -153,14 +153,14 @@ def test_a_run_whose_noise_is_too_small_gets_no_release(tiny_bert, tmp_path, mon
     assert not (tmp_path / "out" / "release").exists()
 
 
-def test_without_lanes_a_run_says_that_it_was_not_audited(tiny_bert, tmp_path):
+def test_without_canaries_a_run_says_that_it_was_not_audited(tiny_bert, tmp_path):
     out = tmp_path / "out"
-    arguments = [*small_options(out, tiny_bert), "--set", "audit_lanes=0"]
+    arguments = [*small_options(out, tiny_bert), "--set", "audit_canaries=0"]
     done = command(arguments, tmp_path / "cache")
     assert done.exception is None
     found = load_results(out / "results.json").privacy.merchants.values()
     assert [one.audit for one in found] == [None, None]
-    assert not (out / "release" / LANES_FILE).exists()
+    assert not (out / "release" / CANARIES_FILE).exists()
 
 
 # ---------------------------------------------------------------------- resuming
@@ -312,8 +312,8 @@ def test_a_budget_that_no_noise_meets_is_a_settings_error(tiny_bert, tmp_path):
     assert isinstance(done.exception, SettingsError)
 
 
-# ------------------------------------------------------------------- the yardsticks
-def test_solo_and_yardsticks_have_ledgers_of_their_own(tiny_bert, tmp_path, simulated):
+# ------------------------------------------------------------------- the baselines
+def test_solo_and_baselines_have_ledgers_of_their_own(tiny_bert, tmp_path, simulated):
     arguments = small_options(tmp_path / "out", tiny_bert)
     arguments.remove("--fast")
     assert command(arguments, tmp_path / "cache").exception is None
@@ -326,13 +326,13 @@ def test_solo_and_yardsticks_have_ledgers_of_their_own(tiny_bert, tmp_path, simu
     }
     assert adapter_digest(out) == adapter_digest(simulated)  # they do not touch the released run
     assert [rounds_of(ledger) for ledger, _ in ledgers(out)] == [[1, 2, 3]] * 2
-    assert len(list((out / "yardsticks").iterdir())) == 4
+    assert len(list((out / "baselines").iterdir())) == 4
 
 
 def test_noise_none_says_that_it_promises_nothing(tiny_bert, tmp_path):
     out = simulate_small(tmp_path / "out", tiny_bert, noise="none")
     results = load_results(out / "results.json")
-    assert results.privacy.placement == "none"
+    assert results.privacy.dp_model == "none"
     assert all(one.epsilon is None for one in results.privacy.merchants.values())
     assert all(one.epsilon is None for one in results.rounds)
     assert "no" in (out / "release" / "STATEMENT.md").read_text().lower()

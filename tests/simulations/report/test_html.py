@@ -197,7 +197,7 @@ def test_the_best_of_a_column_is_marked_once(html):
 
 
 def test_a_run_without_noise_is_said_to_have_no_guarantee():
-    spent = {**privacy(), "placement": "none"}
+    spent = {**privacy(), "dp_model": "none"}
     for one in spent["merchants"].values():
         one |= {"epsilon": None, "delta": None, "accountants": {}}
     rounds = results_fields()["rounds"]
@@ -230,7 +230,7 @@ def test_on_top_stands_what_a_shop_has_alone_with_titles_too():
     names, values, beside = zip(*tiles(results)[:2], strict=True)
     assert names == ("NDCG@10, adapter, fused", "Tail recall@10, adapter, fused")
     for place, metric in enumerate(("ndcg@10", "tail_recall@10")):
-        ease, frozen = (results.metrics[one][metric] for one in ("local_ease", "gated_frozen"))
+        ease, frozen = (results.metrics[one][metric] for one in ("local_ease", "fused_frozen"))
         assert values[place] == f"{results.metrics['fused'][metric]:.4f}"
         assert beside[place] == f"local EASE {ease:.4f}; frozen text, fused {frozen:.4f}"
 

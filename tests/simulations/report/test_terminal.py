@@ -8,7 +8,7 @@ from simulations.report.terminal import gains_table, gate_line, held_out_table, 
 from tests.support.results_example import example_results, results_fields
 
 ENDS = {"mean": -0.0014, "low": -0.0055, "high": 0.003}
-GAIN = {"model": "fused", "baseline": "gated_frozen", "metric": "tail_recall@10", "merchants": 8}
+GAIN = {"model": "fused", "baseline": "fused_frozen", "metric": "tail_recall@10", "merchants": 8}
 FAIRNESS = {
     "spreads": [],
     "gains": [
@@ -34,7 +34,7 @@ def printed(table, width):
 def test_gains_fit_a_terminal_of_eighty_columns():
     shown = printed(gains_table(example_results(fairness=FAIRNESS).fairness), 80)
     [row] = [line for line in shown.splitlines() if label_of("fused") in line]
-    for text in (label_of("gated_frozen"), "tail", "6 of 8", "+0.0016", "-0.0014"):
+    for text in (label_of("fused_frozen"), "tail", "6 of 8", "+0.0016", "-0.0014"):
         assert text in row
     assert "-.0055 to +.0030" in shown
 

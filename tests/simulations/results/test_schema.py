@@ -71,7 +71,7 @@ def test_the_file_has_the_promised_layout(tmp_path, results):
         "prv",
         "rdp",
     }
-    required = ["popularity", "local_ease", "frozen_text", "gated_frozen", "solo_adapter"]
+    required = ["popularity", "local_ease", "frozen_text", "fused_frozen", "solo_adapter"]
     assert set(document["metrics"]) >= {*required, "adapter", "fused"}
     assert set(document["metrics"]["adapter"]) == set(METRICS)
 
@@ -122,10 +122,10 @@ def test_numpy_numbers_are_taken():
         (lambda d: d["metrics"]["fused"].update({"map@10": 1.0}), "metrics.fused.map@10"),
         (lambda d: d["metrics"]["fused"].update(auc="high"), "metrics.fused.auc"),
         (lambda d: d.update(metrics={}), "metrics: Dictionary should have at least 1"),
-        (lambda d: d.update(schema_version=2), "schema_version: Input should be 1"),
+        (lambda d: d.update(schema_version=3), "schema_version: Input should be 2"),
         (lambda d: d.update(created="today"), "created: "),
-        (lambda d: d["privacy"].update(placement="nowhere"), "privacy.placement"),
-        (lambda d: d["privacy"].update(placement="none"), "claims epsilon"),
+        (lambda d: d["privacy"].update(dp_model="nowhere"), "privacy.dp_model"),
+        (lambda d: d["privacy"].update(dp_model="none"), "claims epsilon"),
         (lambda d: d["rounds"][0].update(round=0), "rounds.0.round"),
     ],
 )
@@ -213,7 +213,7 @@ def test_the_schema_page_names_every_key_of_a_real_file(results):
     page = PAGE.read_text()
     document = json.loads(results.model_dump_json())
     named_by_run = {*document["settings"], *document["privacy"]["merchants"], *MODELS}
-    named_by_run |= {"placement", "rank", "temperature", "lambda", *document["timing"]["phases"]}
+    named_by_run |= {"dp_model", "rank", "temperature", "lambda", *document["timing"]["phases"]}
     named_by_run |= {"text", "collaborative"}
 
     def walk(value):
@@ -271,7 +271,7 @@ def test_the_privacy_table_shows_each_merchant(results):
 
 def test_a_run_without_noise_claims_nothing():
     without = privacy()
-    without["placement"] = "none"
+    without["dp_model"] = "none"
     for one in without["merchants"].values():
         one |= {"epsilon": None, "delta": None, "accountants": {}, "noise_multiplier": 0.0}
     found = example_results(privacy=without)
@@ -292,5 +292,5 @@ def test_verdicts_follow_the_interval(results):
         (one.model, one.baseline, one.metric): one.verdict for one in results.intervals.differences
     }
     assert by_pair["adapter", "local_ease", "ndcg@10"] == "higher"
-    assert by_pair["adapter", "gated_frozen", "ndcg@10"] == "lower"
+    assert by_pair["adapter", "fused_frozen", "ndcg@10"] == "lower"
     assert by_pair["adapter", "frozen_text", "tail_recall@10"] == "unclear"

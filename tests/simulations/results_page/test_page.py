@@ -202,7 +202,7 @@ def test_the_command_that_is_shown_asks_for_all_that_was_measured(tmp_path):
     ]
     curve = {
         "held_back": 0.2,
-        "frozen": {"frozen_text": spread, "gated_frozen": spread},
+        "frozen": {"frozen_text": spread, "fused_frozen": spread},
         "points": points,
     }
     real = {**fields["dataset"], "name": "shop", "synthetic": False, "partition": "random"}

@@ -21,7 +21,7 @@ PLAN = make_plan(
 @pytest.mark.parametrize(
     ("merchants", "local", "central"), [(2, 2.95, 4.4), (3, 3.7, 7.1), (5, 5.0, 13.3)]
 )
-def test_the_two_placements_cost_what_was_measured_before(merchants, local, central):
+def test_the_two_dp_models_cost_what_was_measured_before(merchants, local, central):
     found = epsilon_of_several(PLAN, merchants)
     assert found == pytest.approx((local, central), rel=0.04)
 

@@ -17,9 +17,9 @@ PLAN = PrivacyPlan(
     steps=50,
     noise_multiplier=2.16,
     max_grad_norm=0.5,
-    declared_shoppers=4000,
+    size_bracket=4000,
     delta=1e-5,
-    placement="local",
+    dp_model="local",
     popularity_noise_multiplier=5.0,
 )
 
@@ -48,7 +48,7 @@ def test_without_a_histogram_there_is_no_such_event():
 
 
 def test_central_noise_adds_up_over_merchants():
-    plan = dataclasses.replace(PLAN, placement="central", merchants=8)
+    plan = dataclasses.replace(PLAN, dp_model="central", merchants=8)
     variance = 8 * plan.noise_std("train") ** 2
     assert variance == pytest.approx((2.16 * 0.5) ** 2)
     assert plan.events() == PLAN.events()
@@ -63,7 +63,7 @@ def test_json_round_trip_keeps_every_value_and_the_digest():
 @given(st.sampled_from([one.name for one in dataclasses.fields(PrivacyPlan)]))
 def test_every_field_changes_the_digest(name):
     changed = {
-        "placement": "central",
+        "dp_model": "central",
         "sample_rate": 0.5,
         "delta": 2e-5,
         "steps_per_round": 2,
@@ -94,11 +94,11 @@ def test_a_whole_number_is_the_same_plan_as_its_float():
         ("noise_multiplier", math.inf),
         ("max_grad_norm", 0.0),
         ("max_grad_norm", math.inf),
-        ("declared_shoppers", 0),
-        ("declared_shoppers", None),
+        ("size_bracket", 0),
+        ("size_bracket", None),
         ("delta", 0.0),
         ("delta", 1.0),
-        ("placement", "nowhere"),
+        ("dp_model", "nowhere"),
         ("popularity_noise_multiplier", -0.1),
         ("merchants", 0),
         ("steps_per_round", 0),
@@ -113,11 +113,11 @@ def test_out_of_bounds_names_the_field(field, value):
     assert field in str(caught.value)
 
 
-def test_placement_none_refuses_noise_and_adds_none():
+def test_dp_model_none_refuses_noise_and_adds_none():
     with pytest.raises(SettingsError):
-        dataclasses.replace(PLAN, placement="none")
+        dataclasses.replace(PLAN, dp_model="none")
     plan = dataclasses.replace(
-        PLAN, placement="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0
+        PLAN, dp_model="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0
     )
     assert plan.noise_std("train") == plan.noise_std("popularity") == 0.0
     assert plan.takes_histogram
@@ -147,7 +147,7 @@ def test_a_solved_plan_fits_closely_and_never_exceeds(epsilon, share):
         sample_rate=0.25,
         steps=20,
         max_grad_norm=1.0,
-        declared_shoppers=1000,
+        size_bracket=1000,
         popularity_share=share,
     )
     spent = epsilon_pld(plan.events(), 1e-5)
@@ -163,7 +163,7 @@ def test_a_larger_share_gives_the_histogram_less_noise():
             sample_rate=1.0,  # full batch
             steps=10,
             max_grad_norm=1.0,
-            declared_shoppers=1000,
+            size_bracket=1000,
             popularity_share=share,
         )
         for share in (0.05, 0.5)
@@ -177,16 +177,16 @@ def test_a_larger_share_gives_the_histogram_less_noise():
         assert histogram / (histogram + steps) == pytest.approx(share, rel=0.01)
 
 
-def test_infinite_epsilon_is_the_yardstick_without_noise():
+def test_infinite_epsilon_is_the_baseline_without_noise():
     plan = solve_plan(
         epsilon=math.inf,
         delta=1e-5,
         sample_rate=0.25,
         steps=20,
         max_grad_norm=1.0,
-        declared_shoppers=1000,
+        size_bracket=1000,
     )
-    assert plan.placement == "none"
+    assert plan.dp_model == "none"
     assert plan.noise_multiplier == 0
 
 
@@ -199,6 +199,6 @@ def test_an_impossible_epsilon_is_refused(epsilon):
             sample_rate=0.25,
             steps=20,
             max_grad_norm=1.0,
-            declared_shoppers=1000,
+            size_bracket=1000,
         )
     assert caught.value.field == "epsilon"

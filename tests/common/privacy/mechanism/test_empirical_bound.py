@@ -1,4 +1,4 @@
-"""What lanes prove: bounds against independent sums, and runs of the real mechanism."""
+"""What canaries prove: bounds against independent sums, and runs of the real mechanism."""
 
 import math
 from functools import cache
@@ -17,9 +17,9 @@ from common.privacy.mechanism.clipping import clip_and_sum
 from common.privacy.mechanism.empirical_bound import (
     BLOCKING_CONFIDENCE,
     CONFIDENCE,
-    audit_lanes,
+    audit_canaries,
+    canary_scores,
     gaussian_epsilon,
-    lane_scores,
     mean_difference,
     one_run_epsilon,
 )
@@ -27,7 +27,7 @@ from common.privacy.mechanism.noise import NoiseSource, protect
 from common.privacy.mechanism.sampling import poisson_sample
 from tests.support.shops import make_plan
 
-LANES = 512
+CANARIES = 512
 
 
 # -------------------------------------------------------------------- scores
@@ -36,12 +36,12 @@ def test_a_score_is_the_log_of_the_ratio_of_densities(rate, sigma):
     x = np.random.default_rng(1).normal(0.5, sigma, (6, 9))
     density_in = rate * norm.pdf(x, 1, sigma) + (1 - rate) * norm.pdf(x, 0, sigma)
     expected = np.log(density_in / norm.pdf(x, 0, sigma)).sum(axis=0)
-    assert np.allclose(lane_scores(x.astype(np.float32), rate, sigma), expected, atol=1e-4)
+    assert np.allclose(canary_scores(x.astype(np.float32), rate, sigma), expected, atol=1e-4)
 
 
-def test_extreme_lanes_give_finite_scores():
+def test_extreme_canaries_give_finite_scores():
     x = np.array([[1e6, -1e6]])
-    assert np.isfinite(lane_scores(x, 0.25, 0.5)).all()
+    assert np.isfinite(canary_scores(x, 0.25, 0.5)).all()
 
 
 # ------------------------------------------------------------------- Gaussian
@@ -74,8 +74,8 @@ def test_the_lower_ends_of_mu_hold_as_often_as_they_say(mu):
     random = np.random.default_rng(3)
     low = []
     for _ in range(5000):
-        bits = random.random(LANES) < 0.5
-        found, error = mean_difference(random.normal(size=LANES) + mu * bits, bits)
+        bits = random.random(CANARIES) < 0.5
+        found, error = mean_difference(random.normal(size=CANARIES) + mu * bits, bits)
         low.append([found - norm.ppf(one) * error for one in (CONFIDENCE, BLOCKING_CONFIDENCE)])
     covered = (np.array(low) <= mu).mean(axis=0)
     assert covered[0] == pytest.approx(CONFIDENCE, abs=0.01)
@@ -86,9 +86,9 @@ def test_the_lower_ends_of_mu_hold_as_often_as_they_say(mu):
 def guesses_of(right, wrong):
     """Scores and bits of which the one-run bound guesses so many right and wrong."""
     half = (right + wrong) // 2
-    lanes = 8 * half
-    scores = np.arange(lanes, dtype=float)
-    bits = np.zeros(lanes, bool)
+    canaries = 8 * half
+    scores = np.arange(canaries, dtype=float)
+    bits = np.zeros(canaries, bool)
     bits[-half:] = True
     bits[:wrong] = True
     return scores, bits
@@ -127,20 +127,20 @@ def test_more_right_guesses_prove_more():
 
 
 # ------------------------------------------------------ records that cannot be
-def test_only_an_opened_record_of_local_noise_is_audited():
+def test_only_an_revealed_record_of_local_noise_is_audited():
     record = start_record("ash", "1", make_plan(), 8, NoiseSource.for_tests(1))
-    with pytest.raises(PrivacyError, match="opened"):
-        audit_lanes(record)
-    central = make_plan(placement="central", merchants=2)
+    with pytest.raises(PrivacyError, match="revealed"):
+        audit_canaries(record)
+    central = make_plan(dp_model="central", merchants=2)
     with pytest.raises(PrivacyError, match="alone"):
-        audit_lanes(start_record("ash", "1", central, 8, NoiseSource.for_tests(1)).open())
+        audit_canaries(start_record("ash", "1", central, 8, NoiseSource.for_tests(1)).open())
 
 
 def test_a_record_without_steps_proves_nothing():
     record = start_record("ash", "1", make_plan(), 64, NoiseSource.for_tests(1)).open()
-    bound = audit_lanes(record)
+    bound = audit_canaries(record)
     assert (bound.epsilon, bound.blocking, bound.one_run) == (0, 0, 0)
-    assert (bound.steps, bound.lanes) == (0, 64)
+    assert (bound.steps, bound.canaries) == (0, 64)
 
 
 # --------------------------------------------------- runs of the real mechanism
@@ -152,7 +152,7 @@ def plan_at_four():
         sample_rate=0.25,
         steps=50,
         max_grad_norm=1.0,
-        declared_shoppers=400,
+        size_bracket=400,
         popularity_share=0.0,
         steps_per_round=50,
     )
@@ -170,14 +170,14 @@ def run_of(folder, seed):
         admit=lambda entries: None,
         seeded_noise=True,
     )
-    record = start_record("ash", str(seed), plan, LANES, NoiseSource.for_tests(seed, "bits"))
+    record = start_record("ash", str(seed), plan, CANARIES, NoiseSource.for_tests(seed, "bits"))
     rows = np.random.default_rng(seed).normal(size=(10, 6))
     for _ in range(plan.steps):
-        sampled = poisson_sample(plan, 10, source, lanes=LANES)
+        sampled = poisson_sample(plan, 10, source, canaries=CANARIES)
         virtual = clip_and_sum(record.included(sampled[10:], 1.0), 1.0)
-        total = clip_and_sum(rows[sampled[:10]], 1.0).with_lanes(virtual)
-        record = record.observed(1, protect(total, charge, source).lanes, 1.0)
-    return audit_lanes(record.open())
+        total = clip_and_sum(rows[sampled[:10]], 1.0).with_canaries(virtual)
+        record = record.observed(1, protect(total, charge, source).canaries, 1.0)
+    return audit_canaries(record.open())
 
 
 def test_one_honest_run_proves_more_than_nothing_and_less_than_its_claim(tmp_path):

@@ -17,9 +17,9 @@ PLAN = PrivacyPlan(
     steps=10,
     noise_multiplier=2.0,
     max_grad_norm=0.5,
-    declared_shoppers=100,
+    size_bracket=100,
     delta=1e-5,
-    placement="local",
+    dp_model="local",
     popularity_noise_multiplier=3.0,
 )
 
@@ -75,14 +75,14 @@ def test_noise_has_the_plans_deviation_for_each_kind(charge):
 
 
 def test_central_noise_is_one_merchants_share(charge):
-    plan = dataclasses.replace(PLAN, placement="central", merchants=16)
+    plan = dataclasses.replace(PLAN, dp_model="central", merchants=16)
     vector = protect(nothing(), charge(plan), NoiseSource.for_tests(1)).vector
     assert stats.kstest(vector / (2.0 * 0.5 / 4), "norm").pvalue > 0.01
 
 
 def test_without_noise_the_sum_stays_exact(charge):
     plan = dataclasses.replace(
-        PLAN, placement="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0
+        PLAN, dp_model="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0
     )
     clipped = clip_and_sum(np.random.default_rng(0).standard_normal((5, 10)), 0.5)
     protected = protect(clipped, charge(plan), NoiseSource.for_tests(1))
@@ -151,5 +151,5 @@ def test_only_protect_makes_one():
             round_number=1,
             plan_digest="",
             divisor=1.0,
-            lanes=np.zeros(0),
+            canaries=np.zeros(0),
         )

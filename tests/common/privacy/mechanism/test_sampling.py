@@ -15,9 +15,9 @@ PLAN = PrivacyPlan(
     steps=10,
     noise_multiplier=2.0,
     max_grad_norm=1.0,
-    declared_shoppers=10,
+    size_bracket=10,
     delta=1e-5,
-    placement="local",
+    dp_model="local",
 )
 
 
