@@ -18,7 +18,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-statistical faults e2e check format bench chaos results clean
+.PHONY: help setup demo test test-slow test-statistical faults e2e check format bench chaos settings results clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
@@ -60,6 +60,9 @@ bench: $(STAMP) ## measure the parts that take the time
 
 chaos: $(STAMP) ## kill a node 200 times at random moments and check its ledger each time
 	$(BIN)/python -m simulations.harness.chaos $(ARGS)
+
+settings: $(STAMP) ## pyproject.toml's table of run settings, from common/settings/run.py
+	$(BIN)/python -m common.settings.flower_table pyproject.toml
 
 results: $(STAMP) ## docs/ref-results.md from its extracts, with RUNS="out/a out/b" added
 	$(BIN)/python -m simulations.results_page.page $(RUNS)

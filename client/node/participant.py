@@ -29,7 +29,7 @@ from common.privacy.ledger.ledger import Charge
 from common.privacy.mechanism.canaries import CanaryRecord
 from common.privacy.mechanism.clipping import ClippedSum, clip_and_sum
 from common.privacy.mechanism.noise import NoiseSource, protect
-from common.settings.run import RunSettings
+from common.settings.run import RunSettings, run_digest
 from common.wire.heads import JournalNote
 from common.wire.messages import Prepared, Scalar
 
@@ -69,7 +69,7 @@ class MerchantWork:
         encoded = encode_catalogue(
             self._data.catalogue, PublicBasis.from_bytes(basis), self._settings, self._node.cache
         )
-        self._model = sha256_hex(basis + repr(sorted(self._settings.to_flat().items())).encode())
+        self._model = run_digest(self._settings.to_flat(), basis)
         merchant = Merchant(
             examples=ShopperExamples(self._data.interactions, self._settings),
             tokens=encoded.tokens,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Context
 
 from client.node.settings import NodeSettings, node_settings
-from common.files import sha256_hex
+from common.settings.run import run_digest
 from common.wire.messages import Prepared, Scalar
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class OpenNode:
 
     def prepare(self, basis: bytes, settings: Mapping[str, Scalar]) -> Prepared:
         """Prepare the work once for each basis and settings."""
-        key = sha256_hex(basis + repr(sorted(settings.items())).encode())
+        key = run_digest(settings, basis)
         if self.prepared is None or key != self.key:
             self.prepared, self.key = self.work.prepare(basis, settings), key
         return self.prepared

@@ -157,8 +157,8 @@ def fit_basis(
     lora_targets: LoraTargets,
     *,
     whitening_power: float,
-    sif_smoothing: float = 0.0,
-    lexical_weight: float = 0.0,
+    sif_smoothing: float,
+    lexical_weight: float,
 ) -> PublicBasis:
     """Fit token weights, whitening, LoRA directions and the lexical part on public text.
 

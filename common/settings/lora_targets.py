@@ -39,11 +39,11 @@ class LoraTargets:
         SettingsError: if a module is unknown, none is named, or a number is out of bounds.
     """
 
-    modules: tuple[str, ...] = ("output.dense",)
-    last_layers: int = 1
-    rank: int = 4
-    variant: LoraVariant = "ffa-lora"
-    output_rank: int = 8192
+    modules: tuple[str, ...]
+    last_layers: int
+    rank: int
+    variant: LoraVariant
+    output_rank: int
 
     def __post_init__(self) -> None:
         known = (*MODULES, PROJECTION)

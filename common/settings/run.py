@@ -4,6 +4,7 @@ They are flat so that Flower's run config, an experiment's TOML file and a comma
 all hold them. None of them is learnt from a shopper.
 """
 
+import json
 import math
 import tomllib
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from common.errors import InputError, SettingsError
+from common.files import sha256_hex
 from common.privacy.accounting.plan import PrivacyPlan, solve_plan
 from common.settings.lora_targets import LoraTargets, LoraVariant
 
@@ -176,6 +178,19 @@ class RunSettings(BaseModel):
             SettingsError: as `from_flat`.
         """
         return cls.from_flat(read_toml(path))
+
+
+def run_digest(settings: Mapping[str, Scalar], basis: bytes) -> str:
+    """Return the SHA-256 of a run's flat settings and frozen public tensors: which model it trains.
+
+    600 and 600.0 are one setting: a TOML file may write either.
+    """
+    plain = {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in settings.items()
+    }
+    text = json.dumps(plain, sort_keys=True)
+    return sha256_hex(f"{sha256_hex(basis)} {text}".encode())
 
 
 def read_toml(path: Path) -> dict[str, Any]:

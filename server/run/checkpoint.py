@@ -6,7 +6,6 @@ a crash at any point leaves one of the two checkpoints whole.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -69,19 +68,6 @@ class Checkpoint:
     history: tuple[RoundRecord, ...]
     plan_digest: str
     settings_digest: str
-
-
-def settings_digest(settings: Mapping[str, bool | float | str], basis: bytes) -> str:
-    """Return the SHA-256 of a run's flat settings and frozen public tensors.
-
-    600 and 600.0 are one setting: a TOML file may write either.
-    """
-    plain = {
-        name: int(value) if isinstance(value, float) and value.is_integer() else value
-        for name, value in settings.items()
-    }
-    text = json.dumps(plain, sort_keys=True)
-    return sha256_hex(f"{sha256_hex(basis)} {text}".encode())
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:

@@ -1,7 +1,6 @@
 """One run on the coordinator: prepare the nodes, pool popularity, then rounds of training.
 
-The coordinator sees public facts and noised numbers. Every merchant weighs the same in a round's
-mean; every wait is bounded; a checkpoint follows each round.
+Every merchant weighs the same in a round's mean; every wait is bounded; a checkpoint follows each.
 """
 
 import contextlib
@@ -21,17 +20,12 @@ from common.adapter import AdapterState
 from common.errors import FederationError, QuorumError
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import CanaryRecord
+from common.settings.run import run_digest
 from common.wire import messages
 from server.run.admission_checks import Conditions
 from server.run.aggregation import Popularity, mean_update, pool_popularity
 from server.run.canaries import reveal_canaries
-from server.run.checkpoint import (
-    Checkpoint,
-    RoundRecord,
-    read_matching,
-    settings_digest,
-    write_checkpoint,
-)
+from server.run.checkpoint import Checkpoint, RoundRecord, read_matching, write_checkpoint
 from server.run.cohort import Answers, Cohort, Exchange, Quorum
 from server.run.countersigning import Countersigning
 from server.run.journal import Journal
@@ -81,7 +75,7 @@ class FedtailStrategy(Strategy):
     Attributes:
         state: The run after its last finished round.
         metrics: The allowed metrics each merchant sent last, by merchant.
-        audits: Canaries, by merchant, of those that opened them after the last round.
+        audits: Canaries, by merchant, of those that revealed them after the last round.
     """
 
     def __init__(
@@ -91,10 +85,10 @@ class FedtailStrategy(Strategy):
         on_round: Callable[[RoundRecord], None] | None = None,
         epsilon: Callable[[int], float] | None = None,
     ) -> None:
-        """Make a strategy for one run.
+        """Make a strategy for the run that `setup` describes.
 
         Args:
-            setup: The run.
+            setup: That run.
             on_round: Called after each round's checkpoint is on disk.
             epsilon: Gives a merchant's epsilon after so many rounds, for the records.
         """
@@ -382,7 +376,7 @@ class FedtailStrategy(Strategy):
             InputError: as `server.run.checkpoint.read_matching`.
         """
         setup = self.setup
-        settings = settings_digest(setup.settings, setup.basis)
+        settings = run_digest(setup.settings, setup.basis)
         found = None
         if setup.folder is not None:
             found = read_matching(setup.folder, setup.plan.digest, settings)

@@ -18,6 +18,7 @@ from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
 from common.encoder.public_basis import fit_basis
 from common.encoder.token_states import encode_token_states
 from common.privacy.accounting.plan import PrivacyPlan
+from common.settings.lora_targets import LoraTargets
 from common.settings.run import RunSettings
 
 DAY = 86_400_000_000
@@ -45,6 +46,13 @@ def write_tiny_bert(folder, *, seed=0, layers=3, hidden=32, words=WORDS, positio
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     BertTokenizer(vocab=vocabulary).save_pretrained(folder)
     return folder
+
+
+def make_lora_targets(
+    modules=("output.dense",), *, last_layers=1, rank=4, variant="ffa-lora", output_rank=8192
+):
+    """LoRA targets: by default all output directions of the last layer's second product."""
+    return LoraTargets(modules, last_layers, rank, variant, output_rank)
 
 
 def make_catalogue(items, seed=0):

@@ -12,20 +12,20 @@ from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
 from common.encoder.public_basis import PublicBasis, fit_basis
 from common.encoder.token_states import encode_token_states
 from common.errors import InputError, SettingsError
-from common.settings.lora_targets import LoraTargets, state_name
-from tests.support.shops import make_catalogue, make_settings, random_adapter
+from common.settings.lora_targets import state_name
+from tests.support.shops import make_catalogue, make_lora_targets, make_settings, random_adapter
 
 LORA_TARGETS = {
-    "output.dense": LoraTargets(),
-    "output.dense and projection": LoraTargets(("output.dense", "projection")),
-    "projection": LoraTargets(("projection",), rank=5),
-    "q,v of 2 layers": LoraTargets(("query", "value"), last_layers=2, rank=3),
-    "every module of all layers": LoraTargets(
+    "output.dense": make_lora_targets(),
+    "output.dense and projection": make_lora_targets(("output.dense", "projection")),
+    "projection": make_lora_targets(("projection",), rank=5),
+    "q,v of 2 layers": make_lora_targets(("query", "value"), last_layers=2, rank=3),
+    "every module of all layers": make_lora_targets(
         ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"),
         last_layers=3,
         rank=2,
     ),
-    "plain": LoraTargets(("output.dense", "query"), variant="lora"),
+    "plain": make_lora_targets(("output.dense", "query"), variant="lora"),
 }
 
 
@@ -122,11 +122,18 @@ def test_a_projection_alone_reads_one_vector_an_item(tiny_model):
 def test_the_packaged_model_has_one_function_by_cache_and_in_full():
     model = load_base_model()
     catalogue = make_catalogue(20)
-    for lora_targets in (LoraTargets(), LoraTargets(("query", "value"), last_layers=2)):
+    for lora_targets in (make_lora_targets(), make_lora_targets(("query", "value"), last_layers=2)):
         token_states = encode_token_states(
             model, catalogue, layer=lora_targets.first_layer(6), max_tokens=24, cache=None
         )
-        basis = fit_basis(model, token_states, lora_targets, whitening_power=0.8)
+        basis = fit_basis(
+            model,
+            token_states,
+            lora_targets,
+            whitening_power=0.8,
+            sif_smoothing=0.0,
+            lexical_weight=0.0,
+        )
         encoder = AdaptedEncoder(model, basis, lora_targets)
         adapter = random_adapter(encoder, size=0.1)
         encoder.load_adapter(adapter)
@@ -138,15 +145,15 @@ def test_the_packaged_model_has_one_function_by_cache_and_in_full():
 
 
 def test_only_the_default_lora_targets_is_cached_up_to_a(tiny_model):
-    _, token_states, _, encoder = build(tiny_model, LoraTargets(rank=3))
+    _, token_states, _, encoder = build(tiny_model, make_lora_targets(rank=3))
     arrays = ItemTokens.from_token_states(
         encoder, token_states, tiny_model.token_embeddings
     ).arrays()
     assert arrays["hidden"].shape == (len(token_states.hidden), 3)
     assert arrays["summed"].shape == token_states.hidden.shape
     for lora_targets in (
-        LoraTargets(("output.dense",), last_layers=2),
-        LoraTargets(variant="lora"),
+        make_lora_targets(("output.dense",), last_layers=2),
+        make_lora_targets(variant="lora"),
     ):
         _, token_states, _, encoder = build(tiny_model, lora_targets)
         held = set(
@@ -158,9 +165,9 @@ def test_only_the_default_lora_targets_is_cached_up_to_a(tiny_model):
 
 
 def test_without_the_words_part_a_vector_is_what_bert_read(tiny_model):
-    _, token_states, basis, encoder = build(tiny_model, LoraTargets())
+    _, token_states, basis, encoder = build(tiny_model, make_lora_targets())
     plain = replace(basis, words=None)
-    alone = AdaptedEncoder(tiny_model, plain, LoraTargets())
+    alone = AdaptedEncoder(tiny_model, plain, make_lora_targets())
     tokens = ItemTokens.from_token_states(alone, token_states, tiny_model.token_embeddings)
     assert "words" not in tokens.arrays()
     found = tokens.vectors(alone)
@@ -173,7 +180,7 @@ def test_without_the_words_part_a_vector_is_what_bert_read(tiny_model):
 
 
 def test_no_adapter_changes_the_words_part(tiny_model):
-    _, token_states, _, encoder = build(tiny_model, LoraTargets())
+    _, token_states, _, encoder = build(tiny_model, make_lora_targets())
     tokens = ItemTokens.from_token_states(encoder, token_states, tiny_model.token_embeddings)
     before = tokens.vectors(encoder)[:, tiny_model.width :]
     encoder.load_adapter(random_adapter(encoder, size=0.3))
@@ -221,9 +228,9 @@ def test_an_adapter_comes_back_as_it_was_loaded(tiny_model):
 
 
 def test_an_adapter_of_another_lora_targets_is_refused(tiny_model):
-    encoder = build(tiny_model, LoraTargets(rank=3))[3]
-    other = build(tiny_model, LoraTargets(("query",), rank=3))[3].adapter()
-    wider = build(tiny_model, LoraTargets(rank=4))[3].adapter()
+    encoder = build(tiny_model, make_lora_targets(rank=3))[3]
+    other = build(tiny_model, make_lora_targets(("query",), rank=3))[3].adapter()
+    wider = build(tiny_model, make_lora_targets(rank=4))[3].adapter()
     for adapter in (other, wider):
         with pytest.raises(InputError) as caught:
             encoder.load_adapter(adapter)
@@ -242,17 +249,17 @@ def test_an_adapter_of_another_lora_targets_is_refused(tiny_model):
     ids=["no directions", "fewer ranks", "other inputs", "another width", "one too many"],
 )
 def test_a_basis_that_does_not_fit_is_refused(tiny_model, change):
-    basis = build(tiny_model, LoraTargets())[2]
+    basis = build(tiny_model, make_lora_targets())[2]
     parts = dict(vars(basis))
     with pytest.raises(InputError) as caught:
-        AdaptedEncoder(tiny_model, PublicBasis(**parts | change(basis)), LoraTargets())
+        AdaptedEncoder(tiny_model, PublicBasis(**parts | change(basis)), make_lora_targets())
     assert caught.value.field == "basis"
 
 
 def test_more_layers_than_the_model_has_are_refused(tiny_model):
-    basis = build(tiny_model, LoraTargets())[2]
+    basis = build(tiny_model, make_lora_targets())[2]
     with pytest.raises(SettingsError) as caught:
-        AdaptedEncoder(tiny_model, basis, LoraTargets(last_layers=4))
+        AdaptedEncoder(tiny_model, basis, make_lora_targets(last_layers=4))
     assert caught.value.field == "last_layers"
 
 
@@ -270,13 +277,13 @@ def test_more_layers_than_the_model_has_are_refused(tiny_model):
 )
 def test_a_lora_targets_out_of_bounds_is_refused(change, field):
     with pytest.raises(SettingsError) as caught:
-        LoraTargets(**change)
+        make_lora_targets(**change)
     assert caught.value.field == field
 
 
 # ------------------------------------------------------------ rows and batches
 def test_rows_repeat_where_an_item_does_and_do_not_depend_on_company(tiny_model):
-    for lora_targets in (LoraTargets(), LoraTargets(("query", "value"))):
+    for lora_targets in (make_lora_targets(), make_lora_targets(("query", "value"))):
         _, token_states, _, encoder = build(tiny_model, lora_targets)
         encoder.load_adapter(random_adapter(encoder))
         tokens = ItemTokens.from_token_states(encoder, token_states, tiny_model.token_embeddings)
@@ -290,7 +297,7 @@ def test_rows_repeat_where_an_item_does_and_do_not_depend_on_company(tiny_model)
 
 
 def test_an_order_of_items_gives_the_same_vectors_in_that_order(tiny_model):
-    _, token_states, _, encoder = build(tiny_model, LoraTargets())
+    _, token_states, _, encoder = build(tiny_model, make_lora_targets())
     order = np.random.default_rng(1).permutation(70)
     forward = ItemTokens.from_token_states(
         encoder, token_states, tiny_model.token_embeddings

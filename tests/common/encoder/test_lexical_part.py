@@ -10,8 +10,7 @@ from common.encoder.lexical_part import fit_lexical_part
 from common.encoder.public_basis import fit_basis
 from common.encoder.token_states import encode_token_states
 from common.errors import InputError
-from common.settings.lora_targets import LoraTargets
-from tests.support.shops import make_catalogue
+from tests.support.shops import make_catalogue, make_lora_targets
 
 POWER, WEIGHT = 0.9, 0.5
 
@@ -108,8 +107,9 @@ def test_token_embeddings_of_another_width_are_refused(tiny_model):
     basis = fit_basis(
         tiny_model,
         token_states,
-        LoraTargets(("projection",), rank=2),
+        make_lora_targets(("projection",), rank=2),
         whitening_power=0.9,
+        sif_smoothing=0.0,
         lexical_weight=0.5,
     )
     with pytest.raises(InputError) as caught:

@@ -8,8 +8,7 @@ from safetensors.numpy import load, save
 from common.encoder.public_basis import LEAST_WEIGHT, PublicBasis, fit_basis, mean_of_tokens
 from common.encoder.token_states import encode_token_states
 from common.errors import InputError, SettingsError
-from common.settings.lora_targets import LoraTargets
-from tests.support.shops import make_catalogue
+from tests.support.shops import make_catalogue, make_lora_targets
 
 ALL = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
 
@@ -44,7 +43,7 @@ def pooled_texts(model, catalogue, weight_of=lambda token: 1.0):
 
 # ---------------------------------------------------------------- whitening
 def test_fully_whitened_texts_have_mean_zero_and_unit_covariance(tiny_model):
-    basis = fitted(tiny_model, LoraTargets())
+    basis = fitted(tiny_model, make_lora_targets())
     pooled = pooled_texts(tiny_model, make_catalogue(200)).astype(np.float64)
     assert np.allclose(basis.mean, pooled.mean(axis=0), atol=1e-4)
     whitened = (pooled - basis.mean) @ basis.whitening
@@ -57,7 +56,7 @@ def test_fully_whitened_texts_have_mean_zero_and_unit_covariance(tiny_model):
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 0.8])
 def test_a_lower_power_whitens_in_part(tiny_model, power):
-    basis = fitted(tiny_model, LoraTargets(), power=power)
+    basis = fitted(tiny_model, make_lora_targets(), power=power)
     pooled = pooled_texts(tiny_model, make_catalogue(200)).astype(np.float64)
     values, directions = np.linalg.eigh(np.cov(pooled.T, bias=True))
     kept = values > 1e-3 * values.mean()
@@ -68,7 +67,7 @@ def test_a_lower_power_whitens_in_part(tiny_model, power):
 
 def test_whitening_is_symmetric_and_finite_for_fewer_items_than_dimensions(tiny_model):
     for items in (1, 2, 10):
-        basis = fitted(tiny_model, LoraTargets(), items=items)
+        basis = fitted(tiny_model, make_lora_targets(), items=items)
         assert np.isfinite(basis.whitening).all()
         assert np.allclose(basis.whitening, basis.whitening.T, rtol=1e-3, atol=1e-4)
 
@@ -84,7 +83,7 @@ def shares(model, catalogue):
 
 def test_a_token_counts_less_the_more_texts_have_it(tiny_model):
     catalogue = make_catalogue(200)
-    basis = fitted(tiny_model, LoraTargets(), half=0.05)
+    basis = fitted(tiny_model, make_lora_targets(), half=0.05)
     share = shares(tiny_model, catalogue)
     expected = np.ones(tiny_model.bert.config.vocab_size, np.float32)  # where no text has it
     for token, found in share.items():
@@ -94,17 +93,17 @@ def test_a_token_counts_less_the_more_texts_have_it(tiny_model):
 
 
 def test_with_a_half_share_of_zero_all_tokens_count_alike(tiny_model):
-    assert (fitted(tiny_model, LoraTargets(), half=0.0).token_weight == 1).all()
+    assert (fitted(tiny_model, make_lora_targets(), half=0.0).token_weight == 1).all()
 
 
 def test_a_text_of_common_tokens_only_still_has_a_mean(tiny_model):
-    basis = fitted(tiny_model, LoraTargets(), half=1e-9)
+    basis = fitted(tiny_model, make_lora_targets(), half=1e-9)
     assert basis.token_weight.min() == np.float32(LEAST_WEIGHT)
     assert np.isfinite(basis.mean).all()
 
 
 def test_mean_and_whitening_are_those_of_the_weighted_texts(tiny_model):
-    basis = fitted(tiny_model, LoraTargets(), half=0.05)
+    basis = fitted(tiny_model, make_lora_targets(), half=0.05)
     pooled = pooled_texts(tiny_model, make_catalogue(200), lambda token: basis.token_weight[token])
     assert np.allclose(basis.mean, pooled.mean(axis=0), atol=1e-5)
     values, _ = np.linalg.eigh(np.cov(pooled.T.astype(np.float64), bias=True))
@@ -115,7 +114,7 @@ def test_mean_and_whitening_are_those_of_the_weighted_texts(tiny_model):
 
 def test_directions_are_orthogonal_to_the_mean_of_the_texts_weighted_inputs(tiny_model):
     name = "bert.encoder.layer.2.output.dense"
-    basis = fitted(tiny_model, LoraTargets(rank=4), half=0.05)
+    basis = fitted(tiny_model, make_lora_targets(rank=4), half=0.05)
     texts = make_catalogue(200).texts
     entering = per_text(tiny_model, name)
     total = np.zeros(basis.directions[name].shape[1])
@@ -178,7 +177,7 @@ def inputs_of(model, catalogue, names):
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_directions_are_the_leading_ones_of_what_enters_the_module(tiny_model, layers):
-    lora_targets = LoraTargets(modules=ALL, last_layers=layers, rank=4)
+    lora_targets = make_lora_targets(modules=ALL, last_layers=layers, rank=4)
     basis = fitted(tiny_model, lora_targets)
     assert sorted(basis.directions) == lora_targets.module_names(3)
     assert len(basis.directions) == 6 * layers
@@ -198,7 +197,7 @@ def test_directions_are_the_leading_ones_of_what_enters_the_module(tiny_model, l
 
 
 def test_the_projections_directions_are_those_of_the_pooled_texts(tiny_model):
-    basis = fitted(tiny_model, LoraTargets(modules=("projection",), rank=5))
+    basis = fitted(tiny_model, make_lora_targets(modules=("projection",), rank=5))
     rows = basis.directions["projection"]
     pooled = pooled_texts(tiny_model, make_catalogue(200)).astype(np.float64)
     mean = pooled.mean(axis=0) / np.linalg.norm(pooled.mean(axis=0))
@@ -215,19 +214,19 @@ def test_the_projections_directions_are_those_of_the_pooled_texts(tiny_model):
 
 
 def test_the_basis_repeats_bit_by_bit(tiny_model):
-    lora_targets = LoraTargets(modules=("output.dense", "projection"), rank=4)
+    lora_targets = make_lora_targets(modules=("output.dense", "projection"), rank=4)
     assert fitted(tiny_model, lora_targets).digest == fitted(tiny_model, lora_targets).digest
 
 
 def test_fitting_leaves_no_hook_on_the_model(tiny_model):
-    fitted(tiny_model, LoraTargets())
+    fitted(tiny_model, make_lora_targets())
     for module in tiny_model.bert.modules():
         assert not module._forward_pre_hooks
 
 
 def test_more_ranks_than_inputs_are_refused(tiny_model):
     with pytest.raises(SettingsError) as caught:
-        fitted(tiny_model, LoraTargets(modules=("query",), rank=33))
+        fitted(tiny_model, make_lora_targets(modules=("query",), rank=33))
     assert caught.value.field == "rank"
     assert "32" in str(caught.value)
 
@@ -236,7 +235,7 @@ def test_more_ranks_than_inputs_are_refused(tiny_model):
 @pytest.fixture(scope="module")
 def basis(tiny_model):
     return fitted(
-        tiny_model, LoraTargets(modules=("output.dense", "projection"), rank=2), words=0.3
+        tiny_model, make_lora_targets(modules=("output.dense", "projection"), rank=2), words=0.3
     )
 
 
@@ -255,7 +254,7 @@ def test_a_basis_comes_back_from_its_bytes(basis):
 
 
 def test_a_basis_without_words_comes_back_without(tiny_model):
-    basis = fitted(tiny_model, LoraTargets())
+    basis = fitted(tiny_model, make_lora_targets())
     assert basis.words is None
     assert PublicBasis.from_bytes(basis.to_bytes()).words is None
     assert basis.vector_width == tiny_model.width

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InputError, SettingsError
-from common.settings.run import RunSettings, read_toml
+from common.settings.run import RunSettings, read_toml, run_digest
 
 NUMBERS = {
     name: field
@@ -210,3 +210,13 @@ def test_a_broken_toml_file_is_named(tmp_path, content):
 def test_a_missing_toml_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.toml"):
         read_toml(tmp_path / "none.toml")
+
+
+def test_a_runs_digest_sees_every_setting_and_the_basis():
+    digest = run_digest({"a": 1, "b": "x"}, b"basis")
+    assert digest == run_digest({"b": "x", "a": 1}, b"basis")
+    assert digest == run_digest({"a": 1.0, "b": "x"}, b"basis")
+    assert run_digest({"a": True}, b"") != run_digest({"a": 1}, b"")
+    assert len(run_digest({"epsilon": float("inf")}, b"")) == 64
+    for settings_, basis in (({"a": 2, "b": "x"}, b"basis"), ({"a": 1, "b": "x"}, b"basIs")):
+        assert run_digest(settings_, basis) != digest

@@ -14,7 +14,6 @@ from server.run.checkpoint import (
     Checkpoint,
     RoundRecord,
     read_checkpoint,
-    settings_digest,
     write_checkpoint,
 )
 from server.run.optimiser import OptimiserState
@@ -129,13 +128,3 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
     damage(tmp_path)
     with pytest.raises(InputError):
         read_checkpoint(tmp_path)
-
-
-def test_the_settings_digest_sees_every_setting_and_the_basis():
-    digest = settings_digest({"a": 1, "b": "x"}, b"basis")
-    assert digest == settings_digest({"b": "x", "a": 1}, b"basis")
-    assert digest == settings_digest({"a": 1.0, "b": "x"}, b"basis")
-    assert settings_digest({"a": True}, b"") != settings_digest({"a": 1}, b"")
-    assert len(settings_digest({"epsilon": float("inf")}, b"")) == 64
-    for settings_, basis in (({"a": 2, "b": "x"}, b"basis"), ({"a": 1, "b": "x"}, b"basIs")):
-        assert settings_digest(settings_, basis) != digest
