@@ -97,7 +97,7 @@ def simulate(
     validation_only: Annotated[
         bool,
         typer.Option(
-            "--validation_only",
+            "--validation-only",
             help="Judge on the validation period, without the test: to try settings.",
         ),
     ] = False,

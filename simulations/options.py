@@ -36,7 +36,7 @@ class SimulationOptions:
         baselines: Also train without noise and on everybody's data in one place.
         solo: Also train each merchant alone.
         processes: How many of these trainings go on at once; None is one a core, at most 4.
-        validation-only: Judge on the validation period and throw the test period away, to choose
+        validation_only: Judge on the validation period and throw the test period away, to choose
             settings before the test is looked at.
         overwrite: Empty `out` first.
         tensorboard: Also write TensorBoard's event files.

@@ -74,7 +74,7 @@ def _differences(benefit: Benefit) -> Table:
 
 def _tail_boost(benefit: Benefit) -> Table:
     table = _table(
-        f"{MODELS['fused']}, with --tail_boost turned from head (0) to tail (2)", "tail_boost"
+        f"{MODELS['fused']}, with --tail-boost turned from head (0) to tail (2)", "tail_boost"
     )
     for turn, scorecard in benefit.tail_boost.items():
         means = scorecard.means()

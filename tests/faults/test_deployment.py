@@ -35,7 +35,7 @@ from simulations.harness.hosts import Host, Hosts
 from simulations.harness.memory import descendants
 from tests.support.flower_engine import copy_app
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(7200)]
 NAMES = ("ash", "birch", "cedar")
 WORK = '''
 """A node with its real ledger and policy, whose updates need no model: quick, for tests."""

@@ -113,7 +113,7 @@ def check(town, outcome):
 
 def schedules(count):
     fast = 2
-    slow = [pytest.mark.slow, pytest.mark.timeout(900)]
+    slow = [pytest.mark.slow, pytest.mark.timeout(7200)]
     return [seed if seed < fast else pytest.param(seed, marks=slow) for seed in range(count)]
 
 

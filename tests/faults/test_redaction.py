@@ -126,7 +126,7 @@ def open_run(run_config):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(7200)
 def test_a_planted_title_stays_on_a_deployed_node(tmp_path):
     """The same with SuperLink and SuperNodes: database, logs and checkpoints hold no title."""
     app = copy_app(tmp_path)
@@ -140,7 +140,7 @@ def test_a_planted_title_stays_on_a_deployed_node(tmp_path):
             (tmp_path / name).mkdir()
             (tmp_path / name / "title.txt").write_text(TITLE)
             engine.add_node(tmp_path / name)
-        row = engine.run(app, "--run-config", as_option({"folder": str(there)}), timeout=600)
+        row = engine.run(app, "--run-config", as_option({"folder": str(there)}), timeout=6000)
         assert row["status"] == "finished:completed", engine.log()
     assert any(holds_title(path) for path in engine.home.glob("node-*.log"))  # it was said there
     server = [

@@ -179,7 +179,7 @@ def test_flowers_simulation_gives_the_same_adapter(real_federations, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(7200)
 def test_deployed_nodes_give_the_same_adapter(real_federations, tmp_path):
     federation, expected = real_federations
     config = SETTINGS.to_flat() | {
@@ -190,6 +190,6 @@ def test_deployed_nodes_give_the_same_adapter(real_federations, tmp_path):
     with Engine(tmp_path / "home", simulation=False) as engine:
         for folder in merchant_folders(federation):
             engine.add_node(folder)
-        row = engine.run(copy_app(tmp_path), "--run-config", as_option(config), timeout=600)
+        row = engine.run(copy_app(tmp_path), "--run-config", as_option(config), timeout=6000)
         assert row["status"] == "finished:completed", engine.log()
     assert (tmp_path / "there" / ADAPTER_FILE).read_bytes() == expected.to_bytes()

@@ -83,13 +83,13 @@ class Engine:
             text=True,
             check=False,
             env=self.environment(self.home),
-            timeout=120,
+            timeout=1200,
         )
         start = done.stdout.find("{")
         assert start >= 0, done.stdout + done.stderr
         return json.JSONDecoder().raw_decode(done.stdout[start:])[0]
 
-    def run(self, app, *arguments, timeout=240.0):
+    def run(self, app, *arguments, timeout=2400.0):
         """Run `app` to its end and return Flower's row about it."""
         started = self.flwr("run", str(app), "test", *arguments)
         assert started["success"], started
@@ -108,7 +108,7 @@ class Engine:
         )
 
     def _wait_until_up(self):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=1).is_success:

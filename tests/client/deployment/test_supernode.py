@@ -157,7 +157,7 @@ def test_a_supernode_that_ended_with_the_server_is_started_again(short_lived, sa
     assert said.count("It is away. Trying again every 5 seconds.") == 1
 
 
-def test_a_check_connection_that_ends_in_no_known_way_stops_the_node_and_says_how(
+def test_a_connection_check_that_ends_in_no_known_way_stops_the_node_and_says_how(
     node, monkeypatch
 ):
     broken = [sys.executable, "-c", "raise SystemExit('no such module')"]

@@ -45,7 +45,7 @@ def test_a_child_ends_with_its_parent_although_it_waits_for_ever():
     child = int(parent.stdout.readline())
     try:
         # The parent ends on this line; the pipe's end comes once the child has gone as well.
-        parent.communicate("\n", timeout=30)
+        parent.communicate("\n", timeout=1200)
     except subprocess.TimeoutExpired:
         os.kill(child, signal.SIGKILL)
         parent.communicate()

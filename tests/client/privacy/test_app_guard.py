@@ -193,7 +193,7 @@ def test_the_command_wants_a_shop_with_a_sound_policy(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(7200)
 def test_a_deployed_node_runs_the_allowed_bundle_only(tmp_path, tiny_bert):
     """A SuperLink and one guarded SuperNode: refused, then allowed once the merchant lists it."""
     app = copy_app(tmp_path)

@@ -134,7 +134,7 @@ def test_a_release_that_passes_carries_the_gate_under_its_signature(
     assert gate == load_results(out / "results.json").gate.model_dump(mode="json")
 
 
-def test_the_gate_evaluators_the_release_and_the_frozen_model_on_the_hold_out(
+def test_the_gate_judges_the_release_and_the_frozen_model_on_the_hold_out(
     tiny_bert, tmp_path, public, monkeypatch
 ):
     seen = {}

@@ -39,7 +39,7 @@ from simulations.harness.hosts import Host, Hosts
 from tests.support.doors import node_of, now, operator
 from tests.support.flower_engine import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 NAMES = ("shop-a", "shop-b", "shop-c")
 
 
@@ -206,7 +206,7 @@ def test_plain_text_is_refused_with_what_to_do(place):
     assert "use https" in answer.text
 
 
-def test_an_enrolled_key_is_let_in_and_can_check_connection_again(place):
+def test_an_enrolled_key_is_let_in_and_can_be_checked_again(place):
     check_connection(place.node("shop-b"), now())
     check_connection(place.node("shop-b"), now())
 

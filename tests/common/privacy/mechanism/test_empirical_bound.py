@@ -189,7 +189,7 @@ def test_one_honest_run_proves_more_than_nothing_and_less_than_its_claim(tmp_pat
 
 
 @pytest.mark.statistical
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(7200)
 def test_honest_runs_prove_2_6_of_4_in_the_mean_and_none_is_blocked(tmp_path):
     bounds = [run_of(tmp_path, seed) for seed in range(200)]
     epsilons = np.array([bound.epsilon for bound in bounds])
@@ -203,7 +203,7 @@ def test_honest_runs_prove_2_6_of_4_in_the_mean_and_none_is_blocked(tmp_path):
 
 
 @pytest.mark.statistical
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(7200)
 def test_halved_noise_is_blocked(tmp_path, monkeypatch):
     std = PrivacyPlan.noise_std
     monkeypatch.setattr(PrivacyPlan, "noise_std", lambda plan, kind: std(plan, kind) / 2)
