@@ -1,4 +1,4 @@
-"""Compute the lower bound again from the opened canaries, and hold them to their commitment."""
+"""Compute the lower bound again from the revealed canaries, and hold them to their commitment."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -20,7 +20,7 @@ class Outcome:
 
     Attributes:
         basis: The run's frozen public tensors.
-        audits: Opened canaries by merchant; empty where nothing was audited.
+        audits: Revealed canaries by merchant; empty where nothing was audited.
     """
 
     basis: bytes

@@ -72,7 +72,7 @@ DEPARTMENTS = (
     ),
     _department(
         "Stationery",
-        "notebook, greeting scorecard, wrapping paper, calendar, pencil case, photo album, "
+        "notebook, greeting card, wrapping paper, calendar, pencil case, photo album, "
         "sticker set, bookmark",
         "paper, leather, felt, scorecard",
     ),

@@ -29,7 +29,7 @@ class FinishedRun:
         basis: The frozen tensors beside it.
         plan: The privacy plan it ran under.
         history: One record a round, those before a stop included.
-        audits: Opened canaries, by the merchant's folder name.
+        audits: Revealed canaries, by the merchant's folder name.
         journal: The server's journal; None where none was kept.
     """
 
