@@ -125,7 +125,7 @@ class AdaptedEncoder(nn.Module):
         names, rank = self.lora_targets.module_names(depth), self.lora_targets.rank
         if sorted(basis.directions) != names:
             raise InputError(
-                "The basis has directions for other modules than the LoRA targets adapts.",
+                "The basis has directions for other modules than the LoRA targets adapt.",
                 field="basis",
             )
         from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - loads transformers
@@ -170,7 +170,7 @@ class AdaptedEncoder(nn.Module):
         theirs = {name: tensor.shape for name, tensor in adapter.tensors.items()}
         if theirs != {name: tuple(one.shape) for name, one in mine.items()}:
             raise InputError(
-                "The adapter's tensors are not those of this LoRA targets and base model.",
+                "The adapter's tensors are not those of these LoRA targets and this base model.",
                 field="adapter",
             )
         with torch.no_grad():

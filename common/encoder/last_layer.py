@@ -107,13 +107,13 @@ class LastLayer:
         name = f"bert.encoder.layer.{self.depth - 1}.output.dense"
         if list(basis.directions) != [name] or len(basis.mean) != len(bias):
             raise InputError(
-                "The basis has directions for other modules than the LoRA targets adapts.",
+                "The basis has directions for other modules than the LoRA targets adapt.",
                 field="basis",
             )
         directions = basis.directions[name]
         if directions.shape != (rank, weight.shape[1]):
             raise InputError(
-                f"The basis has {directions.shape} directions for {name}; the LoRA targets needs "
+                f"The basis has {directions.shape} directions for {name}; the LoRA targets need "
                 f"{(rank, weight.shape[1])}.",
                 field="basis",
             )

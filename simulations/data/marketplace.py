@@ -43,7 +43,7 @@ LATE_SHARE = 0.4  # items that go on sale during training
 GROWTH = 0.75  # days are drawn as u**GROWTH: trade rises a little over the year
 NOVELTY_LASTS = 45 * MICROSECONDS_PER_DAY  # after this time the pull of the new is down to 1/e
 LEAST_SHELF = 0.02  # added to each department's share: no shop leaves one out
-MERCHANT_NAMES = ("Abbey", "Harbour", "Lantern Row", "Mill Canary", "Orchard", "Quay", "Station")
+MERCHANT_NAMES = ("Abbey", "Harbour", "Lantern Row", "Mill Lane", "Orchard", "Quay", "Station")
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,7 +74,7 @@ DEPARTMENTS = (
         "Stationery",
         "notebook, greeting card, wrapping paper, calendar, pencil case, photo album, "
         "sticker set, bookmark",
-        "paper, leather, felt, scorecard",
+        "paper, leather, felt, card",
     ),
     _department(
         "Decoration",
@@ -89,7 +89,7 @@ DEPARTMENTS = (
     _department(
         "Toys",
         "jigsaw puzzle, doll, spinning top, building blocks, skipping rope, kite, music box, "
-        "playing scorecards",
+        "playing cards",
         "wooden, tin, felt, cotton",
     ),
 )

@@ -34,5 +34,5 @@ def validation_only(data: MerchantData) -> MerchantData:
     if not len(split_interactions(kept, rule).train):
         raise InputError("A validation-only run leaves nothing to train on.", field="valid_from")
     merchant = None if data.event_merchant is None else data.event_merchant[keep]
-    name = f"{data.name}, validation_only"  # so that nobody takes its figures for the test's
+    name = f"{data.name}, validation only"  # so that nobody takes its figures for the test's
     return replace(data, name=name, interactions=kept, split_rule=rule, event_merchant=merchant)

@@ -10,7 +10,7 @@ SHOPS = {
     "Nook & Cranny": 655,
     "Paper Lantern": 540,
     "The Tin Kettle": 471,
-    "Meadow Canary": 402,
+    "Meadow Lane": 402,
     "Bright Ideas": 318,
     "Corner Workshop": 241,
     "Little Owl": 166,

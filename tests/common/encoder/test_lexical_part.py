@@ -120,7 +120,7 @@ def test_token_embeddings_of_another_width_are_refused(tiny_model):
 THREADS = """
 import hashlib
 import numpy as np
-from common.encoder.token_states import Token states
+from common.encoder.token_states import TokenStates
 from common.encoder.lexical_part import LexicalPart
 some = np.random.default_rng(0)
 table, whitening = (some.normal(size=(n, 384)).astype(np.float32) for n in (900, 384))

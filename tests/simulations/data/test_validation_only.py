@@ -38,7 +38,7 @@ def test_the_validation_period_takes_the_place_of_the_test_period(rule):
 def test_a_validation_only_has_a_name_of_its_own():
     """Else its extract would take the place of the test's, and targets would be judged on it."""
     data = make_shop("Corner shop")
-    assert validation_only(data).name == "Corner shop, validation_only"
+    assert validation_only(data).name == "Corner shop, validation only"
 
 
 def test_a_validation_only_needs_something_to_train_on():
