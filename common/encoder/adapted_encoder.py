@@ -56,8 +56,8 @@ class AdaptedEncoder(nn.Module):
         """Build it from copies of the upper layers; `model` itself is left as it is.
 
         Raises:
-            SettingsError: if the LoRA targets adapts more layers than the model has.
-            InputError: if the basis is of another width or LoRA targets.
+            SettingsError: if the LoRA targets adapt more layers than the model has.
+            InputError: if the basis is of another width or other LoRA targets.
         """
         super().__init__()
         if basis.whitening.shape != (model.width, model.width):
@@ -291,7 +291,7 @@ class ItemTokens:
         The lexical part is given: the table it is read from is large, and need not stay for this.
 
         Raises:
-            InputError: if the basis is of another LoRA targets or base model.
+            InputError: if the basis is of other LoRA targets or another base model.
         """
         before = last.before_b(basis, rank, token_states)
         return cls(token_states.offsets, *before, basis.weights(token_states.ids), words)

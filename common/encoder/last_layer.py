@@ -97,11 +97,11 @@ class LastLayer:
 
         Args:
             basis: Whose directions are A.
-            rank: r, as many as the LoRA targets has.
+            rank: r, as many as the LoRA targets have.
             token_states: What enters the layer.
 
         Raises:
-            InputError: if the basis is of another LoRA targets or base model.
+            InputError: if the basis is of other LoRA targets or another base model.
         """
         weight, bias = (self.tensors[f"output.dense.{name}"] for name in ("weight", "bias"))
         name = f"bert.encoder.layer.{self.depth - 1}.output.dense"

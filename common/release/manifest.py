@@ -66,7 +66,7 @@ class AdapterRecord(Record):
 
     Attributes:
         method: How LoRA was trained, such as `ffa-lora` (A frozen, B trained) or `lora`.
-        LoRA targets: The adapted modules, such as `encoder.layer.5.output.dense`.
+        lora_targets: The adapted modules, such as `encoder.layer.5.output.dense`.
         rank: LoRA's r.
         alpha: LoRA's scale numerator.
         trained_numbers: How many numbers were trained and sent (d).
