@@ -224,19 +224,21 @@ def test_a_decision_is_whole_and_listed(path):
     assert f"]({path.name})" in text(path.parent / "README.md")
 
 
-def reading_path():
-    section = text(ROOT / "README.md").split("## Follow one purchase")[1].split("\n## ")[0]
+def reading_path(heading):
+    section = text(ROOT / "README.md").split(f"## {heading}")[1].split("\n## ")[0]
     return re.findall(r"^\d+\. \[`([\w/]+\.py)`\]", section, re.MULTILINE)
 
 
-def test_the_reading_path_is_short_and_exists():
-    path = reading_path()
+@pytest.mark.parametrize("heading", ["Follow one purchase", "Follow an adapter"])
+def test_a_reading_path_is_short_and_exists(heading):
+    path = reading_path(heading)
     assert 5 < len(path) <= LONGEST_READING_PATH
+    assert len(path) - len(set(path)) <= 1  # returns to a file seen before
     assert [name for name in path if not (ROOT / name).is_file()] == []
 
 
-def test_the_reading_path_goes_from_a_file_to_a_recommendation():
-    path = reading_path()
+def test_a_purchase_goes_from_a_file_to_a_recommendation():
+    path = reading_path("Follow one purchase")
     assert path[0] == "client/importing/shop_import.py"
     assert path[-1] in {"client/ranking/fusion.py", "client/recommending/recommender.py"}
     for needed in (
@@ -245,6 +247,18 @@ def test_the_reading_path_goes_from_a_file_to_a_recommendation():
         "common/privacy/mechanism/noise.py",
     ):
         assert needed in path
+
+
+def test_an_adapter_goes_from_the_server_to_a_node_and_into_a_release():
+    wings = [name.split("/")[0] for name in reading_path("Follow an adapter")]
+    assert wings[0] == wings[-1] == "server"
+    assert {"client", "common"} <= set(wings)
+
+
+def test_the_first_screen_of_the_readme_says_what_counts():
+    screen = "\n".join(text(ROOT / "README.md").splitlines()[:40])
+    for needed in ("make demo", "](docs/images/", "Measured on real data", "does not work yet"):
+        assert needed in screen
 
 
 def anchors(page):
