@@ -26,7 +26,7 @@ from simulations.data.shop import Shop
 
 # What a shop turns the tail boost to that wants new things found: on earlier periods of Online
 # Retail the fused score keeps nine tenths of its NDCG@10 there
-# (docs/adr/0032-a-tail_boost-for-what-is-new.md).
+# (docs/adr/0032-a-dial-for-what-is-new.md).
 BOOSTED = 1.3
 
 FloatMatrix = NDArray[np.float32]
