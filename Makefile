@@ -5,6 +5,10 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT   ?= out/demo
+# The toolchain of `make docs`, which nothing else needs
+DOCS  := $(VENV)/.docs-installed
+# What `make matrix` looks for
+PYTHONS ?= 3.11 3.12 3.13
 # Folders of finished simulations, for `make results`
 RUNS  ?=
 # More for pytest or the demo, such as ARGS='-k ledger'
@@ -18,7 +22,8 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-statistical faults e2e check format bench chaos settings results clean
+.PHONY: help setup demo test test-slow test-statistical faults coverage matrix e2e check format docs \
+  wheel bench chaos settings results clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
@@ -41,6 +46,22 @@ test-statistical: $(STAMP) ## the tests that repeat a random experiment many tim
 faults: $(STAMP) ## break a federation on purpose in each known way, and 20 random ways
 	$(BIN)/python -m pytest -m faults $(ARGS)
 
+coverage: $(STAMP) ## the tests with their coverage, and its floor: twice the time of `make test`
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html:out/coverage -o timeout=3000 $(ARGS)
+
+# Each interpreter gets an environment of its own under out/matrix. ARGS chooses tests, as above.
+matrix: ## the tests under each Python of PYTHONS that is in PATH
+	@tried=; for version in $(PYTHONS); do \
+	  python$$version -c '' 2>/dev/null || { echo "Python $$version: skipped, not in PATH"; continue; }; \
+	  here=out/matrix/$$version; \
+	  echo "$$(python$$version --version) in $$here"; \
+	  python$$version -m venv $$here && \
+	  $$here/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+	    -c constraints.txt -e '.[dev]' && \
+	  PATH="$(CURDIR)/$$here/bin:$$PATH" $$here/bin/python -m pytest $(ARGS) || exit 1; \
+	  tried="$$tried $$version"; \
+	done; echo "Passed under:$${tried:- none}"; test -n "$$tried"
+
 e2e: $(STAMP) ## one server and four nodes on this machine, from nothing to recommendations
 	rm -rf out/e2e
 	$(BIN)/python -m simulations.harness.deployment --out out/e2e $(ARGS)
@@ -55,6 +76,16 @@ format: $(STAMP) ## put the code into the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(DOCS) ## these pages and the API reference as HTML in out/docs, without a network
+	rm -rf docs/api out/docs
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet \
+	  --doctree-dir out/doctrees docs out/docs
+	@echo "out/docs/index.html"
+
+wheel: $(STAMP) ## the wheel in dist/
+	rm -rf build  # a file that has moved would be packed from there
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
 bench: $(STAMP) ## measure the parts that take the time
 	$(BIN)/python -m simulations.benchmarks $(ARGS)
 
@@ -68,7 +99,8 @@ results: $(STAMP) ## docs/ref-results.md from its extracts, with RUNS="out/a out
 	$(BIN)/python -m simulations.results_page.page $(RUNS)
 
 clean: ## remove caches and builds; .venv and out/ stay
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+	  .coverage docs/api
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # Installed again only when what is installed has changed.
@@ -76,6 +108,11 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing pinned packages into $(VENV): two to five minutes the first time."
 	$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
 	  -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
+	  -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 # PYTHON=... chooses an interpreter; else the first of these that is new enough.

@@ -56,6 +56,7 @@ def shopper_losses(
 
     softmax: cross-entropy of the target among itself and the negatives over
         s_i = u.x_i / tau + lambda log p_i (logit adjustment, Menon et al. 2021).
+
     bce: binary cross-entropy, targets by their label and negatives as 0, each side averaged.
     mse: squared distance between u.x_i and the rating scaled to [0, 1].
     """

@@ -53,7 +53,7 @@ SETTINGS: Final = (  # told of every group, whatever the defaults are today
 )
 INTRODUCTION: Final = """# Results
 
-Made by `make results` from the extracts in [results/](results/), one a run. Only the remarks under
+Made by `make results` from the extracts in `docs/results/`, one a run. Only the remarks under
 a data set's name are written by hand. `make results RUNS="out/a out/b"` adds runs.
 
 A number is the mean over seeds; a seed changes the draws, the noise and, but where merchants are a
