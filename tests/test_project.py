@@ -7,6 +7,8 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from datetime import date
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -202,9 +204,14 @@ def test_ci_runs_check_and_test():
 
 
 # ------------------------------------------------------------------- docs
-def test_the_changelog_starts_with_this_version():
-    newest = re.search(r"^## (\S+)", text(ROOT / "CHANGELOG.md"), re.MULTILINE)
-    assert newest[1] == project()["project"]["version"]
+def test_the_changelog_has_what_is_unreleased_then_this_version_dated():
+    unreleased, *versions = re.findall(r"^## (.+)$", text(ROOT / "CHANGELOG.md"), re.MULTILINE)
+    assert unreleased == "Unreleased"
+    dated = [re.fullmatch(r"(\d+\.\d+\.\d+) - (\d{4}-\d\d-\d\d)", one) for one in versions]
+    assert all(dated), versions
+    assert dated[0][1] == project()["project"]["version"]
+    days = [date.fromisoformat(one[2]) for one in dated]
+    assert days == sorted(days, reverse=True)
 
 
 def test_the_changelog_tells_privacy_first():
@@ -297,6 +304,26 @@ def test_every_page_is_listed(page):
     if page.parent != ROOT / "docs" or page.name == "README.md":
         return
     assert f"]({page.name})" in text(ROOT / "docs" / "README.md")
+
+
+def test_every_page_has_a_kind_that_the_site_navigates_by():
+    globs = re.findall(r"^   ([\w/-]+-\*)$", text(ROOT / "docs" / "index.rst"), re.MULTILINE)
+    pages = [path.name for path in (ROOT / "docs").glob("*.md") if path.name != "README.md"]
+    assert [name for name in pages if not any(fnmatch(name, glob) for glob in globs)] == []
+    assert globs == ["tutorial-*", "how-to-*", "explanation-*", "ref-*"]
+
+
+def test_hooks_before_a_commit_are_what_make_check_runs_and_fetch_nothing():
+    hooks = text(ROOT / ".pre-commit-config.yaml")
+    assert re.findall(r"repo: (.+)", hooks) == ["local"]
+    entries = re.findall(r"entry: \.venv/bin/(.+)", hooks)
+    assert len(entries) == len(re.findall(r"language: system", hooks))
+    check = text(ROOT / "Makefile").split("\ncheck:")[1].split("\n\n")[0]
+    options = r" (--quiet|--force-exclude|\.)(?= |$)"
+    checked = re.findall(r"\$\(BIN\)/(.+)", check)
+    assert [re.sub(options, "", one) for one in entries] == [
+        re.sub(options, "", one) for one in checked
+    ]
 
 
 def commands(page):
