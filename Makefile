@@ -46,7 +46,7 @@ test-statistical: $(STAMP) ## the tests that repeat a random experiment many tim
 faults: $(STAMP) ## break a federation on purpose in each known way, and 20 random ways
 	$(BIN)/python -m pytest -m faults $(ARGS)
 
-coverage: $(STAMP) ## the tests with their coverage, and its floor: twice the time of `make test`
+coverage: $(STAMP) ## the tests, and which lines they run, in out/coverage
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html:out/coverage -o timeout=3000 $(ARGS)
 
 # Each interpreter gets an environment of its own under out/matrix. ARGS chooses tests, as above.
