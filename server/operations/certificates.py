@@ -122,15 +122,6 @@ def host_name(host: str) -> x509.GeneralName:
     return x509.DNSName(host)
 
 
-def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the names and addresses that a server's certificate is for."""
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return tuple(
-        [str(one) for one in names.get_values_for_type(x509.IPAddress)]
-        + names.get_values_for_type(x509.DNSName)
-    )
-
-
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey, now: datetime, days: float
 ) -> x509.CertificateBuilder:
