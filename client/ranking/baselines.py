@@ -1,12 +1,11 @@
-"""Recommenders from one merchant's purchases alone: popularity, EASE and item-kNN.
+"""Recommenders from one merchant's purchases alone: popularity and EASE.
 
-Nothing here is private or leaves the node. The linear models say what each bought item adds to a
-score, which is the exact explanation of a recommendation.
+Nothing here is private or leaves the node. EASE says what each bought item adds to a score,
+which explains a recommendation.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +19,6 @@ from common.errors import InputError
 DOUBLE_ITEMS = 10_000  # a float64 matrix of so many items takes 800 MB
 
 EASE_STRENGTHS = (50.0, 200.0, 800.0)  # l2 to choose from on the validation period
-
-
-class Scorer(Protocol):
-    """Anything that scores the whole catalogue from a history."""
-
-    def score(self, history: csr_matrix) -> NDArray[np.float32]:
-        """Return scores [cases, items] for what each case bought, CSR [cases, items] of ones."""
-        ...
-
-
-class LinearScorer(Scorer, Protocol):
-    """A scorer whose score is a sum over the history."""
-
-    def rows(self, history: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Return what each bought item [h] adds to the score of every item: float32 [h, items]."""
-        ...
 
 
 # --------------------------------------------------------------- popularity
@@ -87,13 +70,20 @@ class EaseModel:
         scores[:, self.sold] = among_sold
         return scores
 
-    def rows(self, history: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Return what each bought item [h] adds to the score of every item: float32 [h, items]."""
+    def shares(
+        self, history: NDArray[np.integer], items: NDArray[np.integer]
+    ) -> NDArray[np.float64]:
+        """Return what each bought item [h] adds to `items` [k] above the average: float64 [h, k].
+
+        Its sum over the history is score − mean score, but for the rounding of float32.
+        """
         place = np.full(self.item_count, -1, dtype=np.int64)
         place[self.sold] = np.arange(len(self.sold))
-        known = np.flatnonzero(place[history] >= 0)
-        added = np.zeros((len(history), self.item_count), dtype=np.float32)
-        added[np.ix_(known, self.sold)] = self.weights[place[history[known]]]
+        known, wanted = np.flatnonzero(place[history] >= 0), np.flatnonzero(place[items] >= 0)
+        rows = self.weights[place[history[known]]]
+        added = np.zeros((len(history), len(items)))
+        added[np.ix_(known, wanted)] = rows[:, place[items[wanted]]]
+        added[known] -= rows.sum(axis=1, dtype=np.float64)[:, None] / self.item_count
         return added
 
 
@@ -191,65 +181,6 @@ def _mean_ndcg(model: EaseModel, valid: Cases) -> float:
     """Return the mean NDCG@10 over cases, NaN without any."""
     values = validation_ndcg(model.score, valid)
     return float(values.mean()) if len(values) else float("nan")
-
-
-# ----------------------------------------------------------------- item-kNN
-@dataclass(frozen=True, eq=False)
-class ItemKnnModel:
-    """Cosine similarity to each item's nearest neighbours: CSR float32 [items, items].
-
-    `similarity[i, j]` is what a bought item i adds to the score of item j.
-    """
-
-    similarity: csr_matrix
-
-    def score(self, history: csr_matrix) -> NDArray[np.float32]:
-        """Return scores: float32 [cases, items].
-
-        Raises:
-            InputError: if the history is of another catalogue.
-        """
-        _check_items(history, self.similarity.shape[0])
-        scores: NDArray[np.float32] = (history.astype(np.float32) @ self.similarity).toarray()
-        return scores
-
-    def rows(self, history: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Return what each bought item [h] adds to the score of every item: float32 [h, items]."""
-        added: NDArray[np.float32] = self.similarity[history].toarray()
-        return added
-
-
-def fit_item_knn(bought: csr_matrix, neighbours: int, shrink: float) -> ItemKnnModel:
-    """Fit item-kNN (Sarwar et al. 2001) with a shrunk cosine.
-
-    The similarity of i and j is together / (sqrt(buyers_i · buyers_j) + shrink), so that a pair
-    seen once or twice counts little. Each item j keeps its `neighbours` most similar items i;
-    equal ones go to the lower index.
-
-    Args:
-        bought: CSR [shoppers, items] of ones.
-        neighbours: How many items each item keeps, at least 1.
-        shrink: In shoppers, at least 0.
-
-    Raises:
-        InputError: if an argument is out of bounds.
-    """
-    if neighbours < 1:
-        raise InputError(f"neighbours is {neighbours}; at least 1 is needed.", field="neighbours")
-    if not 0 <= shrink < np.inf:
-        raise InputError(f"shrink is {shrink}; it must be at least 0.", field="shrink")
-    buyers = np.asarray(bought.sum(axis=0), dtype=np.float64).ravel()
-    together = (bought.T @ bought).tocoo()
-    apart = together.row != together.col
-    item, other = together.row[apart], together.col[apart]
-    likeness = together.data[apart] / (np.sqrt(buyers[item] * buyers[other]) + shrink)
-    order = np.lexsort((other, -likeness, item))
-    item, other, likeness = item[order], other[order], likeness[order]
-    place = np.arange(len(item)) - np.searchsorted(item, item)  # rank within the item's own run
-    kept = place < neighbours
-    shape = (bought.shape[1], bought.shape[1])
-    entries = (likeness[kept].astype(np.float32), (other[kept], item[kept]))
-    return ItemKnnModel(csr_matrix(entries, shape=shape))
 
 
 def _check_items(history: csr_matrix, item_count: int) -> None:

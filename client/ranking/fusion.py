@@ -1,78 +1,73 @@
-"""Rank a merchant's catalogue for a shopper: user embedding and the shop's own purchases, fused.
+"""The score of an item for a shopper: text and the shop's own purchases, fused.
 
-    score = own * z(collaborative) + (level + rise * 3 / (3 + sales)) * z(text)
-            + trend * rising + unsold * [sales = 0]
+    score = (c * z(collaborative) + (text + tail * 3 / (3 + sales)) * z(text))
+            + (trend * growth + cold_start * [sales = 0])
 
 z makes each part's scores over the catalogue mean 0 and deviation 1 for a shopper, so that the two
-can be added. Where an item sells little, `rise` lets the text speak louder; `rising` is how much
-more it sells lately than it used to. What never sold has no purchases and no trend to speak for it,
-which says nothing against it: `unsold` makes up for that. The gate's numbers stay on the merchant's
-machine.
+can be added. Where an item sells little, the tail weight lets the text count more; `growth` is how
+much more it sells lately than it used to. A cold-start item, which never sold, has no purchases and
+no trend to speak for it, which says nothing against it: a bonus makes up for that. A shopper of
+whom nothing is known gets z(sales), the shop's best sellers, instead.
+
+This is the one place where a score is made. All of it is float32, added in the order above, so the
+parts of `FusedRanker.parts` add up to `FusedRanker.score` bit by bit, and a shopper's score is the
+same alone as among others. The weights stay on the merchant's machine.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
-from client.ranking.baselines import LinearScorer
-from client.ranking.model_selection import clearly_better
 from client.ranking.sales_trend import sales_trend
-from client.ranking.validation import FloatMatrix, Validation
+from client.ranking.text_scorer import TextScorer
+from client.ranking.validation import FloatMatrix
 from client.shop.histories import Histories
 from client.shop.interactions import Interactions
 from common.errors import InputError
 
-DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
-FEW_SALES = 3  # at so many sales the text's rise is half
+FEW_SALES = 3  # at so many sales half of the tail weight is added to the text's
 ROUNDING = 2.0**-20  # of the largest score: equal scores come out of a float32 product so far apart
 
 
-@dataclass(frozen=True, eq=False)
-class TextTaste:
-    """Scores by what titles say: u of a history against the frozen candidates.
+class CollaborativeModel(Protocol):
+    """A model of what is bought together whose score is a sum over the history."""
 
-    Attributes:
-        history_vectors: float32 [items, d], f of each item under an adapter, or frozen.
-        candidate_vectors: float32 [items, d], frozen.
-        decay: Weight of a basket one older.
-    """
+    def score(self, history: csr_matrix) -> FloatMatrix:
+        """Return scores [cases, items] for what each case bought, CSR [cases, items] of ones."""
+        ...
 
-    history_vectors: FloatMatrix
-    candidate_vectors: FloatMatrix
-    decay: float = 1.0
-
-    def taste(self, history: Histories) -> FloatMatrix:
-        """Return u: unit vectors [shoppers, d]; zeros where there is no history."""
-        pooled = np.asarray(history.weights(self.decay) @ self.history_vectors)
-        norms = np.linalg.norm(pooled, axis=1, keepdims=True)
-        return np.asarray(pooled / np.maximum(norms, 1e-12), dtype=np.float32)
-
-    def score(self, history: Histories) -> FloatMatrix:
-        """Return cosine similarities [shoppers, items]."""
-        return np.asarray(self.taste(history) @ self.candidate_vectors.T)
+    def shares(
+        self, history: NDArray[np.integer], items: NDArray[np.integer]
+    ) -> NDArray[np.float64]:
+        """Return what each bought item [h] adds to `items` [k] above the average: [h, k]."""
+        ...
 
 
 @dataclass(frozen=True)
-class Gate:
-    """How loud each part speaks.
+class FusionWeights:
+    """How much each part counts.
 
     Attributes:
-        own: Weight of the collaborative part.
-        level: Weight of the text for an item that sells much.
-        rise: What is added to it for an item that never sold, half of it at FEW_SALES.
+        collaborative: Weight of the shop's own model of what is bought together.
+        text: Weight of the text for an item that sells much.
+        tail: What is added to it for a cold-start item, half of it at FEW_SALES.
         trend: Weight of an item's sales trend.
-        unsold: What is added to the score of an item that never sold.
+        cold_start: What is added to the score of a cold-start item.
     """
 
-    own: float = 1.0
-    level: float = 0.6
-    rise: float = 0.15
+    collaborative: float = 1.0
+    text: float = 0.6
+    tail: float = 0.15
     trend: float = 3.0
-    unsold: float = 3.0
+    cold_start: float = 3.0
 
-    def turned(self, tail_boost: float) -> "Gate":
-        """Return the gate at a merchant's tail boost: 0 head, 1 as fitted, 2 tail.
+    def boosted(self, tail_boost: float) -> "FusionWeights":
+        """Return the weights at a merchant's tail boost: 0 head, 1 as fitted, 2 tail.
 
         Raises:
             InputError: if it is not in [0, 2].
@@ -81,106 +76,131 @@ class Gate:
             raise InputError(
                 f"The tail boost is {tail_boost}; it must be from 0 to 2.", field="tail_boost"
             )
-        return replace(self, rise=self.rise * tail_boost, unsold=self.unsold * tail_boost)
+        return replace(self, tail=self.tail * tail_boost, cold_start=self.cold_start * tail_boost)
 
     def text_weights(self, sales: NDArray[np.integer]) -> FloatMatrix:
         """Return the text's weight for each item: float32 [items]."""
-        return (self.level + self.rise * FEW_SALES / (FEW_SALES + sales)).astype(np.float32)
+        return (self.text + self.tail * FEW_SALES / (FEW_SALES + sales)).astype(np.float32)
 
-    def weighed(
-        self, own: FloatMatrix, text: FloatMatrix, sales: NDArray[np.integer], trend: FloatMatrix
-    ) -> tuple[FloatMatrix, FloatMatrix, FloatMatrix, FloatMatrix]:
-        """Return the parts of the score: own, text [shoppers, items], trend, unsold [items].
 
-        Args:
-            own: float32 [shoppers, items], standardised.
-            text: float32 [shoppers, items], standardised.
-            sales: int64 [items].
-            trend: float32 [items].
-        """
-        return (
-            own * np.float32(self.own),
-            text * self.text_weights(sales),
-            trend * np.float32(self.trend),
-            (sales == 0) * np.float32(self.unsold),
-        )
+class ScoreParts(NamedTuple):
+    """The parts of a score, float32; each is [shoppers, items] or [1, items], the same for all."""
+
+    collaborative: FloatMatrix
+    text: FloatMatrix
+    trend: FloatMatrix
+    cold_start: FloatMatrix
+    popularity: FloatMatrix
+
+    def total(self) -> FloatMatrix:
+        """Return the score [shoppers, items], added in the order that makes it the same bits."""
+        alike = self.trend + self.cold_start + self.popularity
+        return self.collaborative + self.text + alike
+
+    def of(self, items: NDArray[np.integer] | Sequence[int]) -> "ScoreParts":
+        """Return the parts of one shopper's `items` [k]: float32 [k] each."""
+        return ScoreParts(*(part[0, items] for part in self))
+
+
+class Standardised(NamedTuple):
+    """Scores with mean 0 and deviation 1 in each row, and what they were divided by."""
+
+    scores: FloatMatrix  # [rows, items]
+    deviation: FloatMatrix  # [rows, 1]; infinite where a row varies no more than by rounding
+
+    def take(self, rows: slice) -> "Standardised":
+        """Return some rows."""
+        return Standardised(self.scores[rows], self.deviation[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """What is known of shoppers before it is weighted.
+
+    Attributes:
+        collaborative: Of the shop's own model, [shoppers, items].
+        text: Of the titles, [shoppers, items].
+        known: bool [shoppers, 1], whether there is a history; [1, 1] if all have one.
+    """
+
+    collaborative: Standardised
+    text: Standardised
+    known: NDArray[np.bool_]
+
+    def take(self, rows: slice) -> "Signals":
+        """Return those of some shoppers in a row."""
+        known = self.known if len(self.known) == 1 else self.known[rows]
+        return Signals(self.collaborative.take(rows), self.text.take(rows), known)
 
 
 @dataclass(frozen=True, eq=False)
 class FusedRanker:
-    """Text taste, a collaborative model and the sales trend, gated.
+    """Text, a collaborative model and the sales trend, fused.
 
     Attributes:
         text: The text part.
         collaborative: The shop's own model of what is bought together.
-        gate: How they are added.
+        weights: How they are added.
         sales: int64 [items], training sales at this merchant.
         trend: float32 [items], as `client.ranking.sales_trend`.
     """
 
-    text: TextTaste
-    collaborative: LinearScorer
-    gate: Gate
+    text: TextScorer
+    collaborative: CollaborativeModel
+    weights: FusionWeights
     sales: NDArray[np.int64]
     trend: FloatMatrix
 
     @classmethod
     def of(
-        cls, text: TextTaste, collaborative: LinearScorer, gate: Gate, past: Interactions
+        cls,
+        text: TextScorer,
+        collaborative: CollaborativeModel,
+        weights: FusionWeights,
+        past: Interactions,
     ) -> "FusedRanker":
         """Return a ranker whose sales and trend are those of `past`."""
-        return cls(text, collaborative, gate, past.item_counts(), sales_trend(past))
-
-    def parts(
-        self, history: Histories
-    ) -> tuple[FloatMatrix, FloatMatrix, FloatMatrix, FloatMatrix]:
-        """Return the parts that add up to the score, as `Gate.weighed`."""
-        return self.gate.weighed(*self.unweighed(history), self.sales, self.trend)
-
-    def unweighed(self, history: Histories) -> tuple[FloatMatrix, FloatMatrix]:
-        """Return own and text as the gate reads them: standardised, [shoppers, items]."""
-        own = standardised(self.collaborative.score(history.bought()))
-        return own, standardised(self.text.score(history))
+        return cls(text, collaborative, weights, past.item_counts(), sales_trend(past))
 
     def score(self, history: Histories) -> FloatMatrix:
-        """Return scores [shoppers, items]."""
-        own, text, trend, unsold = self.parts(history)
-        return own + text + (trend + unsold)
+        """Return scores: float32 [shoppers, items]."""
+        return self.parts(history).total()
+
+    def parts(self, history: Histories) -> ScoreParts:
+        """Return the parts that add up to the score."""
+        return self.weighted(self.signals(history))
+
+    def signals(self, history: Histories) -> Signals:
+        """Return what the weights are applied to."""
+        own = standardised(self.collaborative.score(history.bought()))
+        known = np.diff(history.starts)[:, None] > 0
+        known = known[:1] if known.all() else known
+        return Signals(own, standardised(self.text.score(history)), known)
+
+    def weighted(self, signals: Signals) -> ScoreParts:
+        """Return the parts of the score of shoppers whose signals are known."""
+        weights, known, nothing = self.weights, signals.known, np.float32(0)
+        return ScoreParts(
+            signals.collaborative.scores * np.float32(weights.collaborative),
+            signals.text.scores * weights.text_weights(self.sales),
+            np.where(known, self.trend * np.float32(weights.trend), nothing),
+            np.where(known, (self.sales == 0) * np.float32(weights.cold_start), nothing),
+            np.where(known, nothing, self._popularity),
+        )
+
+    def with_weights(self, weights: FusionWeights) -> "FusedRanker":
+        """Return the ranker with other weights."""
+        return replace(self, weights=weights)
+
+    @cached_property
+    def _popularity(self) -> FloatMatrix:
+        return standardised(self.sales[None].astype(np.float32)).scores
 
 
-def standardised(scores: FloatMatrix) -> FloatMatrix:
+def standardised(scores: FloatMatrix) -> Standardised:
     """Return each row with mean 0 and deviation 1; zeros if it varies no more than by rounding."""
     centred = scores - scores.mean(axis=1, keepdims=True)
-    return np.asarray(centred / deviations(scores), dtype=np.float32)
-
-
-def deviations(scores: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return each row's deviation [rows, 1]; infinite, to divide by, if it is but rounding."""
-    found = scores.std(axis=1, keepdims=True)
+    spread = scores.std(axis=1, keepdims=True)
     largest = np.abs(scores).max(axis=1, keepdims=True)
-    return np.where(found > ROUNDING * largest, found, np.inf)
-
-
-def fit_decay(
-    history_vectors: FloatMatrix,
-    candidate_vectors: FloatMatrix,
-    validation: Validation,
-    usual: float = 1.0,
-) -> TextTaste:
-    """Return the user embedding of a merchant, its decay fitted on its validation period.
-
-    Args:
-        history_vectors: See `TextTaste`.
-        candidate_vectors: See there.
-        validation: Cases.
-        usual: The decay of training, public. It stands unless another ranks the validation period
-            better beyond chance.
-    """
-    taste = TextTaste(history_vectors, candidate_vectors, usual)
-    if not len(validation.history):
-        return taste
-    default = validation.ndcg(taste.score(validation.history))
-    others = [replace(taste, decay=decay) for decay in DECAYS if decay != usual]
-    found = [validation.ndcg(other.score(validation.history)) for other in others]
-    best = int(np.argmax([one.mean() for one in found]))
-    return others[best] if clearly_better(found[best], default) else taste
+    deviation = np.where(spread > ROUNDING * largest, spread, np.inf)
+    return Standardised(np.asarray(centred / deviation, dtype=np.float32), deviation)

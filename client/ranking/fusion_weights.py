@@ -1,8 +1,8 @@
-"""Fit the gate on the merchant's own validation period, and fall back where it does not help.
+"""Fit the fusion weights on the merchant's own validation period; fall back where that is no help.
 
-The public default stands unless another gate is clearly better there, beyond the luck of the best
-of many, and does not clearly cost overall accuracy. Whatever stands is dropped for a single part
-that alone did clearly better.
+The public default stands unless other weights are clearly better there, beyond the luck of the best
+of many, and do not clearly cost overall accuracy. Whatever stands is dropped for a single part that
+alone did clearly better.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -12,37 +12,38 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from client.ranking.fusion import FusedRanker, Gate
+from client.ranking.fusion import FusedRanker, FusionWeights, Signals
 from client.ranking.model_selection import clearly_better
 from client.ranking.validation import Validation
 from client.shop.interactions import Interactions
 from common.catalogue import popularity_buckets
 from common.evaluation.metrics import ndcg, rank_scores, recall
 
-DEFAULT_GATE = Gate()
-UNTIMED_GATE = replace(DEFAULT_GATE, unsold=1)  # see docs/adr/0033-a-gate-without-a-clock.md
-TEXT_ALONE = Gate(own=0, level=1, rise=0, trend=0, unsold=0)
-OWN_ALONE = Gate(own=1, level=0, rise=0, trend=0, unsold=0)
-OWN_AND_TREND = Gate(own=1, level=0, rise=0, trend=1.5, unsold=0)  # a shop without titles
+DEFAULT_WEIGHTS = FusionWeights()
+UNTIMED_WEIGHTS = replace(DEFAULT_WEIGHTS, cold_start=1)  # see docs/adr/0033
+TEXT_ALONE = FusionWeights(collaborative=0, text=1, tail=0, trend=0, cold_start=0)
+COLLABORATIVE_ALONE = FusionWeights(collaborative=1, text=0, tail=0, trend=0, cold_start=0)
+# A shop without titles.
+COLLABORATIVE_AND_TREND = FusionWeights(collaborative=1, text=0, tail=0, trend=1.5, cold_start=0)
 
 CANDIDATES = {
-    "level": (0.0, 0.1, 0.3, 0.6, 1.0, 2.0),
-    "rise": (0.0, 0.3, 0.6, 1.0, 1.5),
+    "text": (0.0, 0.1, 0.3, 0.6, 1.0, 2.0),
+    "tail": (0.0, 0.3, 0.6, 1.0, 1.5),
     "trend": (0.0, 1.0, 2.0, 3.0),
-    "unsold": (0.0, 1.0, 2.0, 3.0, 4.0),
+    "cold_start": (0.0, 1.0, 2.0, 3.0, 4.0),
 }
 PASSES = 2  # over the four numbers in turn
 MAX_CASES = 1000  # more shoppers decide no better, and take longer
-SEARCH_ERRORS = 3.0  # the best of some forty gates is above the default by luck more often than one
+SEARCH_ERRORS = 3.0  # the best of some forty is above the default by luck more often than one is
 
 Floats = NDArray[np.float64]
 
 
 class Objectives(NamedTuple):
-    """What each case adds to the worth of a gate: float64 [cases] each; a mean is the worth.
+    """What each case adds to the worth of weights: float64 [cases] each; a mean is the worth.
 
     Attributes:
-        objective: NDCG@10 + recall@10 of tail items + recall@10 of unsold ones. A ranking that
+        objective: NDCG@10 + recall@10 of tail items + recall@10 of cold-start items. A ranking that
             forgets what sells rarely, or not yet, is not a good one.
         ndcg: NDCG@10 alone.
     """
@@ -51,21 +52,21 @@ class Objectives(NamedTuple):
     ndcg: Floats
 
 
-def default_gate(past: Interactions) -> Gate:
-    """Return the public gate that a shop starts from.
+def default_fusion_weights(past: Interactions) -> FusionWeights:
+    """Return the public weights that a shop starts from.
 
     Where purchases have an order and no clock, what never sold is seldom new: it is what nobody
     wanted, and asks for less.
     """
-    return DEFAULT_GATE if past.timed else UNTIMED_GATE
+    return DEFAULT_WEIGHTS if past.timed else UNTIMED_WEIGHTS
 
 
 @dataclass(frozen=True, eq=False)
-class GateTrial:
-    """One merchant's ranker and validation period, on which gates are compared.
+class FusionTrial:
+    """One merchant's ranker and validation period, on which weights are compared.
 
     Attributes:
-        ranker: Fitted on purchases before the validation period; its gate is the public default.
+        ranker: Fitted on purchases before the validation period, with the public default weights.
         validation: Cases after it.
     """
 
@@ -73,18 +74,15 @@ class GateTrial:
     validation: Validation
 
     @cached_property
-    def _parts(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self.ranker.unweighed(self.validation.history)
+    def _signals(self) -> Signals:
+        return self.ranker.signals(self.validation.history)
 
-    def objectives(self, gate: Gate) -> Objectives:
-        """Return a gate's worth, case by case."""
-        validation, ranker = self.validation, self.ranker
-        own, text = self._parts
+    def objectives(self, weights: FusionWeights) -> Objectives:
+        """Return what weights are worth, case by case."""
+        validation, ranker = self.validation, self.ranker.with_weights(weights)
 
         def score(rows: slice) -> NDArray[np.float32]:
-            parts = gate.weighed(own[rows], text[rows], ranker.sales, ranker.trend)
-            bought, told, rising, unsold = parts
-            return bought + told + (rising + unsold)
+            return ranker.weighted(self._signals.take(rows)).total()
 
         ranking = rank_scores(score, validation.seen, 10)
         overall = np.nan_to_num(ndcg(ranking, validation.relevant))
@@ -97,49 +95,49 @@ class GateTrial:
         return Objectives(found, overall)
 
 
-def fit_gate(ranker: FusedRanker, validation: Validation) -> Gate:
-    """Return the gate for a merchant.
+def fit_fusion_weights(ranker: FusedRanker, validation: Validation) -> FusionWeights:
+    """Return the weights for a merchant.
 
     A shop without a sale uses the text alone; one without validation cases the default.
 
     Args:
-        ranker: Fitted on purchases before the validation period; its gate is the public default.
+        ranker: Fitted on purchases before the validation period, with the public default weights.
         validation: Cases after it.
     """
     if not ranker.sales.any():
         return TEXT_ALONE
     if not len(validation.history):
-        return ranker.gate
-    trial = GateTrial(ranker, validation.thinned(MAX_CASES))
-    default = trial.objectives(ranker.gate)
+        return ranker.weights
+    trial = FusionTrial(ranker, validation.thinned(MAX_CASES))
+    default = trial.objectives(ranker.weights)
     best, found = _climb(trial, default)
     if not clearly_better(found, default.objective, SEARCH_ERRORS):
-        best, found = ranker.gate, default.objective
-    for part in (TEXT_ALONE, OWN_ALONE, OWN_AND_TREND):
+        best, found = ranker.weights, default.objective
+    for part in (TEXT_ALONE, COLLABORATIVE_ALONE, COLLABORATIVE_AND_TREND):
         alone = trial.objectives(part).objective
         if clearly_better(alone, found):
             best, found = part, alone
     return best
 
 
-def _climb(trial: GateTrial, start: Objectives) -> tuple[Gate, Floats]:
-    """Return the best gate found by changing one number at a time, and its objectives [cases].
+def _climb(trial: FusionTrial, start: Objectives) -> tuple[FusionWeights, Floats]:
+    """Return the best weights found by changing one at a time, and their objectives [cases].
 
-    One whose NDCG@10 is clearly below that of `start` is passed over: objective would let a gate
-    win by unsold items alone, of which a shop sells few.
+    Weights whose NDCG@10 is clearly below that of `start` are passed over: the objective would let
+    some win by cold-start items alone, of which a shop sells few.
     """
-    best = trial.ranker.gate
+    best = trial.ranker.weights
     tried = {best: start.objective}
     for _ in range(PASSES):
         before = best
-        for field in fields(Gate):
+        for field in fields(FusionWeights):
             for value in CANDIDATES.get(field.name, ()):
-                gate = replace(best, **{field.name: value})
-                if gate not in tried:
-                    objective, overall = trial.objectives(gate)
+                weights = replace(best, **{field.name: value})
+                if weights not in tried:
+                    objective, overall = trial.objectives(weights)
                     costly = clearly_better(start.ndcg, overall)
-                    tried[gate] = np.full_like(objective, -np.inf) if costly else objective
-            best = max(tried, key=lambda gate: tried[gate].mean())
+                    tried[weights] = np.full_like(objective, -np.inf) if costly else objective
+            best = max(tried, key=lambda weights: tried[weights].mean())
         if best == before:
             break
     return best, tried[best]

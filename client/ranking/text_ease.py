@@ -9,6 +9,7 @@ Collaborative Filtering with Side-Information"). Nothing here is private or leav
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from scipy.linalg import cholesky, lapack, solve_triangular
 from scipy.sparse import csr_matrix
 
 from client.ranking.model_selection import clearly_better, validation_ndcg
+from client.ranking.products import double_products, row_products
 from client.shop.splitting import Cases
 from common.errors import InputError
 
@@ -40,14 +42,15 @@ class TextEaseModel:
     Attributes:
         factors: float32 [m, items], Z or F of `fit_text_ease`; m is shoppers + text dimensions, or
             items where those are fewer.
-        room: float32 [items], what the other items leave unsaid of j: 1 - |Z_j|², or |F_j|².
+        diagonal: float32 [items], d: the diagonal of P of `fit_text_ease` times l2, which is
+            1 - |Z_j|², or |F_j|². It is what the other items leave unsaid of j.
         sign: Of the product: 1.0 with Z, -1.0 with F.
         l2: The regularisation it was fitted with.
         text_strength: The weight of the texts it was fitted with.
     """
 
     factors: FloatMatrix
-    room: FloatMatrix
+    diagonal: FloatMatrix
     sign: float
     l2: float
     text_strength: float
@@ -68,19 +71,46 @@ class TextEaseModel:
                 f"{self.factors.shape[1]}.",
                 field="history",
             )
-        scores: FloatMatrix = (history.astype(np.float32) @ self.factors.T) @ self.factors
-        own = history.tocoo()  # an item adds nothing to itself
-        itself = 1 - self.room if self.sign > 0 else self.room
-        scores[own.row, own.col] -= itself[own.col] * own.data.astype(np.float32)
-        scores /= self.room * np.float32(self.sign)
+        scores = row_products(self._summed(history), self.factors)
+        bought = history.tocoo()  # an item adds nothing to itself
+        scores[bought.row, bought.col] -= self._itself[bought.col] * bought.data.astype(np.float32)
+        scores /= self.diagonal * np.float32(self.sign)
         return scores
 
-    def rows(self, history: NDArray[np.integer]) -> FloatMatrix:
-        """Return what each bought item [h] adds to each score: float32 [h, items]."""
-        divisor = self.room * np.float32(self.sign)
-        added: FloatMatrix = self.factors[:, history].T @ self.factors / divisor
-        added[np.arange(len(history)), history] = 0
+    def shares(
+        self, history: NDArray[np.integer], items: NDArray[np.integer]
+    ) -> NDArray[np.float64]:
+        """Return what each bought item [h] adds to `items` [k] above the average: float64 [h, k].
+
+        Its sum over the history is score − mean score, but for the rounding of float32.
+        """
+        divisor = self.diagonal.astype(np.float64) * self.sign
+        rows = self.factors[:, history].T.astype(np.float64)
+        added: NDArray[np.float64] = rows @ self.factors[:, items] / divisor[items]
+        added[np.asarray(history)[:, None] == items] = 0
+        itself = self._itself[history] / divisor[history]
+        added -= (rows @ self._centre - itself / len(divisor))[:, None]
         return added
+
+    @cached_property
+    def _centre(self) -> _Doubles:
+        """The mean over items j of factor_j / (± d_j): float64 [m]."""
+        inverse = 1 / (self.diagonal.astype(np.float64) * self.sign)
+        return double_products(self.factors, inverse) / len(inverse)
+
+    @property
+    def _itself(self) -> FloatMatrix:
+        """factor_j . factor_j: float32 [items]."""
+        return 1 - self.diagonal if self.sign > 0 else self.diagonal
+
+    def _summed(self, history: csr_matrix) -> FloatMatrix:
+        """Return the sum of each history's factors: float32 [cases, m]."""
+        if history.shape[0] != 1:
+            return np.asarray(history.astype(np.float32) @ self.factors.T)
+        # The same sum in the same order; SciPy would copy all of the factors for it.
+        rows = np.ascontiguousarray(self.factors[:, history.indices].T)
+        rows *= history.data.astype(np.float32)[:, None]
+        return np.asarray(np.add.reduce(rows, axis=0, keepdims=True))
 
 
 def fit_text_ease(
@@ -112,24 +142,24 @@ def fit_text_ease(
         raise InputError(f"{len(vectors)} vectors for {bought.shape[1]} items.", field="vectors")
     buyers = np.flatnonzero(np.diff(bought.indptr))
     among_buyers = csr_matrix(bought[buyers], dtype=np.float64)
-    told = np.sqrt(text_strength) * vectors.T.astype(np.float64)
-    by_rows = len(buyers) + len(told) < len(vectors)
-    factors = (_factors_by_rows if by_rows else _factors_by_items)(among_buyers, told, l2)
+    texts = np.sqrt(text_strength) * vectors.T.astype(np.float64)
+    by_rows = len(buyers) + len(texts) < len(vectors)
+    factors = (_factors_by_rows if by_rows else _factors_by_items)(among_buyers, texts, l2)
     left = np.einsum("ij,ij->j", factors, factors)
     if by_rows:
         left = 1 - left
     return TextEaseModel(
         factors=factors.astype(np.float32),
-        room=left.astype(np.float32),  # l2 times P's diagonal: above 0
+        diagonal=left.astype(np.float32),  # l2 times P's diagonal: above 0
         sign=1.0 if by_rows else -1.0,
         l2=l2,
         text_strength=text_strength,
     )
 
 
-def _factors_by_rows(bought: csr_matrix, told: _Doubles, l2: float) -> _Doubles:
+def _factors_by_rows(bought: csr_matrix, texts: _Doubles, l2: float) -> _Doubles:
     """Return Z = L⁻¹A [rows, items] with LLᵀ = AAᵀ + l2·I."""
-    joined = np.vstack([bought.toarray(), told])
+    joined = np.vstack([bought.toarray(), texts])
     gram = joined @ joined.T
     gram[np.diag_indices_from(gram)] += l2
     factor = cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
@@ -137,10 +167,10 @@ def _factors_by_rows(bought: csr_matrix, told: _Doubles, l2: float) -> _Doubles:
     return z
 
 
-def _factors_by_items(bought: csr_matrix, told: _Doubles, l2: float) -> _Doubles:
+def _factors_by_items(bought: csr_matrix, texts: _Doubles, l2: float) -> _Doubles:
     """Return F = sqrt(l2)·L⁻¹ [items, items] with LLᵀ = AᵀA + l2·I."""
     gram = (bought.T @ bought).toarray()
-    gram += told.T @ told
+    gram += texts.T @ texts
     gram[np.diag_indices_from(gram)] += l2
     factor = cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
     inverse, _ = lapack.dtrtri(factor, lower=1, overwrite_c=1)  # l2 > 0: always invertible

@@ -3,24 +3,26 @@
 All of it runs on the merchant's machine, on purchases it holds anyway, and nothing is written or
 sent. What a merchant then decides, others may see.
 
-Fitting and judging never share a shopper: the shoppers of the validation period are dealt into two
-halves, everything that is fitted (EASE's strength, decay, gate, click curves, which way of staying
-solo is best) is fitted on one half and judged on the other, and then the other way round.
+No shopper is both fitted and evaluated on: the shoppers of the validation period are dealt into two
+halves, everything that is fitted (EASE's strength, decay, fusion weights, click curves, which way
+of staying solo is best) is fitted on one half and evaluated on the other, and then the other way
+round.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.ranking.baselines import EASE_STRENGTHS, choose_ease, fit_popularity
-from client.ranking.fusion import FusedRanker, TextTaste, fit_decay
-from client.ranking.fusion_weights import OWN_AND_TREND, default_gate, fit_gate
+from client.ranking.fusion import FusedRanker
+from client.ranking.fusion_weights import COLLABORATIVE_AND_TREND
 from client.ranking.purchase_probability import Pairs, Score, fit_chances, pairs_of
 from client.ranking.released_vectors import ReleasedVectors
-from client.ranking.text_ease import choose_text_ease
+from client.ranking.shop_fit import ShopFit
+from client.ranking.text_scorer import TextScorer
 from client.ranking.validation import validation_of
 from client.shop.dataset import MerchantData
 from client.shop.interactions import Interactions
@@ -43,8 +45,8 @@ Verdict = Literal["join", "stay solo", "cannot tell"]
 # the shop has itself: its EASE, which reads titles too, and its sales trend.
 MODELS: Mapping[str, str] = {
     "popularity": "Popularity",
-    "own": "Own purchases (EASE)",
-    "own_trend": "Own purchases + trend",
+    "local_ease": "Own purchases (EASE)",
+    "ease_trend": "Own purchases + trend",
     "frozen": "Frozen text",
     "frozen_fused": "Frozen text, fused",
     "solo": "Solo adapter",
@@ -53,8 +55,8 @@ MODELS: Mapping[str, str] = {
     "fused": "Release, fused",
 }
 JOINED = ("release", "fused")
-TAIL_BOOST = (0.0, 0.5, 1.0, 1.5, 2.0)  # from head to tail
-JUDGED = ("ndcg@10", "tail_recall@10")
+TAIL_BOOSTS = (0.0, 0.5, 1.0, 1.5, 2.0)  # from head to tail
+DECIDING = ("ndcg@10", "tail_recall@10")
 VERDICT_LEVEL = 0.975  # each of the two, so that both hold together at 95%
 MIN_SHOPPERS = 50  # below it a bootstrap interval is too narrow to decide by
 SEED = 0  # deals the halves and resamples; fixed, so that nobody asks until they like the answer
@@ -82,10 +84,10 @@ class Benefit:
         solo: The scorecard of the best model without the federation, chosen on the other half.
         solo_models: Which that was, for either half.
         verdict: What follows.
-        gains: Fused release minus `solo`, by judged metric, at VERDICT_LEVEL.
+        gains: Fused release minus `solo`, by deciding metric, at VERDICT_LEVEL.
         gains_over_frozen: The same minus frozen text, fused, which the verdict needs too: chance
-            may choose a weak way of staying solo; the same gate without the release stays near.
-        tail_boost: The scorecard of the fused release with the tail boost turned.
+            may choose a weak way of staying solo; the same fit without the release stays near.
+        tail_boosts: The scorecards of the fused release at each of TAIL_BOOSTS.
         clicks: The click view by `all` and `tail`; empty if nothing could be fitted.
     """
 
@@ -95,7 +97,7 @@ class Benefit:
     verdict: Verdict
     gains: Mapping[str, Interval]
     gains_over_frozen: Mapping[str, Interval]
-    tail_boost: Mapping[float, Scorecard]
+    tail_boosts: Mapping[float, Scorecard]
     clicks: Mapping[str, ClickView]
 
     @property
@@ -128,27 +130,24 @@ class _Bench:
 
     def fit(self, cases: Cases) -> tuple[dict[str, Score], FusedRanker]:
         """Fit every model on the shoppers of `cases`; return them and the fused release."""
-        before = self.train
-        validation = validation_of(before, cases)
+        before, frozen = self.train, self.vectors["frozen"].frozen
+        shop = ShopFit(before, cases, before, frozen)
         popularity = fit_popularity(before.matrix())
         ease = choose_ease(before.matrix(), cases, EASE_STRENGTHS).model
+        bare = TextScorer(frozen, frozen)
         found: dict[str, Score] = {
             "popularity": lambda history: popularity.score(history.bought()),
-            "own": lambda history: ease.score(history.bought()),
+            "local_ease": lambda history: ease.score(history.bought()),
+            "ease_trend": FusedRanker.of(bare, ease, COLLABORATIVE_AND_TREND, before).score,
         }
-        bare = TextTaste(self.vectors["frozen"].frozen, self.vectors["frozen"].frozen)
-        found["own_trend"] = FusedRanker.of(bare, ease, OWN_AND_TREND, before).score
-        own = choose_text_ease(before.matrix(), self.vectors["frozen"].frozen, cases)
         for name, vectors in self.vectors.items():
-            text = fit_decay(vectors.adapted, vectors.frozen, validation, vectors.decay)
-            # One default for all: two of them differ by what the text learnt, and by no gate.
-            ranker = FusedRanker.of(text, own, default_gate(before), before)
+            text = shop.text_scorer(vectors.adapted, vectors.decay)
+            ranker = shop.fit(text).ranker
             found[name] = text.score
-            ranker = replace(ranker, gate=fit_gate(ranker, validation))
             found["fused" if name == "release" else f"{name}_fused"] = ranker.score
         return found, ranker  # the release is the last
 
-    def judge(self, score: Score, cases: Cases) -> Scorecard:
+    def evaluate(self, score: Score, cases: Cases) -> Scorecard:
         """Rank the whole catalogue for each case."""
         history = validation_of(self.train, cases).history
         return evaluate_scores(
@@ -188,7 +187,7 @@ def measure_benefit(
 
 
 def _both_ways(cases: Cases) -> list[tuple[Cases, Cases]]:
-    """Deal the cases into two halves; return (fitted on, judged on), both ways round."""
+    """Deal the cases into two halves; return (fitted on, evaluated on), both ways round."""
     dealt = np.random.default_rng(SEED).permutation(len(cases))
     one, two = (cases.take(np.sort(dealt[start::2])) for start in (0, 1))
     return [(one, two), (two, one)]
@@ -196,25 +195,25 @@ def _both_ways(cases: Cases) -> list[tuple[Cases, Cases]]:
 
 @dataclass(frozen=True, eq=False)
 class _Half:
-    """One half, judged by what the other half fitted."""
+    """One half, evaluated with what the other half fitted."""
 
     scorecards: dict[str, Scorecard]
-    tail_boost: dict[float, Scorecard]
+    tail_boosts: dict[float, Scorecard]
     solo_model: str
     pairs: Pairs
     chances: NDArray[np.float64] | None
     thresholds: tuple[float, float]  # all items, tail items
 
 
-def _evaluate_half(bench: _Bench, fitted_on: Cases, judged_on: Cases) -> _Half:
+def _evaluate_half(bench: _Bench, fitted_on: Cases, tested_on: Cases) -> _Half:
     models, fused = bench.fit(fitted_on)
     solo = max(
         (name for name in models if name not in JOINED),
-        key=lambda name: _objective(bench.judge(models[name], fitted_on)),
+        key=lambda name: _objective(bench.evaluate(models[name], fitted_on)),
     )
     tail = bench.buckets.tail
     before, after = (
-        pairs_of(models["fused"], bench.train, cases, tail) for cases in (fitted_on, judged_on)
+        pairs_of(models["fused"], bench.train, cases, tail) for cases in (fitted_on, tested_on)
     )
     curves = fit_chances(before)
     chances, thresholds = None, (1.0, 1.0)
@@ -225,18 +224,18 @@ def _evaluate_half(bench: _Bench, fitted_on: Cases, judged_on: Cases) -> _Half:
             best_threshold(known, before.clicked),
             best_threshold(known[before.tail], before.clicked[before.tail]),
         )
-    scorecards = {name: bench.judge(score, judged_on) for name, score in models.items()}
-    tail_boost = {
-        turn: bench.judge(replace(fused, gate=fused.gate.turned(turn)).score, judged_on)
-        for turn in TAIL_BOOST
+    scorecards = {name: bench.evaluate(score, tested_on) for name, score in models.items()}
+    tail_boosts = {
+        boost: bench.evaluate(fused.with_weights(fused.weights.boosted(boost)).score, tested_on)
+        for boost in TAIL_BOOSTS
     }
-    return _Half(scorecards, tail_boost, solo, after, chances, thresholds)
+    return _Half(scorecards, tail_boosts, solo, after, chances, thresholds)
 
 
 def _objective(scorecard: Scorecard) -> float:
-    """Return NDCG@10 plus tail recall@10, as the gate is chosen; an undefined one counts 0."""
+    """Return NDCG@10 plus tail recall@10; an undefined one counts 0."""
     means = scorecard.means()
-    return float(np.nansum([means[metric] for metric in JUDGED]))
+    return float(np.nansum([means[metric] for metric in DECIDING]))
 
 
 def _benefit(halves: list[_Half]) -> Benefit:
@@ -256,18 +255,20 @@ def _benefit(halves: list[_Half]) -> Benefit:
         verdict=_joint_verdict([verdict_of(gain, shoppers) for gain in (gains, over_frozen)]),
         gains=gains,
         gains_over_frozen=over_frozen,
-        tail_boost={turn: pool([half.tail_boost[turn] for half in halves]) for turn in TAIL_BOOST},
+        tail_boosts={
+            boost: pool([half.tail_boosts[boost] for half in halves]) for boost in TAIL_BOOSTS
+        },
         clicks=_click_views(halves),
     )
 
 
 def _gains(fused: Scorecard, other: Scorecard) -> dict[str, Interval]:
-    """Return fused minus other, paired over shoppers, by judged metric."""
+    """Return fused minus other, paired over shoppers, by deciding metric."""
     return {
         metric: paired_bootstrap(
             fused.per_shopper[metric], other.per_shopper[metric], seed=SEED, level=VERDICT_LEVEL
         )
-        for metric in JUDGED
+        for metric in DECIDING
     }
 
 

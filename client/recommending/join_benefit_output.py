@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from client.recommending.join_benefit import JUDGED, MODELS, VERDICT_LEVEL, Benefit
+from client.recommending.join_benefit import DECIDING, MODELS, VERDICT_LEVEL, Benefit
 from common.evaluation.bootstrap import Interval
 
 COLUMNS = {
@@ -37,7 +37,7 @@ def benefit_page(benefit: Benefit, shop: str, release: str, *, took_part: bool) 
         _means(benefit, f"{escape(shop)}: validation period, {benefit.shoppers} shoppers"),
         "",
         _differences(benefit),
-        _tail_boost(benefit),
+        _tail_boosts(benefit),
         f"[dim]{_LEGEND}[/dim]\n",
     ]
     if benefit.clicks:
@@ -72,13 +72,11 @@ def _differences(benefit: Benefit) -> Table:
     return table
 
 
-def _tail_boost(benefit: Benefit) -> Table:
-    table = _table(
-        f"{MODELS['fused']}, with --tail-boost turned from head (0) to tail (2)", "tail_boost"
-    )
-    for turn, scorecard in benefit.tail_boost.items():
+def _tail_boosts(benefit: Benefit) -> Table:
+    table = _table(f"{MODELS['fused']}, with --tail-boost from head (0) to tail (2)", "tail boost")
+    for boost, scorecard in benefit.tail_boosts.items():
         means = scorecard.means()
-        table.add_row(f"{turn:g}", *(_short(means[metric]) for metric in COLUMNS))
+        table.add_row(f"{boost:g}", *(_short(means[metric]) for metric in COLUMNS))
     return table
 
 
@@ -96,12 +94,12 @@ def _clicks(benefit: Benefit) -> Table:
     title = f"{MODELS['fused']} as a click chance, of each shopper and item it had not bought"
     table = _table(title, "items", headings)
     for name, view in benefit.clicks.items():
-        judged, trust = view.metrics, view.reliability
+        clicks, trust = view.metrics, view.reliability
         table.add_row(
             name,
             f"{trust.pairs:,}",
             f"{trust.rate:.3%}",
-            *(f"{one:.3f}" for one in (judged.precision, judged.recall, judged.f1, judged.auc)),
+            *(f"{one:.3f}" for one in (clicks.precision, clicks.recall, clicks.f1, clicks.auc)),
             f"{trust.ece:.3%}",
             f"{trust.skill:.3f}",
         )
@@ -117,11 +115,11 @@ def _reasons(benefit: Benefit) -> str:
     lines = []
     for opponent, gains in opponents.items():
         lines.append(f"{MODELS['fused']}, against {opponent}:")
-        for metric in JUDGED:
+        for metric in DECIDING:
             gain = gains[metric]
-            told = "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
+            said = "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
             numbers = f"{_short(gain.mean, '+')} ({_ends(gain, '+')})"
-            lines.append(f"  {NAMES[metric]}: {numbers}, {told}")
+            lines.append(f"  {NAMES[metric]}: {numbers}, {said}")
     return "\n".join(lines)
 
 
@@ -136,8 +134,8 @@ def _fine_print(benefit: Benefit, took_part: bool) -> str:
     )
     return (
         f"It rests on {benefit.shoppers} shoppers, {benefit.tail_shoppers} of whom bought a tail "
-        "item. Each was judged by models whose EASE's strength, decay, gate and click curve were "
-        f"fitted on the other half of the shoppers. The verdict's intervals have "
+        "item. Each was evaluated with models whose EASE's strength, decay, fusion weights and "
+        "click curve were fitted on the other half of the shoppers. The verdict's intervals have "
         f"{VERDICT_LEVEL:.1%} each, so that both hold together at 95%. {trained} Nothing was sent."
     )
 
@@ -179,8 +177,8 @@ def benefit_json(benefit: Benefit, release: str, *, took_part: bool) -> str:
             if model != "fused"
         },
         "tail_boost": {
-            f"{turn:g}": _numbers({metric: scorecard.means()[metric] for metric in metrics})
-            for turn, scorecard in benefit.tail_boost.items()
+            f"{boost:g}": _numbers({metric: scorecard.means()[metric] for metric in metrics})
+            for boost, scorecard in benefit.tail_boosts.items()
         },
         "clicks": {
             name: _numbers({**vars(view.metrics), **vars(view.reliability)})

@@ -54,18 +54,20 @@ def _parts_table(why: Explanation, catalogue: Catalogue) -> Table:
     for part in shown:
         table.add_row(escape(catalogue.items[part.item].title), *_numbers(part))
     if rest:
-        summed = HistoryPart(-1, sum(part.own for part in rest), sum(part.text for part in rest))
+        summed = HistoryPart(
+            -1, sum(part.collaborative for part in rest), sum(part.text for part in rest)
+        )
         table.add_row(f"{len(rest)} more of the history", *_numbers(summed))
     for name, added in (
         ("sales trend", why.trend),
-        ("not sold yet", why.unsold),
+        ("not sold yet", why.cold_start),
         ("popularity", why.popularity),
     ):
         if added:
             table.add_row(name, "", "", _two(added))
     table.add_row(
         "[bold]score[/bold]",
-        _two(why.own),
+        _two(why.collaborative),
         _two(why.text),
         f"[bold]{_two(why.score)}[/bold]",
     )
@@ -73,7 +75,7 @@ def _parts_table(why: Explanation, catalogue: Catalogue) -> Table:
 
 
 def _numbers(part: HistoryPart) -> tuple[str, str, str]:
-    return _two(part.own), _two(part.text), _two(part.total)
+    return _two(part.collaborative), _two(part.text), _two(part.total)
 
 
 def _two(value: float) -> str:
@@ -82,7 +84,7 @@ def _two(value: float) -> str:
 
 
 def list_json(found: list[Recommended], catalogue: Catalogue, version: str) -> str:
-    """Return the list as JSON, best first; each item's parts add up to its score within 1e-6."""
+    """Return the list as JSON, best first; each item's parts add up to its score."""
     return json.dumps(
         {
             "release": version,
@@ -94,19 +96,15 @@ def list_json(found: list[Recommended], catalogue: Catalogue, version: str) -> s
                     "chance": one.chance,
                     "because": one.because,
                     "text_weight": one.explanation.text_weight,
-                    "parts": {
-                        "trend": one.explanation.trend,
-                        "unsold": one.explanation.unsold,
-                        "popularity": one.explanation.popularity,
-                        "history": [
-                            {
-                                "item_id": catalogue.items[part.item].item_id,
-                                "goes_together": part.own,
-                                "text": part.text,
-                            }
-                            for part in one.explanation.history
-                        ],
-                    },
+                    "parts": one.explanation.parts,
+                    "history": [
+                        {
+                            "item_id": catalogue.items[part.item].item_id,
+                            "collaborative": part.collaborative,
+                            "text": part.text,
+                        }
+                        for part in one.explanation.history
+                    ],
                 }
                 for one in found
             ],

@@ -2,18 +2,15 @@
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client.ranking.fusion import FusedRanker, fit_decay
-from client.ranking.fusion_weights import default_gate, fit_gate
 from client.ranking.purchase_probability import fit_chances, pairs_of
 from client.ranking.released_vectors import ReleasedVectors, released_vectors
-from client.ranking.text_ease import choose_text_ease
-from client.ranking.validation import validation_of
+from client.ranking.shop_fit import ShopFit
 from client.recommending.explanation import Explanation, ShopperScores
 from client.recommending.filters import Filters, best_eligible
 from client.recommending.new_items import with_new_items
@@ -63,16 +60,15 @@ class Recommender:
     ) -> None:
         """Encode the catalogue, or find it in `cache`, and fit what is the merchant's own.
 
-        Decay and gate are fitted on the shop's validation period; the shop's own model then uses
-        all its purchases. Nothing of it leaves this machine. A shop that has not trained, or has
-        hardly sold, ranks with the release as it is.
+        `ShopFit` makes the ranker. Nothing of it leaves this machine. A shop that has not trained,
+        or has hardly sold, ranks with the release as it is.
 
         Args:
             release: Verified.
             data: The merchant's own.
             cache: Folder of encoded catalogues.
             new_items: Items that came after the import.
-            tail_boost: How loud the text speaks for what sells little: 0 head, 1 as fitted, 2 tail.
+            tail_boost: How much more what sells little counts: 0 head, 1 as fitted, 2 tail.
 
         Raises:
             ReleaseError: if the base model at hand is not the release's.
@@ -88,18 +84,13 @@ class Recommender:
         self._data = data
         split = split_interactions(data.interactions, data.split_rule)
         cases = evaluation_cases(split.train, split.valid)
-        validation = validation_of(split.train, cases)
-        text = fit_decay(vectors.adapted, vectors.frozen, validation, vectors.decay)
-        own = choose_text_ease(split.train.matrix(), vectors.frozen, cases)
-        early = FusedRanker.of(text, own, default_gate(split.train), split.train)
-        gate = fit_gate(early, validation).turned(tail_boost)
+        fit = ShopFit(split.train, cases, data.interactions, vectors.frozen)
+        text = fit.text_scorer(vectors.adapted, vectors.decay)
+        early, self._ranker = fit.fit(text, tail_boost)
         self._tail = popularity_buckets(early.sales).tail
         self._chances = None
         if len(cases):
-            early = replace(early, gate=gate)
             self._chances = fit_chances(pairs_of(early.score, split.train, cases, self._tail))
-        full = own.refitted(data.interactions.matrix(), vectors.frozen)
-        self._ranker = FusedRanker.of(text, full, gate, data.interactions)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -152,10 +143,10 @@ class Recommender:
         if self._chances is not None and len(history.item):
             chances = self._chances.of(scored.scores[best], self._tail[best])
         found = []
-        for place, item in enumerate(best.tolist()):
-            why = scored.explain(item)
+        for place, why in enumerate(scored.explain(best)):
             chance = None if chances is None else float(chances[place])
-            found.append(Recommended(catalogue.items[item], why, why.because(catalogue), chance))
+            item = catalogue.items[why.item]
+            found.append(Recommended(item, why, why.because(catalogue), chance))
         return found
 
 

@@ -47,7 +47,7 @@ MERCHANT_NAMES = ("Abbey", "Harbour", "Lantern Row", "Mill Lane", "Orchard", "Qu
 
 
 @dataclass(frozen=True, eq=False)
-class Tastes:
+class Preferences:
     """What each shopper likes: float32 [shoppers, values of the facet], utilities that add up.
 
     `vogue` is what all like alike, float64 [values] by facet, and is already in them.
@@ -69,7 +69,7 @@ class Marketplace:
     Attributes:
         data: All merchants' purchases; `event_merchant` says where each was made.
         products: The facets of each title, by item index.
-        tastes: The shoppers' latent tastes, by shopper index.
+        preferences: The shoppers' latent preferences, by shopper index.
         popularity: float64 [items], an item's pull on every shopper; no facet explains it.
         launch: int64 [items], when an item went on sale, microseconds since 1970 UTC.
         shopper_merchant: int32 [shoppers], index into `data.merchant_names`.
@@ -79,7 +79,7 @@ class Marketplace:
 
     data: MerchantData
     products: Products
-    tastes: Tastes
+    preferences: Preferences
     popularity: NDArray[np.float64]
     launch: NDArray[np.int64]
     shopper_merchant: NDArray[np.int32]
@@ -91,7 +91,7 @@ class Marketplace:
         One unit multiplies the odds of a choice by e. A utility depends on the words of the title
         and on nothing else about the item.
         """
-        return _utilities(self.tastes, self.products, np.asarray(shopper_indices))
+        return _utilities(self.preferences, self.products, np.asarray(shopper_indices))
 
     @cached_property
     def cold(self) -> NDArray[np.bool_]:
@@ -114,8 +114,8 @@ def make_marketplace(settings: MarketplaceSettings | None = None, *, seed: int =
     launch = _draw_launches(settings, for_items)
     shopper_merchant = _draw_merchants(settings, for_people)
     shelf = for_people.dirichlet(np.ones(len(DEPARTMENTS)), settings.merchants) + LEAST_SHELF
-    tastes = _draw_tastes(len(shopper_merchant), settings, for_people)
-    log_odds = _log_odds(tastes, products, popularity, shelf[shopper_merchant])
+    preferences = _draw_preferences(len(shopper_merchant), settings, for_people)
+    log_odds = _log_odds(preferences, products, popularity, shelf[shopper_merchant])
     interactions = _shop(log_odds, launch, settings, for_trade)
     data = MerchantData(
         name="Synthetic marketplace",
@@ -125,7 +125,7 @@ def make_marketplace(settings: MarketplaceSettings | None = None, *, seed: int =
         event_merchant=shopper_merchant[interactions.shopper],
         merchant_names=tuple(sorted(_merchant_name(place) for place in range(settings.merchants))),
     )
-    return Marketplace(data, products, tastes, popularity, launch, shopper_merchant, shelf)
+    return Marketplace(data, products, preferences, popularity, launch, shopper_merchant, shelf)
 
 
 def other_shoppers(
@@ -133,14 +133,14 @@ def other_shoppers(
 ) -> MerchantData:
     """Return a shop of the same marketplace whose shoppers are nobody of it.
 
-    They see the same items and the same vogue, and their own tastes; the shop gives departments the
-    room that merchants give them on average. `settings` are the marketplace's.
+    They see the same items and the same vogue, and have preferences of their own; the shop gives
+    departments the room that merchants give them on average. `settings` are the marketplace's.
     """
     for_people, for_trade = np.random.default_rng((seed, shoppers)).spawn(2)
     settings = settings or MarketplaceSettings()
-    tastes = _draw_tastes(shoppers, settings, for_people, market.tastes.vogue)
+    preferences = _draw_preferences(shoppers, settings, for_people, market.preferences.vogue)
     shelf = np.broadcast_to(market.shelf.mean(axis=0), (shoppers, market.shelf.shape[1]))
-    log_odds = _log_odds(tastes, market.products, market.popularity, shelf)
+    log_odds = _log_odds(preferences, market.products, market.popularity, shelf)
     return replace(
         market.data,
         name="Public shoppers of the synthetic marketplace",
@@ -200,12 +200,12 @@ def _draw_merchants(
     return random.permutation(np.repeat(np.arange(settings.merchants), sizes)).astype(np.int32)
 
 
-def _draw_tastes(
+def _draw_preferences(
     shoppers: int,
     settings: MarketplaceSettings,
     random: np.random.Generator,
     known_vogue: Sequence[NDArray[np.float64]] = (),
-) -> Tastes:
+) -> Preferences:
     """Draw what each shopper likes: what is in vogue with all, favourite styles, and whims.
 
     The vogue is drawn too, unless it is known.
@@ -243,7 +243,7 @@ def _draw_tastes(
     )
     styles, *others = (part.astype(np.float32) for part in parts)
     word, family, department, colour, material = others
-    return Tastes(styles, word, family, department, colour, material, tuple(shared_by_facet))
+    return Preferences(styles, word, family, department, colour, material, tuple(shared_by_facet))
 
 
 def _normal_scores(count: int) -> NDArray[np.float64]:
@@ -253,22 +253,25 @@ def _normal_scores(count: int) -> NDArray[np.float64]:
 
 
 def _utilities(
-    tastes: Tastes, products: Products, shoppers: NDArray[np.integer]
+    preferences: Preferences, products: Products, shoppers: NDArray[np.integer]
 ) -> NDArray[np.float32]:
     """Add up the utilities of the facets a title carries: float32 [s, items]."""
     total = np.zeros((len(shoppers), len(products.titles)), dtype=np.float32)
     for facet in ("style", "word", "family", "department", "colour", "material"):
-        liking: NDArray[np.float32] = getattr(tastes, facet)[shoppers]
+        liking: NDArray[np.float32] = getattr(preferences, facet)[shoppers]
         with_none = np.pad(liking, ((0, 0), (0, 1)))  # ABSENT, -1, reads the added column of zeros
         total += with_none[:, getattr(products, facet)]
     return total
 
 
 def _log_odds(
-    tastes: Tastes, products: Products, popularity: NDArray[np.float64], shelf: NDArray[np.float64]
+    preferences: Preferences,
+    products: Products,
+    popularity: NDArray[np.float64],
+    shelf: NDArray[np.float64],
 ) -> NDArray[np.float32]:
     """Return log odds, float32 [s, items], where each shopper sees `shelf` [s, departments]."""
-    log_odds = _utilities(tastes, products, np.arange(len(shelf)))
+    log_odds = _utilities(preferences, products, np.arange(len(shelf)))
     log_odds += np.log(popularity).astype(np.float32)
     log_odds += np.log(shelf).astype(np.float32)[:, products.department]
     return log_odds

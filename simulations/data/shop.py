@@ -6,9 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from client.ranking.baselines import EASE_STRENGTHS, EaseModel, choose_ease, fit_ease
-from client.ranking.validation import Validation
 from client.shop.dataset import MerchantData
-from client.shop.histories import histories
 from client.shop.interactions import Interactions
 from client.shop.splitting import Cases, Split, evaluation_cases, join, split_interactions
 
@@ -51,12 +49,6 @@ class Shop:
     def test_cases(self) -> Cases:
         """Who bought something new in the test period."""
         return evaluation_cases(self.past, self.split.test)
-
-    @cached_property
-    def validation(self) -> Validation:
-        """The validation period as the merchant's own fits use it."""
-        cases = self.validation_cases
-        return Validation(histories(self.split.train, cases.shoppers), cases.seen, cases.relevant)
 
     def fit_ease(self) -> EaseModel:
         """Return EASE on all of the past, as strong as suited the validation period.

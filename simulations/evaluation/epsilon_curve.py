@@ -50,7 +50,7 @@ def epsilon_curve(
     on_round: OnRound,
     processes: int | None = None,
 ) -> EpsilonCurve:
-    """Train once at each budget and judge adapter, fusion and attack.
+    """Train once at each budget and evaluate adapter, fusion and attack.
 
     Args:
         trainer: Of the main run; each training has a folder and ledgers of its own.
@@ -61,7 +61,7 @@ def epsilon_curve(
         processes: How many trainings at once, as `train_side_by_side`.
     """
     settings = trainer.settings
-    held = [shoppers_held_back(judge.shop, settings.seed) for judge in evaluators]
+    held = [shoppers_held_back(evaluator.shop, settings.seed) for evaluator in evaluators]
     shops = [without_shoppers(one.shop, out) for one, out in zip(evaluators, held, strict=True)]
     budgets = sorted(epsilons, reverse=True)
     comparisons = [trainer.at_epsilon(shops, epsilon) for epsilon in budgets]
@@ -86,16 +86,16 @@ def _point(
 ) -> CurvePoint:
     scorecards: dict[str, list[Scorecard]] = {"adapter": [], "fused": []}
     members, others = [], []
-    for judge, out in zip(evaluators, held, strict=True):
-        text = judge.text(adapter)
-        scorecards["adapter"].append(judge.judge(text.score))
-        scorecards["fused"].append(judge.judge(judge.fused(text).score))
+    for evaluator, out in zip(evaluators, held, strict=True):
+        text = evaluator.text(adapter)
+        scorecards["adapter"].append(evaluator.evaluate(text.score))
+        scorecards["fused"].append(evaluator.evaluate(evaluator.fused(text).score))
         scores = membership_scores(
-            judge.shop.past,
+            evaluator.shop.past,
             np.arange(len(out)),
             settings,
-            adapted=judge.vectors.under(adapter),
-            frozen=judge.vectors.candidates,
+            adapted=evaluator.vectors.under(adapter),
+            frozen=evaluator.vectors.candidates,
         )
         members.append(scores[~out])
         others.append(scores[out])

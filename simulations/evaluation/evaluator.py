@@ -1,10 +1,10 @@
-"""Judge every model of a simulated federation on the same shoppers, items and period.
+"""Evaluate every model of a simulated federation on the same shoppers, items and period.
 
 Only a simulator can do this: it holds the future of all merchants. A node never does.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.ranking.baselines import fit_popularity
-from client.ranking.fusion import FusedRanker, TextTaste, fit_decay
-from client.ranking.fusion_weights import OWN_AND_TREND, default_gate, fit_gate
-from client.ranking.text_ease import TextEaseModel, choose_text_ease
+from client.ranking.fusion import FusedRanker
+from client.ranking.fusion_weights import COLLABORATIVE_AND_TREND
+from client.ranking.shop_fit import ShopFit
+from client.ranking.text_scorer import TextScorer
 from client.shop.histories import Histories, histories
 from common.adapter import AdapterState
 from common.catalogue import Buckets, popularity_buckets
@@ -24,7 +25,7 @@ from common.evaluation.scorecard import Scorecard, evaluate_scores
 from common.settings.run import RunSettings
 from simulations.data.shop import Shop
 
-# What a shop turns the tail boost to that wants new things found: on earlier periods of Online
+# The tail boost of a shop that wants new things found: on earlier periods of Online
 # Retail the fused score keeps nine tenths of its NDCG@10 there
 # (docs/adr/0032-a-dial-for-what-is-new.md).
 BOOSTED = 1.3
@@ -95,7 +96,7 @@ class ShopEvaluator:
     def _test_history(self) -> Histories:
         return histories(self.shop.past, self.shop.test_cases.shoppers)
 
-    def judge(self, scores: Scores) -> Scorecard:
+    def evaluate(self, scores: Scores) -> Scorecard:
         """Rank the whole catalogue for each test case by `scores` of its history."""
         cases, history = self.shop.test_cases, self._test_history
         return evaluate_scores(
@@ -106,23 +107,18 @@ class ShopEvaluator:
             item_keys=self.shop.data.catalogue.text_keys,
         )
 
-    def text(self, adapter: AdapterState | None) -> TextTaste:
-        """Return the user embedding under `adapter`, its decay fitted on validation."""
-        item_vectors = self.vectors.under(adapter)
-        return fit_decay(item_vectors, self.vectors.candidates, self.shop.validation, self.decay)
+    def text(self, adapter: AdapterState | None) -> TextScorer:
+        """Return the text part under `adapter`, its decay fitted on validation."""
+        return self._fit.text_scorer(self.vectors.under(adapter), self.decay)
+
+    def fused(self, text: TextScorer) -> FusedRanker:
+        """Return `text` fused with all that the shop has itself, as it would serve it."""
+        return self._fit.fit(text).ranker
 
     @cached_property
-    def _own(self) -> tuple[TextEaseModel, TextEaseModel]:
-        """The shop's own model before the validation period, and again on all of the past."""
-        shop, vectors = self.shop, self.vectors.candidates
-        early = choose_text_ease(shop.split.train.matrix(), vectors, shop.validation_cases)
-        return early, early.refitted(shop.past.matrix(), vectors)
-
-    def fused(self, text: TextTaste) -> FusedRanker:
-        """Return `text` gated with the shop's own: gate from validation, the rest from the past."""
-        shop, (early, full) = self.shop, self._own
-        before = FusedRanker.of(text, early, default_gate(shop.past), shop.split.train)
-        return FusedRanker.of(text, full, fit_gate(before, shop.validation), shop.past)
+    def _fit(self) -> ShopFit:
+        shop = self.shop
+        return ShopFit(shop.split.train, shop.validation_cases, shop.past, self.vectors.candidates)
 
     @cached_property
     def frozen_fused(self) -> FusedRanker:
@@ -130,20 +126,20 @@ class ShopEvaluator:
         return self.fused(self.text(None))
 
     def evaluate_boosted(self, ranker: FusedRanker) -> Scorecard:
-        """Judge a fused score with the merchant's tail boost at `BOOSTED`."""
-        return self.judge(replace(ranker, gate=ranker.gate.turned(BOOSTED)).score)
+        """Evaluate a fused score with the merchant's tail boost at `BOOSTED`."""
+        return self.evaluate(ranker.with_weights(ranker.weights.boosted(BOOSTED)).score)
 
     def baselines(self) -> dict[str, Scorecard]:
         """Return the scorecards of the models that need no training together."""
         shop, frozen = self.shop, self.frozen_fused.text
         popularity, ease = fit_popularity(shop.past.matrix()), shop.fit_ease()
-        untold = FusedRanker.of(frozen, ease, OWN_AND_TREND, shop.past)
+        ease_trend = FusedRanker.of(frozen, ease, COLLABORATIVE_AND_TREND, shop.past)
         return {
-            "popularity": self.judge(lambda history: popularity.score(history.bought())),
-            "local_ease": self.judge(lambda history: ease.score(history.bought())),
-            "ease_trend": self.judge(untold.score),
-            "frozen_text": self.judge(frozen.score),
-            "fused_frozen": self.judge(self.frozen_fused.score),
+            "popularity": self.evaluate(lambda history: popularity.score(history.bought())),
+            "local_ease": self.evaluate(lambda history: ease.score(history.bought())),
+            "ease_trend": self.evaluate(ease_trend.score),
+            "frozen_text": self.evaluate(frozen.score),
+            "fused_frozen": self.evaluate(self.frozen_fused.score),
         }
 
     def validation_scores(
@@ -153,10 +149,10 @@ class ShopEvaluator:
         cases = self.shop.validation_cases
         if not len(cases.shoppers):
             return np.empty(0), np.empty(0)
-        taste = TextTaste(self.vectors.under(adapter), self.vectors.candidates)
-        history = self.shop.validation.history
+        text = TextScorer(self.vectors.under(adapter), self.vectors.candidates)
+        history = self._fit.validation.history
         scorecard = evaluate_scores(
-            lambda rows: taste.score(history.take(rows)), cases.seen, cases.relevant, self.buckets
+            lambda rows: text.score(history.take(rows)), cases.seen, cases.relevant, self.buckets
         )
         return scorecard.per_shopper["ndcg@10"], scorecard.per_shopper["tail_recall@10"]
 
@@ -164,7 +160,7 @@ class ShopEvaluator:
 def make_evaluators(
     shops: Sequence[Shop], basis: PublicBasis, settings: RunSettings, cache: Path
 ) -> list[ShopEvaluator]:
-    """Return a judge for each shop; shops of one catalogue share its vectors."""
+    """Return an evaluator for each shop; shops of one catalogue share its vectors."""
     vectors: dict[str, ItemVectors] = {}
     for shop in shops:
         catalogue = shop.data.catalogue

@@ -35,54 +35,53 @@ def example_recommendations(
     examples = []
     for number in range(EXAMPLES):
         place = number % len(evaluators)
-        judge, ranker = evaluators[place], rankers[place]
-        catalogue = judge.shop.data.catalogue
+        evaluator, ranker = evaluators[place], rankers[place]
+        catalogue = evaluator.shop.data.catalogue
         if typed:
             items = [find_item(catalogue, name) for name in typed]
-            examples.append(_example(judge, ranker, typed_history(items, len(catalogue)), "typed"))
+            examples.append(
+                _example(evaluator, ranker, typed_history(items, len(catalogue)), "typed")
+            )
             break
         if synthetic:
-            chosen = judge.shop.test_cases.shoppers[number :: len(evaluators)][:1]
-            found, past = histories(judge.shop.past, chosen), judge.shop.past
+            chosen = evaluator.shop.test_cases.shoppers[number :: len(evaluators)][:1]
+            found, past = histories(evaluator.shop.past, chosen), evaluator.shop.past
             bought = past.item[np.isin(past.shopper, chosen)]  # a history is the latest items only
-            examples.append(_example(judge, ranker, found, "synthetic", bought))
+            examples.append(_example(evaluator, ranker, found, "synthetic", bought))
         else:
             item = (number * 2 + 1) * len(catalogue) // (2 * EXAMPLES)
-            examples.append(_example(judge, ranker, typed_history([item], len(catalogue)), "typed"))
+            examples.append(
+                _example(evaluator, ranker, typed_history([item], len(catalogue)), "typed")
+            )
     return examples
 
 
 def _example(
-    judge: ShopEvaluator,
+    evaluator: ShopEvaluator,
     ranker: FusedRanker,
     history: Histories,
     origin: str,
     bought: NDArray[np.integer] | None = None,
 ) -> Example:
-    catalogue = judge.shop.data.catalogue
+    catalogue = evaluator.shop.data.catalogue
     parts = ranker.parts(history)
-    own, told, rising, unsold = parts[0][0], parts[1][0], *parts[2:]
-    total = own + told + (rising + unsold)
+    total = parts.total()[0]
     eligible = np.ones(len(catalogue), dtype=bool)
     eligible[history.item if bought is None else bought] = False
     best = best_eligible(total, eligible, SHOWN)
+    shown = parts.of(best)._asdict()
     return Example(
-        merchant=judge.shop.name,
+        merchant=evaluator.shop.name,
         origin=origin,
         history=[catalogue.items[item].title for item in history.item[-HISTORY_SHOWN:]],
         recommendations=[
             Recommendation(
                 title=catalogue.items[item].title,
                 score=float(total[item]),
-                parts={
-                    "shop": float(own[item]),
-                    "text": float(told[item]),
-                    "trend": float(rising[item]),
-                    "unsold": float(unsold[item]),
-                },
-                bucket=bucket_of(judge.buckets, int(item)),
+                parts={name: float(part[place]) for name, part in shown.items() if part.any()},
+                bucket=bucket_of(evaluator.buckets, item),
             )
-            for item in best
+            for place, item in enumerate(best.tolist())
         ],
     )
 

@@ -27,24 +27,24 @@ def hold_out(
 def evaluate_held_out(
     shops: Sequence[Shop], run: FinishedRun, settings: RunSettings, cache: Path
 ) -> HeldOut | None:
-    """Judge the release on shops that had no part in it; None where there are none.
+    """Evaluate the release on shops that had no part in it; None where there are none.
 
-    Nothing of such a shop is in the adapter, the basis or the popularity of the loss. Decay, gate,
-    trend and EASE are its own, fitted on its past, as at any merchant. Head, tail and cold are
-    by the sales of the held-out shops together.
+    Nothing of such a shop is in the adapter, the basis or the popularity of the loss. Decay, fusion
+    weights, trend and EASE are its own, fitted on its past, as at any merchant. Head, tail and cold
+    are by the sales of the held-out shops together.
     """
     if not shops:
         return None
     evaluators = make_evaluators(shops, run.basis, settings, cache)
     scorecards: dict[str, list[Scorecard]] = {}
-    for judge in evaluators:
-        text = judge.text(run.adapter)
-        judged = {
-            **judge.baselines(),
-            "adapter": judge.judge(text.score),
-            "fused": judge.judge(judge.fused(text).score),
+    for evaluator in evaluators:
+        text = evaluator.text(run.adapter)
+        found = {
+            **evaluator.baselines(),
+            "adapter": evaluator.evaluate(text.score),
+            "fused": evaluator.evaluate(evaluator.fused(text).score),
         }
-        for model, scorecard in judged.items():
+        for model, scorecard in found.items():
             scorecards.setdefault(model, []).append(scorecard)
     return HeldOut(
         merchants=merchant_results(scorecards, evaluators, settings.size_bracket),

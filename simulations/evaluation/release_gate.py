@@ -94,15 +94,16 @@ def _rows(data: MerchantData) -> NDArray[np.void]:
 def gate_release(
     holdout: Shop | None, run: FinishedRun, settings: RunSettings, cache: Path
 ) -> GateRecord | None:
-    """Judge the release on the public shop; None where there is no hold-out.
+    """Evaluate the release on the public shop; None where there is no hold-out.
 
     Both sides read histories with a decay fitted on the hold-out's own validation period.
     """
     if holdout is None:
         return None
-    [judge] = make_evaluators([holdout], run.basis, settings, cache)
+    [evaluator] = make_evaluators([holdout], run.basis, settings, cache)
     release, frozen = (
-        judge.judge(judge.text(adapter).score).per_shopper for adapter in (run.adapter, None)
+        evaluator.evaluate(evaluator.text(adapter).score).per_shopper
+        for adapter in (run.adapter, None)
     )
     return gate_record(
         decide_release(release, frozen, seed=settings.seed), holdout=holdout.data.name

@@ -73,13 +73,13 @@ def merchant_results(
 ) -> list[MerchantResult]:
     """Return each merchant's share of the test."""
     results = []
-    for place, judge in enumerate(evaluators):
+    for place, evaluator in enumerate(evaluators):
         means = {model: of_shops[place].means() for model, of_shops in scorecards.items()}
         results.append(
             MerchantResult(
-                name=judge.shop.name,
+                name=evaluator.shop.name,
                 shoppers=size_bracket,
-                cases=len(judge.shop.test_cases.shoppers),
+                cases=len(evaluator.shop.test_cases.shoppers),
                 metrics={
                     model: {metric: values[metric] for metric in SPREAD_METRICS}
                     for model, values in means.items()

@@ -59,7 +59,7 @@ from simulations.results.sections import EpsilonCurve
 
 RESULTS_FILE = "results.json"
 REPORT_FILE = "report.html"
-CURVE_POINTS = 8  # how many rounds are judged on validation
+CURVE_POINTS = 8  # how many rounds are evaluated on validation
 MARKER = ".fedtail-simulation"
 
 
@@ -91,12 +91,12 @@ class Simulation:
         trainer = Trainer(self.options.out, self.cache, settings)
         run = self._federated(trainer, shops)
         evaluators = make_evaluators(shops, run.basis, settings, self.cache)
-        scorecards, rankers = self._judged(evaluators, run)
+        scorecards, rankers = self._evaluated(evaluators, run)
         for name, adapters in self._others(trainer, shops).items():
             with self.phase("evaluation"):
                 scorecards[name] = [
-                    judge.judge(judge.text(adapter).score)
-                    for judge, adapter in zip(evaluators, adapters, strict=True)
+                    evaluator.evaluate(evaluator.text(adapter).score)
+                    for evaluator, adapter in zip(evaluators, adapters, strict=True)
                 ]
         curve = self._epsilon_curve(trainer, evaluators, scorecards)
         with self.phase("evaluation"):
@@ -167,24 +167,24 @@ class Simulation:
             watch = Watch(self.screen.encoded, on_round, on_basis)
             return trainer.federated(shops, watch)
 
-    def _judged(
+    def _evaluated(
         self, evaluators: Sequence[ShopEvaluator], run: FinishedRun
     ) -> tuple[dict[str, list[Scorecard]], list[FusedRanker]]:
         scorecards: dict[str, list[Scorecard]] = {}
         rankers = []
         with self.phase("evaluation"):
-            for judge in evaluators:
-                for model, scorecard in judge.baselines().items():
+            for evaluator in evaluators:
+                for model, scorecard in evaluator.baselines().items():
                     scorecards.setdefault(model, []).append(scorecard)
-                text = judge.text(run.adapter)
-                rankers.append(judge.fused(text))
-                scorecards.setdefault("adapter", []).append(judge.judge(text.score))
-                scorecards.setdefault("fused", []).append(judge.judge(rankers[-1].score))
+                text = evaluator.text(run.adapter)
+                rankers.append(evaluator.fused(text))
+                scorecards.setdefault("adapter", []).append(evaluator.evaluate(text.score))
+                scorecards.setdefault("fused", []).append(evaluator.evaluate(rankers[-1].score))
                 for model, ranker in (
-                    ("fused_frozen_boosted", judge.frozen_fused),
+                    ("fused_frozen_boosted", evaluator.frozen_fused),
                     ("fused_boosted", rankers[-1]),
                 ):
-                    scorecards.setdefault(model, []).append(judge.evaluate_boosted(ranker))
+                    scorecards.setdefault(model, []).append(evaluator.evaluate_boosted(ranker))
         return scorecards, rankers
 
     def _others(self, trainer: Trainer, shops: Sequence[Shop]) -> dict[str, list[AdapterState]]:
@@ -236,7 +236,7 @@ class Simulation:
         settings: RunSettings,
         began: float,
     ) -> Results:
-        options, shops = self.options, [judge.shop for judge in evaluators]
+        options, shops = self.options, [evaluator.shop for evaluator in evaluators]
         spent = spent_by_merchant(shops, options.out / "merchants", run.plan.delta)
         places = merchant_folders(options.out / "merchants")
         privacy = {
@@ -319,7 +319,7 @@ def validation_means(
     evaluators: Sequence[ShopEvaluator], adapter: AdapterState
 ) -> tuple[float, float]:
     """Return NDCG@10 and tail recall@10 over all merchants' validation cases."""
-    scores = [judge.validation_scores(adapter) for judge in evaluators]
+    scores = [evaluator.validation_scores(adapter) for evaluator in evaluators]
     ndcg = np.concatenate([one[0] for one in scores])
     tail = np.concatenate([one[1] for one in scores])
     return _mean(ndcg), _mean(tail)

@@ -16,15 +16,19 @@ RENAMED = {
     "gated_frozen_dialled": "fused_frozen_boosted",
     "fused_dialled": "fused_boosted",
 }
+RENAMED_PARTS = {"shop": "collaborative", "unsold": "cold_start"}  # of an example's score
 RENAMED_VALUES = {"lora": {"ffa": "ffa-lora", "plain": "lora"}}  # by the name they stand under
 _NAMES_A_MODEL = ("model", "baseline")
-_NAMED_BY_MERCHANT = "merchants"  # a shop may have any name
+_RENAMED_WITHIN: dict[str, dict[str, str]] = {
+    "merchants": {},  # a shop may have any name
+    "parts": RENAMED_PARTS,
+}
 
 
 def renamed(value: Any, name: str = "") -> Any:
     """Return JSON fields under today's names; what has them already stays as it is."""
     if isinstance(value, dict):
-        names = {} if name == _NAMED_BY_MERCHANT else RENAMED
+        names = _RENAMED_WITHIN.get(name, RENAMED)
         return {names.get(key, key): renamed(inner, key) for key, inner in value.items()}
     if isinstance(value, list):
         return [renamed(inner, name) for inner in value]

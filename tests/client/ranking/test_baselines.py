@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from client.ranking import baselines
-from client.ranking.baselines import choose_ease, fit_ease, fit_item_knn, fit_popularity
+from client.ranking.baselines import choose_ease, fit_ease, fit_popularity
 from client.shop.interactions import Interactions
 from client.shop.splitting import Cases, SplitRule, evaluation_cases, join, split_interactions
 from common.errors import InputError
@@ -95,41 +95,14 @@ def test_float32_for_very_many_items_ranks_as_float64(monkeypatch):
     np.testing.assert_allclose(fit_ease(bought, 20.0).weights, exact, rtol=0, atol=1e-5)
 
 
-def naive_knn(bought, neighbours, shrink):
-    """[items, items]: what a bought item i adds to item j, by plain loops."""
-    items = bought.shape[1]
-    buyers = bought.sum(axis=0)
-    out = np.zeros((items, items))
-    for item in range(items):
-        likeness = {}
-        for other in range(items):
-            together = (bought[:, item] * bought[:, other]).sum()
-            if other != item and together:
-                likeness[other] = together / (math.sqrt(buyers[item] * buyers[other]) + shrink)
-        for other in sorted(likeness, key=lambda one: (-likeness[one], one))[:neighbours]:
-            out[other, item] = likeness[other]
-    return out
-
-
-@settings(max_examples=30)
-@given(shops(), st.integers(1, 8), st.sampled_from([0.0, 10.0]))
-def test_item_knn_equals_plain_loops(bought, neighbours, shrink):
-    model = fit_item_knn(bought, neighbours, shrink)
-    expected = naive_knn(bought.toarray().astype(np.float64), neighbours, shrink)
-    np.testing.assert_allclose(model.similarity.toarray(), expected, rtol=1e-6, atol=1e-7)
-    history = purchases(2, 5, bought.shape[1])
-    np.testing.assert_allclose(
-        model.score(history), history.toarray() @ expected, rtol=1e-5, atol=1e-6
-    )
-
-
 @given(shops(), st.integers(0, 2**32 - 1))
-def test_the_rows_of_a_history_add_up_to_its_scores(bought, seed):
-    history = purchases(seed, 1, bought.shape[1], 0.4)
-    for model in (fit_ease(bought, 5.0), fit_item_knn(bought, 4, 1.0)):
-        rows = model.rows(history.indices)
-        assert rows.shape == (history.nnz, bought.shape[1])
-        assert rows.sum(axis=0) == pytest.approx(model.score(history)[0], abs=1e-5)
+def test_the_shares_of_a_history_add_up_to_its_scores_above_the_mean(bought, seed):
+    history, items = purchases(seed, 1, bought.shape[1], 0.4), np.arange(bought.shape[1])
+    model = fit_ease(bought, 5.0)
+    shares, score = model.shares(history.indices, items), model.score(history)[0]
+    assert shares.shape == (history.nnz, bought.shape[1])
+    assert shares.sum(axis=0) == pytest.approx(score - score.mean(), abs=1e-5)
+    assert np.array_equal(model.shares(history.indices, items[::-2]), shares[:, ::-2])
 
 
 def test_popularity_counts_shoppers():
@@ -142,7 +115,7 @@ def test_popularity_counts_shoppers():
 def test_a_shop_without_purchases_scores_zero():
     nothing = csr_matrix((3, 4), dtype=np.float32)
     history = csr_matrix(np.eye(2, 4, dtype=np.float32))
-    for model in (fit_ease(nothing, 1.0), fit_item_knn(nothing, 2, 0), fit_popularity(nothing)):
+    for model in (fit_ease(nothing, 1.0), fit_popularity(nothing)):
         assert model.score(history).tolist() == [[0] * 4] * 2
 
 
@@ -182,11 +155,8 @@ def test_choose_ease_without_validation_cases_takes_the_largest_l2():
     [
         ("l2", lambda bought: fit_ease(bought, 0)),
         ("l2", lambda bought: fit_ease(bought, math.nan)),
-        ("neighbours", lambda bought: fit_item_knn(bought, 0, 1)),
-        ("shrink", lambda bought: fit_item_knn(bought, 1, -1)),
         ("candidates", lambda bought: choose_ease(bought, cases_of(bought), [])),
         ("history", lambda bought: fit_ease(bought, 1).score(csr_matrix((1, 99)))),
-        ("history", lambda bought: fit_item_knn(bought, 1, 1).score(csr_matrix((1, 99)))),
         ("history", lambda bought: fit_popularity(bought).score(csr_matrix((1, 99)))),
     ],
 )

@@ -8,9 +8,10 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 
 from client.ranking.baselines import fit_ease
-from client.ranking.fusion import DECAYS, FusedRanker, Gate, TextTaste, fit_decay, standardised
+from client.ranking.fusion import FusedRanker, FusionWeights, standardised
 from client.ranking.model_selection import clearly_better
 from client.ranking.sales_trend import sales_trend
+from client.ranking.text_scorer import DECAYS, TextScorer, fit_decay
 from client.ranking.validation import Validation
 from client.shop.histories import histories, typed_history
 from client.shop.splitting import evaluation_cases
@@ -50,9 +51,9 @@ def nobody(interactions):
 
 # ------------------------------------------------------------------------ text
 @pytest.mark.parametrize("decay", [1.0, 0.6])
-def test_text_taste_is_the_decayed_mean_against_the_frozen_candidates(shop, decay):
+def test_the_text_score_is_the_decayed_mean_against_the_frozen_candidates(shop, decay):
     _, history, vectors, candidates = shop
-    found = TextTaste(vectors, candidates, decay).score(history)
+    found = TextScorer(vectors, candidates, decay).score(history)
     for shopper in range(SHOPPERS):
         part = slice(history.starts[shopper], history.starts[shopper + 1])
         weights = decay ** history.age[part]
@@ -61,9 +62,9 @@ def test_text_taste_is_the_decayed_mean_against_the_frozen_candidates(shop, deca
         assert np.allclose(found[shopper], expected, atol=1e-5)
 
 
-def test_somebody_without_a_history_has_no_taste(shop):
+def test_somebody_without_a_history_has_no_embedding(shop):
     _, _, vectors, candidates = shop
-    found = TextTaste(vectors, candidates).score(typed_history([], ITEMS))
+    found = TextScorer(vectors, candidates).score(typed_history([], ITEMS))
     assert found.shape == (1, ITEMS)
     assert not found.any()
 
@@ -74,7 +75,7 @@ rows = arrays(np.float32, (3, 12), elements=st.floats(-10, 10, width=32))
 
 @given(rows)
 def test_rows_are_standardised_and_keep_their_order(scores):
-    found = standardised(scores)
+    found = standardised(scores).scores
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
     for before, after in zip(scores.astype(float), found.astype(float), strict=True):
@@ -89,7 +90,7 @@ def test_rows_are_standardised_and_keep_their_order(scores):
 
 @given(st.floats(-1e6, 1e6, width=32), st.integers(1, 3000))
 def test_a_constant_row_becomes_zeros(value, items):
-    found = standardised(np.full((2, items), value, np.float32))
+    found = standardised(np.full((2, items), value, np.float32)).scores
     assert not found.any()
 
 
@@ -99,77 +100,98 @@ def test_rounding_of_equal_scores_is_no_opinion(value, items, seed):
     random = np.random.default_rng(seed)
     row = np.full(items, value, np.float32)
     row += np.spacing(row) * random.integers(-4, 5, items).astype(np.float32)
-    assert not standardised(row[None]).any()
-    assert standardised((row + np.eye(items, dtype=np.float32)[0] * value)[None])[0, 0] > 0
+    assert not standardised(row[None]).scores.any()
+    assert standardised((row + np.eye(items, dtype=np.float32)[0] * value)[None]).scores[0, 0] > 0
 
 
 # ------------------------------------------------------------------------- fused
-def ranker_of(shop, gate, decay=0.8):
+def ranker_of(shop, weights, decay=0.8):
     interactions, _, vectors, candidates = shop
     return FusedRanker(
-        TextTaste(vectors, candidates, decay),
+        TextScorer(vectors, candidates, decay),
         fit_ease(interactions.matrix(), 50.0),
-        gate,
+        weights,
         interactions.item_counts(),
         sales_trend(interactions),
     )
 
 
-@given(st.builds(Gate, *[st.floats(0, 3)] * 5))
-def test_the_parts_add_up_to_the_score_exactly(gate):
+@given(st.builds(FusionWeights, *[st.floats(0, 3)] * 5))
+def test_the_parts_add_up_to_the_score_bit_by_bit(weights):
     interactions = make_interactions(ITEMS, SHOPPERS)
     random = np.random.default_rng(0)
     vectors, candidates = (unit(random.normal(size=(ITEMS, WIDTH))) for _ in range(2))
     history = histories(interactions, np.arange(SHOPPERS))
-    ranker = ranker_of((interactions, history, vectors, candidates), gate)
-    bought, told, rising, unsold = ranker.parts(history)
-    assert bought.shape == told.shape == (SHOPPERS, ITEMS)
-    assert rising.shape == unsold.shape == (ITEMS,)
-    total = bought.astype(float) + told + rising + unsold
-    assert ranker.score(history) == pytest.approx(total, rel=1e-6, abs=1e-5)
+    ranker = ranker_of((interactions, history, vectors, candidates), weights)
+    own, text, trend, cold_start, popularity = ranker.parts(history)
+    assert own.shape == text.shape == (SHOPPERS, ITEMS)
+    assert trend.shape == cold_start.shape == popularity.shape == (1, ITEMS)
+    assert not popularity.any()
+    score = ranker.score(history)
+    assert {part.dtype for part in (own, text, trend, cold_start, popularity, score)} == {
+        np.dtype(np.float32)
+    }
+    assert np.array_equal(score, (own + text) + ((trend + cold_start) + popularity))
+
+
+def test_somebody_without_a_history_gets_the_best_sellers_alone_or_among_others(shop):
+    interactions, history, *_ = shop
+    ranker = ranker_of(shop, FusionWeights())
+    nobody = typed_history([], ITEMS)
+    alone = ranker.parts(nobody)
+    sales = interactions.item_counts()
+    assert np.allclose(alone.popularity[0], (sales - sales.mean()) / sales.std(), atol=1e-5)
+    for name in ("collaborative", "text", "trend", "cold_start"):
+        assert not getattr(alone, name).any(), name
+    starts = np.append(history.starts, history.starts[-1])
+    together = ranker.score(replace(history, starts=starts))
+    assert np.array_equal(together[-1], alone.total()[0])
+    assert np.array_equal(together[:-1], ranker.score(history))
 
 
 def test_the_parts_are_the_formula(shop):
     interactions, history, *_ = shop
-    ranker = ranker_of(shop, Gate(0.75, 0.5, 2.0, 1.5, 0.25))
+    ranker = ranker_of(shop, FusionWeights(0.75, 0.5, 2.0, 1.5, 0.25))
     sales = np.asarray(interactions.matrix().sum(axis=0), dtype=np.int64).ravel()
     sales[:2] = 0
     ranker = replace(ranker, sales=sales)
-    own, told, rising, unsold = ranker.parts(history)
+    own, told, rising, bonus, _ = ranker.parts(history)
     ease = ranker.collaborative.score(history.bought()).astype(float)
     text = ranker.text.score(history).astype(float)
     for scores, found, weight in ((ease, own, 0.75), (text, told, 0.5 + 6 / (3 + sales))):
         z = (scores - scores.mean(axis=1, keepdims=True)) / scores.std(axis=1, keepdims=True)
         assert np.allclose(found, z * weight, atol=1e-4)
     assert np.allclose(rising, 1.5 * sales_trend(interactions))
-    assert unsold.tolist() == (0.25 * (sales == 0)).tolist()
+    assert bonus.tolist() == [(0.25 * (sales == 0)).tolist()]
 
 
-def test_an_unsold_item_is_told_by_its_text_the_loudest():
-    weights = Gate(level=0.25, rise=1.0).text_weights(np.array([0, 3, 9, 2997]))
+def test_the_text_counts_most_for_a_cold_start_item():
+    weights = FusionWeights(text=0.25, tail=1.0).text_weights(np.array([0, 3, 9, 2997]))
     assert weights == pytest.approx([1.25, 0.75, 0.5, 0.251])
     assert weights.dtype == np.float32
 
 
 @pytest.mark.parametrize("tail_boost", [0.0, 0.5, 2.0])
 def test_the_tail_boost_moves_what_sells_little_and_nothing_else(tail_boost):
-    gate = Gate(0.5, 0.25, 1.0, 2.0, 0.5).turned(tail_boost)
-    assert gate == Gate(0.5, 0.25, tail_boost, 2.0, tail_boost / 2)
+    weights = FusionWeights(0.5, 0.25, 1.0, 2.0, 0.5).boosted(tail_boost)
+    assert weights == FusionWeights(0.5, 0.25, tail_boost, 2.0, tail_boost / 2)
 
 
 @pytest.mark.parametrize("tail_boost", [-0.1, 2.1, float("nan")])
 def test_a_tail_boost_beyond_its_ends_is_refused(tail_boost):
     with pytest.raises(InputError) as caught:
-        Gate().turned(tail_boost)
+        FusionWeights().boosted(tail_boost)
     assert caught.value.field == "tail_boost"
 
 
 def test_chunks_of_histories_score_as_the_whole(shop):
     _, history, *_ = shop
-    ranker = ranker_of(shop, Gate())
+    ranker = ranker_of(shop, FusionWeights())
     whole = ranker.score(history)
-    parts = [ranker.score(history.take(slice(start, start + 7))) for start in range(0, 21, 7)]
-    assert np.allclose(np.concatenate(parts), whole, atol=1e-5)
+    for size in (1, 7):
+        starts = range(0, SHOPPERS, size)
+        parts = [ranker.score(history.take(slice(start, start + size))) for start in starts]
+        assert np.array_equal(np.concatenate(parts), whole)
 
 
 # ----------------------------------------------------------------------- fitting
@@ -180,7 +202,7 @@ def mean_ndcg(score, validation):
 
 def coming_true(validation, vectors, candidates, decay):
     """The same cases, where each shopper bought the five items that this decay ranks first."""
-    score = TextTaste(vectors, candidates, decay).score(validation.history)
+    score = TextScorer(vectors, candidates, decay).score(validation.history)
     ranked = rank_scores(lambda rows: score[rows], validation.seen, 5).items
     relevant = np.zeros(validation.relevant.shape, np.float32)
     np.put_along_axis(relevant, ranked, 1.0, axis=1)
@@ -203,7 +225,7 @@ def test_a_decay_that_ranks_validation_better_beyond_chance_is_taken(many, usual
     told = coming_true(validation, vectors, candidates, true)
 
     def by_case(decay):
-        return told.ndcg(TextTaste(vectors, candidates, decay).score(told.history))
+        return told.ndcg(TextScorer(vectors, candidates, decay).score(told.history))
 
     assert by_case(true).tolist() == [1.0] * len(told.history)
     best = max((1.0, *DECAYS), key=lambda decay: by_case(decay).mean())
@@ -222,7 +244,7 @@ def test_luck_does_not_move_the_decay(many):
             relevant[row, random.choice(np.flatnonzero(seen == 0), 3, replace=False)] = 1
         told = replace(validation, relevant=csr_matrix(relevant))
         by_decay = [
-            mean_ndcg(TextTaste(vectors, candidates, decay).score(told.history), told)
+            mean_ndcg(TextScorer(vectors, candidates, decay).score(told.history), told)
             for decay in DECAYS
         ]
         best += max(by_decay) > by_decay[0]

@@ -49,26 +49,41 @@ def test_without_text_it_is_ease():
 
 
 @pytest.mark.parametrize("shoppers", [10, 40])  # fewer rows than items, and more
-def test_rows_add_up_to_the_score_and_an_item_adds_nothing_to_itself(shoppers):
+def test_shares_add_up_to_the_score_above_the_mean_and_an_item_adds_nothing_to_itself(shoppers):
     bought = purchases(shoppers)
     model = fit_text_ease(bought, texts(), 50.0)
-    history = bought[3].indices
-    rows = model.rows(history)
-    assert rows.shape == (len(history), ITEMS)
-    assert rows.sum(axis=0) == pytest.approx(model.score(bought[3])[0], abs=1e-5)
-    assert not rows[np.arange(len(history)), history].any()
+    history, items = bought[3].indices, np.arange(ITEMS)
+    shares, score = model.shares(history, items), model.score(bought[3])[0]
+    assert shares.shape == (len(history), ITEMS)
+    assert shares.sum(axis=0) == pytest.approx(score - score.mean(), abs=1e-5)
+    mean = np.array([model.score(one_item(item))[0].mean() for item in history])
+    assert shares[np.arange(len(history)), history] == pytest.approx(-mean, abs=1e-6)
+    some = shares[:, [5, 2]]
+    assert model.shares(history, np.array([5, 2])) == pytest.approx(some, abs=1e-12)
 
 
-def test_an_unsold_item_is_found_through_a_text_like_its_own():
+def one_item(item):
+    return csr_matrix(np.eye(ITEMS, dtype=np.float32)[[item]])
+
+
+def test_a_cold_start_item_is_found_through_a_text_like_its_own():
     bought = purchases().toarray()
     bought[:, 7] = 0
     vectors = texts()
     vectors[7] = vectors[4]
-    model = fit_text_ease(csr_matrix(bought), vectors, 50.0)
-    added = model.rows(np.array([4]))[0]
+    added = fit_text_ease(csr_matrix(bought), vectors, 50.0).score(one_item(4))[0]
     assert added.argmax() == 7
     assert added[7] > 0
-    assert not fit_text_ease(csr_matrix(bought), vectors, 50.0, 0).rows(np.array([4]))[0, 7]
+    assert not fit_text_ease(csr_matrix(bought), vectors, 50.0, 0).score(one_item(4))[0, 7]
+
+
+@pytest.mark.parametrize("shoppers", [10, 40])
+def test_one_history_scores_as_it_does_among_others(shoppers):
+    bought = purchases(shoppers)
+    model = fit_text_ease(bought, texts(), 50.0)
+    together = model.score(bought)
+    for row in range(shoppers):
+        assert np.array_equal(model.score(bought[row])[0], together[row])
 
 
 @pytest.mark.parametrize("width", [WIDTH, 2 * ITEMS])
@@ -76,7 +91,7 @@ def test_a_shop_without_sales_has_its_texts(width):
     vectors = np.eye(ITEMS, width, dtype=np.float32)
     model = fit_text_ease(csr_matrix((0, ITEMS), dtype=np.float32), vectors, 50.0)
     assert np.isfinite(model.factors).all()
-    assert (model.room > 0).all()
+    assert (model.diagonal > 0).all()
 
 
 def test_the_first_candidate_stands_unless_another_is_clearly_better():

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-import client.recommending.join_benefit
-from client.ranking.fusion_weights import DEFAULT_GATE, default_gate
+from client.ranking import shop_fit
+from client.ranking.fusion_weights import DEFAULT_WEIGHTS, default_fusion_weights
 from client.ranking.released_vectors import ReleasedVectors
+from client.recommending import join_benefit
 from client.recommending.join_benefit import (
     JOINED,
     MODELS,
-    TAIL_BOOST,
+    TAIL_BOOSTS,
     _both_ways,
     _joint_verdict,
     measure_benefit,
@@ -72,35 +73,35 @@ def test_a_release_that_misreads_a_shop_brings_nothing_and_harms_nobody():
     found = measure_benefit(shop_where(0, single=True), vectors_with(3))
     assert found.mean("release", "ndcg@10").high < found.mean("frozen", "ndcg@10").low - 0.3
     assert found.verdict == "cannot tell"
-    assert found.gains["ndcg@10"].low > -0.1  # the gate falls back to what the shop has itself
+    assert found.gains["ndcg@10"].low > -0.1  # the fit falls back to what the shop has itself
 
 
 def test_every_text_is_fitted_from_the_decay_of_training(monkeypatch):
-    honest, usual = client.recommending.join_benefit.fit_decay, []
+    honest, usual = shop_fit.fit_decay, []
 
     def fit(vectors, candidates, validation, decay):
         usual.append(decay)
         return honest(vectors, candidates, validation, decay)
 
-    monkeypatch.setattr(client.recommending.join_benefit, "fit_decay", fit)
+    monkeypatch.setattr(shop_fit, "fit_decay", fit)
     frozen = vectors_with(0).frozen
     measure_benefit(shop_where(0), ReleasedVectors(frozen, frozen, 0.7))
     assert set(usual) == {0.7}
 
 
 @pytest.mark.parametrize("timed", [True, False])
-def test_every_gate_is_fitted_from_that_of_a_shop_with_or_without_a_clock(monkeypatch, timed):
+def test_all_weights_are_fitted_from_those_of_a_shop_with_or_without_a_clock(monkeypatch, timed):
     asked = []
     monkeypatch.setattr(
-        client.recommending.join_benefit,
-        "fit_gate",
-        lambda ranker, _: asked.append(ranker.gate) or ranker.gate,
+        shop_fit,
+        "fit_fusion_weights",
+        lambda ranker, _: asked.append(ranker.weights) or ranker.weights,
     )
     shop = shop_where(0)
     rows = replace(shop.interactions, timed=timed)
     rule = RULE if timed else SplitRule("leave_last_out")
     measure_benefit(replace(shop, interactions=rows, split_rule=rule), vectors_with(0))
-    assert set(asked) == {default_gate(rows)}
+    assert set(asked) == {default_fusion_weights(rows)}
 
 
 def test_a_release_that_is_the_frozen_model_cannot_be_told_from_it():
@@ -216,25 +217,22 @@ def test_fits_do_not_look_at_who_is_judged(monkeypatch):
     """What each half is fitted on is recorded; its judged half comes from the other."""
 
     fitted, judged = [], []
-    real_gate, real_judge = (
-        client.recommending.join_benefit.fit_gate,
-        client.recommending.join_benefit.evaluate_scores,
-    )
+    real_fit, real_scores = shop_fit.fit_fusion_weights, join_benefit.evaluate_scores
 
-    def gate(ranker, validation):
+    def fit(ranker, validation):
         fitted.append(len(validation.history))
-        return real_gate(ranker, validation)
+        return real_fit(ranker, validation)
 
-    def judge(score, seen, relevant, buckets):
+    def scores(score, seen, relevant, buckets):
         judged.append(len(score(slice(0, seen.shape[0]))))
-        return real_judge(score, seen, relevant, buckets)
+        return real_scores(score, seen, relevant, buckets)
 
-    monkeypatch.setattr(client.recommending.join_benefit, "fit_gate", gate)
-    monkeypatch.setattr(client.recommending.join_benefit, "evaluate_scores", judge)
+    monkeypatch.setattr(shop_fit, "fit_fusion_weights", fit)
+    monkeypatch.setattr(join_benefit, "evaluate_scores", scores)
     measure_benefit(shop_where(1, shoppers=31), vectors_with(1))
     assert fitted == [16, 16, 15, 15]
     # Five ways of staying solo are looked at on the fitting half; then all seven models and five
-    # turns of the tail boost are judged.
+    # tail boosts are judged.
     assert judged == [16] * 5 + [15] * 12 + [15] * 5 + [16] * 12
 
 
@@ -243,13 +241,13 @@ def test_click_curves_and_thresholds_do_not_look_at_who_is_judged(monkeypatch):
     calls = {"pairs_of": [], "fit_chances": [], "best_threshold": []}
 
     def recorded(name):
-        real = getattr(client.recommending.join_benefit, name)
+        real = getattr(join_benefit, name)
 
         def call(*arguments):
             calls[name].append((arguments, real(*arguments)))
             return calls[name][-1][1]
 
-        monkeypatch.setattr(client.recommending.join_benefit, name, call)
+        monkeypatch.setattr(join_benefit, name, call)
 
     for name in calls:
         recorded(name)
@@ -323,7 +321,7 @@ def test_the_json_says_the_same(simulated):
     assert found["verdict"] == "cannot tell"
     assert set(found["models"]) == set(MODELS) - {"solo", "solo_fused"}
     assert set(found["fused_minus"]) == set(found["models"]) - {"fused"}
-    assert found["models"]["own"]["cold_recall@10"]["mean"] in {0.0, None}
+    assert found["models"]["local_ease"]["cold_recall@10"]["mean"] in {0.0, None}
     assert 2 <= found["shoppers"] <= 30
 
 
@@ -334,11 +332,11 @@ def test_a_solo_release_needs_its_key(simulated):
 
 
 # ------------------------------------------------------------------------- the tail boost
-def test_the_tail_boost_turns_the_fused_release_from_head_to_tail(monkeypatch):
-    monkeypatch.setattr("client.recommending.join_benefit.fit_gate", lambda *_: DEFAULT_GATE)
+def test_the_tail_boost_moves_the_fused_release_from_head_to_tail(monkeypatch):
+    monkeypatch.setattr("client.ranking.shop_fit.fit_fusion_weights", lambda *_: DEFAULT_WEIGHTS)
     found = measure_benefit(shop_where(1), vectors_with(1))
-    assert list(found.tail_boost) == list(TAIL_BOOST)
-    as_fitted = found.tail_boost[1.0].per_shopper["ndcg@10"]
+    assert list(found.tail_boosts) == list(TAIL_BOOSTS)
+    as_fitted = found.tail_boosts[1.0].per_shopper["ndcg@10"]
     assert (as_fitted == found.scorecards["fused"].per_shopper["ndcg@10"]).all()
-    head, *_, tail = (scorecard.means()["aplt@10"] for scorecard in found.tail_boost.values())
+    head, *_, tail = (scorecard.means()["aplt@10"] for scorecard in found.tail_boosts.values())
     assert head < tail

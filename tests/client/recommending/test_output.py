@@ -13,10 +13,20 @@ SHOP = make_catalogue(6)
 FOR_ANYBODY = {"sales", "not", "popularity"}  # the first words of their rows
 
 
-def recommended(*, trend=0.0, unsold=0.0, popularity=0.0, parts=((1.25, 0.5), (-0.25, 0.125))):
+def recommended(*, trend=0.0, cold_start=0.0, popularity=0.0, parts=((1.25, 0.5), (-0.25, 0.125))):
     history = tuple(HistoryPart(place, *part) for place, part in enumerate(parts))
-    score = sum(part.total for part in history) + trend + unsold + popularity
-    why = Explanation(5, score, history, trend, unsold, popularity, 1.0)
+    score = sum(part.total for part in history) + trend + cold_start + popularity
+    why = Explanation(
+        item=5,
+        score=score,
+        history=history,
+        collaborative=sum(part.collaborative for part in history),
+        text=sum(part.text for part in history),
+        trend=trend,
+        cold_start=cold_start,
+        popularity=popularity,
+        text_weight=1.0,
+    )
     return Recommended(SHOP.items[5], why, why.because(SHOP), None)
 
 
@@ -32,7 +42,7 @@ def lines(page):
     [
         (recommended(trend=0.75), ["sales", "trend", "0.75"]),
         (recommended(trend=-0.75), ["sales", "trend", "-0.75"]),
-        (recommended(unsold=0.5), ["not", "sold", "yet", "0.50"]),
+        (recommended(cold_start=0.5), ["not", "sold", "yet", "0.50"]),
         (recommended(popularity=2, parts=()), ["popularity", "2.00"]),
     ],
 )
@@ -52,11 +62,12 @@ def test_what_adds_nothing_has_no_row():
 
 
 def test_the_json_names_what_is_added_for_anybody_apart():
-    for added in ({"trend": 0.75}, {"unsold": 0.5}, {"popularity": 2.0}):
+    for added in ({"trend": 0.75}, {"cold_start": 0.5}, {"popularity": 2.0}):
         one = recommended(**added)
-        [told] = json.loads(list_json([one], SHOP, "1"))["recommendations"]
-        parts = told["parts"]
-        names = ("trend", "unsold", "popularity")
+        [shown] = json.loads(list_json([one], SHOP, "1"))["recommendations"]
+        parts = shown["parts"]
+        names = ("trend", "cold_start", "popularity")
         assert {name: parts[name] for name in names if parts[name]} == added
-        history = sum(part["goes_together"] + part["text"] for part in parts["history"])
-        assert history + sum(added.values()) == pytest.approx(told["score"], abs=1e-6)
+        assert sum(parts.values()) == shown["score"]
+        for name in ("collaborative", "text"):
+            assert sum(one[name] for one in shown["history"]) == parts[name]

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import client.recommending.recommender
-from client.ranking.fusion_weights import DEFAULT_GATE, default_gate
+import client.ranking.released_vectors
+from client.ranking.fusion_weights import DEFAULT_WEIGHTS, default_fusion_weights
 from client.ranking.purchase_probability import pairs_of
 from client.ranking.released_vectors import released_vectors
 from client.recommending.filters import Filters
@@ -74,9 +74,10 @@ def test_a_score_is_the_sum_of_its_parts_and_the_list_is_in_its_order(recommende
     found = recommender.for_shopper(shop.interactions.shopper_ids[0], 20)
     for one in found:
         why = one.explanation
-        parts = sum(part.own + part.text for part in why.history)
-        parts += why.trend + why.unsold + why.popularity
-        assert one.score == pytest.approx(parts, abs=1e-6)
+        own, text, trend, cold_start, popularity = map(np.float32, why.parts.values())
+        assert one.score == own + text + (trend + cold_start + popularity)
+        assert np.float32(sum(part.collaborative for part in why.history)) == own
+        assert np.float32(sum(part.text for part in why.history)) == text
         assert one.because == one.explanation.because(shop.catalogue)
     scores = [one.score for one in found]
     assert scores == sorted(scores, reverse=True)
@@ -113,13 +114,13 @@ def test_a_shop_with_a_catalogue_of_its_own_is_ranked_too(release, tmp_path):
 def test_a_shop_without_validation_cases_keeps_the_decay_of_training(
     release, tmp_path, monkeypatch
 ):
-    honest = client.recommending.recommender.released_model
+    honest = client.ranking.released_vectors.released_model
 
     def trained_with_a_decay(release):
         model = honest(release)
         return replace(model, settings=model.settings.model_copy(update={"history_decay": 0.7}))
 
-    monkeypatch.setattr(client.recommending.recommender, "released_model", trained_with_a_decay)
+    monkeypatch.setattr(client.ranking.released_vectors, "released_model", trained_with_a_decay)
     base = make_shop(items=12, shoppers=10)
     interactions = interactions_of([(0, 3, 1, 0)], 12, 1)
     shop = type(base)("Tiny", make_catalogue(12, seed=5), interactions, base.split_rule)
@@ -151,31 +152,31 @@ def test_a_chance_is_that_of_the_score_as_the_tail_boost_leaves_it(
     release, shop, tmp_path, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr("client.recommending.recommender.fit_gate", lambda *_: DEFAULT_GATE)
+    monkeypatch.setattr("client.ranking.shop_fit.fit_fusion_weights", lambda *_: DEFAULT_WEIGHTS)
     monkeypatch.setattr(
         "client.recommending.recommender.pairs_of",
-        lambda score, *more: asked.append(score.__self__.gate) or pairs_of(score, *more),
+        lambda score, *more: asked.append(score.__self__.weights) or pairs_of(score, *more),
     )
     ranking = [
-        Recommender(release, shop, tmp_path, tail_boost=tail_boost)._ranker.gate
+        Recommender(release, shop, tmp_path, tail_boost=tail_boost)._ranker.weights
         for tail_boost in (0, 1, 2)
     ]
-    assert asked == ranking == [DEFAULT_GATE.turned(tail_boost) for tail_boost in (0, 1, 2)]
+    assert asked == ranking == [DEFAULT_WEIGHTS.boosted(tail_boost) for tail_boost in (0, 1, 2)]
 
 
 @pytest.mark.parametrize("timed", [True, False])
-def test_the_gate_is_fitted_from_that_of_a_shop_with_or_without_a_clock(
+def test_weights_are_fitted_from_those_of_a_shop_with_or_without_a_clock(
     release, shop, tmp_path, monkeypatch, timed
 ):
     asked = []
     monkeypatch.setattr(
-        "client.recommending.recommender.fit_gate",
-        lambda ranker, _: asked.append(ranker.gate) or ranker.gate,
+        "client.ranking.shop_fit.fit_fusion_weights",
+        lambda ranker, _: asked.append(ranker.weights) or ranker.weights,
     )
     rows = replace(shop.interactions, timed=timed)
     rule = shop.split_rule if timed else SplitRule("leave_last_out")
     Recommender(release, replace(shop, interactions=rows, split_rule=rule), tmp_path)
-    assert asked == [default_gate(rows)]
+    assert asked == [default_fusion_weights(rows)]
 
 
 # ---------------------------------------------------------------- cold start
@@ -231,7 +232,7 @@ def test_a_merchant_that_sold_nothing_and_never_trained_uses_the_release_as_it_i
     shop = type(base)("New", base.catalogue, interactions_of([], 20, 3), base.split_rule)
     found = Recommender(release, shop, tmp_path).for_history(["item-4"], 20)
     assert len(found) == 19
-    assert all(one.explanation.own == 0 and one.chance is None for one in found)
+    assert all(one.explanation.collaborative == 0 and one.chance is None for one in found)
     assert len({one.score for one in found}) > 10
     vectors = released_vectors(release, shop.catalogue, tmp_path)
     likeness = vectors.frozen @ vectors.adapted[4]

@@ -16,7 +16,7 @@ def release(simulated):
 
 
 def test_another_base_model_is_refused(release, tmp_path, monkeypatch):
-    monkeypatch.setattr("client.recommending.recommender.base_model_digest", lambda *_: "0" * 64)
+    monkeypatch.setattr("client.ranking.released_vectors.base_model_digest", lambda *_: "0" * 64)
     with pytest.raises(ReleaseError) as caught:
         released_vectors(release, make_catalogue(8), tmp_path)
     assert caught.value.field == "base_model"

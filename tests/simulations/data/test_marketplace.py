@@ -55,8 +55,8 @@ def everything(market):
     rows = market.data.interactions
     columns = (rows.shopper, rows.item, rows.time, rows.basket, rows.value)
     facets = [getattr(market.products, name) for name in FACETS]
-    tastes = [getattr(market.tastes, name) for name in FACETS]
-    arrays = [*columns, *facets, *tastes, market.popularity, market.launch, market.shelf]
+    preferences = [getattr(market.preferences, name) for name in FACETS]
+    arrays = [*columns, *facets, *preferences, market.popularity, market.launch, market.shelf]
     arrays += [market.data.event_merchant, market.shopper_merchant]
     names = (market.data.catalogue.items, rows.shopper_ids, market.data.merchant_names)
     return b"".join(array.tobytes() for array in arrays) + repr(names).encode()
@@ -199,7 +199,7 @@ def test_affinity_is_the_sum_of_what_the_titles_words_are_worth(market):
             for facet in FACETS:
                 value = getattr(market.products, facet)[item]
                 if value >= 0:
-                    worth += float(getattr(market.tastes, facet)[shopper, value])
+                    worth += float(getattr(market.preferences, facet)[shopper, value])
             assert utility[row, item] == pytest.approx(worth, abs=1e-4)
 
 

@@ -5,18 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from client.ranking import shop_fit
 from client.ranking.baselines import fit_ease
-from client.ranking.fusion import DECAYS, TextTaste
-from client.ranking.fusion_weights import DEFAULT_GATE, default_gate
+from client.ranking.fusion_weights import DEFAULT_WEIGHTS, default_fusion_weights
 from client.ranking.sales_trend import sales_trend
 from client.ranking.text_ease import fit_text_ease
+from client.ranking.text_scorer import DECAYS, TextScorer
 from client.shop.dataset import MerchantData
 from client.shop.histories import histories
 from client.shop.splitting import SplitRule, evaluation_cases
 from common.catalogue import Catalogue, Item, popularity_buckets
 from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
+from simulations.data import shop as shop_module
 from simulations.data.shop import Shop
-from simulations.evaluation import evaluator
 from simulations.evaluation.evaluator import ShopEvaluator, make_evaluators, shared_buckets
 from tests.support.shops import (
     DAY,
@@ -108,7 +109,7 @@ def ground(tiny_bert, tmp_path_factory):
     return settings, cache, basis, shops, make_evaluators(shops, basis, settings, cache)
 
 
-def test_a_judge_takes_the_decay_of_training_for_the_usual_one(ground):
+def test_an_evaluator_takes_the_decay_of_training_for_the_usual_one(ground):
     settings, cache, basis, shops, _ = ground
     settings = settings.model_copy(update={"history_decay": 0.7})
     assert [one.decay for one in make_evaluators(shops, basis, settings, cache)] == [0.7] * 3
@@ -118,7 +119,7 @@ def test_shops_of_one_catalogue_share_its_vectors(ground):
     *_, evaluators = ground
     assert evaluators[0].vectors is evaluators[1].vectors
     assert evaluators[0].vectors is not evaluators[2].vectors
-    assert [judge.shop.name for judge in evaluators] == ["A", "B", "C"]
+    assert [evaluator.shop.name for evaluator in evaluators] == ["A", "B", "C"]
 
 
 def test_vectors_under_an_adapter_are_the_encoders_and_candidates_stay(ground):
@@ -136,8 +137,8 @@ def test_vectors_under_an_adapter_are_the_encoders_and_candidates_stay(ground):
 
 def test_every_baseline_is_judged_on_the_same_cases(ground):
     *_, evaluators = ground
-    for judge in evaluators:
-        scorecards = judge.baselines()
+    for evaluator in evaluators:
+        scorecards = evaluator.baselines()
         assert set(scorecards) == {
             "popularity",
             "local_ease",
@@ -145,52 +146,58 @@ def test_every_baseline_is_judged_on_the_same_cases(ground):
             "frozen_text",
             "fused_frozen",
         }
-        cases = len(judge.shop.test_cases.shoppers)
+        cases = len(evaluator.shop.test_cases.shoppers)
         assert cases > 5
         for scorecard in scorecards.values():
             assert all(len(values) == cases for values in scorecard.per_shopper.values())
 
 
 @pytest.mark.parametrize("timed", [True, False])
-def test_a_gate_is_fitted_from_that_of_a_shop_with_or_without_a_clock(ground, monkeypatch, timed):
+def test_weights_are_fitted_from_those_of_a_shop_with_or_without_a_clock(
+    ground, monkeypatch, timed
+):
     *_, evaluators = ground
     asked = []
     monkeypatch.setattr(
-        evaluator, "fit_gate", lambda ranker, _: asked.append(ranker.gate) or ranker.gate
+        shop_fit,
+        "fit_fusion_weights",
+        lambda ranker, _: asked.append(ranker.weights) or ranker.weights,
     )
     data = evaluators[0].shop.data
     rows = replace(data.interactions, timed=timed)
     rule = data.split_rule if timed else SplitRule("leave_last_out")
-    judge = replace(evaluators[0], shop=Shop.of(replace(data, interactions=rows, split_rule=rule)))
-    judge.fused(judge.text(None))
-    assert asked == [default_gate(rows)]
+    evaluator = replace(
+        evaluators[0], shop=Shop.of(replace(data, interactions=rows, split_rule=rule))
+    )
+    evaluator.fused(evaluator.text(None))
+    assert asked == [default_fusion_weights(rows)]
 
 
-def test_the_boosted_score_is_the_fused_one_with_the_tail_boost_turned(ground):
+def test_the_boosted_score_is_the_fused_one_with_its_weights_boosted(ground):
     *_, evaluators = ground
-    for judge in evaluators:
-        ranker = judge.fused(judge.text(None))
-        gate = ranker.gate
-        turned = replace(gate, rise=1.3 * gate.rise, unsold=1.3 * gate.unsold)
-        expected = judge.judge(replace(ranker, gate=turned).score)
-        found = judge.evaluate_boosted(ranker)
+    for evaluator in evaluators:
+        ranker = evaluator.fused(evaluator.text(None))
+        weights = ranker.weights
+        boosted = replace(weights, tail=1.3 * weights.tail, cold_start=1.3 * weights.cold_start)
+        expected = evaluator.evaluate(replace(ranker, weights=boosted).score)
+        found = evaluator.evaluate_boosted(ranker)
         for metric, values in expected.per_shopper.items():
             np.testing.assert_array_equal(values, found.per_shopper[metric])
-        told = judge.evaluate_boosted(judge.frozen_fused).per_shopper["ndcg@10"]
+        told = evaluator.evaluate_boosted(evaluator.frozen_fused).per_shopper["ndcg@10"]
         np.testing.assert_array_equal(told, found.per_shopper["ndcg@10"])
 
 
 def test_a_model_that_knows_the_future_is_perfect_and_its_opposite_finds_nothing(ground):
     *_, evaluators = ground
-    judge = evaluators[0]
-    relevant = judge.shop.test_cases.relevant.toarray()
+    evaluator = evaluators[0]
+    relevant = evaluator.shop.test_cases.relevant.toarray()
     for sign, expected in ((1, 1.0), (-1, 0.0)):
         rows = iter(sign * relevant)
 
         def scores(history, rows=rows):
             return np.array([next(rows) for _ in range(len(history))], np.float32)
 
-        scorecard = judge.judge(scores)
+        scorecard = evaluator.evaluate(scores)
         assert scorecard.per_shopper["auc"] == pytest.approx(np.full(len(relevant), expected))
         if sign == 1:
             assert scorecard.per_shopper["ndcg@10"] == pytest.approx(np.ones(len(relevant)))
@@ -199,7 +206,7 @@ def test_a_model_that_knows_the_future_is_perfect_and_its_opposite_finds_nothing
 class ScoreReader(ShopEvaluator):
     """Gives each model's scores of the past's shoppers instead of judging them."""
 
-    def judge(self, scores):
+    def evaluate(self, scores):
         past = self.shop.past
         return scores(histories(past, np.arange(past.shopper_count)))
 
@@ -211,11 +218,11 @@ def test_no_model_and_no_bucket_knows_a_row_of_the_test_period(ground):
     late = rows.time >= RULE.test_from
     found = []
     for later in (rows.where(~late), rows, replace(rows, item=np.where(late, 3, rows.item))):
-        [judge] = make_evaluators(
+        [evaluator] = make_evaluators(
             [Shop.of(replace(shops[0].data, interactions=later))], basis, settings, cache
         )
-        reader = ScoreReader(judge.shop, judge.vectors, judge.buckets)
-        found.append({**vars(judge.buckets), **reader.baselines()})
+        reader = ScoreReader(evaluator.shop, evaluator.vectors, evaluator.buckets)
+        found.append({**vars(evaluator.buckets), **reader.baselines()})
     assert late.sum() > 20
     for other in found[1:]:
         for name, values in found[0].items():
@@ -223,26 +230,27 @@ def test_no_model_and_no_bucket_knows_a_row_of_the_test_period(ground):
 
 
 def test_what_validation_chooses_was_fitted_before_it(ground, monkeypatch):
-    """The gate and both models' strengths are compared on models that end where it begins."""
+    """Fusion weights and both models' strengths are compared on models that end where it begins."""
     *_, evaluators = ground
-    judge, train = evaluators[0], evaluators[0].shop.split.train
+    evaluator, train = evaluators[0], evaluators[0].shop.split.train
     handed = {}
 
     def listen(name):
-        heard = getattr(evaluator, name)
+        module = shop_module if name == "choose_ease" else shop_fit
+        heard = getattr(module, name)
 
         def fit(*given, **named):
             handed[name] = given
             return heard(*given, **named)
 
-        monkeypatch.setattr(evaluator, name, fit)
+        monkeypatch.setattr(module, name, fit)
 
-    for name in ("fit_gate", "choose_text_ease", "choose_ease", "fit_decay"):
+    for name in ("fit_fusion_weights", "choose_text_ease", "choose_ease", "fit_decay"):
         listen(name)
-    fresh = replace(judge, shop=Shop.of(judge.shop.data), decay=0.7)
+    fresh = replace(evaluator, shop=Shop.of(evaluator.shop.data), decay=0.7)
     fresh.baselines()
-    ranker, validation = handed["fit_gate"]
-    assert ranker.gate == DEFAULT_GATE
+    ranker, validation = handed["fit_fusion_weights"]
+    assert ranker.weights == DEFAULT_WEIGHTS
     own = ranker.collaborative
     again = fit_text_ease(train.matrix(), fresh.vectors.candidates, own.l2, own.text_strength)
     assert np.array_equal(own.factors, again.factors)
@@ -250,7 +258,7 @@ def test_what_validation_chooses_was_fitted_before_it(ground, monkeypatch):
     assert np.array_equal(ranker.trend, sales_trend(train))
     for name in ("choose_text_ease", "choose_ease"):
         assert (handed[name][0] != train.matrix()).nnz == 0, name
-    assert handed["fit_decay"][2] is validation is fresh.shop.validation
+    assert handed["fit_decay"][2] is validation is fresh._fit.validation
     assert handed["fit_decay"][3] == 0.7
     expected = evaluation_cases(train, fresh.shop.split.valid)
     assert (validation.seen != expected.seen).nnz == 0
@@ -260,20 +268,20 @@ def test_what_validation_chooses_was_fitted_before_it(ground, monkeypatch):
 
 def test_the_text_is_judged_with_its_own_history_and_the_fitted_decay(ground):
     *_, evaluators = ground
-    judge = evaluators[0]
-    text = judge.text(None)
+    evaluator = evaluators[0]
+    text = evaluator.text(None)
     assert text.decay in DECAYS
-    found = judge.judge(text.score).per_shopper["ndcg@10"]
-    other = judge.judge(TextTaste(text.history_vectors, -text.candidate_vectors).score)
+    found = evaluator.evaluate(text.score).per_shopper["ndcg@10"]
+    other = evaluator.evaluate(TextScorer(text.history_vectors, -text.candidate_vectors).score)
     assert not np.allclose(found, other.per_shopper["ndcg@10"])
 
 
 def test_the_fused_ranker_uses_all_the_past(ground):
     *_, evaluators = ground
-    judge, past = evaluators[0], evaluators[0].shop.past
-    fused = judge.fused(judge.text(None))
+    evaluator, past = evaluators[0], evaluators[0].shop.past
+    fused = evaluator.fused(evaluator.text(None))
     own = fused.collaborative
-    again = fit_text_ease(past.matrix(), judge.vectors.candidates, own.l2, own.text_strength)
+    again = fit_text_ease(past.matrix(), evaluator.vectors.candidates, own.l2, own.text_strength)
     assert (own.factors == again.factors).all()
     assert np.array_equal(fused.sales, past.item_counts())
     assert np.array_equal(fused.trend, sales_trend(past))
@@ -282,8 +290,8 @@ def test_the_fused_ranker_uses_all_the_past(ground):
 def test_local_ease_uses_all_the_past(ground):
     """A rival that lacked its last weeks would be an easy one."""
     *_, evaluators = ground
-    judge, past = evaluators[0], evaluators[0].shop.past
-    ease = judge.shop.fit_ease()
+    evaluator, past = evaluators[0], evaluators[0].shop.past
+    ease = evaluator.shop.fit_ease()
     assert np.array_equal(ease.weights, fit_ease(past.matrix(), ease.l2).weights)
     assert len(ease.weights) == (past.item_counts() > 0).sum()
 
@@ -300,8 +308,8 @@ def test_a_shop_without_cases_is_judged_on_nobody(ground, tmp_path):
     settings, cache, basis, *_ = ground
     rows = [(0, 1, 10 * DAY, 0), (0, 2, 20 * DAY, 1), (1, 3, 30 * DAY, 0)]
     data = MerchantData("D", make_catalogue(ITEMS), interactions_of(rows, ITEMS, 2), RULE)
-    [judge] = make_evaluators([Shop.of(data)], basis, settings, cache)
-    for scorecard in judge.baselines().values():
+    [evaluator] = make_evaluators([Shop.of(data)], basis, settings, cache)
+    for scorecard in evaluator.baselines().values():
         assert len(scorecard.per_shopper["ndcg@10"]) == 0
-    ndcg, tail = judge.validation_scores(random_adapter(judge.vectors._encoded.encoder))
+    ndcg, tail = evaluator.validation_scores(random_adapter(evaluator.vectors._encoded.encoder))
     assert len(ndcg) == len(tail) == 0

@@ -20,7 +20,7 @@ def scorecard(*values):
     return Scorecard(10, dict.fromkeys([*COMPARED_METRICS, "aplt@10"], np.array(values)), *EMPTY)
 
 
-def judge(name, cases):
+def evaluator(name, cases):
     return SimpleNamespace(
         shop=SimpleNamespace(name=name, test_cases=SimpleNamespace(shoppers=np.arange(cases)))
     )
@@ -41,7 +41,7 @@ def test_a_difference_is_the_model_minus_the_baseline_case_by_case():
 
 
 def test_a_merchants_numbers_are_its_own_and_the_pool_is_of_cases():
-    first, second = merchant_results(SCORECARDS, [judge("Ash", 2), judge("Birch", 3)], 500)
+    first, second = merchant_results(SCORECARDS, [evaluator("Ash", 2), evaluator("Birch", 3)], 500)
     assert (first.name, first.cases, second.name, second.cases) == ("Ash", 2, "Birch", 3)
     assert first.metrics["fused"]["ndcg@10"] == pytest.approx(0.25)
     assert second.metrics["fused"]["ndcg@10"] == pytest.approx(0.6)
