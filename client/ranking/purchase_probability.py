@@ -1,7 +1,7 @@
 """The chance that a shopper buys an item it has not bought, from the fused score.
 
 The chance is about a period as long as the validation period, on which the curves are fitted; they
-stay on the merchant's machine. Head and tail have a curve each: the gate lifts items that sell
+stay on the merchant's machine. Head and tail have a curve each: fusion lifts items that sell
 little, so the same score stands for fewer clicks there.
 """
 

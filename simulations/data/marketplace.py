@@ -74,7 +74,7 @@ class Marketplace:
         launch: int64 [items], when an item went on sale, microseconds since 1970 UTC.
         shopper_merchant: int32 [shoppers], index into `data.merchant_names`.
         shelf: float64 [merchants, departments], how much room a shop gives a department; it
-            multiplies the odds of its items and is no part of anybody's taste.
+            multiplies the odds of its items and is no part of anybody's preferences.
     """
 
     data: MerchantData

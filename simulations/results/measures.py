@@ -27,12 +27,12 @@ MODEL_NOTES: Final[Mapping[str, str]] = {
     "ease_trend": "local EASE and what sells more lately than it used to: all without titles",
     "frozen_text": "the language model as it came, whitened, with the history pooled by decay",
     "fused_frozen": "frozen text, the shop's own EASE that also reads titles, and its sales trend, "
-    "gated by a public default: all that a shop has without training together",
+    "fused by public default weights: all that a shop has without training together",
     "fused_frozen_boosted": "frozen text, fused, with the tail boost at 1.3: more of what is new",
     "solo_adapter": "each merchant trains its own adapter, with the same noise, and shares nothing",
     "adapter": "the adapter of the release, trained by all merchants together",
     "fused": "the adapter in the place of frozen text, with the same EASE that also reads titles "
-    "and the same sales trend, and the same default gate",
+    "and the same sales trend, and the same default weights",
     "fused_boosted": "the adapter, fused, with the tail boost at 1.3: more of what is new",
     "adapter_no_noise": "trained together without noise: what privacy costs, not a private model",
     "adapter_central": "trained on all data in one place: a baseline, not a federation",

@@ -184,7 +184,7 @@ def results_fields(**changes):
         "dataset": {
             "name": "marketplace, seed 0",
             "synthetic": True,
-            "description": "Made up by a program that knows every shopper's true taste.",
+            "description": "Made up by a program that knows every shopper's true preferences.",
             "shoppers": 3605,
             "items": 3600,
             "interactions": int(counts.sum()),

@@ -179,7 +179,7 @@ def rank_correlation(first, second):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_id_and_a_place_tell_nothing_and_popularity_is_not_taste(seed):
+def test_an_id_and_a_place_tell_nothing_and_popularity_is_no_preference(seed):
     market = make_marketplace(seed=seed)
     place = np.arange(2000)  # the items' order is the ids' order
     liking = market.affinity(np.arange(300)).mean(axis=0)
@@ -232,7 +232,7 @@ def test_what_is_new_pulls_more_and_nothing_before_its_launch():
     assert _pull_of_new(days, 3.0) == pytest.approx([0, 4, 1 + 3 / np.e, 1], rel=1e-6)
 
 
-def judge(market, score, split):
+def measured(market, score, split):
     """NDCG@10 and tail recall@10 on the test period of `score` [shoppers, items]."""
     history = join(split.train, split.valid)
     cases = evaluation_cases(history, split.test)
@@ -253,16 +253,16 @@ def test_the_truth_beats_frozen_text_by_far_and_text_beats_popularity_in_the_tai
     run = RunSettings()
     basis = fit_public_basis(market.data.catalogue, run, tmp_path)
     vectors = encode_catalogue(market.data.catalogue, basis, run, tmp_path).vectors
-    taste = history.matrix() @ vectors
-    text, text_tail = judge(market, taste @ vectors.T, split)
+    liking = history.matrix() @ vectors
+    text, text_tail = measured(market, liking @ vectors.T, split)
     shoppers = np.arange(market.data.interactions.shopper_count)
-    truth, truth_tail = judge(market, market.affinity(shoppers), split)
-    others, _ = judge(market, market.affinity(shoppers[::-1]), split)
+    truth, truth_tail = measured(market, market.affinity(shoppers), split)
+    others, _ = measured(market, market.affinity(shoppers[::-1]), split)
     sales = np.broadcast_to(history.item_counts(), (len(shoppers), 700))
-    popular, popular_tail = judge(market, sales, split)
+    popular, popular_tail = measured(market, sales, split)
     assert truth > 1.4 * text
     assert truth_tail > 1.4 * text_tail
-    assert truth > 1.3 * others, "a taste is a person's own"
+    assert truth > 1.3 * others, "preferences are a person's own"
     assert text > popular
     assert text_tail > popular_tail + 0.03
 
