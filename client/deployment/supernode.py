@@ -165,7 +165,7 @@ def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> bool:
     if answers and answers[-1].final:
         raise EnrolmentError(answers[-1].message, field=answers[-1].field)
     raise FederationError(
-        f"Knocking at the server failed:\n{waiting.last_output()}", field="server"
+        f"The connection check failed:\n{waiting.last_output()}", field="server"
     )
 
 

@@ -58,8 +58,8 @@ def test_ease_weights_have_a_zero_diagonal_and_only_sold_items(bought):
     assert model.sold.tolist() == sold.tolist()
     assert (np.diag(model.weights) == 0).all()
     everything = csr_matrix(np.ones((1, bought.shape[1]), dtype=np.float32))
-    unsold = np.setdiff1d(np.arange(bought.shape[1]), sold)
-    assert (model.score(everything)[0, unsold] == 0).all()
+    others = np.setdiff1d(np.arange(bought.shape[1]), sold)
+    assert (model.score(everything)[0, others] == 0).all()
 
 
 @pytest.mark.parametrize(("shoppers", "items"), [(80, 12), (12, 40)])

@@ -191,5 +191,5 @@ def test_without_cases_the_default_stands(trial):
 
 
 def test_a_shop_without_a_sale_uses_the_text_alone(trial):
-    unsold = replace(trial.ranker, sales=np.zeros(ITEMS, np.int64))
-    assert fit_fusion_weights(unsold, trial.validation) == TEXT_ALONE
+    new = replace(trial.ranker, sales=np.zeros(ITEMS, np.int64))
+    assert fit_fusion_weights(new, trial.validation) == TEXT_ALONE

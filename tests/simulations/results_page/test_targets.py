@@ -1,8 +1,11 @@
 """Each kind of target, met and missed, on numbers made for it."""
 
+from pathlib import Path
+
 import pytest
 
 from common.errors import InputError
+from simulations.results.measures import MODELS
 from simulations.results.sections import Fairness
 from simulations.results_page.extracts import extract
 from simulations.results_page.seeds import grouped
@@ -10,6 +13,7 @@ from simulations.results_page.targets import Target, judge, read_targets
 from tests.support.results_example import example_results, results_fields
 
 DATASET = "marketplace, seed 0"
+COMMITTED = Path(__file__).parents[3] / "docs" / "results" / "targets.toml"
 
 
 def group_of(**changes):
@@ -114,3 +118,13 @@ def test_what_is_no_target_is_an_error_that_names_the_file(tmp_path, text):
 
 def test_no_file_is_no_target(tmp_path):
     assert read_targets(tmp_path / "targets.toml") == []
+
+
+def test_committed_targets_name_models_that_are_measured():
+    """Else a renamed model is not measured, and nobody sees that a target is missed."""
+    targets = read_targets(COMMITTED)
+    assert len(targets) > 20
+    for one in targets:
+        asked = (one.model, one.share_of, one.keeps, one.above, one.not_below)
+        named = {*asked, one.median_above, one.worst_not_below} - {None, "best"}
+        assert named <= set(MODELS)
