@@ -164,9 +164,7 @@ def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> bool:
         return not told
     if answers and answers[-1].final:
         raise EnrolmentError(answers[-1].message, field=answers[-1].field)
-    raise FederationError(
-        f"The connection check failed:\n{waiting.last_output()}", field="server"
-    )
+    raise FederationError(f"The connection check failed:\n{waiting.last_output()}", field="server")
 
 
 @contextmanager
