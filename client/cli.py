@@ -107,11 +107,15 @@ def export_ledger(
     """Write the ledger as text for an auditor: every entry and signature, and no secret."""
     from common.files import write_atomic
     from common.privacy.ledger.export import export_ledger as as_text
+    from common.privacy.ledger.export import read_ledger
 
     content = as_text(_ledger(shop, state))
     write_atomic(out, content)
-    entries = content.count(b"\n")
-    Console().print(f"{out}: {entries} entries. Check: fedtail audit ledger {out}", soft_wrap=True)
+    entries = read_ledger(content)
+    check = f"fedtail audit ledger {out}"
+    if entries:
+        check += f" --signer {entries[-1].signer}"
+    Console().print(f"{out}: {len(entries)} entries. Check: {check}", soft_wrap=True)
 
 
 @app.command()

@@ -20,6 +20,11 @@ from pydantic import (
 _T = TypeVar("_T")
 
 
+def _frozen(held: Mapping[str, _T]) -> Mapping[str, _T]:
+    """Return a map that cannot change, by name: in one order, whoever made it and in which."""
+    return MappingProxyType(dict(sorted(held.items())))
+
+
 def _thawed(frozen: Mapping[str, object]) -> dict[str, object]:
     return {
         name: _thawed(value) if isinstance(value, MappingProxyType) else value
@@ -27,7 +32,7 @@ def _thawed(frozen: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-FrozenMap = Annotated[Mapping[str, _T], AfterValidator(MappingProxyType), PlainSerializer(_thawed)]
+FrozenMap = Annotated[Mapping[str, _T], AfterValidator(_frozen), PlainSerializer(_thawed)]
 Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 
 

@@ -179,6 +179,7 @@ def _run(
 
 def show(console: Console, results: Any, out: Path) -> None:
     """Print what a run came to."""
+    from common.audit.layout import PUBLIC_KEY
     from simulations.report.terminal import (
         comparison_table,
         gains_table,
@@ -199,7 +200,8 @@ def show(console: Console, results: Any, out: Path) -> None:
     console.print(f"Release gate: {gate_line(results)}", highlight=False)
     for name in ("report.html", "results.json", *(("release",) if results.release else ())):
         console.print(f"{name:<13} {out / name}", highlight=False)
-    console.print(f"{'check it':<13} fedtail audit run {out}", highlight=False, soft_wrap=True)
+    check = f"fedtail audit run {out} --key {out / PUBLIC_KEY}"
+    console.print(f"{'check it':<13} {check}", highlight=False, soft_wrap=True)
 
 
 def examples_table(results: Any) -> Table:

@@ -8,7 +8,13 @@ import math
 from datetime import UTC, datetime
 from pathlib import Path
 
-from common.audit.canaries import check_bound, check_commitment, read_canaries
+from common.audit.canaries import (
+    canaries_demanded,
+    check_bound,
+    check_commitment,
+    committed,
+    read_canaries,
+)
 from common.audit.claims import (
     check_adapter,
     check_code,
@@ -17,7 +23,13 @@ from common.audit.claims import (
     curve,
     tell_trust,
 )
-from common.audit.countersignatures import NamedLedger, check_charges, check_heads, check_journal
+from common.audit.countersignatures import (
+    NamedLedger,
+    check_charges,
+    check_coverage,
+    check_heads,
+    check_journal,
+)
 from common.audit.evidence import (
     Evidence,
     load_public_key,
@@ -25,7 +37,8 @@ from common.audit.evidence import (
     read_evidence,
     read_release,
 )
-from common.audit.findings import Checklist, Kind, MerchantAudit, Report, Several
+from common.audit.findings import Checklist, Kind, MerchantAudit, Report, Several, Verdict
+from common.audit.journaled_run import JournaledRun, check_merchants, find_run, pinned
 from common.audit.layout import JOURNAL, LEDGERS, PUBLIC_KEY
 from common.errors import InputError
 from common.privacy.accounting.accountants import epsilon_pld, epsilon_rdp
@@ -40,6 +53,7 @@ from common.privacy.ledger.journal import read_journal
 from common.privacy.mechanism.empirical_bound import LowerBound
 from common.release.statement import Statement
 from common.release.statement_page import SENTENCES
+from common.release.verify import VerifiedRelease
 
 FIRST = "PLD by"
 
@@ -49,21 +63,25 @@ def audit_run(folder: Path, key: Path | None = None) -> Report:
 
     Args:
         folder: As `common.audit.layout` says: release, operator's key, journal, ledgers.
-        key: The operator's public key, got on another way; else the one in the folder.
+        key: The operator's public key, got on another way. Without it the one in the folder is
+            used, and nothing is more than consistent: the verdict is `not authenticated`.
 
     Raises:
         InputError: if the folder is none.
     """
     sheet = Checklist()
     found = read_evidence(sheet, folder, key)
-    statement = found.statement
-    merchants = [] if statement is None else _merchants_of_run(sheet, found, statement)
-    if found.release is not None and statement is not None:
+    merchants: list[MerchantAudit] = []
+    if found.release is not None:
+        statement = found.release.manifest.privacy
+        run = find_run(sheet, found.release.manifest, found.journal)
+        check_merchants(sheet, statement, run)
+        merchants = _merchants_of_run(sheet, found, found.release, run)
         tell_trust(sheet, statement)
         check_several(sheet, statement)
-        check_adapter(sheet, found.release, found.journal)
+        check_adapter(sheet, found.release)
         check_code(sheet, found.release.manifest)
-    return _report("run", folder, sheet, found, merchants)
+    return _report("run", folder, sheet, found, merchants, authenticated=key is not None)
 
 
 def audit_release(folder: Path, key: Path | None = None) -> Report:
@@ -71,7 +89,7 @@ def audit_release(folder: Path, key: Path | None = None) -> Report:
 
     Args:
         folder: The release.
-        key: The operator's public key; else `operator.pub` beside the folder.
+        key: As for `audit_run`; without it `operator.pub` beside the folder is used.
 
     Raises:
         InputError: if the folder is none.
@@ -83,19 +101,20 @@ def audit_release(folder: Path, key: Path | None = None) -> Report:
     found.release = read_release(sheet, folder, load_public_key(key or folder.parent / PUBLIC_KEY))
     merchants = []
     if found.release is not None:
-        statement = found.release.manifest.privacy
+        manifest = found.release.manifest
+        statement, demanded = manifest.privacy, canaries_demanded(manifest)
         records = read_canaries(sheet, found.release)
         for name in statement.merchants:
             record = records.get(statement.ledgers[name].node)
-            bound = check_bound(sheet, name, statement, record)
+            bound = check_bound(sheet, name, statement, record, demanded=demanded)
             merchants.append(_merchant(name, statement, bound=bound))
         tell_trust(sheet, statement)
         check_several(sheet, statement)
-        check_adapter(sheet, found.release, None)
+        check_adapter(sheet, found.release)
         with sheet.check("Epsilon: the claims against the ledgers", LEDGERS) as marks:
             marks.skip("a release holds no ledger: `fedtail audit run` checks them")
         check_code(sheet, found.release.manifest)
-    return _report("release", folder, sheet, found, merchants)
+    return _report("release", folder, sheet, found, merchants, authenticated=key is not None)
 
 
 def audit_ledger(
@@ -107,7 +126,7 @@ def audit_ledger(
         file: As `fedtail client export-ledger` writes it.
         delta: At which epsilon is computed.
         journal: A server's journal, whose countersigned heads it must have.
-        signer: The node's public key, hex, got on another way.
+        signer: The node's public key, hex, got on another way; as the key of `audit_run`.
 
     Raises:
         InputError: if there is no such file.
@@ -122,6 +141,8 @@ def audit_ledger(
     with sheet.check("Ledger: numbering, chain, hashes and signatures", file.name) as marks:
         entries = read_ledger(read_bytes(file), signer)
         marks.says(f"{len(entries)} entries")
+        if not entries:
+            marks.wrong("entries", "The ledger has no entry: there is nothing to check.")
     found = Evidence(file, ledgers={file.stem: entries})
     if journal is not None and entries:
         with sheet.check("Journal: numbering, chain, hashes and signatures", journal.name) as marks:
@@ -131,8 +152,8 @@ def audit_ledger(
             plans = check_journal(sheet, found.journal)
             check_heads(sheet, ledger, found.journal)
             check_charges(sheet, ledger, found.journal, plans)
-    merchants = [_whole_ledger(sheet, file, entries, delta)] if sheet.passed else []
-    return _report("ledger", file, sheet, found, merchants)
+    merchants = [_whole_ledger(sheet, file, entries, delta)] if sheet.sound else []
+    return _report("ledger", file, sheet, found, merchants, authenticated=signer is not None)
 
 
 def _whole_ledger(
@@ -162,26 +183,37 @@ def _whole_ledger(
 
 
 def _merchants_of_run(
-    sheet: Checklist, found: Evidence, statement: Statement
+    sheet: Checklist, found: Evidence, release: VerifiedRelease, run: JournaledRun | None
 ) -> list[MerchantAudit]:
     """Check each merchant's ledger, claim and canaries against the journal and each other."""
-    journal = found.journal
+    journal, statement = found.journal, release.manifest.privacy
     plans = {} if journal is None else check_journal(sheet, journal)
-    records = {} if found.release is None else read_canaries(sheet, found.release)
+    before = pinned(journal or (), statement)
+    must_reveal = committed(before, statement)
+    if canaries_demanded(release.manifest):
+        must_reveal |= (
+            {one.node for one in statement.ledgers.values()} if run is None else run.nodes
+        )
+    records = read_canaries(sheet, release)
     audited = []
-    for name in statement.merchants:
-        node = statement.ledgers[name].node
-        entries, record = found.ledgers.get(node), records.get(node)
-        bound, other = check_bound(sheet, name, statement, record), None
-        if entries is not None:
-            other = check_epsilon(sheet, name, statement, entries)
-        if entries is not None and journal is not None:
-            ledger = NamedLedger(name, f"{LEDGERS}/{node}.jsonl", node, entries)
+    for name, told in statement.ledgers.items():
+        entries, record = found.ledgers.get(told.node), records.get(told.node)
+        demanded, other = told.node in must_reveal, None
+        bound = check_bound(sheet, name, statement, record, demanded=demanded)
+        charged = entries
+        if entries and journal is not None:
+            ledger = NamedLedger(name, f"{LEDGERS}/{told.node}.jsonl", told.node, entries)
             check_heads(sheet, ledger, journal)
             check_charges(sheet, ledger, journal, plans)
+            reach = told.entries
+            if run is not None:
+                reach = check_coverage(sheet, ledger, told, run, before)
+            charged = entries[:reach]
             if record is not None:
-                check_commitment(sheet, name, record, journal, entries)
-        audited.append(_merchant(name, statement, entries=entries, other=other, bound=bound))
+                check_commitment(sheet, name, statement, record, journal=before, entries=entries)
+        if charged:
+            other = check_epsilon(sheet, name, statement, charged)
+        audited.append(_merchant(name, statement, charged=charged, other=other, bound=bound))
     return audited
 
 
@@ -190,7 +222,7 @@ def _merchant(
     statement: Statement,
     *,
     bound: LowerBound | None,
-    entries: tuple[Entry, ...] | None = None,
+    charged: tuple[Entry, ...] | None = None,
     other: SecondOpinion | None = None,
 ) -> MerchantAudit:
     """Return a merchant's claim beside what was computed."""
@@ -198,7 +230,7 @@ def _merchant(
     shown = MerchantAudit(
         name=name,
         node=ledger.node,
-        entries=None if entries is None else len(entries),
+        entries=None if charged is None else len(charged),
         claimed=one.epsilon,
         delta=one.delta,
         second=None if other is None else _finite(other.epsilon),
@@ -206,15 +238,14 @@ def _merchant(
         one_run=None if bound is None else bound.one_run,
         canaries=None if bound is None else bound.canaries,
     )
-    if entries is None or one.delta is None:
+    if charged is None or one.delta is None:
         return shown
-    held = entries[: ledger.entries]
-    events = spent_events(held)
+    events = spent_events(charged)
     return shown.model_copy(
         update={
             "pld": _finite(epsilon_pld(events, one.delta)),
             "rdp": _finite(epsilon_rdp(events, one.delta)),
-            "curve": curve(held, one.delta),
+            "curve": curve(charged, one.delta),
         }
     )
 
@@ -224,8 +255,15 @@ def _finite(value: float) -> float | None:
 
 
 def _report(
-    kind: Kind, target: Path, sheet: Checklist, found: Evidence, merchants: list[MerchantAudit]
+    kind: Kind,
+    target: Path,
+    sheet: Checklist,
+    found: Evidence,
+    merchants: list[MerchantAudit],
+    *,
+    authenticated: bool,
 ) -> Report:
+    verdict: Verdict = "passed" if authenticated else "not authenticated"
     statement = found.statement
     second = second_opinion((), 0.5).accountant
     several = () if statement is None else statement.several
@@ -234,7 +272,7 @@ def _report(
         kind=kind,
         target=str(target),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        passed=sheet.passed,
+        verdict=verdict if sheet.sound else "failed",
         accountants={"first": f"{FIRST} {package_version('dp-accounting')}", "second": second},
         keys=_keys(found),
         dp_model="" if statement is None else statement.dp_model,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from common.audit.findings import Checklist, Marks
-from common.audit.layout import RELEASE
+from common.audit.layout import MANIFEST, RELEASE
 from common.privacy.ledger.entry import Entry
 from common.privacy.ledger.journal import JournalEntry
 from common.privacy.mechanism.canaries import CanaryRecord, unpack_records
@@ -14,7 +14,7 @@ from common.privacy.mechanism.empirical_bound import (
     LowerBound,
     audit_canaries,
 )
-from common.release.manifest import CANARIES_FILE, MANIFEST_FILE
+from common.release.manifest import CANARIES_FILE, Manifest
 from common.release.statement import MerchantPrivacy, Statement
 from common.release.verify import VerifiedRelease
 
@@ -38,14 +38,54 @@ def read_canaries(sheet: Checklist, release: VerifiedRelease) -> Mapping[str, Ca
     return records
 
 
+def canaries_demanded(manifest: Manifest) -> bool:
+    """Return whether a run's settings say that each merchant's canaries are revealed after it.
+
+    Only noise that each merchant adds by itself is watched by them. Where the settings do not say,
+    they must be there.
+    """
+    asked = manifest.adapter.settings.get("audit_canaries", 1)
+    return manifest.privacy.dp_model == "local" and asked != 0
+
+
+def committed(journal: Sequence[JournalEntry], statement: Statement) -> frozenset[str]:
+    """Return the nodes that committed to canaries in the run of a statement."""
+    runs = set(statement.run_ids)
+    return frozenset(
+        name
+        for one in journal
+        if one.kind == "canaries" and one.run_id in runs
+        for name in one.participants
+    )
+
+
 def check_bound(
-    sheet: Checklist, name: str, statement: Statement, record: CanaryRecord | None
+    sheet: Checklist,
+    name: str,
+    statement: Statement,
+    record: CanaryRecord | None,
+    *,
+    demanded: bool,
 ) -> LowerBound | None:
-    """Check what the statement says of one merchant's canaries; return the bound they prove."""
+    """Check what the statement says of one merchant's canaries; return the bound they prove.
+
+    Args:
+        sheet: Takes the findings.
+        name: The merchant.
+        statement: Of a verified release.
+        record: Its revealed canaries, if there are any.
+        demanded: Whether there must be some (`canaries_demanded`).
+    """
     one = statement.merchants[name]
     bound: LowerBound | None = None
     with sheet.check("Lower bound: computed again from the canaries", FILE, name) as marks:
-        if record is None and one.audit is None:
+        if record is None and one.audit is None and demanded:
+            marks.wrong(
+                "audit",
+                f"The run was audited, and the canaries of {name} are not there.",
+                file=MANIFEST,
+            )
+        elif record is None and one.audit is None:
             marks.note("it was not audited: nothing measures its claim")
         elif record is None:
             marks.wrong(
@@ -94,20 +134,24 @@ def _compare_confidences(marks: Marks, statement: Statement) -> None:
             marks.wrong(
                 f"audit.{field}",
                 f"The statement says {stated:g}; its bounds are computed with {found:g}.",
-                file=f"{RELEASE}/{MANIFEST_FILE}",
+                file=MANIFEST,
             )
 
 
 def check_commitment(
     sheet: Checklist,
     name: str,
+    statement: Statement,
     record: CanaryRecord,
+    *,
     journal: Sequence[JournalEntry],
     entries: Sequence[Entry],
 ) -> None:
     """Check that canaries were committed to before the rounds they watched, and no others."""
     title = "Canaries: committed to on the journal before training"
     with sheet.check(title, FILE, name) as marks:
+        if record.run_id not in statement.run_ids:
+            marks.wrong("run_id", f"The canaries of {name} are of another run.")
         own = [one for one in journal if one.run_id == record.run_id]
         told = [
             one for one in own if one.kind == "canaries" and one.participants == (record.merchant,)

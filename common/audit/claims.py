@@ -1,20 +1,19 @@
 """Compute epsilon again from the entries, by two accountants, and hold the claims to it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.adapter import AdapterState
 from common.audit.findings import Checklist, CurvePoint, Marks
-from common.audit.layout import JOURNAL, RELEASE
+from common.audit.layout import MANIFEST, RELEASE
 from common.errors import InputError
 from common.privacy.accounting.accountants import Events, endless, epsilon_pld, epsilon_rdp
 from common.privacy.accounting.second_accountant import SecondOpinion, second_opinion
 from common.privacy.ledger.entry import Entry, spent_events
-from common.privacy.ledger.journal import JournalEntry
 from common.release.code_digest import code_digest
-from common.release.manifest import ADAPTER_FILE, MANIFEST_FILE, Manifest
+from common.release.manifest import ADAPTER_FILE, Manifest
 from common.release.statement import MerchantPrivacy, Statement
 from common.release.statement_draft import several_merchants
 from common.release.statement_page import TRUST
@@ -23,18 +22,24 @@ from common.release.verify import VerifiedRelease
 TOLERANCE = 1e-3  # one accountant, another version or machine
 CURVE_POINTS = 24
 
-_STATEMENT = f"{RELEASE}/{MANIFEST_FILE}"
-
 
 def check_epsilon(
     sheet: Checklist, name: str, statement: Statement, entries: Sequence[Entry]
 ) -> SecondOpinion | None:
-    """Check one merchant's claim against its ledger as it stood; return the second accountant."""
-    one, until = statement.merchants[name], statement.ledgers[name].entries
+    """Check one merchant's claim against its ledger; return the second accountant.
+
+    Args:
+        sheet: Takes the findings.
+        name: The merchant.
+        statement: Of a verified release.
+        entries: All that its claim must cover: up to the entry that the statement names, or to its
+            last charge for the run, whichever is later (`check_coverage`).
+    """
+    one = statement.merchants[name]
     other: SecondOpinion | None = None
     title = "Epsilon: the claim against what two accountants compute"
-    with sheet.check(title, _STATEMENT, name) as marks:
-        events = spent_events(entries[:until])
+    with sheet.check(title, MANIFEST, name) as marks:
+        events = spent_events(entries)
         if one.epsilon is None or one.delta is None:
             marks.note("no noise was added, and nothing is claimed")
             return None
@@ -47,7 +52,7 @@ def check_epsilon(
                 f"For {name} PLD gives {pld:.4f}, {other.accountant} {other.epsilon:.4f}.",
             )
         marks.says(f"claimed {one.epsilon:.3f}, computed {pld:.3f} and {other.epsilon:.3f}")
-        _check_seeds(marks, statement, entries[:until])
+        _check_seeds(marks, statement, entries)
     return other
 
 
@@ -86,7 +91,7 @@ def _check_seeds(marks: Marks, statement: Statement, entries: Sequence[Entry]) -
 
 def tell_trust(sheet: Checklist, statement: Statement) -> None:
     """Tell who must be trusted; a DP model that protects from few is a note."""
-    with sheet.check("Trust: where the noise was added", _STATEMENT) as marks:
+    with sheet.check("Trust: where the noise was added", MANIFEST) as marks:
         if statement.dp_model == "local":
             marks.says("at each merchant: nobody else need be trusted")
         else:
@@ -96,7 +101,7 @@ def tell_trust(sheet: Checklist, statement: Statement) -> None:
 def check_several(sheet: Checklist, statement: Statement) -> None:
     """Check epsilon of a shopper at several merchants."""
     title = "A shopper of several merchants: computed again from the plan"
-    with sheet.check(title, _STATEMENT) as marks:
+    with sheet.check(title, MANIFEST) as marks:
         found = several_merchants(statement.privacy_plan)
         for told, again in zip(statement.several, found, strict=True):
             for field in ("local", "central"):
@@ -109,52 +114,13 @@ def check_several(sheet: Checklist, statement: Statement) -> None:
         marks.says("both DP models, 1 to 5 merchants" if found else "no noise, no guarantee")
 
 
-def check_adapter(
-    sheet: Checklist, release: VerifiedRelease, journal: Sequence[JournalEntry] | None
-) -> None:
-    """Check that the adapter is the one the manifest names, and that the journal's run made it."""
+def check_adapter(sheet: Checklist, release: VerifiedRelease) -> None:
+    """Check that the adapter is the one the manifest names."""
     manifest = release.manifest
     with sheet.check("Adapter: the one that the manifest names", RELEASE) as marks:
         if manifest.adapter.digest not in _adapter_digests(release):
             file = f"{RELEASE}/{ADAPTER_FILE}"
             marks.wrong("adapter.digest", "The tensors have another digest.", file=file)
-    with sheet.check("Adapter: what a round on the journal came to", JOURNAL) as marks:
-        if journal is None:
-            marks.skip("there is no journal that can be trusted")
-            return
-        digest = manifest.privacy.privacy_plan.digest
-        rounds = [one for one in journal if one.kind == "train" and one.plan_digest == digest]
-        made = [one for one in rounds if one.adapter == manifest.adapter.digest]
-        if not made:
-            marks.wrong("adapter", "No round under the statement's plan came to this adapter.")
-        else:
-            marks.says(f"round {made[-1].round_number} of run {made[-1].run_id}")
-    with sheet.check("Statement: every merchant that the adapter learnt from", _STATEMENT) as marks:
-        told = {one.node for one in manifest.privacy.ledgers.values()}
-        behind = {name for one in _rounds_behind(made, journal) for name in one.participants}
-        for node in sorted(behind - told):
-            marks.wrong("ledgers", f"{node!r} took part, and the statement does not name it.")
-        marks.says(f"{len(behind)} merchants")
-
-
-def _rounds_behind(
-    made: Sequence[JournalEntry], journal: Sequence[JournalEntry]
-) -> Iterator[JournalEntry]:
-    """Yield the rounds that the last of `made` builds on, itself first, and their histogram.
-
-    A run that was resumed has several numbers, so they are found by going back: each round is the
-    latest of its number, under the same plan, before the one that follows it.
-    """
-    if not made:
-        return
-    needed, digest = made[-1].round_number, made[-1].plan_digest
-    for entry in reversed(journal[: made[-1].number]):
-        kind = "train" if needed else "popularity"
-        if (entry.kind, entry.plan_digest, entry.round_number) == (kind, digest, needed):
-            yield entry
-            if not needed:
-                return
-            needed -= 1
 
 
 def _adapter_digests(release: VerifiedRelease) -> set[str]:
@@ -172,7 +138,7 @@ def _adapter_digests(release: VerifiedRelease) -> set[str]:
 
 def check_code(sheet: Checklist, manifest: Manifest) -> None:
     """Tell whether this program is the code that made the release."""
-    with sheet.check("Code: the release's and this program's", _STATEMENT) as marks:
+    with sheet.check("Code: the release's and this program's", MANIFEST) as marks:
         made_by = f"release made by {manifest.code_version}"
         marks.says(made_by)
         if manifest.privacy.code_sha256 != code_digest():

@@ -18,8 +18,12 @@ HELP = """
 Check what was claimed about privacy, from exported files, trusting nobody.
 
 Works offline and needs no torch. Exit code 0: nothing is wrong. 1: something is, and each finding
-names the file, the entry and the field. 2: the command was not understood.
+names the file, the entry and the field. 2: the command was not understood. 3: nothing is wrong, but
+the key came with the files, so that somebody may have made up all of them: give the one you trust.
 """
+
+FAILED, NOT_AUTHENTICATED = 1, 3  # exit codes
+_KEY_OPTION = {"ledger": "--signer", "release": "--key", "run": "--key"}
 
 app = typer.Typer(help=HELP, no_args_is_help=True)
 
@@ -38,7 +42,11 @@ def ledger(
         Path | None, typer.Option(help="A server's journal, to hold the ledger against.")
     ] = None,
     signer: Annotated[
-        str | None, typer.Option(help="The node's public key in hex, from a way you trust.")
+        str | None,
+        typer.Option(
+            help="The node's public key in hex, from a way you trust; else the one in the file, "
+            "and exit code 3."
+        ),
     ] = None,
     delta: Annotated[float, typer.Option(help="At which ε is computed.")] = 1e-5,
     out: _Out = None,
@@ -58,7 +66,10 @@ def release(
     folder: Path,
     key: Annotated[
         Path | None,
-        typer.Option(help="The operator's public key; else operator.pub beside the folder."),
+        typer.Option(
+            help="The operator's public key, from a way you trust; else operator.pub beside the "
+            "folder, and exit code 3."
+        ),
     ] = None,
     out: _Out = None,
 ) -> None:
@@ -75,7 +86,11 @@ def release(
 def run(
     folder: Path,
     key: Annotated[
-        Path | None, typer.Option(help="The operator's public key, from a way you trust.")
+        Path | None,
+        typer.Option(
+            help="The operator's public key, from a way you trust; else operator.pub in the "
+            "folder, and exit code 3."
+        ),
     ] = None,
     out: _Out = None,
 ) -> None:
@@ -110,7 +125,7 @@ def _finish(report: "Report", out: Path) -> None:
             f"The report cannot be written to {out}: {error.strerror}. Give --out.", field="out"
         ) from error
     if not report.passed:
-        sys.exit(1)
+        sys.exit(FAILED if report.verdict == "failed" else NOT_AUTHENTICATED)
 
 
 def show(console: Console, report: "Report") -> None:
@@ -135,7 +150,14 @@ def show(console: Console, report: "Report") -> None:
     else:
         notes = sum(one.status == "noted" for one in report.checks)
         more = f" Read the notes: {notes}." if notes else ""
-        console.print(Text(f"Passed: nothing is wrong.{more}", style="bold green"))
+        if report.passed:
+            console.print(Text(f"Passed: nothing is wrong.{more}", style="bold green"))
+            return
+        said = (
+            "Not authenticated: the files fit each other, but the key that they are checked with "
+            f"came with them. Give the one you trust: {_KEY_OPTION[report.kind]}.{more}"
+        )
+        console.print(Text(said, style="bold yellow"), soft_wrap=True)
 
 
 def _plain(text: str, style: str = "") -> Text:

@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.audit.findings import Checklist, Marks
-from common.audit.layout import JOURNAL
+from common.audit.journaled_run import JournaledRun
+from common.audit.layout import JOURNAL, MANIFEST
 from common.errors import SettingsError
 from common.files import sha256_hex
+from common.privacy.accounting.accountants import merge
 from common.privacy.accounting.plan import EventKind, PrivacyPlan
 from common.privacy.ledger.entry import Entry, spent_events
 from common.privacy.ledger.heads import Head, Receipt, missing_events, place_of
-from common.privacy.ledger.journal import JournalEntry
+from common.privacy.ledger.journal import JournalEntry, last_receipts
+from common.release.statement import LedgerRecord
 
 ROUNDS = ("popularity", "train")
 
@@ -62,11 +65,110 @@ def check_journal(sheet: Checklist, journal: Sequence[JournalEntry]) -> dict[str
                 marks.wrong(
                     "receipts", "A merchant took part without a ledger head.", entry=entry.number
                 )
+        _check_order(marks, journal)
+        _check_places(marks, journal, plans)
         rounds = [entry for entry in journal if entry.kind in ROUNDS]
         refused = sum(entry.kind == "refusal" for entry in journal)
         marks.says(f"{len(rounds)} rounds, {refused} refusals")
         return plans
     return {}
+
+
+def _check_order(marks: Marks, journal: Sequence[JournalEntry]) -> None:
+    """Find fault with a head that was not told after the one before it.
+
+    A node signs which head of this journal it told last, so rounds can neither be taken out
+    between two others, nor repeated, nor told in another order, by whoever has the journal's key.
+    """
+    last: dict[str, str] = {}
+    for entry in journal:
+        for head in (receipt.head for receipt in entry.read_receipts()):
+            if head.covers != last.get(head.merchant, ""):
+                marks.wrong(
+                    "covers",
+                    f"The head of {head.merchant} does not follow its last one on the journal.",
+                    entry=entry.number,
+                )
+            last[head.merchant] = head.hash
+
+
+def _check_places(
+    marks: Marks, journal: Sequence[JournalEntry], plans: Mapping[str, PrivacyPlan]
+) -> None:
+    """Find fault with rounds that are none of their plan's."""
+    for entry in journal:
+        plan = plans.get(entry.plan_digest)
+        if plan is None or entry.kind not in ROUNDS:
+            continue
+        first, last = (1, plan.rounds) if entry.kind == "train" else (0, 0)
+        if not first <= entry.round_number <= last:
+            marks.wrong("round_number", "Its plan has no such round.", entry=entry.number)
+
+
+def check_coverage(
+    sheet: Checklist,
+    ledger: NamedLedger,
+    record: LedgerRecord,
+    run: JournaledRun,
+    journal: Sequence[JournalEntry],
+) -> int:
+    """Check that the length which the statement names covers the run; return what must be charged.
+
+    Args:
+        sheet: Takes the findings.
+        ledger: One merchant's, all of it.
+        record: Where the statement says that it stood.
+        run: The rounds behind the adapter.
+        journal: The part of it that the release pins.
+
+    Returns:
+        The number of the last entry that the merchant's claim must cover: the one that the
+        statement names, or a later one that a head on the journal or a round of the run stands
+        at.
+    """
+    title = "Ledger: its named length covers every round of the run"
+    reach = record.entries
+    with sheet.check(title, ledger.file, ledger.name) as marks:
+        receipt = last_receipts(tuple(journal)).get(ledger.node)
+        if receipt is not None:
+            reach = max(reach, place_of(ledger.entries, receipt.head) or 0)
+        for round_ in run.entries:
+            if ledger.node in round_.participants:
+                reach = max(reach, _charged_at(marks, ledger, round_))
+        if reach > record.entries:
+            marks.wrong(
+                "entries",
+                f"The statement names entry {record.entries} of the ledger of {ledger.name}; what "
+                f"it was charged for the run goes on to entry {reach}.",
+                entry=record.entries,
+                file=MANIFEST,
+            )
+        marks.says(f"up to entry {reach}")
+    return reach
+
+
+def _charged_at(marks: Marks, ledger: NamedLedger, round_: JournalEntry) -> int:
+    """Return at which entry a round was first charged; 0 where it was not, which is told elsewhere.
+
+    Its head on the journal must stand there, or later.
+    """
+    charged = next((one.number for one in ledger.entries if _round(one) == _round(round_)), 0)
+    heads = {one.head.merchant: one.head for one in round_.read_receipts()}
+    place = place_of(ledger.entries, heads[ledger.node]) if ledger.node in heads else None
+    if place is not None and place < charged:
+        marks.wrong(
+            "receipts",
+            f"The head of {ledger.name} stands at entry {place} of its ledger; this round was "
+            f"charged at entry {charged}.",
+            entry=round_.number,
+            file=JOURNAL,
+        )
+    return charged
+
+
+def _round(entry: Entry | JournalEntry) -> tuple[str, str, int, str]:
+    """Return what a charge and the round that it paid for have in common."""
+    return entry.kind, entry.run_id, entry.round_number, entry.plan_digest
 
 
 def check_heads(sheet: Checklist, ledger: NamedLedger, journal: Sequence[JournalEntry]) -> None:
@@ -113,15 +215,12 @@ def check_charges(
                 marks.wrong("noise_multiplier", "This is not its plan's price.", entry=entry.number)
             if plan is not None and entry.dp_model != plan.dp_model:
                 marks.wrong("dp_model", "This is not its plan's.", entry=entry.number)
-        charged: Counter[tuple[str, str, int, str]] = Counter(
-            (one.kind, one.run_id, one.round_number, one.plan_digest) for one in entries
-        )
-        recovered = any(one.recovers for one in entries)
+        charged = Counter(_round(one) for one in entries)
+        recovered = next((one.number for one in entries if one.recovers), None)
         rounds = [one for one in journal if one.kind in ROUNDS and node in one.participants]
         for round_ in rounds:
-            key = (round_.kind, round_.run_id, round_.round_number, round_.plan_digest)
-            charged[key] -= 1  # a round that was run twice costs twice
-            if charged[key] < 0 and not recovered:
+            charged[_round(round_)] -= 1  # a round that was run twice costs twice
+            if charged[_round(round_)] < 0 and not recovered:
                 marks.wrong(
                     "round_number",
                     f"The node took part in round {round_.round_number} of run {round_.run_id} "
@@ -130,10 +229,14 @@ def check_charges(
                 )
         marks.says(f"{len(rounds)} rounds")
         if recovered:
-            marks.note("the ledger was recovered: charges before that are counted by their heads")
+            priced = ((plans.get(one.plan_digest), _kind(one)) for one in rounds)
+            cost = merge(plan.event(kind) for plan, kind in priced if plan is not None)
+            if missing_events(cost, spent_events(entries)):
+                marks.wrong("steps", "All of it is less than its rounds cost.", entry=recovered)
+            marks.note("the ledger was recovered: charges before that are counted by their cost")
 
 
-def _kind(entry: Entry) -> EventKind:
+def _kind(entry: Entry | JournalEntry) -> EventKind:
     return "popularity" if entry.kind == "popularity" else "train"
 
 

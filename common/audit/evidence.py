@@ -166,6 +166,8 @@ def _read_ledgers(sheet: Checklist, found: Evidence) -> None:
             signer = None if record is None else record.signer
             entries = read_ledger(read_bytes(files[node]), signer, node)
             m.says(f"{len(entries)} entries")
+            if not entries:
+                m.wrong("entries", "The ledger has no entry.")
             found.ledgers[node] = entries
         with sheet.check("Ledger: the one that the statement names", file, name) as m:
             if record is None or node not in found.ledgers:

@@ -10,6 +10,7 @@ from common.record import Record
 
 Status = Literal["passed", "noted", "skipped", "failed"]
 Kind = Literal["ledger", "release", "run"]
+Verdict = Literal["passed", "not authenticated", "failed"]
 
 _PLACE = re.compile(r"\b(?:Entry|Line) (\d+)\b")
 
@@ -66,7 +67,7 @@ class MerchantAudit(Record):
     Attributes:
         name: The merchant's.
         node: The name on its ledger.
-        entries: How many entries its ledger has.
+        entries: How many entries of its ledger the claim must cover.
         claimed: Epsilon as the statement claims it.
         delta: At which every epsilon here is.
         pld: Computed from the entries.
@@ -107,7 +108,8 @@ class Report(Record):
         kind: What was audited.
         target: Its path as it was given.
         created: When, UTC, ISO 8601.
-        passed: Whether nothing is wrong.
+        verdict: `failed` if something is wrong. `not authenticated` if nothing is, but the key
+            that everything hangs on came with the files: whoever made them up made the key up too.
         accountants: What computed epsilon, first and second.
         keys: The keys that signatures were checked with, hex, by what they sign: compare them on
             another way than you got the files.
@@ -119,11 +121,11 @@ class Report(Record):
     """
 
     format: Literal["fedtail-audit"] = "fedtail-audit"
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     kind: Kind
     target: str
     created: str
-    passed: bool
+    verdict: Verdict
     accountants: dict[str, str]
     keys: dict[str, str]
     dp_model: str = ""
@@ -131,6 +133,11 @@ class Report(Record):
     merchants: tuple[MerchantAudit, ...]
     several: tuple[Several, ...] = ()
     not_protected: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong, by a key that the auditor brought."""
+        return self.verdict == "passed"
 
 
 class Marks:
@@ -195,6 +202,6 @@ class Checklist:
         )
 
     @property
-    def passed(self) -> bool:
+    def sound(self) -> bool:
         """Whether nothing is wrong."""
         return all(one.status != "failed" for one in self.checks)

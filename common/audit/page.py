@@ -61,6 +61,7 @@ def render_page(report: Report) -> str:
     return environment.get_template(TEMPLATE).render(
         report=report,
         words=WORDS,
+        verdict=report.verdict[:1].upper() + report.verdict[1:],
         wrong=[finding for check in report.checks for finding in check.findings],
         counts={one: sum(c.status == one for c in report.checks) for one in WORDS},
         growths=growths(report.merchants),

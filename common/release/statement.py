@@ -6,10 +6,11 @@ the same in words.
 """
 
 import json
+import unicodedata
 from collections.abc import Mapping
-from typing import Final, Literal, Self, get_args
+from typing import Annotated, Final, Literal, Self, get_args
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from common.errors import SettingsError
 from common.privacy.accounting.plan import PrivacyPlan
@@ -73,18 +74,24 @@ class MerchantPrivacy(Record):
     )
 
 
+def _file_name(node: str) -> str:
+    if node.startswith(".") or not node.isprintable() or set(node) & set("/\\"):
+        raise ValueError("a node's name must be printable, without a slash or a leading dot")
+    return node
+
+
 class LedgerRecord(Record):
     """Where a merchant's ledger stood when the release was made; epsilon is over all of it.
 
     Attributes:
-        node: The merchant's name on its ledger and on the journal.
-        entries: How many entries it had.
-        hash: Of the last one; 64 zeros where there is none.
+        node: The merchant's name on its ledger and on the journal, and that of its exported file.
+        entries: How many entries it had; whoever took part has at least one.
+        hash: Of the last one.
         signer: The node's public key, hex.
     """
 
-    node: str = Field(min_length=1)
-    entries: int = Field(ge=0)
+    node: Annotated[str, Field(min_length=1), AfterValidator(_file_name)]
+    entries: int = Field(ge=1)
     hash: Sha256
     signer: Sha256
 
@@ -144,6 +151,8 @@ class Statement(Record):
         unit: Whom the guarantee is about, and how neighbours differ.
         DP model: Where the noise was added; `none` means there is no guarantee.
         plan: The privacy plan's own fields, all of them.
+        run_ids: The numbers on the journal of the run that the adapter comes from: it has one for
+            each start.
         noise: How the noise was made.
         accountants: The package and version behind each accountant's values.
         merchants: What each merchant's shoppers were charged over everything on its ledger.
@@ -159,6 +168,7 @@ class Statement(Record):
     unit: Unit = UNIT
     dp_model: DpModel
     plan: FrozenMap[JsonValue]
+    run_ids: tuple[str, ...]
     noise: NoiseRecord
     accountants: FrozenMap[str]
     merchants: FrozenMap[MerchantPrivacy]
@@ -228,12 +238,19 @@ def _check_plan(statement: Statement) -> None:
             raise ValueError(f"merchant {name!r} has another delta than the plan")
 
 
+def _same_file(node: str) -> str:
+    """Return what is equal of two names that some disks take for one file."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", node).casefold())
+
+
 def _check_parts(statement: Statement) -> None:
     if statement.ledgers.keys() != statement.merchants.keys():
         raise ValueError("there must be one ledger for each merchant")
-    nodes = {one.node for one in statement.ledgers.values()}
+    nodes = {_same_file(one.node) for one in statement.ledgers.values()}
     if len(nodes) != len(statement.ledgers):
         raise ValueError("two merchants name one ledger")
+    if list(statement.run_ids) != sorted(set(statement.run_ids)):
+        raise ValueError("the run's numbers must be sorted, each once")
     if statement.accountants.keys() != {"pld", "prv", "rdp"}:
         raise ValueError("the accountants must be pld, prv and rdp")
     if statement.not_protected != NOT_PROTECTED:

@@ -1,12 +1,12 @@
 """Draft a release's privacy statement from what the ledgers, the journal and the canaries say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 from common.privacy.accounting.composition import MOST_MERCHANTS, epsilon_of_several
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.accounting.second_accountant import package_version
-from common.privacy.ledger.entry import GENESIS, Entry
+from common.privacy.ledger.entry import Entry
 from common.privacy.ledger.heads import Head
 from common.privacy.ledger.journal import JournalEntry
 from common.privacy.mechanism.empirical_bound import BLOCKING_CONFIDENCE, CONFIDENCE
@@ -30,6 +30,7 @@ def draft_statement(
     ledgers: Mapping[str, LedgerRecord],
     journal: Sequence[JournalEntry],
     *,
+    run_ids: Collection[str],
     seeded_noise: bool,
 ) -> Statement:
     """Return the statement of one run.
@@ -39,6 +40,7 @@ def draft_statement(
         merchants: What each merchant's ledger holds and its revealed canaries prove, by name.
         ledgers: Where each of these ledgers stands, by the same names.
         journal: The server's, read and checked; empty where none was kept.
+        run_ids: The run's numbers on the journal: one for each start.
         seeded_noise: Whether noise came from a fixed seed, which voids the guarantee.
 
     Raises:
@@ -47,6 +49,7 @@ def draft_statement(
     return Statement(
         dp_model=plan.dp_model,
         plan=asdict(plan),
+        run_ids=tuple(sorted(set(run_ids))),
         noise=NoiseRecord(seeded=seeded_noise),
         accountants={name: package_version(package) for name, package in _PACKAGES.items()},
         merchants=merchants,
@@ -71,9 +74,8 @@ def several_merchants(plan: PrivacyPlan) -> tuple[SeveralMerchants, ...]:
 
 
 def ledger_record(node: str, signer: str, entries: Sequence[Entry]) -> LedgerRecord:
-    """Return where a ledger stands."""
-    last = entries[-1].hash if entries else GENESIS
-    return LedgerRecord(node=node, entries=len(entries), hash=last, signer=signer)
+    """Return where a ledger of at least one entry stands."""
+    return LedgerRecord(node=node, entries=len(entries), hash=entries[-1].hash, signer=signer)
 
 
 def head_record(head: Head) -> LedgerRecord:

@@ -98,7 +98,9 @@ def publish_run(
         files = {**files, CANARIES_FILE: pack_records(outcome.audits.values())}
     check_release_audits(privacy)
     ledgers = {name: head_record(receipt.head) for name, receipt in receipts.items()}
-    statement = draft_statement(plan, privacy, ledgers, entries, seeded_noise=settings.seeded_noise)
+    statement = draft_statement(
+        plan, privacy, ledgers, entries, run_ids=run_ids, seeded_noise=settings.seeded_noise
+    )
     claims = Claims(
         version=version_at(now),
         created=now.isoformat(timespec="seconds"),

@@ -19,10 +19,20 @@ from simulations.federation.runner import FinishedRun
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was exported: where each merchant's ledger stands, by name, and the journal."""
+    """What was exported.
+
+    Attributes:
+        ledgers: Where the ledger of each merchant that took part stands, by name.
+        journal: The server's, read and checked.
+    """
 
     ledgers: dict[str, LedgerRecord]
     journal: tuple[JournalEntry, ...]
+
+    @property
+    def run_ids(self) -> set[str]:
+        """The numbers of the run, which has a journal of its own."""
+        return {entry.run_id for entry in self.journal}
 
 
 def export_evidence(folder: Path, run: FinishedRun, shops: Sequence[Shop]) -> Evidence:
@@ -36,8 +46,10 @@ def export_evidence(folder: Path, run: FinishedRun, shops: Sequence[Shop]) -> Ev
     for shop, place in zip(shops, merchant_folders(folder / "merchants"), strict=True):
         path = place / "node" / LEDGER_FILE
         ledger = open_ledger(path, place.name, shop.past, shop.data.catalogue)
-        write_atomic(folder / LEDGERS / f"{place.name}.jsonl", export_ledger(path))
-        ledgers[shop.name] = ledger_record(place.name, ledger.signer, ledger.entries())
+        entries = ledger.entries()
+        if entries:  # a merchant that never took part has spent nothing, and nothing is said of it
+            write_atomic(folder / LEDGERS / f"{place.name}.jsonl", export_ledger(path))
+            ledgers[shop.name] = ledger_record(place.name, ledger.signer, entries)
     content = b"" if run.journal is None else run.journal.read_bytes()
     write_atomic(folder / JOURNAL, content)
     return Evidence(ledgers, read_journal(content))

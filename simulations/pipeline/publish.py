@@ -58,9 +58,10 @@ def run_statement(
     evidence = export_evidence(folder, run, shops)
     return draft_statement(
         run.plan,
-        privacy,
+        {name: privacy[name] for name in evidence.ledgers},
         evidence.ledgers,
         evidence.journal,
+        run_ids=evidence.run_ids,
         seeded_noise=settings.seeded_noise,
     )
 

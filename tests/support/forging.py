@@ -38,6 +38,7 @@ class Forger:
 
     def __init__(self, simulated: Path, folder: Path):
         self.simulated, self.folder = simulated, folder
+        self.key = simulated / PUBLIC_KEY  # as an auditor has it, on another way
 
     @property
     def manifest(self):
@@ -47,7 +48,7 @@ class Forger:
     def nodes(self):
         return [path.stem for path in sorted((self.folder / LEDGERS).glob("*.jsonl"))]
 
-    def release(self, change=lambda document: None, *, page=None, **files):
+    def release(self, change=lambda document: None, *, page=None, key=None, **files):
         """Change the manifest's document, a file of the release or its page; sign it anew."""
         place, manifest = self.folder / RELEASE, self.manifest
         document = {
@@ -59,7 +60,7 @@ class Forger:
         claims = Claims.model_validate_json(json.dumps(document))
         content = {name: (place / name).read_bytes() for name in manifest.files} | files
         content[STATEMENT_FILE] = page or statement_page(claims.privacy).encode()
-        key = SigningKey.load(self.simulated / "operator.key")
+        key = key or SigningKey.load(self.simulated / "operator.key")
         build_release(place, content, claims, key, replace=True)
 
     def statement(self, **changes):

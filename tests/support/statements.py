@@ -31,6 +31,7 @@ def statement_fields(plan=PLAN, merchants=None, **changes):
     return {
         "dp_model": plan.dp_model,
         "plan": asdict(plan),
+        "run_ids": ["1"],
         "noise": {"seeded": False},
         "accountants": {"pld": "dp 1", "prv": "op 2", "rdp": "dp 1"},
         "merchants": merchants,

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from common.audit.audits import audit_ledger, audit_release, audit_run
-from common.audit.layout import JOURNAL, LEDGERS, RELEASE
+from common.audit.layout import JOURNAL, LEDGERS, PUBLIC_KEY, RELEASE
 from common.errors import InputError, ReleaseError, SettingsError
 from common.identity.signing_key import SigningKey
 from common.release.manifest import CANARIES_FILE, MANIFEST_FILE, SIGNATURE_FILE
@@ -18,7 +18,7 @@ CANARIES = f"{RELEASE}/{CANARIES_FILE}"
 
 # ------------------------------------------------------------------------------ honest
 def test_an_honest_run_passes_and_every_check_was_made(honest):
-    report = audit_run(honest)
+    report = audit_run(honest, honest / PUBLIC_KEY)
     assert found(report) == []
     assert report.passed
     assert {check.status for check in report.checks} <= {"passed", "noted"}
@@ -33,16 +33,16 @@ def test_an_honest_run_passes_and_every_check_was_made(honest):
 
 
 def test_noise_from_a_fixed_seed_is_told_though_the_statement_says_so(honest):
-    notes = by_name(audit_run(honest), "Epsilon")
+    notes = by_name(audit_run(honest, honest / PUBLIC_KEY), "Epsilon")
     assert len(notes) == 2
     assert all(one.status == "noted" and "PROTECTS NOBODY" in one.detail.upper() for one in notes)
 
 
 def test_a_release_and_a_ledger_pass_alone(honest):
-    release = audit_release(honest / RELEASE)
+    release = audit_release(honest / RELEASE, honest / PUBLIC_KEY)
     assert found(release) == []
     assert [one.lower for one in release.merchants] == [
-        one.lower for one in audit_run(honest).merchants
+        one.lower for one in audit_run(honest, honest / PUBLIC_KEY).merchants
     ]
     for path in sorted((honest / LEDGERS).iterdir()):
         alone = audit_ledger(path, delta=1e-3)
@@ -59,7 +59,7 @@ def test_files_that_went_on_after_the_release_pass_with_a_note(simulated, tiny_b
     assert command(small_options(out, tiny_bert), tmp_path / "cache").exception is None
     shutil.copy(out / JOURNAL, before / JOURNAL)  # a later journal, the release of before
     assert len((out / JOURNAL).read_bytes()) > len((simulated / JOURNAL).read_bytes())
-    assert found(audit_run(before)) == []
+    assert found(audit_run(before, before / PUBLIC_KEY)) == []
 
 
 # --------------------------------------------------------------------- files that are gone
@@ -68,7 +68,7 @@ def test_what_is_missing_is_named_and_the_rest_is_looked_at(honest, tmp_path, na
     folder = shutil.copytree(honest, tmp_path / "run")
     gone = folder / name
     (shutil.rmtree if gone.is_dir() else type(gone).unlink)(gone)
-    report = audit_run(folder)
+    report = audit_run(folder, folder / PUBLIC_KEY)
     assert not report.passed
     assert any(file.startswith(name) for file, _, _ in found(report))
     assert any(check.status == "passed" for check in report.checks)
@@ -77,7 +77,7 @@ def test_what_is_missing_is_named_and_the_rest_is_looked_at(honest, tmp_path, na
 def test_a_ledger_too_many_and_one_too_few_are_named(forger):
     first, second = (forger.folder / LEDGERS / f"{node}.jsonl" for node in forger.nodes)
     second.rename(second.with_name("stranger.jsonl"))
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert named(report, f"{LEDGERS}/{second.name}", "file")
     assert named(report, f"{LEDGERS}/stranger.jsonl", "merchant")
     assert not any(one[0].endswith(first.name) for one in found(report))
@@ -86,7 +86,7 @@ def test_a_ledger_too_many_and_one_too_few_are_named(forger):
 def test_another_merchants_ledger_is_refused(forger):
     first, second = (forger.folder / LEDGERS / f"{node}.jsonl" for node in forger.nodes)
     shutil.copy(second, first)
-    assert found(audit_run(forger.folder))[0][:2] == (f"{LEDGERS}/{first.name}", 1)
+    assert found(audit_run(forger.folder, forger.key))[0][:2] == (f"{LEDGERS}/{first.name}", 1)
 
 
 def test_another_operators_key_is_refused(forger, tmp_path):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from common.audit.audits import audit_ledger, audit_run
-from common.audit.layout import JOURNAL, LEDGERS, RELEASE
+from common.audit.layout import JOURNAL, LEDGERS, PUBLIC_KEY, RELEASE
 from common.release.manifest import CANARIES_FILE, MANIFEST_FILE, SIGNATURE_FILE, STATEMENT_FILE
 from tests.support.forging import files_of, found
 
@@ -25,7 +25,7 @@ def test_a_hundred_flipped_bits_are_all_found_and_the_file_is_named(honest, tmp_
     """Bits drawn over ledgers, journal, statement and the rest of the release."""
     rng = random.Random(20261124)  # noqa: S311 - which bits to flip is no secret
     folder = shutil.copytree(honest, tmp_path / "run")
-    assert audit_run(folder).passed
+    assert audit_run(folder, folder / PUBLIC_KEY).passed
     paths = [path for path in files_of(folder) if path.name != "operator.pub"]
     statement = [folder / MANIFEST, folder / RELEASE / STATEMENT_FILE]
     ledgers = [path for path in paths if path.parent.name == LEDGERS]
@@ -37,7 +37,7 @@ def test_a_hundred_flipped_bits_are_all_found_and_the_file_is_named(honest, tmp_
     for path in drawn:
         whole, bit = path.read_bytes(), rng.randrange(path.stat().st_size * 8)
         flip(path, bit)
-        report = audit_run(folder)
+        report = audit_run(folder, folder / PUBLIC_KEY)
         path.write_bytes(whole)
         files = {one[0] for one in found(report)}
         # The signature covers the manifest: which of the two was altered nobody can tell.
@@ -58,7 +58,7 @@ def test_a_flipped_bit_in_an_entry_names_the_entry_and_the_field(honest, tmp_pat
         lines[1] = lines[1][: digit.start(1)] + b"7" + lines[1][digit.end(1) :]
         path.write_bytes(b"\n".join(lines))
         name = path.relative_to(folder).as_posix()
-        assert (name, 2, "hash") in found(audit_run(folder))
+        assert (name, 2, "hash") in found(audit_run(folder, folder / PUBLIC_KEY))
         path.write_bytes(whole)
 
 

@@ -13,6 +13,7 @@ from common.audit.findings import (
     MerchantAudit,
     Report,
 )
+from common.audit.layout import PUBLIC_KEY
 from common.audit.page import BAR, HEIGHT, WIDTH, bars, growths, render_page
 
 POINTS = tuple(CurvePoint(entry=n, time=1000.0 + n, epsilon=n / 2) for n in (1, 2, 5))
@@ -29,7 +30,7 @@ def report(**changes):
         "kind": "run",
         "target": "out",
         "created": "2026-11-24T10:30:00+00:00",
-        "passed": True,
+        "verdict": "passed",
         "accountants": {"first": "PLD by one", "second": "PRV by two"},
         "keys": {},
         "checks": (),
@@ -50,7 +51,7 @@ class Tags(HTMLParser):
 
 
 def test_the_page_of_a_run_asks_for_nothing_and_runs_nothing(honest):
-    page = render_page(audit_run(honest))
+    page = render_page(audit_run(honest, honest / PUBLIC_KEY))
     found = Tags(page)
     assert not {"script", "link", "img", "iframe", "object"} & set(found.tags)
     assert not [value for name, value in found.attributes if name in {"src", "href", "onclick"}]
@@ -66,7 +67,7 @@ def test_names_are_escaped_wherever_they_stand():
     page = render_page(
         report(
             target=NASTY,
-            passed=False,
+            verdict="failed",
             keys={NASTY: NASTY},
             checks=(check,),
             merchants=(merchant(NASTY),),

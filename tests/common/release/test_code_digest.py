@@ -29,9 +29,9 @@ def test_a_copy_elsewhere_has_the_same_digest_and_a_changed_one_another(tmp_path
     assert digest_in(tmp_path) == code_digest()
     (tmp_path / "client" / "notes.txt").write_text("not code", "utf-8")
     assert digest_in(tmp_path) == code_digest()
-    changed = tmp_path / "client" / "training.py"
+    changed = tmp_path / "client" / "app.py"
     changed.write_text(changed.read_text("utf-8") + "\n", "utf-8")
     once = digest_in(tmp_path)
     assert once != code_digest()
-    changed.rename(changed.with_name("trained.py"))
+    changed.rename(changed.with_name("door.py"))
     assert digest_in(tmp_path) not in {once, code_digest()}

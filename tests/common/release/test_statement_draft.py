@@ -1,8 +1,8 @@
 """What a statement is drafted from: ledgers as they stand, or as their nodes told a server."""
 
 import pytest
+from pydantic import ValidationError
 
-from common.privacy.ledger.entry import GENESIS
 from common.privacy.mechanism.empirical_bound import BLOCKING_CONFIDENCE, CONFIDENCE
 from common.release.code_digest import code_digest
 from common.release.statement_draft import (
@@ -22,21 +22,29 @@ def ledger(tmp_path):
 
 def test_a_server_knows_a_ledger_by_its_head_as_the_node_knows_it_itself(ledger):
     for number in range(3):
+        pay(ledger, number + 1)
         assert head_record(ledger.signed_head("")) == ledger_record(
             "shop", ledger.signer, ledger.entries()
         )
-        pay(ledger, number + 1)
 
 
-def test_an_empty_ledger_stands_at_the_beginning(ledger):
-    record = ledger_record("shop", ledger.signer, ledger.entries())
-    assert (record.entries, record.hash) == (0, GENESIS)
+def test_of_a_ledger_without_an_entry_nothing_can_be_said(ledger):
+    with pytest.raises(ValidationError, match="entries"):
+        head_record(ledger.signed_head(""))
 
 
 def test_a_draft_names_accountants_code_and_every_ledger(ledger):
     pay(ledger)
     told = {"Ash": ledger_record("shop", ledger.signer, ledger.entries())}
-    statement = draft_statement(PLAN, {"Ash": make_merchant(PLAN)}, told, (), seeded_noise=False)
+    statement = draft_statement(
+        PLAN,
+        {"Ash": make_merchant(PLAN)},
+        told,
+        (),
+        run_ids=frozenset({"9", "10", "1"}),
+        seeded_noise=False,
+    )
+    assert statement.run_ids == ("1", "10", "9")
     assert statement.privacy_plan == PLAN
     assert dict(statement.ledgers) == told
     assert statement.journal is None

@@ -9,6 +9,7 @@ from client.privacy.policy import POLICY_FILE, Policy
 from client.shop.dataset import load_merchant_data
 from client.training.dp_trainer import PrivateTrainer
 from common.audit.audits import audit_run
+from common.audit.layout import PUBLIC_KEY
 from common.errors import InputError, ReleaseError, SettingsError
 from common.identity.signing_key import PublicKey
 from common.privacy.accounting.plan import PrivacyPlan
@@ -203,7 +204,7 @@ def test_a_stopped_simulation_goes_on_with_the_same_command(
         assert report.rdp <= policy.max_epsilon
         assert report.pld == pytest.approx(one.epsilon)  # what was repeated is told
         assert report.pld > 4.1
-    assert audit_run(out).passed
+    assert audit_run(out, out / PUBLIC_KEY).passed
 
 
 def test_a_finished_simulation_may_be_asked_for_again(simulated, tiny_bert, tmp_path):

@@ -1,0 +1,192 @@
+"""The run that an adapter comes from, as the journal has it: every round that its plan demands.
+
+What a release says of itself only tells where to look. What must be there follows from the plan:
+its histogram, each round from the first to the last, and whoever took part in any of them.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.audit.findings import Checklist, Marks
+from common.audit.layout import JOURNAL, MANIFEST
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.journal import JournalEntry
+from common.release.manifest import Manifest
+from common.release.statement import Statement
+
+
+@dataclass(frozen=True)
+class JournaledRun:
+    """The rounds behind an adapter.
+
+    Attributes:
+        plan: The release's.
+        histogram: The entry of the histogram of popularity; None where the plan takes none, or
+            where it is missing.
+        rounds: The rounds that were found, in order; all of 1 to `plan.rounds` in an honest run.
+    """
+
+    plan: PrivacyPlan
+    histogram: JournalEntry | None
+    rounds: tuple[JournalEntry, ...]
+
+    @property
+    def entries(self) -> tuple[JournalEntry, ...]:
+        """The histogram, if there is one, and the rounds."""
+        return self.rounds if self.histogram is None else (self.histogram, *self.rounds)
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Whoever took part in any of it, by the name on ledger and journal."""
+        return frozenset(name for entry in self.entries for name in entry.participants)
+
+
+def pinned(journal: Sequence[JournalEntry], statement: Statement) -> tuple[JournalEntry, ...]:
+    """Return the part of a journal that a release pins: what came later is no part of it."""
+    return tuple(journal[: 0 if statement.journal is None else statement.journal.entries])
+
+
+def find_run(
+    sheet: Checklist, manifest: Manifest, journal: Sequence[JournalEntry] | None
+) -> JournaledRun | None:
+    """Find the rounds behind a release's adapter on the journal that it pins.
+
+    A run has a number for each start, and a round that a crash cut short is on the journal more
+    than once. So rounds are found going back from the last: each is the latest of its number
+    before the one that follows it.
+
+    Args:
+        sheet: Takes the findings.
+        manifest: Of a verified release.
+        journal: Read and checked; None where there is none that can be trusted.
+
+    Returns:
+        None if there is no journal, or no round on it came to the adapter.
+    """
+    run: JournaledRun | None = None
+    with sheet.check("Adapter: what the last round of its plan came to", JOURNAL) as marks:
+        if journal is None:
+            marks.skip("there is no journal that can be trusted")
+            return None
+        statement = manifest.privacy
+        plan, runs = statement.privacy_plan, set(statement.run_ids)
+        own = [
+            one
+            for one in pinned(journal, statement)
+            if one.plan_digest == plan.digest and one.run_id in runs
+        ]
+        last = _last_round(marks, plan, manifest.adapter.digest, own)
+        if last is not None:
+            marks.says(f"round {last.round_number} of run {last.run_id}")
+            run = JournaledRun(plan, *_behind(own, last))
+    with sheet.check("Journal: every round that the plan demands", JOURNAL) as marks:
+        if run is None:
+            marks.skip("no round on the journal came to the adapter")
+            return None
+        _demand_rounds(marks, run)
+        _demand_merchants(marks, run)
+        marks.says(f"{len(run.rounds)} of {plan.rounds} rounds, {len(run.nodes)} merchants")
+    return run
+
+
+def _last_round(
+    marks: Marks, plan: PrivacyPlan, adapter: str, own: Sequence[JournalEntry]
+) -> JournalEntry | None:
+    made = [one for one in own if one.kind == "train" and one.adapter == adapter]
+    if not made:
+        marks.wrong("adapter", "No round of the statement's plan and run came to this adapter.")
+        return None
+    ended = [one for one in made if one.round_number == plan.rounds]
+    if not ended:
+        marks.wrong(
+            "round_number",
+            f"The adapter is what round {made[-1].round_number} came to; its plan has "
+            f"{plan.rounds}.",
+            entry=made[-1].number,
+        )
+    return (ended or made)[-1]
+
+
+def _behind(
+    own: Sequence[JournalEntry], last: JournalEntry
+) -> tuple[JournalEntry | None, tuple[JournalEntry, ...]]:
+    """Return the histogram and the rounds up to `last`, as far as they are there."""
+    by_round: dict[tuple[str, int], list[JournalEntry]] = {}
+    for entry in own:
+        by_round.setdefault((entry.kind, entry.round_number), []).append(entry)
+
+    def latest(kind: str, number: int, before: int) -> JournalEntry | None:
+        alike = by_round.get((kind, number), [])
+        place = bisect_left(alike, before, key=lambda one: one.number)
+        return alike[place - 1] if place else None
+
+    rounds = [last]
+    for number in range(last.round_number - 1, 0, -1):
+        found = latest("train", number, rounds[-1].number)
+        if found is not None:
+            rounds.append(found)
+    histogram = latest("popularity", 0, rounds[-1].number)
+    return histogram, tuple(reversed(rounds))
+
+
+def _demand_rounds(marks: Marks, run: JournaledRun) -> None:
+    """Find fault with each stretch of rounds that is missing, and with a missing histogram."""
+    plan, expected = run.plan, 1
+    for entry in run.rounds:
+        if entry.round_number > expected:
+            marks.wrong(
+                "round_number",
+                f"{_rounds(expected, entry.round_number - 1)} of the plan's {plan.rounds} "
+                f"{'is' if entry.round_number - 1 == expected else 'are'} not before it.",
+                entry=entry.number,
+            )
+        expected = entry.round_number + 1
+    if expected <= plan.rounds:
+        marks.wrong(
+            "round_number",
+            f"{_rounds(expected, plan.rounds)} of the plan's {plan.rounds} must follow it.",
+            entry=run.rounds[-1].number,
+        )
+    if plan.takes_histogram and run.histogram is None:
+        marks.wrong(
+            "kind",
+            "The plan takes a histogram of popularity, and none is before the first round.",
+            entry=run.rounds[0].number,
+        )
+
+
+def _rounds(first: int, last: int) -> str:
+    return f"Round {first}" if first == last else f"Rounds {first} to {last}"
+
+
+def _demand_merchants(marks: Marks, run: JournaledRun) -> None:
+    """Find fault with a round of nobody, or one whose shared noise lacks a merchant's part."""
+    for entry in run.entries:
+        count = len(set(entry.participants))
+        if not count or count != len(entry.participants):
+            marks.wrong("participants", "It names nobody, or somebody twice.", entry=entry.number)
+        elif run.plan.dp_model == "central" and count != run.plan.merchants:
+            marks.wrong(
+                "participants",
+                f"{count} merchants took part; the noise is shared by {run.plan.merchants}.",
+                entry=entry.number,
+            )
+
+
+def check_merchants(sheet: Checklist, statement: Statement, run: JournaledRun | None) -> None:
+    """Check that the statement names every merchant that the adapter learnt from."""
+    title = "Statement: every merchant that the adapter learnt from"
+    with sheet.check(title, MANIFEST) as marks:
+        if run is None:
+            marks.skip("the run is not on a journal that can be trusted")
+            return
+        told = {one.node for one in statement.ledgers.values()}
+        for node in sorted(run.nodes - told):
+            first = next(one.number for one in run.entries if node in one.participants)
+            marks.wrong(
+                "ledgers",
+                f"{node!r} took part (entry {first} of the journal), and the statement does not "
+                "name it.",
+            )
+        marks.says(f"{len(run.nodes)} merchants")
