@@ -6,7 +6,7 @@ and the journal countersigned.
 
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -94,8 +94,9 @@ def publish_run(
     model = cached_base_model(settings.base_model)
     basis = PublicBasis.from_bytes(outcome.basis)
     files = model_files(checkpoint.adapter, basis, settings, model)
-    if outcome.audits:
-        files = {**files, CANARIES_FILE: pack_records(outcome.audits.values())}
+    audits = audits_of(receipts, outcome.audits)
+    if audits:
+        files = {**files, CANARIES_FILE: pack_records(audits)}
     check_release_audits(privacy)
     ledgers = {name: head_record(receipt.head) for name, receipt in receipts.items()}
     statement = draft_statement(
@@ -128,6 +129,13 @@ def participants(entries: tuple[JournalEntry, ...], run_ids: frozenset[str]) -> 
     names = {name for entry in used for name in entry.participants}
     receipts = last_receipts(entries)
     return {name: receipts[name] for name in sorted(names) if name in receipts}
+
+
+def audits_of(
+    nodes: Collection[str], audits: Mapping[str, CanaryRecord]
+) -> tuple[CanaryRecord, ...]:
+    """Return the revealed canaries of these nodes: whoever took no part has nothing to show."""
+    return tuple(record for node, record in audits.items() if node in nodes)
 
 
 def version_at(now: datetime) -> str:

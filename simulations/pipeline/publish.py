@@ -23,7 +23,7 @@ from common.release.statement import MerchantPrivacy, Statement
 from common.release.statement_draft import draft_statement
 from common.release.statement_page import statement_page
 from common.settings.run import RunSettings
-from server.releases.publish import adapter_record, check_release_audits, version_at
+from server.releases.publish import adapter_record, audits_of, check_release_audits, version_at
 from simulations.data.shop import Shop
 from simulations.federation.runner import FinishedRun
 from simulations.pipeline.audit_files import export_evidence
@@ -87,8 +87,9 @@ def publish(
     """
     model = cached_base_model(settings.base_model)
     files = model_files(run.adapter, run.basis, settings, model)
-    if run.audits:
-        files = {**files, CANARIES_FILE: pack_records(run.audits.values())}
+    audits = audits_of({one.node for one in statement.ledgers.values()}, run.audits)
+    if audits:
+        files = {**files, CANARIES_FILE: pack_records(audits)}
     now = datetime.now(UTC)
     claims = Claims(
         version=version_at(now),

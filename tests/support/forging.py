@@ -7,16 +7,19 @@ from pathlib import Path
 
 from common.audit.layout import JOURNAL, LEDGERS, PUBLIC_KEY, RELEASE
 from common.identity.signing_key import SigningKey
+from common.privacy.accounting.accountants import epsilon_pld, epsilon_prv, epsilon_rdp
 from common.privacy.ledger.canonical_json import write_line
-from common.privacy.ledger.entry import GENESIS
+from common.privacy.ledger.entry import GENESIS, spent_events
 from common.privacy.ledger.export import read_ledger
+from common.privacy.ledger.heads import Head, Receipt
 from common.privacy.ledger.journal import read_journal
 from common.privacy.ledger.signing_key import load_key
 from common.release.build import build_release
-from common.release.manifest import STATEMENT_FILE, Claims, parse_manifest
+from common.release.manifest import CANARIES_FILE, STATEMENT_FILE, Claims, parse_manifest
 from common.release.statement_draft import journal_record, ledger_record
 from common.release.statement_page import statement_page
 
+ACCOUNTANTS = {"pld": epsilon_pld, "prv": epsilon_prv, "rdp": epsilon_rdp}
 EXPORTED = (RELEASE, PUBLIC_KEY, JOURNAL, LEDGERS)
 
 
@@ -48,8 +51,20 @@ class Forger:
     def nodes(self):
         return [path.stem for path in sorted((self.folder / LEDGERS).glob("*.jsonl"))]
 
+    def ledger_file(self, node):
+        return self.folder / LEDGERS / f"{node}.jsonl"
+
+    def entries(self, node):
+        return list(read_ledger(self.ledger_file(node).read_bytes()))
+
+    def journal_entries(self):
+        return list(read_journal((self.folder / JOURNAL).read_bytes()))
+
     def release(self, change=lambda document: None, *, page=None, key=None, **files):
-        """Change the manifest's document, a file of the release or its page; sign it anew."""
+        """Change the manifest's document, a file of the release or its page; sign it anew.
+
+        A file that is None is taken out.
+        """
         place, manifest = self.folder / RELEASE, self.manifest
         document = {
             name: value
@@ -59,6 +74,7 @@ class Forger:
         change(document)
         claims = Claims.model_validate_json(json.dumps(document))
         content = {name: (place / name).read_bytes() for name in manifest.files} | files
+        content = {name: one for name, one in content.items() if one is not None}
         content[STATEMENT_FILE] = page or statement_page(claims.privacy).encode()
         key = key or SigningKey.load(self.simulated / "operator.key")
         build_release(place, content, claims, key, replace=True)
@@ -73,10 +89,68 @@ class Forger:
 
         self.release(change)
 
+    @property
+    def journal_key(self):
+        return SigningKey.load(self.simulated / "checkpoints" / "federated" / "journal.key")
+
+    def node_key(self, node):
+        return load_key(
+            self.simulated / "merchants" / node / "node" / "ledger.sqlite", create=False
+        )
+
+    def retell(self, nodes):
+        """Sign the heads on the journal anew as their ledgers are now, of nodes whose key is held.
+
+        Each follows the one before it, as an honest node's does.
+        """
+        held = {node: (self.entries(node), self.node_key(node)) for node in nodes}
+
+        def told(entries):
+            last = {}
+            for entry in entries:
+                receipts = []
+                for receipt in entry.read_receipts():
+                    head = receipt.head
+                    if head.merchant in held:
+                        ledger, key = held[head.merchant]
+                        head = _head(ledger, entry, key, last.get(head.merchant, ""))
+                        receipt = Receipt.give(head, self.journal_key)  # noqa: PLW2901
+                    last[head.merchant] = head.hash
+                    receipts.append(receipt.to_json())
+                yield replace(entry, receipts=tuple(receipts))
+
+        self.journal(lambda entries: list(told(entries)))
+
+    def claim(self, entries=None):
+        """Claim of each merchant what its exported ledger comes to, or so many entries of it."""
+        delta = self.manifest.privacy.privacy_plan.delta
+        merchants, ledgers = {}, {}
+        for name, one in self.manifest.privacy.ledgers.items():
+            held = self.entries(one.node)[:entries]
+            ledgers[name] = ledger_record(one.node, held[-1].signer, held).model_dump()
+            events = spent_events(held)
+            told = {kind: count(events, delta) for kind, count in ACCOUNTANTS.items()}
+            merchants[name] = {"epsilon": told["pld"], "accountants": told}
+        self.statement(
+            ledgers=ledgers,
+            merchants=lambda before: {
+                name: {**before[name], **one} for name, one in merchants.items()
+            },
+        )
+
+    def no_canaries(self, **settings):
+        """Leave all canaries out, and say other settings."""
+
+        def change(document):
+            document["adapter"]["settings"] |= settings
+            for one in document["privacy"]["merchants"].values():
+                one["audit"] = None
+
+        self.release(change, **{CANARIES_FILE: None})
+
     def journal(self, change):
         """Change the list of entries; number, chain and sign them anew, and name them."""
-        path = self.folder / JOURNAL
-        key = SigningKey.load(self.simulated / "checkpoints" / "federated" / "journal.key")
+        path, key = self.folder / JOURNAL, self.journal_key
         lines, entries, prior = [], [], GENESIS
         for number, one in enumerate(change(list(read_journal(path.read_bytes()))), 1):
             entry = replace(one, number=number, prior=prior)
@@ -89,8 +163,7 @@ class Forger:
 
     def ledger(self, node, change):
         """The same for a merchant's ledger."""
-        path = self.folder / LEDGERS / f"{node}.jsonl"
-        key = load_key(self.simulated / "merchants" / node / "node" / "ledger.sqlite", create=False)
+        path, key = self.ledger_file(node), self.node_key(node)
         lines, entries, prior = [], [], GENESIS
         for number, one in enumerate(change(list(read_ledger(path.read_bytes()))), 1):
             entry = replace(one, number=number, prior=prior)
@@ -106,6 +179,25 @@ class Forger:
                 name: told if one["node"] == node else one for name, one in held.items()
             }
         )
+
+
+def _head(ledger, entry, key, covers):
+    """The head of a ledger as it stood after a round of the journal."""
+    same = [one.number for one in ledger if (one.kind, one.round_number) == _round(entry)]
+    held = ledger[: same[0] if same else len(ledger)]
+    head = Head(
+        merchant=held[-1].merchant,
+        number=len(held),
+        hash=held[-1].hash,
+        signer=held[-1].signer,
+        spent=spent_events(held),
+        covers=covers,
+    )
+    return head.signed(key.sign(head.message()))
+
+
+def _round(entry):
+    return entry.kind, entry.round_number
 
 
 def found(report):
