@@ -68,26 +68,34 @@ def find_run(
     with sheet.check("Adapter: what the last round of its plan came to", JOURNAL) as marks:
         if journal is None:
             marks.skip("there is no journal that can be trusted")
-            return None
-        statement = manifest.privacy
-        plan, runs = statement.privacy_plan, set(statement.run_ids)
-        own = [
-            one
-            for one in pinned(journal, statement)
-            if one.plan_digest == plan.digest and one.run_id in runs
-        ]
-        last = _last_round(marks, plan, manifest.adapter.digest, own)
-        if last is not None:
-            marks.says(f"round {last.round_number} of run {last.run_id}")
-            run = JournaledRun(plan, *_behind(own, last))
+        else:
+            run = _found(marks, manifest, journal)
     with sheet.check("Journal: every round that the plan demands", JOURNAL) as marks:
         if run is None:
             marks.skip("no round on the journal came to the adapter")
-            return None
-        _demand_rounds(marks, run)
-        _demand_merchants(marks, run)
-        marks.says(f"{len(run.rounds)} of {plan.rounds} rounds, {len(run.nodes)} merchants")
+        else:
+            _demand_rounds(marks, run)
+            _demand_merchants(marks, run)
+            told = f"{len(run.rounds)} of {run.plan.rounds} rounds, {len(run.nodes)} merchants"
+            marks.says(told)
     return run
+
+
+def _found(
+    marks: Marks, manifest: Manifest, journal: Sequence[JournalEntry]
+) -> JournaledRun | None:
+    statement = manifest.privacy
+    plan, runs = statement.privacy_plan, set(statement.run_ids)
+    own = [
+        one
+        for one in pinned(journal, statement)
+        if one.plan_digest == plan.digest and one.run_id in runs
+    ]
+    last = _last_round(marks, plan, manifest.adapter.digest, own)
+    if last is None:
+        return None
+    marks.says(f"round {last.round_number} of run {last.run_id}")
+    return JournaledRun(plan, *_behind(own, last))
 
 
 def _last_round(

@@ -109,13 +109,12 @@ class Forger:
             last = {}
             for entry in entries:
                 receipts = []
-                for receipt in entry.read_receipts():
-                    head = receipt.head
-                    if head.merchant in held:
-                        ledger, key = held[head.merchant]
-                        head = _head(ledger, entry, key, last.get(head.merchant, ""))
-                        receipt = Receipt.give(head, self.journal_key)  # noqa: PLW2901
-                    last[head.merchant] = head.hash
+                for genuine in entry.read_receipts():
+                    receipt, node = genuine, genuine.head.merchant
+                    if node in held:
+                        head = _head(entry, *held[node], last.get(node, ""))
+                        receipt = Receipt.give(head, self.journal_key)
+                    last[node] = receipt.head.hash
                     receipts.append(receipt.to_json())
                 yield replace(entry, receipts=tuple(receipts))
 
@@ -181,7 +180,7 @@ class Forger:
         )
 
 
-def _head(ledger, entry, key, covers):
+def _head(entry, ledger, key, covers):
     """The head of a ledger as it stood after a round of the journal."""
     same = [one.number for one in ledger if (one.kind, one.round_number) == _round(entry)]
     held = ledger[: same[0] if same else len(ledger)]

@@ -6,14 +6,21 @@ import pytest
 
 from client.privacy.recovery import recover
 from common.audit.audits import audit_ledger
-from common.audit.countersignatures import NamedLedger, check_charges
+from common.audit.countersignatures import (
+    NamedLedger,
+    check_charges,
+    check_coverage,
+    check_journal,
+)
 from common.audit.findings import Checklist
+from common.audit.journaled_run import JournaledRun
 from common.identity.signing_key import SigningKey
 from common.privacy.accounting.accountants import epsilon_pld
 from common.privacy.ledger.canonical_json import write_line
 from common.privacy.ledger.export import export_ledger, read_ledger
 from common.privacy.ledger.heads import Receipt
 from common.privacy.ledger.journal import read_journal
+from common.release.statement_draft import ledger_record
 from tests.client.privacy.test_recovery import PLAN, Federation
 
 
@@ -63,6 +70,40 @@ def test_a_round_that_the_journal_has_twice_must_be_charged_twice(federation):
     assert sheet.sound
     check_charges(sheet, ledger, (*journal, journal[-1]), {})
     assert [one.field for one in sheet.checks[-1].findings] == ["round_number"]
+
+
+@pytest.mark.parametrize("known", [1, 2, 3, 4], ids=lambda known: f"{known} on the journal")
+def test_a_claim_must_reach_to_the_last_charge_of_the_run_wherever_the_statement_stops(
+    federation, known
+):
+    """Found by the heads on the journal, and by the charges where heads were left out."""
+    federation.rounds(3)
+    federation.ledger().append(PLAN, run_id="9", round_number=1, kind="train", admit=lambda _: None)
+    entries = read_ledger(export_ledger(federation.path))
+    journal = read_journal(federation.journal.read_bytes())
+    run = JournaledRun(PLAN, None, tuple(one for one in journal if one.kind == "train"))
+    ledger = NamedLedger("Ash", "shop.jsonl", "shop", entries)
+    for named, reach in ((1, 3), (2, 3), (3, 3), (4, 4)):
+        sheet, record = Checklist(), ledger_record("shop", entries[0].signer, entries[:named])
+        assert check_coverage(sheet, ledger, record, run, journal[:known]) == reach
+        wrong = [(one.entry, one.field) for one in sheet.checks[0].findings]
+        assert wrong == ([(named, "entries")] if named < reach else [])
+
+
+def test_heads_that_do_not_follow_each_other_are_found(federation):
+    federation.rounds(4)
+    journal = read_journal(federation.journal.read_bytes())
+    for kept, wrong in (
+        (journal, []),
+        (journal[:-1], []),
+        ((*journal[:2], *journal[3:]), [4]),
+        ((*journal[:3], journal[2], *journal[3:]), [3]),
+        ((*journal[:1], *journal[2:]), [3]),
+    ):
+        sheet = Checklist()
+        check_journal(sheet, kept)
+        found = [one for one in sheet.checks[0].findings if one.field == "covers"]
+        assert [one.entry for one in found] == wrong
 
 
 def test_a_ledger_that_went_back_is_found_until_it_is_recovered(federation, tmp_path):
