@@ -128,7 +128,8 @@ class MerchantWork:
             canaries,
         )
         if canaries is not None:
-            self._canaries.save(canaries)  # before the update leaves: what was sent is on record
+            # Before the update leaves: what was sent is on record.
+            self._canaries.save(canaries.bound_to(vector))
         return AdapterUpdate(vector, round_number, plan.digest)
 
     def accept(self, note: JournalNote | None) -> None:

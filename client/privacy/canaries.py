@@ -85,12 +85,13 @@ class CanaryBook:
         self, plan: PrivacyPlan, run_id: int, canaries: int, seed: int | None
     ) -> CanaryRecord:
         number = len(self._paths(run_id)) + 1
-        source = (
-            NoiseSource.secure()
-            if seed is None
-            else NoiseSource.for_tests(seed, self._merchant, "canary bits", number)
-        )
-        record = start_record(self._merchant, str(run_id), plan, canaries, source)
+        orders = None
+        if seed is None:
+            source = NoiseSource.secure()
+        else:  # a test trains the same adapter again, whatever bits it has the second time
+            source = NoiseSource.for_tests(seed, self._merchant, "canary bits", number)
+            orders = NoiseSource.for_tests(seed, self._merchant, "canary orders")
+        record = start_record(self._merchant, str(run_id), plan, canaries, source, orders=orders)
         path = self._folder / f"run-{run_id}-{number}.safetensors"
         write_atomic(path, record.to_bytes(), mode=PRIVATE_MODE)
         return record

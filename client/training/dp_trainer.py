@@ -125,7 +125,7 @@ class PrivateTrainer:
             noise: Also flips the sampling coins.
             rng: Cuts examples and draws negatives: neither needs to be secret.
             canaries: The run's canaries; what they show in these steps is added to what is
-                returned. They change nothing in the update.
+                returned. They hold nothing of a shopper, and the update nothing of them.
 
         Raises:
             PrivacyError: as `protect`.
@@ -166,7 +166,8 @@ class PrivateTrainer:
         if canaries is not None:
             virtual = canaries.included(sampled[shoppers:], plan.max_grad_norm)
             clipped = clipped.with_canaries(
-                clip_and_sum(virtual, plan.max_grad_norm, margin=ROUNDING_MARGIN)
+                clip_and_sum(virtual, plan.max_grad_norm, margin=ROUNDING_MARGIN),
+                canaries.order(clipped.vector.size, charge.entry.round_number),
             )
         return protect(clipped, charge, noise)
 

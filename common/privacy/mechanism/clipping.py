@@ -5,6 +5,7 @@ such multiples are exact in float64, so one shopper more or less changes the sum
 own clipped row, in whatever order and batches the rows are added.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
@@ -31,7 +32,9 @@ class ClippedSum:
         max_grad_norm: C, the L2 bound each row was clipped to.
         shoppers: How many rows were given. It depends on the data and never leaves the node.
         dropped: How many of them held a number that is not finite and counted as zero.
-        canaries: How many of the last numbers are canaries, in which shoppers have zeros.
+        canaries: How many of the numbers are canaries, in which shoppers have zeros.
+        order: int64 [d], where each number lies: the adapter's first, then the canaries'. None
+            where there are no canaries and each lies in its own place.
     """
 
     vector: NDArray[np.float64]
@@ -39,6 +42,7 @@ class ClippedSum:
     shoppers: int
     dropped: int
     canaries: int = 0
+    order: NDArray[np.int64] | None = None
     made_by: InitVar[object] = None
 
     def __post_init__(self, made_by: object) -> None:
@@ -55,11 +59,16 @@ class ClippedSum:
             )
 
     def __add__(self, other: "ClippedSum") -> "ClippedSum":
-        """Return the sum over both sets of shoppers, which must not overlap."""
-        alike = self.max_grad_norm == other.max_grad_norm and self.canaries == other.canaries
-        if not alike or self.vector.shape != other.vector.shape:
+        """Return the sum over both sets of shoppers, which must not overlap: canaries come after.
+
+        Raises:
+            PrivacyError: if they differ in bound or length, or one has canaries.
+        """
+        alike = self.max_grad_norm == other.max_grad_norm
+        if not alike or self.vector.shape != other.vector.shape or self.canaries or other.canaries:
             raise PrivacyError(
-                "Two clipped sums differ in max_grad_norm or length and cannot be added.",
+                "Two clipped sums differ in max_grad_norm or length, or have canaries, and cannot "
+                "be added.",
                 field="clipped",
             )
         return ClippedSum(
@@ -67,31 +76,62 @@ class ClippedSum:
             max_grad_norm=self.max_grad_norm,
             shoppers=self.shoppers + other.shoppers,
             dropped=self.dropped + other.dropped,
-            canaries=self.canaries,
             made_by=_MADE_HERE,
         )
 
-    def with_canaries(self, canaries: "ClippedSum") -> "ClippedSum":
-        """Return this sum with the sum of virtual shoppers appended as canaries.
+    def with_canaries(self, canaries: "ClippedSum", order: NDArray[np.int64]) -> "ClippedSum":
+        """Return this sum and the sum of virtual shoppers as one vector, in a secret order.
 
         It is the sum of rows [g, 0] for shoppers and [0, c] for virtual shoppers: a shopper
-        changes no canary, and no canary changes what a shopper changes.
+        changes no canary, and no canary changes what a shopper changes. Nothing in the vector
+        tells which number is of which, so a fault of the noise on it meets both.
+
+        Args:
+            canaries: The sum of the virtual shoppers, [m].
+            order: int64 [d + m], a permutation that nobody outside `separate` looks into.
 
         Raises:
-            PrivacyError: if the two were clipped at different bounds, or one has canaries already.
+            PrivacyError: if the two were clipped at different bounds, one has canaries already, or
+                the order is not one.
+
+        Formal guarantee:
+            A permutation moves numbers and rounds none: add or remove a shopper, and the vector
+            changes by the same norm as before, at most C, whatever the order is.
         """
         if self.max_grad_norm != canaries.max_grad_norm or self.canaries or canaries.canaries:
             raise PrivacyError(
                 "Canaries are clipped at the sum's own bound and appended once.", field="clipped"
             )
+        both = np.concatenate([self.vector, canaries.vector])
+        if order.shape != both.shape:
+            raise PrivacyError("The order has one place for each number.", field="order")
+        vector = np.full(both.size, np.nan)
+        with contextlib.suppress(IndexError):  # a place outside the vector is missing inside it
+            vector[order] = both
+        if np.isnan(vector).any():  # two numbers in one place would share their noise
+            raise PrivacyError("The order has one number for each place.", field="order")
         return ClippedSum(
-            vector=np.concatenate([self.vector, canaries.vector]),
+            vector=vector,
             max_grad_norm=self.max_grad_norm,
             shoppers=self.shoppers,
             dropped=self.dropped,
             canaries=canaries.vector.size,
+            order=order,
             made_by=_MADE_HERE,
         )
+
+    def separate(
+        self, noised: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the adapter's part [d] and the canaries [m] of this vector with noise in it.
+
+        It is the only code that knows which is which, and it comes after the noise.
+        """
+        if self.order is None:
+            return noised, np.zeros(0)
+        own = noised.size - self.canaries
+        both = noised[self.order]
+        return both[:own], both[own:]
 
 
 def grid(max_grad_norm: float) -> float:

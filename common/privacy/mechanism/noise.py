@@ -55,11 +55,10 @@ class NoiseSource:
 
     @cached_property
     def canaries(self) -> "NoiseSource":
-        """The stream for canaries, under a key of its own.
+        """The stream for the canaries' coins, under a key of its own.
 
-        What canaries draw moves nothing in this stream, so a run with canaries trains the same
-        adapter as one without; and whoever is later shown the canaries learns nothing about this
-        stream.
+        What is drawn here moves nothing in this stream, and whoever guesses coins from the canaries
+        learns nothing about a shopper's.
         """
         return NoiseSource(self._canary_key, seeded=self.seeded)
 
@@ -121,9 +120,14 @@ def protect(clipped: ClippedSum, charge: Charge, noise: NoiseSource) -> Protecte
         With a secure source and rows taken by `poisson_sample`, one call is the Poisson-subsampled
         Gaussian mechanism of `charge.plan.event(charge.entry.kind)`, one release of it: sum plus
         rounded draw equals the rounding of sum plus draw, as the sum is on the grid, and rounding
-        is post-processing. Canaries get independent noise of the same deviation and hold
-        nothing of a shopper. With DP model `central` it is 1/merchants of that noise's variance
-        and says nothing on its own; with `none` there is no guarantee.
+        is post-processing. With DP model `central` it is 1/merchants of that noise's variance and
+        says nothing on its own; with `none` there is no guarantee.
+
+        With canaries the sum lies in an order P that was fixed apart from data and noise. The
+        draws z are independent and alike, so P^-1 (P x + z) = x + P^-1 z is distributed as x + z,
+        for each P and exactly, as P rounds nothing. Whoever later sees canaries and P sees draws
+        of their own, four words of the stream each, which tell nothing of the draws on shoppers'
+        numbers: canaries and orders may be told after the run.
     """
     plan, kind = charge.plan, charge.entry.kind
     if kind not in ("train", "popularity"):
@@ -142,13 +146,14 @@ def protect(clipped: ClippedSum, charge: Charge, noise: NoiseSource) -> Protecte
         )
     charge.use_step()
     step = grid(clipped.max_grad_norm)
-    own = clipped.vector.size - clipped.canaries
-    normals = np.concatenate([noise.gaussians(own), noise.canaries.gaussians(clipped.canaries)])
+    # One draw over one vector: nothing here knows which numbers are canaries.
+    normals = noise.gaussians(clipped.vector.size)
     draws = normals * plan.noise_std(kind)
     noised = clipped.vector + np.rint(draws / step) * step
+    vector, canaries = clipped.separate(noised)
     return ProtectedSum(
-        vector=noised[:own],
-        canaries=noised[own:],
+        vector=vector,
+        canaries=canaries,
         kind=kind,
         round_number=charge.entry.round_number,
         plan_digest=charge.entry.plan_digest,

@@ -1,3 +1,4 @@
+import hashlib
 import logging
 import math
 from dataclasses import replace
@@ -71,7 +72,7 @@ def ground(tiny_bert, tmp_path_factory):
     data = make_shop(items=40, shoppers=SHOPPERS)
     basis = fit_public_basis(data.catalogue, settings, tmp_path_factory.mktemp("cache"))
     model = cached_base_model(settings.base_model)
-    return settings, data, basis, AdaptedEncoder(model, basis, settings.dp_model).adapter()
+    return settings, data, basis, AdaptedEncoder(model, basis, settings.lora_targets).adapter()
 
 
 @pytest.fixture
@@ -357,8 +358,11 @@ def test_canaries_are_on_disk_before_an_update_leaves_and_open_on_request(shop, 
     [path] = (shop.folder / "node" / FOLDER).iterdir()
     held = CanaryRecord.from_bytes(path.read_bytes())
     assert held.rounds.tolist() == [1, 2]
-    assert not held.opened
+    assert not held.revealed
     assert held.commitment == prepared.canaries_commitment
+    sent = [reply.content["update"]["vector"].numpy() for reply in replies[-2:]]
+    digests = [hashlib.sha256(update.astype("<f4").tobytes()).digest() for update in sent]
+    assert [row.tobytes() for row in held.updates] == digests
     request = canaries.encode_audit_request(plan.digest)
     for _ in range(2):
         opened = canaries.decode_audit(shop.ask(canaries.AUDIT, request).content, prepared, plan)

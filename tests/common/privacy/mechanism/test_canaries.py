@@ -1,11 +1,14 @@
 """Canaries: committed before, the same code as shoppers, and nothing of them in the adapter."""
 
 import dataclasses
+import hashlib
+import itertools
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chi2, ks_2samp, kstest
 
 from common.errors import PrivacyError
 from common.privacy.ledger.ledger import Ledger
@@ -16,7 +19,7 @@ from common.privacy.mechanism.canaries import (
     start_record,
     unpack_records,
 )
-from common.privacy.mechanism.clipping import clip_and_sum
+from common.privacy.mechanism.clipping import clip_and_sum, grid
 from common.privacy.mechanism.noise import NoiseSource, protect
 from common.privacy.mechanism.sampling import poisson_sample
 from tests.support.shops import make_plan
@@ -48,20 +51,36 @@ def charge(tmp_path):
 
 
 # ------------------------------------------------------- the code they share
-def test_canaries_move_no_bit_of_coins_or_noise_of_the_shoppers(charge):
+def test_canaries_move_no_bit_of_the_coins_or_the_sum_of_the_shoppers(charge):
     plan, rows = make_plan(), np.random.default_rng(0).normal(size=(5, 30))
+    silent = make_plan(dp_model="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
     clipped = clip_and_sum(rows, 1.0)
-    plain, beside = NoiseSource.for_tests(4), NoiseSource.for_tests(4)
     virtual = clip_and_sum(np.eye(8)[:3], 1.0)
+    plain, beside = NoiseSource.for_tests(4), NoiseSource.for_tests(4)
+    record = make_record(canaries=8)
     for _ in range(3):
         coins = poisson_sample(plan, 50, plain)
         assert np.array_equal(poisson_sample(plan, 50, beside, canaries=8)[:50], coins)
-        without = protect(clipped, charge(plan), plain)
-        with_canaries = protect(clipped.with_canaries(virtual), charge(plan), beside)
-        assert np.array_equal(with_canaries.vector, without.vector)
-        assert np.array_equal(with_canaries.averaged(), without.averaged())
-        assert without.canaries.size == 0
-        assert with_canaries.canaries.shape == (8,)
+    for _ in range(3):
+        mixed = clipped.with_canaries(virtual, record.order(30, 1))
+        protected = protect(mixed, charge(silent), beside)
+        assert np.array_equal(protected.vector, clipped.vector)
+        assert np.array_equal(protected.canaries, virtual.vector)
+        record = record.observed(1, protected.canaries, 1.0)
+    assert protect(clipped, charge(plan), plain).canaries.size == 0
+
+
+def test_noise_is_drawn_once_over_both_and_taken_apart_by_the_order(charge):
+    plan, source = make_plan(noise_multiplier=2.0, steps_per_round=1), NoiseSource.for_tests(2)
+    rows = np.random.default_rng(0).normal(size=(5, 30))
+    order = make_record(canaries=8).order(30, 1)
+    mixed = clip_and_sum(rows, 1.0).with_canaries(clip_and_sum(np.eye(8), 1.0), order)
+    protected = protect(mixed, charge(plan), source)
+    noise = np.rint(NoiseSource.for_tests(2).gaussians(38) * 2.0 / grid(1.0)) * grid(1.0)
+    assert np.array_equal(protected.vector, clip_and_sum(rows, 1.0).vector + noise[order[:30]])
+    assert np.array_equal(
+        protected.canaries, clip_and_sum(np.eye(8), 1.0).vector + noise[order[30:]]
+    )
 
 
 def test_a_canary_holds_its_virtual_shopper_cut_to_c_and_noise_of_the_plan(charge):
@@ -70,13 +89,74 @@ def test_a_canary_holds_its_virtual_shopper_cut_to_c_and_noise_of_the_plan(charg
     everybody = np.ones(20_000, dtype=bool)
     virtual = record.included(everybody, 0.5)
     assert np.allclose(virtual.max(axis=1).toarray(), CANARY_NORM * 0.5)
-    clipped = clip_and_sum(np.zeros((0, 4)), 0.5).with_canaries(clip_and_sum(virtual, 0.5))
-    canaries = protect(clipped, charge(plan), NoiseSource.for_tests(2)).canaries
-    noise = canaries - 0.5 * record.bits
+    own = clip_and_sum(np.zeros((0, 4)), 0.5)
+    clipped = own.with_canaries(clip_and_sum(virtual, 0.5), record.order(4, 1))
+    noise = protect(clipped, charge(plan), NoiseSource.for_tests(2)).canaries - 0.5 * record.bits
     assert noise.mean() == pytest.approx(0, abs=0.03)
     assert noise.std() == pytest.approx(1.0, rel=0.02)
-    other = NoiseSource.for_tests(2).gaussians(20_000)
-    assert abs(np.corrcoef(noise, other)[0, 1]) < 0.03  # not the stream of the shoppers' noise
+
+
+def test_the_adapters_noise_is_of_the_same_kind_with_canaries_and_without(charge):
+    plan, own = (
+        make_plan(noise_multiplier=2.0, steps_per_round=1),
+        clip_and_sum(np.zeros((0, 9000)), 1.0),
+    )
+    record = make_record(canaries=512)
+    mixed = own.with_canaries(clip_and_sum(np.eye(512), 1.0), record.order(9000, 1))
+    noise = [
+        protect(one, charge(plan), NoiseSource.for_tests(seed)).vector / 2.0
+        for seed, one in enumerate([own, mixed])
+    ]
+    assert ks_2samp(*noise).pvalue > 0.01
+    assert kstest(noise[1], "norm").pvalue > 0.01
+    assert abs(np.corrcoef(noise[1][1:], noise[1][:-1])[0, 1]) < 0.03
+
+
+# ------------------------------------------------------------------ the order
+@given(seed=st.integers(0, 99), size=st.integers(1, 300))
+def test_an_order_is_a_permutation_and_repeats(seed, size):
+    record = make_record(seed, canaries=1)
+    assert np.array_equal(np.sort(record.order(size, 1)), np.arange(size + 1))
+    again = CanaryRecord.from_bytes(record.to_bytes())
+    assert np.array_equal(again.order(size, 1), record.order(size, 1))
+
+
+def test_orders_are_new_in_each_step_round_and_run_and_are_committed_to():
+    record = make_record(canaries=4, steps=0)
+    later = record.observed(1, np.zeros(4), 1.0)
+    other = dataclasses.replace(record, order_key="0" * 64)
+    orders = [record.order(1000, 1), record.order(1000, 2), later.order(1000, 1)]
+    orders += [other.order(1000, 1), make_record(2, canaries=4, steps=0).order(1000, 1)]
+    for first, second in itertools.combinations(orders, 2):
+        assert (first == second).mean() < 0.02
+    assert other.commitment != record.commitment
+
+
+def test_a_round_that_is_repeated_has_its_orders_again():
+    record, update = make_record(canaries=4, steps=0), np.ones(3, np.float32)
+    first = [record.order(50, 1), record.observed(1, np.zeros(4), 1.0).order(50, 1)]
+    record = record.observed(1, np.zeros(4), 1.0).observed(1, np.zeros(4), 1.0).bound_to(update)
+    again = [record.order(50, 1), record.observed(1, np.zeros(4), 1.0).order(50, 1)]
+    assert np.array_equal(first, again)
+    assert not np.array_equal(*first)
+
+
+def test_every_place_holds_a_canary_as_often_as_any_other():
+    record, held = make_record(canaries=20, steps=0), np.zeros(100)
+    for _ in range(2000):
+        held[record.order(80, 1)[80:]] += 1
+        key = hashlib.sha256(record.order_key.encode()).hexdigest()
+        record = dataclasses.replace(record, order_key=key)
+    assert chi2.sf(((held - 400) ** 2 / (400 * 0.8)).sum() * 99 / 100, 99) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "order", [np.arange(4), np.array([0, 1, 1, 3, 4]), np.arange(5) + 1, np.arange(5)[None]]
+)
+def test_what_is_no_order_is_refused(order):
+    with pytest.raises(PrivacyError) as caught:
+        clip_and_sum(np.eye(3), 1.0).with_canaries(clip_and_sum(np.eye(2), 1.0), order)
+    assert caught.value.field == "order"
 
 
 def test_coins_of_canaries_have_the_plans_chance():
@@ -84,25 +164,30 @@ def test_coins_of_canaries_have_the_plans_chance():
     assert taken[7:].mean() == pytest.approx(0.1, rel=0.05)
 
 
-def test_a_shopper_changes_no_canary():
+def test_a_shopper_changes_no_canary_and_the_sum_by_as_much_as_without():
     rows, virtual = np.random.default_rng(0).normal(size=(5, 30)), clip_and_sum(np.eye(8), 1.0)
-    whole = clip_and_sum(rows, 1.0).with_canaries(virtual).vector
-    less = clip_and_sum(rows[1:], 1.0).with_canaries(virtual).vector
-    assert np.array_equal(whole[30:], less[30:])
-    assert np.linalg.norm(whole - less) <= 1
+    order = make_record(canaries=8).order(30, 1)
+    sums = [clip_and_sum(part, 1.0) for part in (rows, rows[1:])]
+    whole, less = (one.with_canaries(virtual, order) for one in sums)
+    assert np.array_equal(whole.separate(whole.vector)[1], less.separate(less.vector)[1])
+    changed = whole.vector - less.vector
+    assert np.array_equal(np.sort(changed[changed != 0]), np.sort(clip_and_sum(rows[:1], 1).vector))
+    assert np.linalg.norm(changed) <= 1
 
 
-def test_canaries_are_appended_once_and_at_the_sums_own_bound():
-    rows, virtual = clip_and_sum(np.eye(3), 1.0), clip_and_sum(np.eye(2), 1.0)
-    both = rows.with_canaries(virtual)
-    assert (both + both).canaries == 2
-    for wrong in (lambda: both.with_canaries(virtual), lambda: rows.with_canaries(both)):
+def test_canaries_come_once_last_and_at_the_sums_own_bound():
+    rows, virtual, order = clip_and_sum(np.eye(3), 1.0), clip_and_sum(np.eye(2), 1.0), np.arange(5)
+    both = rows.with_canaries(virtual, order)
+    for wrong in (
+        lambda: both.with_canaries(virtual, np.arange(7)),
+        lambda: rows.with_canaries(both, np.arange(8)),
+        lambda: rows.with_canaries(clip_and_sum(np.eye(2), 2.0), order),
+        lambda: both + both,
+        lambda: both + clip_and_sum(np.eye(5), 1.0),
+        lambda: clip_and_sum(np.eye(5), 1.0) + both,
+    ):
         with pytest.raises(PrivacyError):
             wrong()
-    with pytest.raises(PrivacyError):
-        rows.with_canaries(clip_and_sum(np.eye(2), 2.0))
-    with pytest.raises(PrivacyError):  # as long, but not of the same kinds
-        _ = both + clip_and_sum(np.eye(5), 1.0)
 
 
 # ------------------------------------------------------------- the commitment
@@ -117,10 +202,11 @@ def test_a_commitment_is_to_all_that_is_fixed_before_training():
             {"run_id": "8"},
             {"plan": make_plan(sample_rate=0.1).to_json()},
             {"nonce": "0" * 64},
+            {"order_key": "0" * 64},
             {"bits": flipped},
         )
     ]
-    assert len({one.commitment for one in [record, *others]}) == 6
+    assert len({one.commitment for one in [record, *others]}) == 7
     later = record.observed(1, np.zeros(40), 1.0).open()
     assert later.commitment == record.commitment
 
@@ -131,13 +217,44 @@ def test_bits_are_fair_coins_and_secret_ones_differ():
     )
     assert first.bits.mean() == pytest.approx(0.5, abs=0.05)
     assert (first.bits == again.bits).mean() == pytest.approx(0.5, abs=0.05)
-    assert first.nonce != again.nonce
-    assert len(first.nonce) == 64
+    assert len({first.nonce, again.nonce, first.order_key, again.order_key}) == 4
+    assert len(first.nonce) == len(first.order_key) == 64
 
 
 def test_nothing_is_added_after_opening():
     with pytest.raises(PrivacyError, match="revealed"):
         make_record().open().observed(4, np.zeros(40), 1.0)
+
+
+# --------------------------------------------------------- bound to the updates
+def test_a_seal_is_over_the_update_and_what_its_steps_showed():
+    record, updates = make_record(steps=0), [np.full(5, n, np.float32) for n in range(3)]
+    random = np.random.default_rng(1)
+    for number, update in enumerate(updates):
+        for _ in range(2):  # two steps a round
+            record = record.observed(number + 1, random.normal(size=40), 1.0)
+        record = record.bound_to(update)
+    seals = [record.seal(update) for update in updates]
+    assert len(set(seals)) == 3
+    for number, update in enumerate(updates):
+        for step in range(6):
+            canaries, rounds = record.canaries.copy(), record.rounds.copy()
+            canaries[step, 7] += 1
+            rounds[step] += 1
+            own = step // 2 == number
+            for change in ({"canaries": canaries}, {"rounds": rounds}):
+                assert (dataclasses.replace(record, **change).seal(update) != seals[number]) == own
+        for change in ({"nonce": "0" * 64}, {"bits": ~record.bits}, {"merchant": "birch"}):
+            assert dataclasses.replace(record, **change).seal(update) != seals[number]
+    assert CanaryRecord.from_bytes(record.open().to_bytes()).seal(updates[1]) == seals[1]
+
+
+def test_a_seal_of_another_update_is_refused():
+    record = make_record().bound_to(np.ones(5, np.float32))
+    for other in (np.zeros(5), np.ones(4), np.array([1, 1, 1, 1, np.nextafter(1, 2, dtype="f4")])):
+        with pytest.raises(PrivacyError) as caught:
+            record.seal(other.astype(np.float32))
+        assert caught.value.field == "updates"
 
 
 # ------------------------------------------------------------------- the file
@@ -185,6 +302,9 @@ def test_what_is_no_record_is_refused(content):
         {"canaries": np.zeros((3, 39), np.float32)},
         {"canaries": np.full((3, 40), np.nan, np.float32)},
         {"bits": np.zeros(0, bool), "canaries": np.zeros((3, 0), np.float32)},
+        {"updates": np.zeros((2, 32), np.uint8)},
+        {"updates": np.zeros((3, 31), np.uint8)},
+        {"updates": np.zeros((3, 32), np.int64)},
     ],
 )
 def test_a_record_that_does_not_fit_itself_cannot_be_made(change):
