@@ -21,7 +21,7 @@ from common.errors import FedtailError
 from common.privacy.accounting.accountants import epsilon_pld
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.ledger.ledger import Charge, Ledger
-from common.privacy.mechanism.canaries import start_record
+from common.privacy.mechanism.canaries import CanaryRecord, start_record
 from common.privacy.mechanism.empirical_bound import audit_canaries
 from common.privacy.mechanism.noise import NoiseSource
 from common.wire import messages
@@ -30,7 +30,7 @@ from tests.client.node.test_participant import ground
 from tests.client.privacy import test_budget
 from tests.client.training import test_dp_trainer
 from tests.common.privacy.ledger import test_ledger
-from tests.common.privacy.mechanism import test_noise
+from tests.common.privacy.mechanism import test_canaries, test_noise
 from tests.support.privacy_bugs import plant
 from tests.support.shops import (
     make_catalogue,
@@ -48,7 +48,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "explanation-privacy-bugs.md"
 
 # --------------------------------------------------------------------- checks
 class Canaries:
-    """40 steps on a small shop: its canaries may not prove more than its plan's epsilon."""
+    """40 steps on a small shop: canaries prove no more than its epsilon, and show its noise."""
 
     # Of 12 shoppers where 40 are declared, and at C = 2, so that sizes and scales show.
     plan = make_plan(
@@ -65,8 +65,9 @@ class Canaries:
         adapter, source = self.shop.encoder.adapter(), NoiseSource.for_tests(2)
         arguments = (adapter, charge, source, np.random.default_rng(0), record)
         _, record = self.shop.trainer.private_round(*arguments)
-        proved = audit_canaries(record.open(), 1e-5).blocking
-        assert proved <= epsilon_pld(self.plan.events()[1:], 1e-5)
+        bound = audit_canaries(record.open(), 1e-5)
+        assert bound.blocking <= epsilon_pld(self.plan.events()[1:], 1e-5)
+        assert not bound.noise.refuted
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,9 @@ def checks(small, workshop, ground, tmp_path):
         ),
         "test_the_ceiling_holds_and_little_is_wasted": lambda folder: (
             test_budget.test_the_ceiling_holds_and_little_is_wasted(folder / "b.sqlite")
+        ),
+        "test_orders_are_new_in_each_step_round_and_run_and_are_committed_to": lambda _: (
+            test_canaries.test_orders_are_new_in_each_step_round_and_run_and_are_committed_to()
         ),
         "test_secure_streams_differ_and_test_streams_repeat": lambda _: (
             noise.test_secure_streams_differ_and_test_streams_repeat()
@@ -161,12 +165,49 @@ def edit(owner, name, *edits):
 
 
 FIRST_USE = "np.unique(batch.history_item, return_index=True)[1]"
+NORMALS = "normals = noise.gaussians(clipped.vector.size)"
 NOISE = "draws = normals * plan.noise_std(kind)"
 BUGS = {  # by the name it has on the page: what plants it, and what must catch it
     "noise halved": (edit(PrivacyPlan, "noise_std", ("else full", "else full / 2")), "canaries"),
     "noise not scaled by C": (
         edit(PrivacyPlan, "noise_std", (" * self.clip_norm(kind)", "")),
         "canaries",
+    ),
+    "a hundredth of the noise on the adapter": (
+        edit(
+            client.training.dp_trainer,
+            "protect",
+            (NOISE, f"{NOISE}\n    draws[: len(draws) - clipped.canaries] /= 100"),
+        ),
+        "canaries",
+    ),
+    "noise forgotten on a range": (
+        edit(
+            client.training.dp_trainer,
+            "protect",
+            (NOISE, f"{NOISE}\n    draws[: len(draws) // 50] = 0"),
+        ),
+        "canaries",
+    ),
+    "noise only where the sum is not zero": (
+        edit(client.training.dp_trainer, "protect", (NOISE, f"{NOISE} * (clipped.vector != 0)")),
+        "canaries",
+    ),
+    "noise of one sign": (
+        edit(client.training.dp_trainer, "protect", (NOISE, f"{NOISE}\n    draws = np.abs(draws)")),
+        "canaries",
+    ),
+    "the same noise in each step": (
+        edit(
+            client.training.dp_trainer,
+            "protect",
+            (NORMALS, NORMALS.replace("noise.", "NoiseSource.for_tests(5).")),
+        ),
+        "canaries",
+    ),
+    "canaries in places of their own": (
+        edit(CanaryRecord, "order", ("np.argsort(words)", "np.arange(len(words))")),
+        "test_orders_are_new_in_each_step_round_and_run_and_are_committed_to",
     ),
     "noise per step forgotten": (
         edit(
@@ -303,7 +344,7 @@ def test_every_bug_is_on_the_page_with_what_catches_it():
 
 
 def test_the_page_names_tests_that_exist():
-    written = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    written = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("test_*.py"))
     caught = {name for _, name in BUGS.values()} - {"canaries", "preflight"}
     assert len(BUGS) >= 12
     assert {name for name in caught if f"def {name}(" not in written} == set()

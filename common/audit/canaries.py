@@ -14,8 +14,9 @@ from common.privacy.mechanism.empirical_bound import (
     LowerBound,
     audit_canaries,
 )
+from common.privacy.mechanism.measured_noise import SHOWN_CHANCE, MeasuredNoise
 from common.release.manifest import CANARIES_FILE, Manifest
-from common.release.statement import MerchantPrivacy, Statement
+from common.release.statement import AuditedNoise, MerchantPrivacy, Statement
 from common.release.verify import VerifiedRelease
 
 FILE = f"{RELEASE}/{CANARIES_FILE}"
@@ -97,7 +98,11 @@ def check_bound(
             _compare_confidences(marks, statement)
             if record.plan != statement.privacy_plan.to_json():
                 marks.wrong("plan", f"The canaries of {name} are of another plan.")
-            marks.says(f"epsilon at least {bound.epsilon:.3f}, claimed {one.epsilon or 0:.3f}")
+            marks.says(
+                f"epsilon at least {bound.epsilon:.3f}, claimed {one.epsilon or 0:.3f}; "
+                f"{bound.noise.deviation or 0:.3f} of the noise claimed, over {bound.noise.draws} "
+                "draws"
+            )
     return bound
 
 
@@ -115,6 +120,7 @@ def _compare(marks: Marks, one: MerchantPrivacy, record: CanaryRecord, bound: Lo
     ):
         if abs(stated - found) > _ROUNDING:
             marks.wrong(field, f"The statement says {stated:g}; the canaries give {found:g}.")
+    _compare_noise(marks, told.noise, bound.noise)
     if told.commitment != record.commitment:
         marks.wrong("commitment", "The canaries are not those that the statement names.")
     if one.epsilon is not None and bound.blocking > one.epsilon:
@@ -125,6 +131,28 @@ def _compare(marks: Marks, one: MerchantPrivacy, record: CanaryRecord, bound: Lo
         )
     elif one.epsilon is not None and bound.epsilon > one.epsilon:
         marks.note("the bound at 95% is above the claim, as one in a hundred honest runs has it")
+
+
+def _compare_noise(marks: Marks, told: AuditedNoise | None, found: MeasuredNoise) -> None:
+    if told is None:
+        marks.wrong("noise", "There are canaries, and the statement has no measured noise.")
+        return
+    for field, stated, measured in (
+        ("noise.deviation", told.deviation or 0.0, found.deviation or 0.0),
+        ("noise.chance", told.chance, found.chance),
+        ("noise.draws", told.draws, found.draws),
+        ("noise.refuted", told.refuted, found.refuted),
+    ):
+        if abs(stated - measured) > _ROUNDING:
+            marks.wrong(field, f"The statement says {stated:g}; the canaries give {measured:g}.")
+    if found.refuted:
+        marks.wrong(
+            "noise",
+            f"The canaries show {found.deviation or 0:.3f} of the noise that is claimed, or noise "
+            f"of another kind; an honest run looks so with a chance of at most {found.chance:.1e}.",
+        )
+    elif found.chance < SHOWN_CHANCE:
+        marks.note("the noise looks short, as in one in a hundred honest runs")
 
 
 def _compare_confidences(marks: Marks, statement: Statement) -> None:

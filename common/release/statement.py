@@ -44,6 +44,21 @@ class Accountants(Record):
     rdp: float | None = Field(default=None, ge=0, description="Renyi; the ledger gates on it")
 
 
+class AuditedNoise(Record):
+    """How much noise the canaries held that are not in the data."""
+
+    deviation: float | None = Field(
+        ge=0, description="Root mean square of their noise, in units of sigma; null: no step"
+    )
+    chance: float = Field(
+        ge=0, le=1, description="At most how often an honest run looks as short of noise"
+    )
+    draws: int = Field(ge=0, description="How many draws of noise were seen")
+    refuted: bool = Field(
+        description="Whether the chance is below 1 in 10,000; no such claim is written or read"
+    )
+
+
 class AuditedBound(Record):
     """What a merchant's canaries prove it spent at least, with confidence 95%."""
 
@@ -54,6 +69,9 @@ class AuditedBound(Record):
     one_run: float = Field(ge=0, description="The same, assuming nothing of scores; weak")
     canaries: int = Field(ge=1, description="Canaries: virtual shoppers that were watched")
     steps: int = Field(ge=0, description="Noised steps they were watched for")
+    noise: AuditedNoise | None = Field(
+        default=None, description="How much noise was measured; null: it was not"
+    )
     commitment: Sha256 = Field(description="Told before training; the revealed canaries match it")
 
 
@@ -206,6 +224,12 @@ def check_audits(merchants: Mapping[str, MerchantPrivacy]) -> None:
             raise ValueError(
                 f"merchant {name!r} claims epsilon {merchant.epsilon:.3f}, but its canaries "
                 f"prove at least {proved:.3f}"
+            )
+        noise = None if merchant.audit is None else merchant.audit.noise
+        if noise is not None and noise.refuted:
+            raise ValueError(
+                f"merchant {name!r} claims noise that its canaries do not show: "
+                f"{noise.deviation or 0:.3f} of it was measured"
             )
 
 

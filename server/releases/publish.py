@@ -37,6 +37,7 @@ from common.release.manifest import (
 from common.release.statement import (
     Accountants,
     AuditedBound,
+    AuditedNoise,
     MerchantPrivacy,
     check_audits,
 )
@@ -172,6 +173,12 @@ def audited_bound(canaries: CanaryRecord, delta: float) -> AuditedBound:
         one_run=bound.one_run,
         canaries=bound.canaries,
         steps=bound.steps,
+        noise=AuditedNoise(
+            deviation=bound.noise.deviation,
+            chance=bound.noise.chance,
+            draws=bound.noise.draws,
+            refuted=bound.noise.refuted,
+        ),
         commitment=canaries.commitment,
     )
 

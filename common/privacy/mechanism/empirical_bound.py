@@ -3,7 +3,8 @@
 Two bounds from the same canaries. The Gaussian test takes scores for normal, which sums over many
 steps are, and is sharp; it is the one that blocks a release, where it exceeds the claim with more
 confidence than the one it is shown with. The one-run bound (Steinke, Nasr, Jagielski 2023) assumes
-nothing about scores, is weak at a few hundred canaries, and stands beside it.
+nothing about scores, is weak at a few hundred canaries, and stands beside it. The noise itself is
+measured too, which refutes a claim long before a bound on epsilon does.
 """
 
 import math
@@ -17,6 +18,7 @@ from common.errors import PrivacyError
 from common.privacy.accounting.accountants import gaussian_delta
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import CanaryRecord
+from common.privacy.mechanism.measured_noise import MeasuredNoise, measure_noise
 
 CONFIDENCE = 0.95
 # A run has many merchants, an operator many runs: at 95% too many honest ones would be blocked.
@@ -38,6 +40,7 @@ class LowerBound:
         included: How many of them were in the data.
         steps: How many noised steps they were watched for.
         mean_difference: mu, the distance between the mean scores in and out, in their deviations.
+        noise: How much noise the canaries hold that are out.
     """
 
     epsilon: float
@@ -48,6 +51,7 @@ class LowerBound:
     included: int
     steps: int
     mean_difference: float
+    noise: MeasuredNoise
 
 
 def audit_canaries(record: CanaryRecord, delta: float | None = None) -> LowerBound:
@@ -78,6 +82,7 @@ def audit_canaries(record: CanaryRecord, delta: float | None = None) -> LowerBou
         included=int(record.bits.sum()),
         steps=len(record.rounds),
         mean_difference=difference,
+        noise=measure_noise(record.canaries, record.bits, plan.noise_multiplier),
     )
 
 

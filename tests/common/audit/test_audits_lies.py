@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from common.audit.audits import audit_release, audit_run
@@ -10,6 +11,7 @@ from common.audit.findings import Checklist
 from common.audit.layout import JOURNAL, LEDGERS, RELEASE
 from common.privacy.mechanism.canaries import pack_records, unpack_records
 from common.release.manifest import CANARIES_FILE, MANIFEST_FILE, STATEMENT_FILE
+from server.releases.publish import audited_bound
 from tests.support.forging import by_name, found, named
 
 MANIFEST = f"{RELEASE}/{MANIFEST_FILE}"
@@ -32,6 +34,7 @@ def cheaper(one):
     return {"epsilon": one["epsilon"] - 0.5, "accountants": accountants}
 
 
+OTHER_NOISE = {"deviation": 1.5, "chance": 0.5, "draws": 7, "refuted": False}
 LIES = {
     "a smaller epsilon": (
         {"merchants": of_first(cheaper)},
@@ -61,6 +64,14 @@ LIES = {
     "other canaries": (
         {"merchants": of_first(lambda one: {"audit": {**one["audit"], "commitment": "ab" * 32}})},
         {(CANARIES, "commitment")},
+    ),
+    "no measured noise": (
+        {"merchants": of_first(lambda one: {"audit": {**one["audit"], "noise": None}})},
+        {(CANARIES, "noise")},
+    ),
+    "other measured noise": (
+        {"merchants": of_first(lambda one: {"audit": {**one["audit"], "noise": OTHER_NOISE}})},
+        {(CANARIES, f"noise.{field}") for field in ("deviation", "chance", "draws")},
     ),
     "a secret seed": ({"noise": {"seeded": False}}, {(MANIFEST, "noise.seeded")}),
     "less at several merchants": (
@@ -201,6 +212,28 @@ def test_a_bound_above_the_claim_is_noted_and_one_that_blocks_is_wrong(forger):
         assert [check.status for check in sheet.checks] == [status]
 
 
+@pytest.mark.parametrize(
+    ("factor", "status"), [(1.0, "passed"), (0.91, "noted"), (0.5, "failed"), (0.0, "failed")]
+)
+def test_short_noise_is_noted_or_wrong_whatever_the_statement_says(forger, factor, status):
+    statement = forger.manifest.privacy
+    name = max(statement.merchants, key=lambda one: statement.merchants[one].audit.epsilon)
+    record = unpack_records((forger.folder / CANARIES).read_bytes())[statement.ledgers[name].node]
+    out = np.where(record.bits, 1, factor / statement.merchants[name].audit.noise.deviation)
+    record = replace(record, canaries=(record.canaries * out).astype(np.float32))
+    proved = audited_bound(record, statement.plan["delta"])
+    told = proved.model_copy(update={"noise": proved.noise.model_copy(update={"refuted": False})})
+    for audit in (proved, told):
+        one = statement.merchants[name].model_copy(update={"audit": audit, "epsilon": 100.0})
+        sheet = Checklist()
+        check_bound(sheet, name, statement.model_copy(update={"merchants": {name: one}}), record)
+        [check] = sheet.checks
+        assert check.status == status
+        fields = {finding.field for finding in check.findings if finding.field.startswith("noise")}
+        lied = {"noise.refuted"} if audit.noise.refuted != proved.noise.refuted else set()
+        assert fields == ({"noise"} | lied if status == "failed" else set())
+
+
 def test_canaries_that_hide_a_step_are_told_and_such_of_a_step_never_charged_are_wrong(forger):
     records = unpack_records((forger.folder / CANARIES).read_bytes())
     first = min(records)
@@ -209,7 +242,8 @@ def test_canaries_that_hide_a_step_are_told_and_such_of_a_step_never_charged_are
     forger.release(**{CANARIES_FILE: pack_records(records.values())})
     report = audit_run(forger.folder, forger.key)
     assert found(report) == [(CANARIES, None, "rounds")] * 3
-    records[first] = replace(whole, rounds=whole.rounds[:-1], canaries=whole.canaries[:-1])
+    shorter = {name: getattr(whole, name)[:-1] for name in ("rounds", "canaries", "updates")}
+    records[first] = replace(whole, **shorter)
     forger.release(**{CANARIES_FILE: pack_records(records.values())})
     report = audit_run(forger.folder, forger.key)
     assert named(report, CANARIES, "steps")  # the statement says three

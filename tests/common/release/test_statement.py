@@ -17,6 +17,7 @@ AUDIT = {
     "one_run": 0.9,
     "canaries": 512,
     "steps": 40,
+    "noise": {"deviation": 1.004, "chance": 1.0, "draws": 10_240, "refuted": False},
     "commitment": HEX,
 }
 
@@ -75,6 +76,15 @@ def test_a_merchants_numbers_are_the_plans(name, value):
 def test_a_claim_is_at_the_plans_delta():
     with pytest.raises(ValidationError, match="another delta"):
         make_statement(merchants={"Ash": merchant_fields(delta=1e-4)})
+
+
+def test_noise_that_the_canaries_refute_is_no_claim():
+    noise = {"deviation": 0.61, "chance": 1e-30, "draws": 10_240, "refuted": True}
+    merchants = {"Ash": merchant_fields(audit={**AUDIT, "noise": noise})}
+    with pytest.raises(ValidationError, match=r"'Ash' claims noise that .*: 0\.610 of it"):
+        make_statement(merchants=merchants)
+    merchants["Ash"]["audit"]["noise"]["refuted"] = False
+    make_statement(merchants=merchants)
 
 
 def test_two_merchants_have_two_ledgers():

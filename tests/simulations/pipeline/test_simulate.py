@@ -138,6 +138,10 @@ def test_the_audit_stands_beside_the_claim_and_can_be_computed_again(simulated, 
         again = audit_canaries(record, one.delta)
         assert (one.audit.epsilon, one.audit.one_run) == (again.epsilon, again.one_run)
         assert one.audit.commitment == record.commitment
+        noise = (one.audit.noise.deviation, one.audit.noise.chance, one.audit.noise.draws)
+        assert noise == (again.noise.deviation, again.noise.chance, again.noise.draws)
+        assert one.audit.noise.draws == 3 * (512 - record.bits.sum())
+        assert record.updates.any(axis=1).all()
         assert (one.audit.canaries, one.audit.steps) == (512, 3)
         assert 0 <= one.audit.epsilon < one.epsilon
         assert manifest["privacy"]["merchants"][name]["audit"] == one.audit.model_dump()

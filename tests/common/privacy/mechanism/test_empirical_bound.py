@@ -1,7 +1,6 @@
 """What canaries prove: bounds against independent sums, and runs of the real mechanism."""
 
 import math
-from functools import cache
 
 import numpy as np
 import pytest
@@ -10,10 +9,8 @@ from scipy.stats import binom, norm
 
 from common.errors import PrivacyError
 from common.privacy.accounting.accountants import gaussian_delta, gaussian_mu
-from common.privacy.accounting.plan import PrivacyPlan, solve_plan
-from common.privacy.ledger.ledger import Ledger
+from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import start_record
-from common.privacy.mechanism.clipping import clip_and_sum
 from common.privacy.mechanism.empirical_bound import (
     BLOCKING_CONFIDENCE,
     CONFIDENCE,
@@ -24,7 +21,7 @@ from common.privacy.mechanism.empirical_bound import (
     one_run_epsilon,
 )
 from common.privacy.mechanism.noise import NoiseSource, protect
-from common.privacy.mechanism.sampling import poisson_sample
+from tests.support.canary_runs import audited_run
 from tests.support.shops import make_plan
 
 CANARIES = 512
@@ -144,44 +141,8 @@ def test_a_record_without_steps_proves_nothing():
 
 
 # --------------------------------------------------- runs of the real mechanism
-@cache
-def plan_at_four():
-    return solve_plan(
-        epsilon=4.0,
-        delta=1e-5,
-        sample_rate=0.25,
-        steps=50,
-        max_grad_norm=1.0,
-        size_bracket=400,
-        popularity_share=0.0,
-        steps_per_round=50,
-    )
-
-
-def run_of(folder, seed):
-    """One run through sampler, clip, sum and noise; its lower bound."""
-    plan, source = plan_at_four(), NoiseSource.for_tests(seed)
-    ledger = Ledger.open(folder / f"{seed}.sqlite", "ash", "f" * 64)
-    charge = ledger.append(
-        plan,
-        run_id="1",
-        round_number=1,
-        kind="train",
-        admit=lambda entries: None,
-        seeded_noise=True,
-    )
-    record = start_record("ash", str(seed), plan, CANARIES, NoiseSource.for_tests(seed, "bits"))
-    rows = np.random.default_rng(seed).normal(size=(10, 6))
-    for _ in range(plan.steps):
-        sampled = poisson_sample(plan, 10, source, canaries=CANARIES)
-        virtual = clip_and_sum(record.included(sampled[10:], 1.0), 1.0)
-        total = clip_and_sum(rows[sampled[:10]], 1.0).with_canaries(virtual)
-        record = record.observed(1, protect(total, charge, source).canaries, 1.0)
-    return audit_canaries(record.open())
-
-
 def test_one_honest_run_proves_more_than_nothing_and_less_than_its_claim(tmp_path):
-    bound = run_of(tmp_path, 1)
+    bound = audited_run(tmp_path, 1, protect)
     assert 1.5 < bound.epsilon < 4
     assert 0.7 < bound.blocking < bound.epsilon - 0.5
     assert 0 < bound.one_run < bound.epsilon
@@ -191,7 +152,7 @@ def test_one_honest_run_proves_more_than_nothing_and_less_than_its_claim(tmp_pat
 @pytest.mark.statistical
 @pytest.mark.timeout(7200)
 def test_honest_runs_prove_2_6_of_4_in_the_mean_and_none_is_blocked(tmp_path):
-    bounds = [run_of(tmp_path, seed) for seed in range(200)]
+    bounds = [audited_run(tmp_path, seed, protect) for seed in range(200)]
     epsilons = np.array([bound.epsilon for bound in bounds])
     print(f"mean of 20: {epsilons[:20].mean():.3f}; of 200: {epsilons.mean():.3f}")  # noqa: T201 - a measurement
     blocking = np.array([bound.blocking for bound in bounds])
@@ -207,6 +168,6 @@ def test_honest_runs_prove_2_6_of_4_in_the_mean_and_none_is_blocked(tmp_path):
 def test_halved_noise_is_blocked(tmp_path, monkeypatch):
     std = PrivacyPlan.noise_std
     monkeypatch.setattr(PrivacyPlan, "noise_std", lambda plan, kind: std(plan, kind) / 2)
-    epsilons = np.array([run_of(tmp_path, seed).blocking for seed in range(200)])
+    epsilons = np.array([audited_run(tmp_path, seed, protect).blocking for seed in range(200)])
     print(f"mean with half the noise: {epsilons.mean():.3f}, least {epsilons.min():.3f}")  # noqa: T201 - a measurement
     assert (epsilons > 4).mean() >= 0.99
