@@ -168,6 +168,21 @@ class CanaryRecord:
         told += self.canaries[steps].astype("<f4").tobytes()
         return hashlib.sha256(text.encode() + digest.tobytes() + told).hexdigest()
 
+    def distinct_steps(self) -> NDArray[np.float32]:
+        """Return the canaries [t, m] of each step once, where a step was repeated to the bit.
+
+        A test with noise from a fixed seed repeats a round that was cut short, update and all.
+        Secret noise never does; noise that comes again in another step or order stays.
+        """
+        whole = [
+            (number, update.tobytes(), row.tobytes())
+            for number, update, row in zip(
+                self.rounds.tolist(), self.updates, self.canaries, strict=True
+            )
+        ]
+        first = {step: place for place, step in reversed(list(enumerate(whole)))}
+        return self.canaries[sorted(first.values())]
+
     def open(self) -> "CanaryRecord":
         """Return the record as it may leave the node."""
         return replace(self, revealed=True)

@@ -82,7 +82,7 @@ def audit_canaries(record: CanaryRecord, delta: float | None = None) -> LowerBou
         included=int(record.bits.sum()),
         steps=len(record.rounds),
         mean_difference=difference,
-        noise=measure_noise(record.canaries, record.bits, plan.noise_multiplier),
+        noise=measure_noise(record.distinct_steps(), record.bits, plan.noise_multiplier),
     )
 
 

@@ -249,6 +249,17 @@ def test_a_seal_is_over_the_update_and_what_its_steps_showed():
     assert CanaryRecord.from_bytes(record.open().to_bytes()).seal(updates[1]) == seals[1]
 
 
+def test_a_step_that_is_repeated_to_the_bit_counts_once_and_no_other_does():
+    record, update = make_record(steps=0), np.ones(3, np.float32)
+    rows = np.random.default_rng(1).normal(size=(3, 40))
+    for number, row in ((1, rows[0]), (1, rows[0]), (2, rows[1]), (2, rows[2])):
+        record = record.observed(number, row, 1.0).bound_to(update)
+    assert np.array_equal(record.distinct_steps(), rows.astype(np.float32))
+    for number, sent in ((2, update), (1, 2 * update)):
+        more = record.observed(number, rows[0], 1.0).bound_to(sent)
+        assert len(more.distinct_steps()) == 4
+
+
 def test_a_seal_of_another_update_is_refused():
     record = make_record().bound_to(np.ones(5, np.float32))
     for other in (np.zeros(5), np.ones(4), np.array([1, 1, 1, 1, np.nextafter(1, 2, dtype="f4")])):
