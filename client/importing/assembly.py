@@ -50,11 +50,12 @@ def assemble(
     )
     rule = mapping.split.rule() if mapping.split else _usual_split(interactions)
     _require_training(interactions, rule)
+    declared = mapping.declares_catalogue
     if "merchant" not in events.columns:
-        return MerchantData(name, catalogue, interactions, rule)
+        return MerchantData(name, catalogue, interactions, rule, catalogue_declared=declared)
     named = events.with_columns(pl.col("merchant").fill_null(""))
     names, merchant = _index(named, "merchant", named["merchant"].unique().sort())
-    return MerchantData(name, catalogue, interactions, rule, merchant, tuple(names))
+    return MerchantData(name, catalogue, interactions, rule, merchant, tuple(names), declared)
 
 
 def summarise(
@@ -71,6 +72,7 @@ def summarise(
         unsold_items=len(data.catalogue) - sold,
         interactions=len(rows),
         pairs=rows.matrix().nnz,
+        catalogue_declared=data.catalogue_declared,
         max_dropped_share=max_dropped_share,
     )
 

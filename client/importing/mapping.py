@@ -294,6 +294,11 @@ class Mapping(_Section):
         own = self.items.file or self.items.in_database
         return self.items.place if own else self.events.place
 
+    @property
+    def declares_catalogue(self) -> bool:
+        """Whether the items are an own list, kept whole, and not what the events show was sold."""
+        return self.items_place != self.events.place and self.clean.keep_unsold_items
+
 
 def microseconds(moment: datetime) -> int:
     """Return whole microseconds since 1970 UTC of a moment that knows its time zone."""

@@ -56,6 +56,8 @@ class QualityReport:
         unsold_items: Of these, items with no interaction.
         interactions: Rows of shopper, basket and item.
         pairs: Distinct pairs of shopper and item.
+        catalogue_declared: Whether the catalogue is an item list of its own, and not learnt from
+            purchases.
         max_dropped_share: The share of dropped rows past which the import would have failed.
     """
 
@@ -66,6 +68,7 @@ class QualityReport:
     unsold_items: int
     interactions: int
     pairs: int
+    catalogue_declared: bool
     max_dropped_share: float
 
     def to_json(self, dataset_sha256: str) -> bytes:
@@ -80,6 +83,13 @@ class QualityReport:
             f"({self.unsold_items:,} never sold), {self.interactions:,} interactions, "
             f"{self.pairs:,} distinct shopper-item pairs"
         )
+        if self.catalogue_declared:
+            yield "Catalogue: declared, from an item list of its own."
+        else:
+            yield (
+                "Catalogue: learnt from purchases, so it tells what was bought. To federate, give "
+                "an item list of its own and keep unsold items."
+            )
         table = Table(title="What happened to each row")
         for heading in ("table", "rule", "rows", "share"):
             numeric = heading in ("rows", "share")

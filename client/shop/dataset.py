@@ -23,8 +23,11 @@ from common.errors import InputError
 from common.files import PRIVATE_MODE, PUBLIC_MODE, sha256_hex, write_atomic
 
 POINTER = "dataset.json"
-_FORMAT = 1
-_POINTER_KEYS = {"format", "name", "timed", "split_rule", "merchant_names", "files"}
+_FORMAT = 2
+_WITHOUT_DECLARATION = 1  # the format before `catalogue_declared`, still read
+_POINTER_KEYS = {
+    "format", "name", "timed", "split_rule", "merchant_names", "catalogue_declared", "files"
+}  # fmt: skip
 _TABLES = ("catalogue", "interactions", "shoppers")
 _ITEM_COLUMNS = ("item_id", "title", "text", "category", "merchant")
 
@@ -41,6 +44,9 @@ class MerchantData:
         event_merchant: int32 [n] beside the interactions, index into `merchant_names`, where the
             events name a seller or country; else None.
         merchant_names: The names, sorted; "" stands for events that name none.
+        catalogue_declared: Whether the items came from an item list of their own, whole. False if
+            they were learnt from purchases (read out of the events, or cut to what was sold): such
+            a catalogue tells what somebody bought, so it is not public. Itself a public fact.
 
     Raises:
         InputError: if the parts do not fit each other.
@@ -52,6 +58,7 @@ class MerchantData:
     split_rule: SplitRule
     event_merchant: NDArray[np.int32] | None = None
     merchant_names: tuple[str, ...] = ()
+    catalogue_declared: bool = False
 
     def __post_init__(self) -> None:
         if self.interactions.item_count != len(self.catalogue):
@@ -90,6 +97,7 @@ def save_merchant_data(data: MerchantData, folder: Path) -> None:
         "timed": data.interactions.timed,
         "split_rule": asdict(data.split_rule),
         "merchant_names": None if data.event_merchant is None else data.merchant_names,
+        "catalogue_declared": data.catalogue_declared,
         "files": {
             name: {"name": named[name], "sha256": sha256_hex(content)}
             for name, content in contents.items()
@@ -180,6 +188,7 @@ def _load(folder: Path) -> MerchantData:
         split_rule=SplitRule(**pointer["split_rule"]),
         event_merchant=None if names is None else rows["merchant"].to_numpy(),
         merchant_names=tuple(names or ()),
+        catalogue_declared=pointer["catalogue_declared"],
     )
 
 
@@ -188,6 +197,9 @@ def _read_pointer(path: Path) -> dict[str, Any]:
         pointer = json.loads(path.read_bytes())
     except ValueError:
         pointer = None
+    if isinstance(pointer, dict) and pointer.get("format") == _WITHOUT_DECLARATION:
+        # Written before the fact was kept: what nobody declared counts as learnt.
+        pointer = {**pointer, "format": _FORMAT, "catalogue_declared": False}
     if not isinstance(pointer, dict) or pointer.keys() != _POINTER_KEYS:
         raise InputError(f"{path.name}: not a data set; import the shop again.", field="dataset")
     if pointer["format"] != _FORMAT:

@@ -124,6 +124,7 @@ def make_marketplace(settings: MarketplaceSettings | None = None, *, seed: int =
         split_rule=SplitRule("time", _clock(settings.valid_day), _clock(settings.test_day)),
         event_merchant=shopper_merchant[interactions.shopper],
         merchant_names=tuple(sorted(_merchant_name(place) for place in range(settings.merchants))),
+        catalogue_declared=True,
     )
     return Marketplace(data, products, preferences, popularity, launch, shopper_merchant, shelf)
 

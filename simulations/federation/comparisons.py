@@ -183,5 +183,11 @@ def one_shop(shops: Sequence[Shop]) -> Shop:
         basket=joined.basket[order],
         value=joined.value[order],
     )
-    data = MerchantData("everybody", Catalogue(tuple(items)), ordered, shops[0].data.split_rule)
+    data = MerchantData(
+        "everybody",
+        Catalogue(tuple(items)),
+        ordered,
+        shops[0].data.split_rule,
+        catalogue_declared=all(shop.data.catalogue_declared for shop in shops),
+    )
     return Shop.of(data)

@@ -7,7 +7,7 @@ from pathlib import Path
 from client.node.settings import merchant_folders
 from client.privacy.budget import LEDGER_FILE, open_ledger, spent
 from client.privacy.policy import POLICY_FILE
-from client.shop.dataset import MerchantData, save_merchant_data
+from client.shop.dataset import save_merchant_data
 from common.catalogue import Catalogue, merge_catalogues, write_catalogue
 from common.files import write_atomic
 from common.privacy.accounting.accountants import AccountantReport, ceiling_for
@@ -26,7 +26,7 @@ def write_federation(shops: Sequence[Shop], folder: Path, plan: PrivacyPlan) -> 
     """
     for place, shop in enumerate(shops):
         data = shop.data
-        past = MerchantData(data.name, data.catalogue, shop.node_data, data.split_rule)
+        past = replace(data, interactions=shop.node_data, event_merchant=None, merchant_names=())
         save_merchant_data(past, folder / folder_name(place, shop.name))
         write_atomic(folder / folder_name(place, shop.name) / POLICY_FILE, policy_text(plan))
     catalogue = merge_catalogues([shop.data.catalogue for shop in shops])

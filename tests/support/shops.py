@@ -105,6 +105,7 @@ def make_shop(name="Ash", *, items=60, shoppers=40, seed=0, days=365):
         make_catalogue(items, seed),
         make_interactions(items, shoppers, seed, days=days),
         SplitRule("time", valid_from=(days - 120) * DAY, test_from=(days - 60) * DAY),
+        catalogue_declared=True,
     )
 
 

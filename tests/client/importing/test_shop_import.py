@@ -218,3 +218,20 @@ def test_the_raw_online_retail_layout_gives_the_same_purchases(tmp_path):
     expected, _ = read_shop(folder)
     assert_same(data, expected)
     assert report.tables[1].dropped["cancelled_orders"] == tenth.unique().height
+
+
+def test_a_catalogue_is_declared_by_its_own_whole_list_and_learnt_otherwise(tmp_path):
+    (tmp_path / "shop").mkdir()
+    shop = tea_shop(tmp_path / "shop")
+    kept = "[clean]\nkeep_unsold_items = false\n"
+    own, report = read_shop(shop, tea_mapping())
+    assert own.catalogue_declared
+    assert "declared, from an item list" in str(report)
+    sold, report = read_shop(shop, tea_mapping(add=kept))
+    assert not sold.catalogue_declared
+    assert "learnt from purchases" in str(report)
+    change = [('file = "items.csv"\n', ""), ('"name"', '"sku"'), ('merchant = "brand"\n', "")]
+    read_out, _ = read_shop(shop, tea_mapping(change=change))
+    assert not read_out.catalogue_declared
+    import_shop(shop, tea_mapping(), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["catalogue_declared"] is True

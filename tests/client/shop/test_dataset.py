@@ -41,6 +41,7 @@ def _data(rows, *, shoppers=("ann", "李四"), merchants=None, timed=True, name=
         split_rule=SplitRule("time", 5, 9) if timed else SplitRule("leave_last_out"),
         event_merchant=None if merchants is None else np.array(columns[5], dtype=np.int32),
         merchant_names=merchants or (),
+        catalogue_declared=timed,
     )
 
 
@@ -54,6 +55,7 @@ def _assert_same(one, other):
     assert one.catalogue.items == other.catalogue.items
     assert one.split_rule == other.split_rule
     assert one.merchant_names == other.merchant_names
+    assert one.catalogue_declared == other.catalogue_declared
     mine, theirs = one.interactions, other.interactions
     assert mine.shopper_ids == theirs.shopper_ids
     assert (mine.item_count, mine.timed) == (theirs.item_count, theirs.timed)
@@ -154,7 +156,7 @@ def test_a_process_killed_before_the_pointer_leaves_the_old_set(tmp_path):
         import os, signal, sys
         from dataclasses import replace
         from pathlib import Path
-        from client import dataset
+        from client.shop import dataset
         folder, write = Path(sys.argv[1]), dataset.write_atomic
         def write_or_die(path, content, **options):
             if path.name == dataset.POINTER:
@@ -188,6 +190,16 @@ def test_a_reader_that_meets_a_save_looks_once_more(tmp_path, monkeypatch):
     _assert_same(load_merchant_data(tmp_path), NEW)
 
 
+def test_a_set_from_before_the_declaration_counts_as_learnt(tmp_path):
+    save_merchant_data(OLD, tmp_path)
+    assert load_merchant_data(tmp_path).catalogue_declared
+    path = tmp_path / "dataset.json"
+    pointer = json.loads(path.read_text()) | {"format": 1}
+    del pointer["catalogue_declared"]
+    path.write_text(json.dumps(pointer))
+    _assert_same(load_merchant_data(tmp_path), replace(OLD, catalogue_declared=False))
+
+
 def test_nothing_there_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no data set here \(dataset.json is missing\)"):
         load_merchant_data(tmp_path)
@@ -212,7 +224,7 @@ def test_a_missing_or_altered_table_is_refused(tmp_path):
         (lambda pointer: "not json", "dataset.json: not a data set"),
         (lambda pointer: "[]", "dataset.json: not a data set"),
         (lambda pointer: json.dumps({"format": 1}), "dataset.json: not a data set"),
-        (lambda pointer: json.dumps(pointer | {"format": 9}), "format 9; this version reads 1"),
+        (lambda pointer: json.dumps(pointer | {"format": 9}), "format 9; this version reads 2"),
     ],
 )
 def test_a_pointer_that_is_none_is_refused(tmp_path, change, expected):
