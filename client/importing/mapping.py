@@ -72,6 +72,13 @@ def _clock_time(given: object) -> object:
     return given
 
 
+def _one_byte(mark: str) -> str:
+    if not mark.isascii() or mark in ("\n", "\r", "\x00"):
+        raise PydanticCustomError("mark", "must be one ASCII character that ends no line")
+    return mark
+
+
+Mark = Annotated[str, Field(max_length=1), AfterValidator(_one_byte)]
 Column = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[Column, ...], BeforeValidator(_one_or_more)]
 Pattern = Annotated[str, AfterValidator(_valid_pattern)]
@@ -93,6 +100,7 @@ class TableSource(_Section):
         format: csv, json_lines or parquet; by default told from the file's ending.
         separator: Of a csv file, one or more characters; by default `,`, and a tab for .tsv.
         quote: The quoting character of a csv file; empty when it has none.
+        escape: The character before a quote or separator inside a field; empty when there is none.
         header: The column names of a csv file that has no header line.
         encoding: Overrides the mapping's encoding for this table.
         decimal_comma: Whether numbers are written 2,55.
@@ -103,7 +111,8 @@ class TableSource(_Section):
     query: Column | None = None
     format: Literal["csv", "json_lines", "parquet"] | None = None
     separator: Annotated[str, Field(min_length=1)] | None = None
-    quote: Annotated[str, Field(max_length=1)] = '"'
+    quote: Mark = '"'
+    escape: Mark | None = None
     header: Columns = ()
     encoding: Encoding | None = None
     decimal_comma: bool = False

@@ -6,9 +6,10 @@ that names the most columns found; last, common names such as customer_id and å•
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from client.importing.files import Style, column_names, find_files, style_of
+from client.importing.files import column_names, find_files, style_of
 from client.importing.mapping import (
     MAPPING_FILE,
     EventsTable,
@@ -114,7 +115,8 @@ def _sniff(path: Path, encoding: str) -> tuple[str, list[str]]:
     problem: InputError | None = None
     for separator in _SEPARATORS:
         try:
-            names = column_names(path, Style("csv", separator, '"', (), encoding))
+            written = replace(style, csv=replace(style.csv, separator=separator))
+            names = column_names(path, written)
         except InputError as error:
             problem = error
             continue

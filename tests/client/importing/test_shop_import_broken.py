@@ -30,9 +30,6 @@ BROKEN = {
         "events.log: the ending '.log' says no format",
     ),
     "a spreadsheet": ({"events.csv": b"PK\x03\x04"}, (), "events.csv: looks like a spreadsheet"),
-    "UTF-16 unannounced": (
-        {"events.csv": EVENTS.encode("utf-16")}, (), "events.csv: looks like UTF-16"
-    ),
     "parquet called csv": ({"events.csv": b"PAR1....PAR1"}, (), 'set format = "parquet"'),
     # gzip
     "truncated gzip": (
@@ -89,6 +86,23 @@ BROKEN = {
     "text behind a quote": (
         {"items.csv": ITEMS.replace("Black tea", '"Black" tea').encode()}, (),
         "items.csv: row 2 is wrongly quoted",
+    ),
+    "a quote inside a field": (
+        {"items.csv": ITEMS.replace("Black tea", 'Tea tin 10" wide').encode()}, (),
+        'items.csv: row 2 is wrongly quoted.*quote = ""',
+    ),
+    "an escaped quote that nobody announced": (
+        {"items.csv": ITEMS.replace("Black tea", r'"Black \"tea"').encode()}, (),
+        "items.csv: row 2 is wrongly quoted.*set escape",
+    ),
+    "a backslash that may be one or not": (
+        {"items.csv": ITEMS.replace("Green tea", r'"Green\"",""\"').encode()
+         .replace(b"Leaf\nt2", b"\nt2").replace(b"sku,name,brand", b"sku,name,brand,x")}, (),
+        "items.csv: row",
+    ),
+    "a quoted header of one column too many": (
+        {"items.csv": ITEMS.replace("sku,name,brand", '"sku";"name"').encode()}, (),
+        "items.csv: the header line is wrongly quoted",
     ),
     # values
     "quantity is text": (

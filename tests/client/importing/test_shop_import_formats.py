@@ -38,6 +38,11 @@ def _utf_16(folder):
     return [("[items]", 'encoding = "utf-16"\n[items]')]
 
 
+def _utf_16_unannounced(folder):
+    _utf_16(folder)
+    return []
+
+
 def _parquet(folder):
     for name in ("items", "events"):
         frame = pl.read_csv(folder / f"{name}.csv", try_parse_dates=True)
@@ -69,7 +74,17 @@ def _two_parts(folder):
     return [('"events.csv"', '["part-*.csv", "!part-9*"]')]
 
 
-WAYS = [_gzipped, _tsv, _windows, _utf_16, _parquet, _json_lines, _no_header, _two_parts]
+WAYS = [
+    _gzipped,
+    _tsv,
+    _windows,
+    _utf_16,
+    _utf_16_unannounced,
+    _parquet,
+    _json_lines,
+    _no_header,
+    _two_parts,
+]
 
 
 @pytest.mark.parametrize("write", WAYS, ids=lambda write: write.__name__.strip("_"))
