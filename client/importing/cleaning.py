@@ -20,6 +20,7 @@ from client.importing.quality_report import ROWS
 EARLIEST_TIME = 788_918_400_000_000  # 1995-01-01 UTC: no web shop is older
 OUTLIER_SCORE = 3.5  # modified z-score past which a quantity is an outlier
 OUTLIER_RATIO = 10.0  # no quantity below this many medians is one, however alike the others are
+_MARKS = ("cancelled", "no_time")  # made while reading, and never blank
 TITLE_LENGTH = 80  # of a title taken from the text
 
 # Zero-width and direction marks: they show nothing and split equal texts. The zero-width joiner
@@ -43,17 +44,27 @@ def drop_blank_rows(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame
 
 
 def tidy_ids(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Strip space and control characters from ids, and make empty ones null.
+    """Strip space, control characters and what shows nothing from ids; make empty ones null."""
+    visible = pl.col(columns).str.replace_all(rf"[\p{{Cc}}{_INVISIBLE}]", "")
+    ids = visible.str.strip_chars()
+    return frame.with_columns(pl.when(ids != "").then(ids))
 
-    A text column in which every id is a whole number with ".0" behind it went through a
-    spreadsheet or pandas as a float; the ending goes.
-    """
-    ids = pl.col(columns).str.replace_all(r"\p{Cc}", "").str.strip_chars()
-    frame = frame.with_columns(pl.when(ids != "").then(ids))
-    floats = [
-        name for name in columns if frame[name].drop_nulls().str.contains(r"^-?\d+\.0$").all()
-    ]
-    return frame.with_columns(pl.col(floats).str.replace(r"\.0$", ""))
+
+def drop_blank_events(frame: pl.DataFrame) -> pl.DataFrame:
+    """Drop events in which all that was read is empty; marks made while reading do not count."""
+    return drop_blank_rows(frame, [name for name in frame.columns if name not in _MARKS])
+
+
+def drop_not_variants(frame: pl.DataFrame) -> pl.DataFrame:
+    """Drop rows of a product's table that list no variant, such as one more picture."""
+    if "variant" not in frame.columns:
+        return frame
+    return frame.filter(pl.col("variant") | pl.col("item_id").is_not_null()).drop("variant")
+
+
+def drop_hidden(frame: pl.DataFrame) -> pl.DataFrame:
+    """Drop items that the shop does not show yet: the catalogue is public, and drafts are not."""
+    return frame.filter(~pl.col("hidden")).drop("hidden") if "hidden" in frame.columns else frame
 
 
 def drop_missing_ids(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
@@ -121,6 +132,16 @@ def fold_spaces(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     return frame.with_columns(pl.when(folded != "").then(folded))
 
 
+# In the order in which each leaves the next nothing to undo.
+TEXT_RULES = (
+    ("unicode", normalise_unicode),
+    ("control_characters", drop_control_characters),
+    ("html_entities", unescape_entities),
+    ("html_tags", drop_tags),
+    ("white_space", fold_spaces),
+)
+
+
 def cut_text(frame: pl.DataFrame, columns: Sequence[str], max_length: int) -> pl.DataFrame:
     """Cut text after `max_length` characters."""
     return frame.with_columns(pl.col(columns).str.slice(0, max_length).str.strip_chars_end())
@@ -169,8 +190,8 @@ def drop_exact_duplicates(frame: pl.DataFrame, columns: Sequence[str]) -> pl.Dat
 
 
 def drop_cancelled(frame: pl.DataFrame) -> pl.DataFrame:
-    """Drop events that were called off."""
-    return frame.filter(~pl.col("cancelled"))
+    """Drop events that were called off; an event that says nothing of it was not."""
+    return frame.filter(~pl.col("cancelled").fill_null(value=False))
 
 
 def drop_not_positive(frame: pl.DataFrame, column: str) -> pl.DataFrame:

@@ -12,14 +12,22 @@ from collections.abc import Sequence
 import polars as pl
 
 from client.importing.files import FILE, ROW
-from client.importing.mapping import EventsTable, ItemsTable, LabelsTable, ReviewsTable
+from client.importing.mapping import EventsTable, ItemsTable, LabelsTable, ReviewsTable, RowRule
 from common.errors import InputError
 
 ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 ISO_WITH_ZONE = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z")
-_UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds in one
+# Tried on what is left, once a zone at the end is cut off and its offset noted.
+_MORE_DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%Y年%m月%d日")
+_MORE_CLOCKS = (" %H:%M:%S%.f", " %H:%M", "", " %H%M%S", " %H%M")
+_ZONE_AT_END = r"^(.*(?:\d:\d\d|\d[ T]\d{4}).*?)\s*(Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
+_UNITS = {  # microseconds in one
+    "s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3, "excel_days": 86_400e6
+}  # fmt: skip
+_EXCEL_EPOCH = 25_569  # days from Excel's day 0 to 1970
 _ZONE = re.compile("%[:#]*z")
 _QUOTED_LENGTH = 40
+_NO_OPTION = "Default Title"  # what Shopify writes for a product without variants
 
 
 def text_column(frame: pl.DataFrame, column: str, *, joiner: str = " ") -> pl.Series:
@@ -101,6 +109,8 @@ def time_column(
         return raw.cast(pl.Datetime("us")).to_physical()
     if unit is not None:
         numbers = number_column(frame, column)
+        if unit == "excel_days":
+            numbers = numbers - _EXCEL_EPOCH
         return (numbers * _UNITS[unit]).round().cast(pl.Int64, strict=False)
     if raw.dtype != pl.String:
         raise InputError(
@@ -140,7 +150,33 @@ def _parse_times(text: pl.Series, formats: Sequence[str]) -> pl.Series:
         zone = "UTC" if _ZONE.search(one) else None
         parsed = text.str.strptime(pl.Datetime("us", zone), one, strict=False)
         times = times.fill_null(parsed.to_physical())
-    return times
+    left = times.is_null() & text.is_not_null()
+    if formats or not left.any():
+        return times
+    more = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(text))
+    return times.fill_null(more.scatter(left.arg_true(), _other_iso(text.filter(left))))
+
+
+def _other_iso(text: pl.Series) -> pl.Series:
+    """Read the rarer forms of ISO 8601: no seconds, any zone, compact; also 2026/01/31."""
+    table = pl.DataFrame({"text": text}).with_columns(
+        local=pl.coalesce(pl.col("text").str.extract(_ZONE_AT_END, 1), "text"),
+        zone=pl.col("text").str.extract(_ZONE_AT_END, 2).str.replace(":", "", literal=True),
+    )
+    digits = pl.col("zone").str.slice(1).cast(pl.Int64, strict=False)
+    short = pl.col("zone").str.len_chars() == 3  # such as +02
+    minutes = pl.when(short).then(digits * 60).otherwise(digits // 100 * 60 + digits % 100)
+    signed = pl.when(pl.col("zone").str.starts_with("-")).then(-minutes).otherwise(minutes)
+    local = (
+        pl.col("local").str.replace(r"(\d)T(\d)", "${1} ${2}").str.replace(",", ".", literal=True)
+    )
+    tries = [
+        local.str.strptime(pl.Datetime("us"), day + clock, strict=False)
+        for day in _MORE_DAYS
+        for clock in _MORE_CLOCKS
+    ]
+    moment = pl.coalesce(tries).cast(pl.Int64)
+    return table.select((moment - signed.fill_null(0) * 60_000_000).alias("time")).to_series()
 
 
 def _join_json_lists(values: pl.Series, joiner: str) -> pl.Series:
@@ -172,21 +208,68 @@ def item_columns(raw: pl.DataFrame, table: ItemsTable) -> pl.DataFrame:
     Raises:
         InputError: as `text_column`.
     """
-    title = text_column(raw, table.title)
+    raw, title = _variants(raw, table)
     blank = pl.Series([None], dtype=pl.String).new_from_index(0, raw.height)
     parts = pl.DataFrame(
-        [text_column(raw, name).alias(f"{i}") for i, name in enumerate(table.text)] or [title]
+        [
+            (title if name == table.title else text_column(raw, name)).alias(f"{place}")
+            for place, name in enumerate(table.text)
+        ]
+        or [title]
     )
     joined = pl.concat_str(pl.all(), separator=" ", ignore_nulls=True)
-    return pl.DataFrame(
-        {
-            "item_id": text_column(raw, table.item_id),
-            "title": title,
-            "text": parts.select(joined.replace("", None)).to_series(),
-            "category": text_column(raw, table.category, joiner=" > ") if table.category else blank,
-            "merchant": text_column(raw, table.merchant) if table.merchant else blank,
-        }
+    columns = {
+        "item_id": text_column(raw, table.item_id),
+        "title": title,
+        "text": parts.select(joined.replace("", None)).to_series(),
+        "category": text_column(raw, table.category, joiner=" > ") if table.category else blank,
+        "merchant": text_column(raw, table.merchant) if table.merchant else blank,
+    }
+    if table.product_id:
+        options = [text_column(raw, name).is_not_null() for name in table.options]
+        columns["variant"] = pl.DataFrame(options).select(pl.any_horizontal(pl.all())).to_series()
+    if table.hidden is not None:
+        columns["hidden"] = _marks(raw, table.hidden).fill_null(value=False)
+    return pl.DataFrame(columns)
+
+
+def _marks(raw: pl.DataFrame, rule: RowRule) -> pl.Series:
+    """Return which cells match: null where a cell is blank and so says nothing."""
+    cells = text_column(raw, rule.column).str.strip_chars()
+    return cells.set(cells == "", None).str.contains(rule.pattern)
+
+
+def _variants(raw: pl.DataFrame, table: ItemsTable) -> tuple[pl.DataFrame, pl.Series]:
+    """Return the table with a product's cells on each of its rows, and the titles.
+
+    A shop writes title, text and status on a product's first row only. A variant's title is the
+    product's with its own options behind it.
+    """
+    if table.product_id is None:
+        return raw, text_column(raw, table.title)
+    hidden = [table.hidden.column] if table.hidden else []
+    shared = [table.title, *table.text, table.category, table.merchant, *hidden]
+    own = {table.item_id, table.product_id, *table.options}
+    product = pl.col(table.product_id)
+    blank = pl.col(table.product_id).is_null()
+    raw = raw.with_columns(
+        pl.when(pl.col(name).is_null() & ~blank)
+        .then(pl.col(name).drop_nulls().first().over(product))
+        .otherwise(pl.col(name))
+        .alias(name)
+        for name in dict.fromkeys(shared)
+        if name is not None and name not in own
     )
+    title = text_column(raw, table.title)
+    if not table.options:
+        return raw, title
+    cells = [text_column(raw, name).alias(f"{i}") for i, name in enumerate(table.options)]
+    named = pl.DataFrame([cell.set(cell == _NO_OPTION, None) for cell in cells])
+    options = named.select(pl.concat_str(pl.all(), separator=" / ", ignore_nulls=True)).to_series()
+    with_options = pl.DataFrame({"title": title, "options": options.replace("", None)}).select(
+        pl.concat_str("title", "options", separator=" - ", ignore_nulls=True).alias("title")
+    )
+    return raw, with_options.to_series().set(title.is_null(), None)
 
 
 def event_columns(raw: pl.DataFrame, table: EventsTable) -> pl.DataFrame:
@@ -207,6 +290,8 @@ def event_columns(raw: pl.DataFrame, table: EventsTable) -> pl.DataFrame:
     columns = {name: text_column(raw, column) for name, column in texts.items() if column}
     if table.time is not None:
         columns["time"] = time_column(raw, table.time, table.time_format, table.time_unit)
+        if table.order_id and raw[table.time].has_nulls():
+            columns["no_time"] = raw[table.time].is_null()  # blank, and not merely unreadable
     elif table.position is not None:
         columns["time"] = number_column(raw, table.position, whole=True).cast(pl.Int64)
     if table.value == table.quantity:
@@ -215,8 +300,9 @@ def event_columns(raw: pl.DataFrame, table: EventsTable) -> pl.DataFrame:
         if column is not None:
             columns[name] = number_column(raw, column, decimal_comma=table.decimal_comma)
     if table.cancelled is not None:
-        marks = text_column(raw, table.cancelled.column)
-        columns["cancelled"] = marks.str.contains(table.cancelled.pattern).fill_null(value=False)
+        columns["cancelled"] = _marks(raw, table.cancelled)
+    if table.type is not None:
+        columns["type"] = text_column(raw, table.type.column)
     return pl.DataFrame(columns)
 
 

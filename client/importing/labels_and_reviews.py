@@ -78,13 +78,6 @@ def clean_text(
     frame: pl.DataFrame, columns: list[str], max_length: int, tally: Tally
 ) -> pl.DataFrame:
     """Apply the text rules in the order in which each leaves the next nothing to undo."""
-    rules = (
-        ("unicode", cleaning.normalise_unicode),
-        ("control_characters", cleaning.drop_control_characters),
-        ("html_entities", cleaning.unescape_entities),
-        ("html_tags", cleaning.drop_tags),
-        ("white_space", cleaning.fold_spaces),
-    )
-    for name, rule in rules:
+    for name, rule in cleaning.TEXT_RULES:
         frame = tally.change(name, frame, rule(frame, columns))
     return tally.change("text_length", frame, cleaning.cut_text(frame, columns, max_length))

@@ -4,86 +4,22 @@ A mapping says where the items and the events are and which column holds what. R
 in `client/importing/mappings/`; docs/ref-mapping.md describes every key.
 """
 
-import codecs
 import tomllib
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import polars as pl
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from client.importing.mapping_values import ClockTime, Column, Columns, Encoding, Mark, Pattern
 from client.shop.splitting import SplitRule
 from common.errors import SettingsError
 
+EVENT_TYPES = ("view", "click", "cart", "purchase", "refund")
 MAPPING_FILE = "mapping.toml"  # a folder that holds one needs no guess
 _SHIPPED = files("client.importing") / "mappings"
-
-
-def _one_or_more(given: object) -> object:
-    if isinstance(given, str):
-        return (given,)
-    return tuple(given) if isinstance(given, list) else given
-
-
-def _known_encoding(name: str) -> str:
-    try:
-        codecs.lookup(name)
-    except LookupError:
-        raise PydanticCustomError(
-            "encoding",
-            "is {name}, which Python does not know; use utf-8, gb18030, latin-1 or another",
-            {"name": repr(name)},
-        ) from None
-    return name
-
-
-def _valid_pattern(pattern: str) -> str:
-    try:
-        pl.Series([""]).str.contains(pattern)
-    except pl.exceptions.PolarsError:
-        raise PydanticCustomError(
-            "pattern", "is {pattern}, which is not a regular expression", {"pattern": repr(pattern)}
-        ) from None
-    return pattern
-
-
-def _clock_time(given: object) -> object:
-    """Turn a TOML date, TOML date-time or ISO text into UTC; leave all else to be refused."""
-    if isinstance(given, str):
-        try:
-            given = datetime.fromisoformat(given)
-        except ValueError:
-            return given
-    if isinstance(given, date) and not isinstance(given, datetime):
-        given = datetime.combine(given, time())
-    if isinstance(given, datetime):
-        return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
-    return given
-
-
-def _one_byte(mark: str) -> str:
-    if not mark.isascii() or mark in ("\n", "\r", "\x00"):
-        raise PydanticCustomError("mark", "must be one ASCII character that ends no line")
-    return mark
-
-
-Mark = Annotated[str, Field(max_length=1), AfterValidator(_one_byte)]
-Column = Annotated[str, Field(min_length=1)]
-Columns = Annotated[tuple[Column, ...], BeforeValidator(_one_or_more)]
-Pattern = Annotated[str, AfterValidator(_valid_pattern)]
-Encoding = Annotated[str, AfterValidator(_known_encoding)]
-ClockTime = Annotated[datetime, BeforeValidator(_clock_time)]
 
 
 class _Section(BaseModel):
@@ -104,18 +40,21 @@ class TableSource(_Section):
         header: The column names of a csv file that has no header line.
         encoding: Overrides the mapping's encoding for this table.
         decimal_comma: Whether numbers are written 2,55.
+        unnest: A column of JSON Lines that holds a list of records; each record becomes a row, and
+            its fields are named `unnest.field`.
     """
 
     file: Columns = ()
     table: Column | None = None
     query: Column | None = None
-    format: Literal["csv", "json_lines", "parquet"] | None = None
+    format: Literal["csv", "json_lines", "parquet", "xml"] | None = None
     separator: Annotated[str, Field(min_length=1)] | None = None
     quote: Mark = '"'
     escape: Mark | None = None
     header: Columns = ()
     encoding: Encoding | None = None
     decimal_comma: bool = False
+    unnest: Column | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -140,24 +79,58 @@ class TableSource(_Section):
         return []
 
 
+class RowRule(_Section):
+    """Which rows are meant: those whose `column` matches `pattern`."""
+
+    column: Column
+    pattern: Pattern
+
+
 class ItemsTable(TableSource):
-    """The catalogue. `text` are the columns joined for the encoder; by default the title."""
+    """The catalogue. `text` are the columns joined for the encoder; by default the title.
+
+    Rows with one `product_id` are variants of a product: what only its first row says holds for
+    all, and a variant's title has its `options` behind it. `hidden` items are not for sale yet.
+    """
 
     item_id: Column
     title: Column
     text: Columns = ()
     category: Column | None = None
     merchant: Column | None = None
+    product_id: Column | None = None
+    options: Columns = ()
+    hidden: RowRule | None = None
 
     def columns(self) -> list[str]:  # noqa: D102 - as in TableSource
-        return _distinct(self.item_id, self.title, *self.text, self.category, self.merchant)
+        hidden = self.hidden.column if self.hidden else None
+        return _distinct(
+            self.item_id, self.title, *self.text, self.category, self.merchant,
+            self.product_id, *self.options, hidden,
+        )  # fmt: skip
 
 
-class CancelledRule(_Section):
-    """Which events were called off: those whose `column` matches `pattern`."""
+class EventTypes(_Section):
+    """Which words in `column` are which kind of event, and the public weight of each kind.
+
+    A weight becomes the interaction's value; a kind of weight 0 is left out. A refund takes a
+    purchase back.
+    """
 
     column: Column
-    pattern: Pattern
+    view: Columns = ()
+    click: Columns = ()
+    cart: Columns = ()
+    purchase: Columns = ()
+    refund: Columns = ()
+    view_weight: Annotated[float, Field(ge=0, le=1000)] = 0.1
+    click_weight: Annotated[float, Field(ge=0, le=1000)] = 0.2
+    cart_weight: Annotated[float, Field(ge=0, le=1000)] = 0.5
+    purchase_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+
+    def weight(self, kind: str) -> float:
+        """Return the weight of `kind`, one of EVENT_TYPES but a refund."""
+        return float(getattr(self, f"{kind}_weight"))
 
 
 class EventsTable(TableSource):
@@ -167,14 +140,15 @@ class EventsTable(TableSource):
     item_id: Column
     time: Column | None = None
     time_format: Columns = ()
-    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    time_unit: Literal["s", "ms", "us", "ns", "excel_days"] | None = None
     position: Column | None = None
     order_id: Column | None = None
     quantity: Column | None = None
     price: Column | None = None
     value: Column | None = None
     merchant: Column | None = None
-    cancelled: CancelledRule | None = None
+    cancelled: RowRule | None = None
+    type: EventTypes | None = None
 
     @model_validator(mode="after")
     def _one_order(self) -> Self:
@@ -189,6 +163,7 @@ class EventsTable(TableSource):
         return _distinct(
             self.shopper_id, self.item_id, self.time, self.position, self.order_id,
             self.quantity, self.price, self.value, self.merchant, cancelled,
+            self.type.column if self.type else None,
         )  # fmt: skip
 
 
@@ -245,6 +220,7 @@ class CleanRules(_Section):
     max_text_length: Annotated[int, Field(ge=20)] = 2000
     outlier_quantity: Literal["cap", "drop", "keep"] = "cap"
     keep_unsold_items: bool = True
+    ids: Literal["canonical", "as_written"] = "canonical"
 
 
 class SplitDates(_Section):
@@ -383,7 +359,9 @@ def _explain(detail: ErrorDetails) -> str:
 _SECTIONS: dict[str, type[BaseModel]] = {
     "items": ItemsTable,
     "events": EventsTable,
-    "cancelled": CancelledRule,
+    "cancelled": RowRule,
+    "hidden": RowRule,
+    "type": EventTypes,
     "labels": LabelsTable,
     "reviews": ReviewsTable,
     "clean": CleanRules,

@@ -20,7 +20,7 @@ ROWS = "__rows__"  # the column that says how many equal rows a row stands for
 
 @dataclass(frozen=True)
 class TableQuality:
-    """Rows of one table: read = kept + all dropped + all merged.
+    """Rows of one table: read = kept + all dropped + all left out + all merged.
 
     Attributes:
         table: Its section in the mapping: items, events, labels or reviews.
@@ -29,6 +29,7 @@ class TableQuality:
         dropped: Rows lost, by rule.
         merged: Rows joined to another that says the same, by rule. Nothing is lost by them.
         changed: Rows altered and kept, by rule.
+        left_out: Rows that the mapping asks to leave out, by rule. They are no dirt.
     """
 
     table: str
@@ -37,6 +38,7 @@ class TableQuality:
     dropped: Mapping[str, int]
     merged: Mapping[str, int]
     changed: Mapping[str, int]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def dropped_share(self) -> float:
@@ -112,7 +114,12 @@ def _add_rows(table: Table, quality: TableQuality) -> None:
         table.add_row(name, rule, f"{rows:,}", f"{rows / max(quality.rows_read, 1):.2%}")
 
     add(quality.table, "rows read", quality.rows_read)
-    kinds = {"dropped": quality.dropped, "merged": quality.merged, "changed": quality.changed}
+    kinds = {
+        "left out": quality.left_out,
+        "dropped": quality.dropped,
+        "merged": quality.merged,
+        "changed": quality.changed,
+    }
     for kind, counts in kinds.items():
         for rule, rows in counts.items():
             if rows:
@@ -134,6 +141,12 @@ class Tally:
     dropped: dict[str, int] = field(default_factory=dict)
     merged: dict[str, int] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def leave_out(self, rule: str, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+        """Count the rows that `rule` left out as the mapping asks, and return `after`."""
+        self.left_out[rule] = self.left_out.get(rule, 0) + _rows(before) - _rows(after)
+        return after
 
     def drop(self, rule: str, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
         """Count the rows that `rule` dropped, and return `after`."""
@@ -167,14 +180,20 @@ class Tally:
         Raises:
             RuntimeError: if a row is unaccounted for, which would be a fault in cleaning itself.
         """
-        gone = sum(self.dropped.values()) + sum(self.merged.values())
+        gone = sum(sum(one.values()) for one in (self.dropped, self.merged, self.left_out))
         if self.rows_read != rows_kept + gone:
             raise RuntimeError(
                 f"{self.table}: {self.rows_read} rows read, {rows_kept} kept and {gone} counted "
                 "as gone do not add up."
             )
         return TableQuality(
-            self.table, self.rows_read, rows_kept, self.dropped, self.merged, self.changed
+            self.table,
+            self.rows_read,
+            rows_kept,
+            self.dropped,
+            self.merged,
+            self.changed,
+            self.left_out,
         )
 
 

@@ -4,17 +4,16 @@
 everything has passed, so a failed import leaves the data set of the last good one as it was.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 
-from client.importing import cleaning, labels_and_reviews
+from client.importing import labels_and_reviews
 from client.importing.assembly import assemble, summarise
 from client.importing.columns import event_columns, item_columns, label_columns, review_columns
 from client.importing.mapping import (
-    CleanRules,
     LabelsTable,
     Mapping,
     ReviewsTable,
@@ -23,6 +22,8 @@ from client.importing.mapping import (
 )
 from client.importing.mapping_detection import detect_mapping
 from client.importing.quality_report import QualityReport, TableQuality, Tally, require_clean
+from client.importing.rules.ids import has_fractions
+from client.importing.rules.table import Bounds, event_rules, id_rules, item_rules, run_rules
 from client.importing.sources import ShopSource
 from client.shop.dataset import MerchantData, dataset_digest, save_merchant_data
 from common.errors import InputError
@@ -115,142 +116,72 @@ def read_shop(
     return data, summarise(data, tuple(qualities), max_dropped_share)
 
 
-@dataclass(frozen=True)
-class _Bounds:
-    """What events are held against: the rules, the catalogue's ids and the latest possible time."""
-
-    rules: CleanRules
-    item_ids: pl.Series
-    latest: int
-    timed: bool
-    value_is_quantity: bool
-
-
 def _clean_tables(
     shop: ShopSource, mapping: Mapping, latest: int, max_dropped_share: float
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[TableQuality]]:
     """Return clean items and events, and the quality of each table read."""
     raw_items, raw_events = shop.items_and_events(mapping)
+    raw_items, raw_events = (
+        item_columns(raw_items, mapping.items), event_columns(raw_events, mapping.events)
+    )  # fmt: skip
+    bounds = _bounds(mapping, raw_items, raw_events, latest)
     tally = Tally("items", raw_items.height)
-    items = _clean_items(item_columns(raw_items, mapping.items), mapping.clean, tally)
+    items = run_rules(raw_items, item_rules(bounds), tally)
     qualities = [tally.finish(items.height)]
     require_clean(qualities[0], max_dropped_share)
-    item_ids = items["item_id"]
+    bounds = replace(bounds, item_ids=items["item_id"])
     labels = None
     if mapping.labels is not None:
-        labels, quality = _read_labels(shop, mapping, mapping.labels, item_ids)
+        labels, quality = _read_labels(shop, mapping, mapping.labels, bounds)
         require_clean(quality, max_dropped_share)
         qualities.append(quality)
         if "category" in labels.columns:
             items = labels_and_reviews.label_items(items, labels)
     if mapping.reviews is not None:
-        reviews, quality = _read_reviews(shop, mapping, mapping.reviews, item_ids)
+        reviews, quality = _read_reviews(shop, mapping, mapping.reviews, bounds)
         qualities.append(quality)
         items = labels_and_reviews.add_reviews(items, reviews, mapping.clean.max_text_length)
     tally = Tally("events", raw_events.height)
-    table = mapping.events
-    bounds = _Bounds(
-        mapping.clean,
-        item_ids,
-        latest,
-        timed=table.time is not None,
-        value_is_quantity=table.value is not None and table.value == table.quantity,
-    )
-    events = _clean_events(event_columns(raw_events, table), labels, bounds, tally)
+    events = run_rules(raw_events, event_rules(raw_events.columns, labels, bounds), tally)
     qualities.insert(1, tally.finish(events.height))
     require_clean(qualities[1], max_dropped_share)
     return items, events, qualities
 
 
+def _bounds(mapping: Mapping, items: pl.DataFrame, events: pl.DataFrame, latest: int) -> Bounds:
+    """Return what rows are held against; an item's id is spelt alike in both tables."""
+    fractions: set[str] = {name for name in ("shopper_id", "order_id") if name in events.columns
+                 and has_fractions(events[name])}  # fmt: skip
+    if has_fractions(items["item_id"]) or has_fractions(events["item_id"]):
+        fractions.add("item_id")
+    table = mapping.events
+    return Bounds(
+        mapping.clean,
+        latest=latest,
+        timed=table.time is not None,
+        value_is_quantity=table.value is not None and table.value == table.quantity,
+        fractions=fractions,
+        types=table.type,
+    )
+
+
 def _read_labels(
-    shop: ShopSource, mapping: Mapping, table: LabelsTable, item_ids: pl.Series
+    shop: ShopSource, mapping: Mapping, table: LabelsTable, bounds: Bounds
 ) -> tuple[pl.DataFrame, TableQuality]:
     raw = shop.table(mapping, "labels", table.place, table.columns())
     tally = Tally("labels", raw.height)
-    labels = labels_and_reviews.clean_labels(label_columns(raw, table), item_ids, tally)
+    labels = label_columns(raw, table)
+    keys = [name for name in ("item_id", "shopper_id") if name in labels.columns]
+    labels = run_rules(labels, id_rules(keys, bounds, "labels"), tally)
+    labels = labels_and_reviews.clean_labels(labels, bounds.known, tally)
     return labels, tally.finish(labels.height)
 
 
 def _read_reviews(
-    shop: ShopSource, mapping: Mapping, table: ReviewsTable, item_ids: pl.Series
+    shop: ShopSource, mapping: Mapping, table: ReviewsTable, bounds: Bounds
 ) -> tuple[pl.DataFrame, TableQuality]:
     raw = shop.table(mapping, "reviews", table.place, table.columns())
     tally = Tally("reviews", raw.height)
-    reviews = labels_and_reviews.clean_reviews(review_columns(raw, table), item_ids, table, tally)
+    reviews = run_rules(review_columns(raw, table), id_rules(["item_id"], bounds, "reviews"), tally)
+    reviews = labels_and_reviews.clean_reviews(reviews, bounds.known, table, tally)
     return reviews, tally.finish(reviews.height)
-
-
-def _clean_items(items: pl.DataFrame, rules: CleanRules, tally: Tally) -> pl.DataFrame:
-    filled = cleaning.drop_blank_rows(items, items.columns)
-    items = tally.drop("blank_rows", items, filled)
-    items = cleaning.weigh_repeated_rows(items)
-    items = tally.change("tidy_ids", items, cleaning.tidy_ids(items, ["item_id"]))
-    items = tally.drop("missing_ids", items, cleaning.drop_missing_ids(items, ["item_id"]))
-    if rules.product_code is not None:
-        products = cleaning.drop_non_products(items, rules.product_code)
-        items = tally.drop("non_product_codes", items, products)
-    words = ["title", "text", "category", "merchant"]
-    items = labels_and_reviews.clean_text(items, words, rules.max_text_length, tally)
-    items = tally.drop("missing_text", items, cleaning.drop_missing_text(items))
-    items = tally.change("title_from_text", items, cleaning.title_from_text(items))
-    return tally.merge("same_item", items, cleaning.merge_same_item(items))
-
-
-def _clean_events(
-    events: pl.DataFrame, labels: pl.DataFrame | None, bounds: _Bounds, tally: Tally
-) -> pl.DataFrame:
-    ids = ["shopper_id", "item_id"]
-    optional_ids = [name for name in ("order_id",) if name in events.columns]
-    given = [name for name in events.columns if name != "cancelled"]
-    events = tally.drop("blank_rows", events, cleaning.drop_blank_rows(events, given))
-    events = tally.change("tidy_ids", events, cleaning.tidy_ids(events, ids + optional_ids))
-    events = tally.drop("missing_ids", events, cleaning.drop_missing_ids(events, ids))
-    distinct = cleaning.drop_exact_duplicates(events, events.columns)
-    events = tally.drop("exact_duplicates", events, distinct)
-    if "cancelled" in events.columns:
-        events = tally.drop("cancelled_orders", events, cleaning.drop_cancelled(events))
-    if bounds.rules.product_code is not None:
-        products = cleaning.drop_non_products(events, bounds.rules.product_code)
-        events = tally.drop("non_product_codes", events, products)
-    for name in ("quantity", "price"):
-        if name in events.columns:
-            positive = cleaning.drop_not_positive(events, name)
-            events = tally.drop(f"non_positive_{name}", events, positive)
-    events = _clean_times(events, bounds, tally)
-    events = tally.drop(
-        "unknown_items", events, cleaning.drop_unknown_items(events, bounds.item_ids)
-    )
-    events = _clean_quantities(events, bounds.rules, tally)
-    if bounds.value_is_quantity:
-        events = events.with_columns(pl.col("quantity").alias("value"))
-    if labels is not None and "value" in labels.columns:
-        if "value" not in events.columns:
-            events = events.with_columns(pl.lit(1.0).alias("value"))
-        events = tally.change(
-            "labelled_values", events, labels_and_reviews.label_events(events, labels)
-        )
-    if "value" in events.columns:
-        events = tally.drop("missing_value", events, cleaning.drop_unreadable(events, "value"))
-    if "merchant" in events.columns:
-        events = tally.change("white_space", events, cleaning.fold_spaces(events, ["merchant"]))
-    events = cleaning.number_baskets(events)
-    return tally.merge("same_basket_item", events, cleaning.merge_basket_rows(events))
-
-
-def _clean_times(events: pl.DataFrame, bounds: _Bounds, tally: Tally) -> pl.DataFrame:
-    what = "time" if bounds.timed else "position"
-    readable = cleaning.drop_unreadable(events, "time")
-    events = tally.drop(f"malformed_{what}", events, readable)
-    if bounds.timed:
-        possible = cleaning.drop_impossible_times(events, bounds.latest)
-        events = tally.drop("impossible_time", events, possible)
-    return events
-
-
-def _clean_quantities(events: pl.DataFrame, rules: CleanRules, tally: Tally) -> pl.DataFrame:
-    if "quantity" not in events.columns or rules.outlier_quantity == "keep":
-        return events
-    if rules.outlier_quantity == "drop":
-        usual = cleaning.drop_outlier_quantities(events)
-        return tally.drop("outlier_quantity", events, usual)
-    return tally.change("outlier_quantity", events, cleaning.cap_outlier_quantities(events))

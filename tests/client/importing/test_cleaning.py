@@ -96,10 +96,10 @@ def test_each_text_rule_counts_its_own_rows():
 # ------------------------------------------------------------------------------ ids and rows
 
 
-def test_ids_are_stripped_and_lose_a_spreadsheets_fraction_only_as_a_whole_column():
+def test_ids_are_stripped_of_what_shows_nothing():
     frame = pl.DataFrame({"a": [" 17.0", "18.0\t", None, ""], "b": ["1.0", "x2", " ", "\x01"]})
     tidy = cleaning.tidy_ids(frame, ["a", "b"])
-    assert tidy["a"].to_list() == ["17", "18", None, None]
+    assert tidy["a"].to_list() == ["17.0", "18.0", None, None]
     assert tidy["b"].to_list() == ["1.0", "x2", None, None]
 
 

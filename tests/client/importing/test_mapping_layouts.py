@@ -51,7 +51,7 @@ def test_online_retail_layout_in_detail(tmp_path):
     events = next(table for table in report.tables if table.table == "events")
     assert events.dropped["cancelled_orders"] == 1
     assert events.dropped["non_product_codes"] == 1
-    assert events.changed["tidy_ids"] == 6
+    assert events.changed["canonical_ids"] == 6
     # Rows that differ in the item's wording alone are one event.
     assert events.dropped["exact_duplicates"] == 1
 
