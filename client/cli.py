@@ -35,7 +35,9 @@ State = Annotated[
 
 @app.command("import")
 def import_(
-    out: Annotated[Path, typer.Option(help="Folder for the clean data set.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the clean data set; not with --check.")
+    ] = None,
     source: Annotated[
         Path | None, typer.Option(help="Folder or file: CSV, TSV, Parquet, JSON Lines, also .gz.")
     ] = None,
@@ -53,12 +55,23 @@ def import_(
     max_dropped_share: Annotated[
         float, typer.Option(help="Fail if more than this share of a table's rows is dropped.")
     ] = 0.35,
+    check: Annotated[
+        bool, typer.Option("--check", help="Show what an import would do, and write nothing.")
+    ] = False,
 ) -> None:
     """Read a shop's catalogue and events, clean them, and say what was dropped and why."""
-    from client.importing.shop_import import import_shop  # Polars loads here, not before
+    from client.importing.shop_import import (  # Polars loads here, not before
+        import_shop,
+        look_at_shop,
+    )
 
     if source is None and database_url is None:
         raise InputError("Give the shop's tables: --source or --database-url.", field="source")
+    if check:
+        Console().print(look_at_shop(source, mapping, database_url=database_url, encoding=encoding))
+        return
+    if out is None:
+        raise InputError("Give --out, the data set's folder, or --check.", field="out")
     _, report = import_shop(
         source,
         mapping,
@@ -344,8 +357,10 @@ def init(
 def start(folder: Node) -> None:
     """Run the node until Ctrl-C: connect to the server, and train when it asks."""
     from client.deployment.provisioning import NodeFolder
+    from client.deployment.shop_check import require_shop
     from client.deployment.supernode import run_node
 
+    require_shop(NodeFolder(folder).config().data)
     run_node(NodeFolder(folder), lambda line: Console().print(line, soft_wrap=True))
 
 

@@ -1,19 +1,20 @@
 """Put clean tables together: the catalogue, the interactions and the split rule."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 
 from client.importing.mapping import Mapping
-from client.importing.quality_report import QualityReport, TableQuality
+from client.importing.quality_report import Doubt, QualityReport, TableQuality
 from client.shop.dataset import MerchantData
 from client.shop.interactions import Interactions
-from client.shop.splitting import SplitRule
+from client.shop.splitting import SplitRule, split_interactions, usual_rule
 from common.catalogue import Catalogue, Item
 from common.errors import InputError
 
-HELD_OUT_SHARE = 0.15  # of the time span, for validation and again for test
+HEAD_SHARES = (0.01, 0.05, 0.2, 0.5)  # of items, for the curve of head and tail
 
 
 def assemble(
@@ -48,7 +49,7 @@ def assemble(
         ),
         timed=mapping.events.time is not None,
     )
-    rule = mapping.split.rule() if mapping.split else _usual_split(interactions)
+    rule = mapping.split.rule() if mapping.split else usual_rule(interactions)
     _require_training(interactions, rule)
     declared = mapping.declares_catalogue
     if "merchant" not in events.columns:
@@ -59,7 +60,10 @@ def assemble(
 
 
 def summarise(
-    data: MerchantData, tables: tuple[TableQuality, ...], max_dropped_share: float
+    data: MerchantData,
+    tables: tuple[TableQuality, ...],
+    max_dropped_share: float,
+    doubts: Sequence[Doubt] = (),
 ) -> QualityReport:
     """Return the report of an import that ended in `data`."""
     rows = data.interactions
@@ -73,8 +77,34 @@ def summarise(
         interactions=len(rows),
         pairs=rows.matrix().nnz,
         catalogue_declared=data.catalogue_declared,
+        periods=_by_month(rows),
+        parts=_parts(data),
+        head=_head(rows),
+        doubts=tuple(doubts),
         max_dropped_share=max_dropped_share,
     )
+
+
+def _by_month(rows: Interactions) -> dict[str, int]:
+    if not rows.timed:
+        return {}
+    months, counts = np.unique(rows.time.astype("M8[us]").astype("M8[M]"), return_counts=True)
+    return dict(zip(np.datetime_as_string(months).tolist(), counts.tolist(), strict=True))
+
+
+def _parts(data: MerchantData) -> dict[str, int]:
+    split = split_interactions(data.interactions, data.split_rule)
+    parts = {"to train": split.train, "to validate": split.valid, "to test": split.test}
+    return {name: len(part) for name, part in parts.items()}
+
+
+def _head(rows: Interactions) -> dict[str, float]:
+    """Return which share of purchases the best-sold items have, by their share of all items."""
+    sold = np.sort(np.bincount(rows.item, minlength=rows.item_count))[::-1]
+    return {
+        f"{top:.0%}": float(sold[: max(round(top * len(sold)), 1)].sum() / max(len(rows), 1))
+        for top in HEAD_SHARES
+    }
 
 
 def _index(
@@ -84,19 +114,6 @@ def _index(
     places = pl.DataFrame({column: values}).with_row_index("place")
     joined = frame.select(column).join(places, on=column, how="left", maintain_order="left")
     return values.to_list(), joined["place"].cast(pl.Int32).to_numpy()
-
-
-def _usual_split(interactions: Interactions) -> SplitRule:
-    """Return the split where the mapping names none.
-
-    With times, the last 15% of the time span is the test period and the 15% before it validation;
-    with positions only, or one single time, the last items of each shopper are left out.
-    """
-    first, last = int(interactions.time.min()), int(interactions.time.max())
-    if not interactions.timed or first == last:
-        return SplitRule("leave_last_out")
-    held_out = round((last - first) * HELD_OUT_SHARE)
-    return SplitRule("time", valid_from=last - 2 * held_out, test_from=last - held_out)
 
 
 def _require_training(interactions: Interactions, rule: SplitRule) -> None:

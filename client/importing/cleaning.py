@@ -46,7 +46,10 @@ def drop_blank_rows(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame
 def tidy_ids(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Strip space, control characters and what shows nothing from ids; make empty ones null."""
     visible = pl.col(columns).str.replace_all(rf"[\p{{Cc}}{_INVISIBLE}]", "")
-    ids = visible.str.strip_chars()
+    plain = visible.str.replace(
+        r'^\s*="(.*)"\s*$', "${1}"
+    )  # a formula that keeps Excel from numbers
+    ids = plain.str.strip_chars()
     return frame.with_columns(pl.when(ids != "").then(ids))
 
 

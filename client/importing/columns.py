@@ -299,8 +299,9 @@ def event_columns(raw: pl.DataFrame, table: EventsTable) -> pl.DataFrame:
     for name, column in numbers.items():
         if column is not None:
             columns[name] = number_column(raw, column, decimal_comma=table.decimal_comma)
-    if table.cancelled is not None:
-        columns["cancelled"] = _marks(raw, table.cancelled)
+    if table.cancelled:
+        marks = [_marks(raw, rule).alias(f"{i}") for i, rule in enumerate(table.cancelled)]
+        columns["cancelled"] = pl.DataFrame(marks).select(pl.any_horizontal(pl.all())).to_series()
     if table.type is not None:
         columns["type"] = text_column(raw, table.type.column)
     return pl.DataFrame(columns)

@@ -17,6 +17,7 @@ import polars as pl
 
 from client.importing.formats.csv_tables import CsvStyle, csv_column_names, read_csv
 from client.importing.formats.encodings import as_utf8, is_wide
+from client.importing.formats.xml_feed import read_xml, xml_rows
 from client.importing.json_lines import first_keys, read_json_lines
 from client.importing.mapping import TableSource
 from common.errors import InputError
@@ -28,6 +29,7 @@ _FORMATS = {
     **dict.fromkeys(_CSV_ENDINGS, "csv"),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), "json_lines"),
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    ".xml": "xml",
 }
 _ENOUGH_FOR_NAMES = 1 << 20  # bytes of a text file in which its column names must stand
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # byte order marks of UTF-16
@@ -46,6 +48,7 @@ class Style:
     kind: str
     csv: CsvStyle
     encoding: str
+    unnest: str | None = None
 
 
 def _matches(folder: Path, pattern: str, section: str) -> list[Path]:
@@ -129,7 +132,7 @@ def style_of(path: Path, source: TableSource, encoding: str) -> Style:
         )
     separator = source.separator or _CSV_ENDINGS.get(ending, ",")
     written = CsvStyle(separator, source.quote, source.escape, source.header)
-    return Style(kind, written, source.encoding or encoding)
+    return Style(kind, written, source.encoding or encoding, source.unnest)
 
 
 def column_names(path: Path, style: Style) -> list[str]:
@@ -138,13 +141,15 @@ def column_names(path: Path, style: Style) -> list[str]:
     Raises:
         InputError: as `read_files`.
     """
-    whole = style.kind == "parquet" or is_wide(style.encoding)
+    whole = style.kind in ("parquet", "xml") or is_wide(style.encoding)
     content = _read_bytes(path, style, -1 if whole else _ENOUGH_FOR_NAMES)
     if style.kind == "parquet":
         return list(_parquet_schema(path, content))
     text = _as_text(path, content, style)
     if style.kind == "json_lines":
         return first_keys(path.name, text)
+    if style.kind == "xml":
+        return list(dict.fromkeys(key for row in xml_rows(path.name, text) for key in row))
     return csv_column_names(path.name, text, style.csv)
 
 
@@ -175,7 +180,12 @@ def _read_file(path: Path, style: Style, columns: Sequence[str]) -> pl.DataFrame
         return _read_parquet(path, content, columns)
     text = _as_text(path, content, style)
     if style.kind == "json_lines":
-        return read_json_lines(path.name, text, columns).with_row_index(ROW, offset=1)
+        frame = read_json_lines(path.name, text, columns, style.unnest)
+        return frame.with_row_index(ROW, offset=1)
+    if style.kind == "xml":
+        rows = read_xml(path.name, text, columns, ROW)
+        require_columns(path.name, columns, column_names(path, style))
+        return rows
     require_columns(path.name, columns, csv_column_names(path.name, text, style.csv))
     return read_csv(path.name, text, style.csv, columns, ROW)
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from client.importing.mapping_values import ClockTime, Column, Columns, Encoding, Mark, Pattern
@@ -86,6 +86,13 @@ class RowRule(_Section):
     pattern: Pattern
 
 
+def _rules(given: object) -> object:
+    return tuple(given) if isinstance(given, list) else given if given == () else (given,)
+
+
+RowRules = Annotated[tuple[RowRule, ...], BeforeValidator(_rules)]
+
+
 class ItemsTable(TableSource):
     """The catalogue. `text` are the columns joined for the encoder; by default the title.
 
@@ -147,7 +154,7 @@ class EventsTable(TableSource):
     price: Column | None = None
     value: Column | None = None
     merchant: Column | None = None
-    cancelled: RowRule | None = None
+    cancelled: RowRules = ()
     type: EventTypes | None = None
 
     @model_validator(mode="after")
@@ -159,10 +166,10 @@ class EventsTable(TableSource):
         return self
 
     def columns(self) -> list[str]:  # noqa: D102 - as in TableSource
-        cancelled = self.cancelled.column if self.cancelled else None
+        cancelled = [rule.column for rule in self.cancelled]
         return _distinct(
             self.shopper_id, self.item_id, self.time, self.position, self.order_id,
-            self.quantity, self.price, self.value, self.merchant, cancelled,
+            self.quantity, self.price, self.value, self.merchant, *cancelled,
             self.type.column if self.type else None,
         )  # fmt: skip
 

@@ -19,9 +19,21 @@ from client.importing.mapping import (
     load_mapping,
     mapping_names,
 )
+from client.importing.platforms.layouts import event_part, find_section, item_part, platform_names
 from common.errors import InputError
 
-_TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
+_TABLE_ENDINGS = (
+    ".csv",
+    ".tsv",
+    ".tab",
+    ".txt",
+    ".jsonl",
+    ".ndjson",
+    ".json",
+    ".parquet",
+    ".pq",
+    ".xml",
+)
 _SEPARATORS = (",", ";", "\t", "|")
 _MOST_FILES = 24  # looked into when guessing
 
@@ -64,14 +76,14 @@ def detect_mapping(source: Path, *, encoding: str | None = None) -> Mapping:
     if best:
         return next(mapping for found, mapping in fits if found == best)
     seen = _look_around(source, encoding or "utf-8")
-    guess = _from_common_names(source, seen)
+    guess = _from_platforms(source, seen) or _from_common_names(source, seen)
     if guess is not None:
         return guess
     listed = "; ".join(f"{path.name}: {', '.join(names)}" for path, (_, names) in seen.items())
     raise InputError(
         f"{source.name}: no ready-made mapping fits and the columns have no common names. Seen: "
         f"{listed or 'no table'}. Write a {MAPPING_FILE} (see docs/ref-mapping.md) or name one of: "
-        f"{', '.join(mapping_names())}.",
+        f"{', '.join(mapping_names())}. Exports known without one: {', '.join(platform_names())}.",
         field="mapping",
     )
 
@@ -125,6 +137,53 @@ def _sniff(path: Path, encoding: str) -> tuple[str, list[str]]:
     if not best[1] and problem is not None:
         raise problem
     return best
+
+
+def _from_platforms(source: Path, seen: dict[Path, tuple[str, list[str]]]) -> Mapping | None:
+    """Return the mapping of a platform's export; the other table may be one of common names."""
+    found = {
+        kind: {path: one for path, (_, names) in seen.items() if (one := find_section(kind, names))}
+        for kind in ("items", "events")
+    }
+    events_path, events = max(
+        found["events"].items(), key=lambda one: one[1].columns, default=(None, None)
+    )
+    apart = {path: one for path, one in found["items"].items() if path != events_path}
+    items_path, items = max(apart.items(), key=lambda one: one[1].columns, default=(None, None))
+    rest = {path: one for path, one in seen.items() if path not in (events_path, items_path)}
+    if events is None and items is None:
+        return None
+    named = items or events
+    sections: dict[str, object] = {"name": named.platform if named else source.name}
+    if events is not None and events_path is not None:
+        place = {"file": events_path.name, "separator": seen[events_path][0] or None}
+        sections["events"] = place | event_part(events.section)
+    elif (common := _common_section(EventsTable, rest, {"shopper_id", "item_id"})) is not None:
+        sections["events"] = common
+    if items is not None and items_path is not None:
+        place = {"file": items_path.name, "separator": seen[items_path][0] or None}
+        sections["items"] = place | items.section
+    elif (common := _common_section(ItemsTable, rest, {"item_id", "title"})) is not None:
+        sections["items"] = common
+    elif events is not None and (part := item_part(events.section)) is not None:
+        sections["items"] = part
+    if not {"items", "events"} <= sections.keys():
+        return None
+    return Mapping.model_validate(sections)
+
+
+def _common_section(
+    model: type[TableSource], seen: dict[Path, tuple[str, list[str]]], needs: set[str]
+) -> dict[str, object] | None:
+    """Return the section of the one file whose common column names have all of `needs`."""
+    named = {path: (mark, _named(names)) for path, (mark, names) in seen.items()}
+    fits = [(path, mark, of) for path, (mark, of) in named.items() if needs <= of.keys()]
+    if len(fits) != 1:
+        return None
+    path, mark, columns = fits[0]
+    if "time" in columns:
+        columns.pop("position", None)
+    return _section(model, path, mark, columns)
 
 
 def _from_common_names(source: Path, seen: dict[Path, tuple[str, list[str]]]) -> Mapping | None:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from common.errors import InputError
 
+_MOST_PERIODS = 26
 ROWS = "__rows__"  # the column that says how many equal rows a row stands for
 
 
@@ -47,6 +48,19 @@ class TableQuality:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """One thing to look at.
+
+    Attributes:
+        text: What it is, with counts; it goes into `quality.json`.
+        examples: Ids it is about. They are shown on the merchant's own screen and kept nowhere.
+    """
+
+    text: str
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class QualityReport:
     """The counts of one import. `print` and `rich` show it as a table.
 
@@ -60,6 +74,10 @@ class QualityReport:
         pairs: Distinct pairs of shopper and item.
         catalogue_declared: Whether the catalogue is an item list of its own, and not learnt from
             purchases.
+        periods: Purchases in each month, `2026-01` first; empty without clock times.
+        parts: Purchases to train, validate and test on.
+        head: Purchases of the best-sold items: of the first 1%, 5%, 20% and 50% of all items.
+        doubts: What looks wrong; `examples` are shown and never written.
         max_dropped_share: The share of dropped rows past which the import would have failed.
     """
 
@@ -72,11 +90,21 @@ class QualityReport:
     pairs: int
     catalogue_declared: bool
     max_dropped_share: float
+    periods: Mapping[str, int] = field(default_factory=dict)
+    parts: Mapping[str, int] = field(default_factory=dict)
+    head: Mapping[str, float] = field(default_factory=dict)
+    doubts: tuple[Doubt, ...] = ()
 
     def to_json(self, dataset_sha256: str) -> bytes:
         """Return the report as one JSON object that names the data set it belongs to."""
         tables = [{**asdict(one), "dropped_share": one.dropped_share} for one in self.tables]
-        report = {**asdict(self), "tables": tables, "dataset_sha256": dataset_sha256}
+        texts = [doubt.text for doubt in self.doubts]
+        report = {
+            **asdict(self),
+            "tables": tables,
+            "doubts": texts,
+            "dataset_sha256": dataset_sha256,
+        }
         return json.dumps(report, indent=2, ensure_ascii=False).encode()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -100,6 +128,15 @@ class QualityReport:
             _add_rows(table, one)
             table.add_section()
         yield table
+        if self.periods:
+            yield _bars("Purchases by period", self.periods)
+        yield Text("Parts: " + ", ".join(f"{rows:,} {part}" for part, rows in self.parts.items()))
+        if self.head:
+            shares = ", ".join(f"the top {top} {share:.0%}" for top, share in self.head.items())
+            yield Text(f"Head and tail, by share of purchases: {shares}")
+        for doubt in self.doubts:
+            shown = f" For example {'; '.join(doubt.examples)}." if doubt.examples else ""
+            yield Text(f"Look: {doubt.text}{shown}", style="yellow")
         yield f"An import fails when more than {self.max_dropped_share:.0%} of a table is dropped."
 
     def __str__(self) -> str:
@@ -107,6 +144,20 @@ class QualityReport:
         with screen.capture() as shown:
             screen.print(self, markup=False, highlight=False)
         return shown.get()
+
+
+def _bars(title: str, counts: Mapping[str, int]) -> Table:
+    """Return counts as bars, the longest 30 wide; of many, only those at the ends."""
+    table = Table(title=title, show_header=False)
+    most = max(counts.values())
+    rows = list(counts.items())
+    if len(rows) > _MOST_PERIODS:
+        half = _MOST_PERIODS // 2
+        rows = [*rows[:half], (f"{len(rows) - 2 * half} more", -1), *rows[-half:]]
+    for name, count in rows:
+        bar = "█" * round(30 * max(count, 0) / most) or "▏"
+        table.add_row(name, "" if count < 0 else f"{count:,}", "" if count < 0 else bar)
+    return table
 
 
 def _add_rows(table: Table, quality: TableQuality) -> None:

@@ -13,6 +13,8 @@ import polars as pl
 from client.importing import labels_and_reviews
 from client.importing.assembly import assemble, summarise
 from client.importing.columns import event_columns, item_columns, label_columns, review_columns
+from client.importing.formats.encodings import known_encoding
+from client.importing.look import ImportLook
 from client.importing.mapping import (
     LabelsTable,
     Mapping,
@@ -22,6 +24,7 @@ from client.importing.mapping import (
 )
 from client.importing.mapping_detection import detect_mapping
 from client.importing.quality_report import QualityReport, TableQuality, Tally, require_clean
+from client.importing.rules.doubts import doubts
 from client.importing.rules.ids import has_fractions
 from client.importing.rules.table import Bounds, event_rules, id_rules, item_rules, run_rules
 from client.importing.sources import ShopSource
@@ -61,11 +64,57 @@ def import_shop(
         max_dropped_share=max_dropped_share,
         name=name,
     )
-    save_merchant_data(data, out)
-    # Written last: after a crash between the two, its digest shows that it is not of this set.
-    quality = report.to_json(dataset_digest(out))
-    write_atomic(out / QUALITY_FILE, quality, mode=PRIVATE_MODE)
+    try:
+        save_merchant_data(data, out)
+        # Written last: after a crash between the two, its digest shows that it is not of this set.
+        quality = report.to_json(dataset_digest(out))
+        write_atomic(out / QUALITY_FILE, quality, mode=PRIVATE_MODE)
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be written: {error.strerror or error}. The last data set there, if "
+            "any, is as it was.",
+            field="out",
+        ) from None
     return data, report
+
+
+def look_at_shop(
+    source: Path | None,
+    mapping: Mapping | str | Path | None = None,
+    *,
+    database_url: str | None = None,
+    encoding: str | None = None,
+) -> ImportLook:
+    """Read a shop as an import would, whatever share is dropped, and write nothing.
+
+    Raises:
+        InputError: as `read_shop`.
+    """
+    found = find_mapping(source, mapping, encoding)
+    data, report = read_shop(
+        source, found, database_url=database_url, encoding=encoding, max_dropped_share=1.0
+    )
+    report = replace(report, max_dropped_share=MAX_DROPPED_SHARE)
+    return ImportLook(ShopSource(source, database_url, encoding).with_variants(found), data, report)
+
+
+def find_mapping(
+    source: Path | None, mapping: Mapping | str | Path | None, encoding: str | None
+) -> Mapping:
+    """Return the mapping itself, by its name or file, or the one that fits the shop's files.
+
+    Raises:
+        InputError: if there is none, or the encoding is unknown.
+    """
+    if encoding is not None:
+        known_encoding(encoding)
+    if isinstance(mapping, Mapping):
+        return mapping
+    if mapping is not None:
+        return load_mapping(mapping)
+    if source is None:
+        raise InputError("A database needs a mapping; give one by name or file.", field="mapping")
+    return detect_mapping(source, encoding=encoding)
 
 
 def read_shop(
@@ -99,27 +148,22 @@ def read_shop(
             f"max_dropped_share is {max_dropped_share}; it must be from 0 to 1.",
             field="max_dropped_share",
         )
-    if mapping is None:
-        if source is None:
-            raise InputError(
-                "A database needs a mapping; give one by name or file.", field="mapping"
-            )
-        mapping = detect_mapping(source, encoding=encoding)
-    elif not isinstance(mapping, Mapping):
-        mapping = load_mapping(mapping)
+    mapping = find_mapping(source, mapping, encoding)
     shop = ShopSource(source, database_url, encoding)
+    mapping = shop.with_variants(mapping)
     latest = microseconds(now or datetime.now(UTC) + _CLOCK_SLACK)
-    items, events, qualities = _clean_tables(shop, mapping, latest, max_dropped_share)
+    raw_items, items, events, qualities = _clean_tables(shop, mapping, latest, max_dropped_share)
     folder = source.resolve().name.split(".")[0] if source is not None else ""
     given = name or folder or mapping.name
     data = assemble(given, items, events, mapping)
-    return data, summarise(data, tuple(qualities), max_dropped_share)
+    looks = doubts(raw_items, items, events, data)
+    return data, summarise(data, tuple(qualities), max_dropped_share, looks)
 
 
 def _clean_tables(
     shop: ShopSource, mapping: Mapping, latest: int, max_dropped_share: float
-) -> tuple[pl.DataFrame, pl.DataFrame, list[TableQuality]]:
-    """Return clean items and events, and the quality of each table read."""
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, list[TableQuality]]:
+    """Return items as read, clean items and events, and the quality of each table read."""
     raw_items, raw_events = shop.items_and_events(mapping)
     raw_items, raw_events = (
         item_columns(raw_items, mapping.items), event_columns(raw_events, mapping.events)
@@ -145,7 +189,7 @@ def _clean_tables(
     events = run_rules(raw_events, event_rules(raw_events.columns, labels, bounds), tally)
     qualities.insert(1, tally.finish(events.height))
     require_clean(qualities[1], max_dropped_share)
-    return items, events, qualities
+    return raw_items, items, events, qualities
 
 
 def _bounds(mapping: Mapping, items: pl.DataFrame, events: pl.DataFrame, latest: int) -> Bounds:
@@ -162,6 +206,7 @@ def _bounds(mapping: Mapping, items: pl.DataFrame, events: pl.DataFrame, latest:
         value_is_quantity=table.value is not None and table.value == table.quantity,
         fractions=fractions,
         types=table.type,
+        items_from_events=mapping.items_place == table.place,
     )
 
 

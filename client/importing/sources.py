@@ -6,8 +6,9 @@ from pathlib import Path
 import polars as pl
 
 from client.importing.databases import read_database
-from client.importing.files import find_files, read_files
+from client.importing.files import column_names, find_files, read_files, style_of
 from client.importing.mapping import Mapping, TableSource
+from client.importing.platforms.layouts import variant_keys
 from common.errors import InputError
 
 
@@ -24,6 +25,25 @@ class ShopSource:
     path: Path | None
     database_url: str | None = None
     encoding: str | None = None
+
+    def with_variants(self, mapping: Mapping) -> Mapping:
+        """Return a mapping that knows variants, if the items' file is a platform's that has them.
+
+        A person who maps such an export by hand names the columns seen and not the product's.
+        """
+        items, place = mapping.items, mapping.items_place
+        if items.product_id or items.options or place.in_database or self.path is None:
+            return mapping
+        try:
+            paths = (
+                [self.path] if self.path.is_file() else find_files(self.path, place.file, "items")
+            )
+            style = style_of(paths[0], place, self.encoding or mapping.encoding)
+            keys = variant_keys(column_names(paths[0], style))
+        except InputError:
+            return mapping  # what is wrong with the file is said when it is read
+        changed = items.model_copy(update=keys)
+        return mapping.model_copy(update={"items": changed})
 
     def items_and_events(self, mapping: Mapping) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Read both tables, once if they are one and the same.

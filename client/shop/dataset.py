@@ -88,9 +88,6 @@ def save_merchant_data(data: MerchantData, folder: Path) -> None:
     named = {
         name: f"{name}-{sha256_hex(content)[:16]}.parquet" for name, content in contents.items()
     }
-    for name, content in contents.items():
-        mode = PUBLIC_MODE if name == "catalogue" else PRIVATE_MODE
-        write_atomic(folder / named[name], content, mode=mode)
     pointer = {
         "format": _FORMAT,
         "name": data.name,
@@ -103,7 +100,17 @@ def save_merchant_data(data: MerchantData, folder: Path) -> None:
             for name, content in contents.items()
         },
     }
-    write_atomic(folder / POINTER, json.dumps(pointer, indent=2, ensure_ascii=False).encode())
+    before = {path.name for path in folder.glob("*.parquet")}
+    try:
+        for name, content in contents.items():
+            mode = PUBLIC_MODE if name == "catalogue" else PRIVATE_MODE
+            write_atomic(folder / named[name], content, mode=mode)
+        write_atomic(folder / POINTER, json.dumps(pointer, indent=2, ensure_ascii=False).encode())
+    except OSError:  # a full disk, say: what is new and no set names goes again
+        for name in set(named.values()) - before:
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+        raise
     _remove_unnamed(folder, set(named.values()))
 
 

@@ -11,6 +11,9 @@ from client.shop.interactions import Interactions
 from common.errors import InputError
 
 MIN_ITEMS_TO_LEAVE_OUT = 3  # one item each for training, validation and test
+TRAIN_SHARE = 0.70  # of the purchases, where nobody named dates
+PAST_SHARE = 0.85  # training and validation together
+MIN_SHOPPERS = 2  # whom a model learns from, chooses by and is judged on
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,51 @@ def split_interactions(interactions: Interactions, rule: SplitRule) -> Split:
         part = _leave_last_out(interactions)
     train, valid, test = (interactions.where(part == number) for number in range(3))
     return Split(train=train, valid=valid, test=test)
+
+
+def usual_rule(interactions: Interactions) -> SplitRule:
+    """Return the split where nobody named one: 70% of purchases, then 15%, then 15%.
+
+    Shares of purchases and not of the time span: one purchase of 1999 would else make a period
+    of twenty years that is empty. A period starts at the purchase time nearest to its share, and
+    never so that a part is empty. Without a clock, or with fewer than three distinct times, the
+    last items of each shopper are left out.
+    """
+    times, counts = np.unique(interactions.time, return_counts=True)
+    if not interactions.timed or len(times) < MIN_ITEMS_TO_LEAVE_OUT:
+        return SplitRule("leave_last_out")
+    before = np.concatenate([[0], np.cumsum(counts)[:-1]]) / counts.sum()
+    valid = 1 + int(np.argmin(np.abs(before[1:-1] - TRAIN_SHARE)))
+    test = valid + 1 + int(np.argmin(np.abs(before[valid + 1 :] - PAST_SHARE)))
+    return SplitRule("time", valid_from=int(times[valid]), test_from=int(times[test]))
+
+
+def require_enough(split: Split, *, to_test: bool = True) -> None:
+    """Refuse a data set of which nobody could be learnt from, chosen by or judged on.
+
+    Asked before any budget is spent, and on the merchant's own machine: the answer depends on its
+    shoppers, so it is never sent to a server.
+
+    Args:
+        split: The parts.
+        to_test: Whether the test period is needed; a node has no use for one.
+
+    Raises:
+        InputError: naming the part, how many shoppers it has and how many it needs.
+    """
+    train = len(np.unique(split.train.shopper))
+    found = {"train": train, "validate": len(evaluation_cases(split.train, split.valid))}
+    if to_test:
+        found["test"] = len(evaluation_cases(join(split.train, split.valid), split.test))
+    for part, shoppers in found.items():
+        if shoppers < MIN_SHOPPERS:
+            whom = "shoppers" if part == "train" else "shoppers with a past who buy something new"
+            raise InputError(
+                f"[split] leaves too few to {part}: {shoppers} {whom}; at least {MIN_SHOPPERS} are "
+                "needed. Name other dates under [split] and import again, or bring more purchases. "
+                "No budget was spent.",
+                field="split",
+            )
 
 
 def _leave_last_out(interactions: Interactions) -> NDArray[np.int64]:

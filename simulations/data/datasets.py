@@ -70,7 +70,7 @@ def import_key(path: Path, mapping: str | Path | None, *, outside: Path | None =
 def _code() -> Iterator[tuple[str, Path]]:
     """Yield the importing code and the ready-made mappings: when they change, so may the result."""
     client = Path(str(files("client")))
-    for pattern in ("importing/*.py", "importing/mappings/*.toml", "shop/*.py"):
+    for pattern in ("importing/**/*.py", "importing/**/*.toml", "shop/*.py"):
         for file in sorted(client.glob(pattern)):
             yield file.relative_to(client).as_posix(), file
 

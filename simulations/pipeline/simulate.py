@@ -14,6 +14,7 @@ import numpy as np
 from client.node.settings import merchant_folders
 from client.ranking.fusion import FusedRanker
 from client.shop.dataset import MerchantData
+from client.shop.splitting import require_enough, split_interactions
 from common.adapter import AdapterState
 from common.encoder.public_basis import PublicBasis
 from common.errors import InputError
@@ -129,6 +130,7 @@ class Simulation:
         )
         if options.validation_only:
             data = validation_only(data)
+        require_enough(split_interactions(data.interactions, data.split_rule))
         how = options.partition or ("column" if _has_column(data) else "random")
         parts = partition_merchants(
             data,

@@ -44,6 +44,8 @@ def known_types(frame: pl.DataFrame, types: EventTypes) -> pl.DataFrame:
     kinds = pl.col("type").str.strip_chars().str.to_lowercase()
     kept = [kind for kind in EVENT_TYPES if kind == "refund" or types.weight(kind) > 0]
     known = kinds.replace_strict(list(names), list(names.values()), default=None)
+    if "quantity" in frame.columns:  # a view has none, and is one
+        frame = frame.with_columns(pl.col("quantity").fill_null(1.0))
     return frame.with_columns(known.alias("type")).filter(pl.col("type").is_in(kept))
 
 

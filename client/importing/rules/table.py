@@ -57,6 +57,7 @@ class Bounds:
         value_is_quantity: Whether the value is to be the quantity once cleaned.
         fractions: Id columns with true fractions.
         types: The event types, if the mapping has them.
+        items_from_events: Whether the items' rows are the events', some of which name no item.
     """
 
     rules: CleanRules
@@ -66,6 +67,7 @@ class Bounds:
     value_is_quantity: bool = False
     fractions: Collection[str] = ()
     types: EventTypes | None = None
+    items_from_events: bool = False
 
     @property
     def known(self) -> pl.Series:
@@ -103,7 +105,11 @@ def item_rules(bounds: Bounds) -> list[Rule]:
         Rule("equal_rows", "quiet", cleaning.weigh_repeated_rows),
         *id_rules(["item_id"], bounds, "items"),
         Rule("no_variant", "leave_out", cleaning.drop_not_variants),
-        Rule("missing_ids", "drop", partial(cleaning.drop_missing_ids, columns=["item_id"])),
+        Rule(
+            "missing_ids",
+            "leave_out" if bounds.items_from_events else "drop",
+            partial(cleaning.drop_missing_ids, columns=["item_id"]),
+        ),
         Rule("hidden", "leave_out", cleaning.drop_hidden),
         Rule(
             "non_product_codes",

@@ -37,11 +37,10 @@ def test_a_small_shop_comes_out_as_it_went_in(tmp_path):
     assert data.event_merchant is None
 
 
-def test_without_split_dates_the_last_thirds_of_thirty_percent_are_held_out(tmp_path):
+def test_without_split_dates_shares_of_the_purchases_are_held_out(tmp_path):
     data, _ = read_shop(tea_shop(tmp_path), tea_mapping())
-    first, last = int(data.interactions.time.min()), int(data.interactions.time.max())
-    tenth = round((last - first) * 0.15)
-    assert data.split_rule == SplitRule("time", last - 2 * tenth, last - tenth)
+    times = np.unique(data.interactions.time)  # of 2, 1 and 1 purchases
+    assert data.split_rule == SplitRule("time", times[1], times[2])
 
 
 def test_positions_leave_the_last_items_out(tmp_path):

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.shop.interactions import Interactions
-from client.shop.splitting import SplitRule, evaluation_cases, join, split_interactions
+from client.shop.splitting import (
+    SplitRule,
+    evaluation_cases,
+    join,
+    require_enough,
+    split_interactions,
+    usual_rule,
+)
 from common.errors import InputError
 
 ITEMS = 7
@@ -134,6 +141,48 @@ def test_a_rule_whose_validation_starts_after_test_is_refused():
     assert caught.value.field == "valid_from"
     with pytest.raises(InputError, match="leave_last_out"):
         SplitRule("random")
+
+
+@given(any_rows)
+def test_the_usual_rule_starves_no_part_and_comes_near_its_shares(rows):
+    whole = interactions_of(rows)
+    rule = usual_rule(whole)
+    times = np.unique(whole.time)
+    if len(times) < 3:
+        assert rule.kind == "leave_last_out"
+        return
+    split = split_interactions(whole, rule)
+    assert min(len(split.train), len(split.valid), len(split.test)) > 0
+    largest = max(int((whole.time == one).sum()) for one in times)
+    ends = int((whole.time == times[0]).sum()), int((whole.time >= times[-2]).sum())
+    off = abs(len(split.train) - 0.7 * len(whole))
+    assert off <= largest or len(split.train) == ends[0] or len(whole) - len(split.train) == ends[1]
+
+
+def test_one_old_purchase_does_not_move_the_usual_rule():
+    rows = [(shopper, 1_000 + day, day % ITEMS) for shopper in range(4) for day in range(100)]
+    expected = usual_rule(interactions_of(rows))
+    assert (expected.valid_from, expected.test_from) == (1_070, 1_085)
+    assert usual_rule(interactions_of([*rows, (0, 1, 1)])) == expected
+
+
+def test_too_few_to_train_validate_or_test_is_refused_by_name():
+    enough = [(shopper, day, day) for shopper in range(4) for day in range(6)]
+    whole = interactions_of(enough)
+    require_enough(split_interactions(whole, SplitRule("time", 2, 4)))
+    for rule, part in (
+        (SplitRule("time", 0, 4), "train"),
+        (SplitRule("time", 3, 3), "validate"),
+        (SplitRule("time", 3, 9), "test"),
+    ):
+        split = split_interactions(whole, rule)
+        with pytest.raises(InputError, match=f"too few to {part}: 0") as caught:
+            require_enough(split)
+        assert caught.value.field == "split"
+    require_enough(split_interactions(whole, SplitRule("time", 3, 9)), to_test=False)
+    one_item = interactions_of([(shopper, day, 0) for shopper in range(4) for day in range(6)])
+    with pytest.raises(InputError, match="too few to validate: 0"):
+        require_enough(split_interactions(one_item, usual_rule(one_item)))
 
 
 def test_time_split_needs_a_clock():

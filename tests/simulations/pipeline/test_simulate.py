@@ -1,12 +1,14 @@
 import json
 import shutil
 import stat
+from dataclasses import replace
 
 import pytest
 
 from client.privacy.budget import LEDGER_FILE, open_ledger, spent
 from client.privacy.policy import POLICY_FILE, Policy
-from client.shop.dataset import load_merchant_data
+from client.shop.dataset import load_merchant_data, save_merchant_data
+from client.shop.splitting import SplitRule
 from client.training.dp_trainer import PrivateTrainer
 from common.audit.audits import audit_run
 from common.audit.layout import PUBLIC_KEY
@@ -341,3 +343,18 @@ def test_noise_none_says_that_it_promises_nothing(tiny_bert, tmp_path):
     assert all(one.epsilon is None for one in results.privacy.merchants.values())
     assert all(one.epsilon is None for one in results.rounds)
     assert "no" in (out / "release" / "STATEMENT.md").read_text().lower()
+
+
+def test_a_data_set_with_nobody_to_judge_on_is_refused_before_anything_is_spent(
+    tmp_path, tiny_bert
+):
+    arguments = small_options(tmp_path / "out", tiny_bert)
+    data = load_merchant_data(tmp_path / "shop")
+    late = replace(data, split_rule=SplitRule("time", data.split_rule.valid_from, 2**60))
+    save_merchant_data(late, tmp_path / "shop")
+    done = command(arguments, tmp_path / "cache")
+    assert isinstance(done.exception, InputError)
+    assert done.exception.field == "split"
+    assert "too few to test: 0" in str(done.exception)
+    assert not list((tmp_path / "out").rglob("*.db"))
+    assert not list((tmp_path / "out").rglob("manifest.json"))

@@ -1,0 +1,1 @@
+"""What the exports of shop platforms look like, known by their column names."""
