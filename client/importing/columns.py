@@ -225,7 +225,7 @@ def item_columns(raw: pl.DataFrame, table: ItemsTable) -> pl.DataFrame:
         "category": text_column(raw, table.category, joiner=" > ") if table.category else blank,
         "merchant": text_column(raw, table.merchant) if table.merchant else blank,
     }
-    if table.product_id:
+    if table.product_id and table.options:
         options = [text_column(raw, name).is_not_null() for name in table.options]
         columns["variant"] = pl.DataFrame(options).select(pl.any_horizontal(pl.all())).to_series()
     if table.hidden is not None:

@@ -101,7 +101,11 @@ def item_rules(bounds: Bounds) -> list[Rule]:
     code = bounds.rules.product_code
     words = TEXT_COLUMNS
     return [
-        Rule("blank_rows", "drop", partial(cleaning.drop_blank_rows, columns=_READ)),
+        Rule(
+            "blank_rows",
+            "leave_out" if bounds.items_from_events else "drop",
+            partial(cleaning.drop_blank_rows, columns=_READ),
+        ),
         Rule("equal_rows", "quiet", cleaning.weigh_repeated_rows),
         *id_rules(["item_id"], bounds, "items"),
         Rule("no_variant", "leave_out", cleaning.drop_not_variants),
