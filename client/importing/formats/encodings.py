@@ -20,7 +20,7 @@ def known_encoding(name: str) -> str:
     """
     try:
         codecs.lookup(name)
-        b"".decode(name)  # some codecs, such as base64, are no encodings of text
+        "x".encode(name)  # some codecs, such as base64, are no encodings of text
     except (LookupError, ValueError):
         raise InputError(
             f"The encoding is {name!r}, which Python does not know; use utf-8, cp1252, gb18030, "

@@ -36,8 +36,10 @@ READ = {
         [("c1", "A1"), ("c2", "A2")],
     ),
     "a line break in the header": (
-        '"customer_id","sku","created_at","internal\nnote"\nc1,A1,2026-01-01 10:00,x\n'
-        "c2,A2,2026-03-01 10:00,z\n",
+        (
+            '"customer_id","sku","created_at","internal\nnote"\nc1,A1,2026-01-01 10:00,x\n'
+            "c2,A2,2026-03-01 10:00,z\n"
+        ),
         [("c1", "A1"), ("c2", "A2")],
     ),
     "returns and one newline": (
@@ -79,8 +81,8 @@ def test_what_was_reported_goes_in_right(tmp_path, orders, bought):
 
 REFUSED = {
     "an escaped quote": (
-        'customer_id,note,sku,created_at\nc1,ok,A1,2026-01-01\nc2,"a \\"b",A2,2026-03-01\n'
-        'c3,ok,A3,2026-03-02\nc4,"d \\"e",A1,2026-03-03\nc5,ok,A3,2026-03-05\n',
+        ('customer_id,note,sku,created_at\nc1,ok,A1,2026-01-01\nc2,"a \\"b",A2,2026-03-01\n'
+        'c3,ok,A3,2026-03-02\nc4,"d \\"e",A1,2026-03-03\nc5,ok,A3,2026-03-05\n'),
         ITEMS, "orders.csv: row 2 is wrongly quoted.*set escape",
     ),
     "ids in scientific notation": (
