@@ -35,9 +35,7 @@ State = Annotated[
 
 @app.command("import")
 def import_(
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the clean data set; not with --check.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the clean data set.")] = None,
     source: Annotated[
         Path | None, typer.Option(help="Folder or file: CSV, TSV, Parquet, JSON Lines, also .gz.")
     ] = None,
@@ -60,25 +58,18 @@ def import_(
     ] = False,
 ) -> None:
     """Read a shop's catalogue and events, clean them, and say what was dropped and why."""
-    from client.importing.shop_import import (  # Polars loads here, not before
-        import_shop,
-        look_at_shop,
-    )
+    from client.importing import shop_import  # Polars loads here, not before
 
     if source is None and database_url is None:
         raise InputError("Give the shop's tables: --source or --database-url.", field="source")
+    place = {"database_url": database_url, "encoding": encoding}
     if check:
-        Console().print(look_at_shop(source, mapping, database_url=database_url, encoding=encoding))
+        Console().print(shop_import.look_at_shop(source, mapping, **place))
         return
     if out is None:
         raise InputError("Give --out, the data set's folder, or --check.", field="out")
-    _, report = import_shop(
-        source,
-        mapping,
-        out,
-        database_url=database_url,
-        encoding=encoding,
-        max_dropped_share=max_dropped_share,
+    _, report = shop_import.import_shop(
+        source, mapping, out, max_dropped_share=max_dropped_share, **place
     )
     Console().print(report)
 
