@@ -146,8 +146,11 @@ def test_the_key_changes_with_the_importing_code(shop, monkeypatch, tmp_path):
 
 def test_the_code_in_the_key_is_the_importing_code():
     names = [name for name, _ in datasets._code()]
-    assert {"cleaning.py", "importing.py", "mapping.py"} <= set(names)
-    assert any(name.startswith("mappings/") for name in names)
+    of_importing = {f"importing/{name}.py" for name in ("cleaning", "shop_import", "rules/ids")}
+    assert of_importing <= set(names)
+    for folder in ("mappings", "platforms"):
+        layouts = [name for name in names if name.startswith(f"importing/{folder}/")]
+        assert any(name.endswith(".toml") for name in layouts)
 
 
 def test_a_cache_inside_the_shop_does_not_change_the_key(shop, imports):
