@@ -17,7 +17,7 @@ from client.shop.dataset import load_merchant_data
 from client.shop.interactions import Interactions
 from client.training.dp_trainer import Merchant, PrivateTrainer
 from client.training.examples import ShopperExamples
-from client.training.sensitivity_check import check_once
+from client.training.sensitivity_check import check_once, made_up_shoppers
 from common.adapter import AdapterState, AdapterUpdate
 from common.encoder.catalogue_encoder import candidate_tensor, encode_catalogue
 from common.encoder.public_basis import PublicBasis
@@ -56,6 +56,7 @@ class MerchantWork:
         self._canaries = CanaryBook(node.state, node.merchant)
         self._settings: RunSettings | None = None
         self._trainer: PrivateTrainer | None = None
+        self._shoppers: ShopperExamples | None = None
         self._model = ""
 
     def prepare(self, basis: bytes, settings: Mapping[str, Scalar]) -> Prepared:
@@ -63,15 +64,24 @@ class MerchantWork:
 
         Raises:
             SettingsError: if a setting is unknown or out of bounds.
+            PolicyError: if a setting is outside the policy.
             InputError: if the basis does not fit the base model.
+
+        Formal guarantee:
+            What it returns or raises depends on public facts alone: the trainer stands on made-up
+            shoppers until a round is charged.
         """
         self._settings = RunSettings.from_flat(settings)
+        self._policy.check_loss(self._settings.temperature)
         encoded = encode_catalogue(
             self._data.catalogue, PublicBasis.from_bytes(basis), self._settings, self._node.cache
         )
         self._model = run_digest(self._settings.to_flat(), basis)
+        self._shoppers = None
         merchant = Merchant(
-            examples=ShopperExamples(self._data.interactions, self._settings),
+            examples=ShopperExamples(
+                made_up_shoppers(len(self._data.catalogue)), self._settings
+            ),
             tokens=encoded.tokens,
             vectors=candidate_tensor(encoded),
             log_popularity=torch.zeros(len(self._data.catalogue)),
@@ -110,23 +120,31 @@ class MerchantWork:
 
         Raises:
             BudgetError, PolicyError, LedgerError: nothing is charged or trained then.
-            PrivacyError: the same, if one shopper moves this model by more than C.
-            FederationError: if the node is not prepared.
+            PrivacyError: the same, if a made-up shopper moves this model by more than C.
+            FederationError: if the node is not prepared, or the popularity is out of bounds.
+
+        Formal guarantee:
+            Until the charge is on disk, nothing here reads a shopper: what is raised before
+            depends on public facts and the ledger alone.
         """
         if self._trainer is None or self._settings is None:
             raise FederationError("The node is not prepared for this run.", field="prepare")
+        self._policy.check_popularity(popularity)
         self._trainer.set_popularity(popularity)
         self._check_model(self._trainer, adapter, plan)
         canaries = self._canaries.to_train(plan, run_id, *self._audit())
         charge = self._charge(plan, run_id, round_number, "train")
         stream = int(sha256_hex(self._node.merchant.encode())[:12], 16)
-        vector, canaries = self._trainer.private_round(
-            adapter,
-            charge,
-            self._noise(round_number, "train"),
-            np.random.default_rng((self._settings.seed, round_number, stream)),
-            canaries,
-        )
+        if self._shoppers is None:
+            self._shoppers = ShopperExamples(self._data.interactions, self._settings)
+        with self._trainer.training_on(self._shoppers):
+            vector, canaries = self._trainer.private_round(
+                adapter,
+                charge,
+                self._noise(round_number, "train"),
+                np.random.default_rng((self._settings.seed, round_number, stream)),
+                canaries,
+            )
         if canaries is not None:
             # Before the update leaves: what was sent is on record.
             self._canaries.save(canaries.bound_to(vector))
@@ -171,13 +189,12 @@ class MerchantWork:
     def _check_model(
         self, trainer: PrivateTrainer, adapter: AdapterState, plan: PrivacyPlan
     ) -> None:
-        """Replay a step with and without a shopper before the first round of a model on this data.
+        """Replay a step on made-up shoppers before the first round of a model on this node.
 
         Raises:
             PrivacyError: as `check_once`.
         """
-        parts = (self._model, self._ledger.dataset, plan.max_grad_norm)
-        key = sha256_hex(repr(parts).encode())
+        key = sha256_hex(repr((self._model, self._data.catalogue.digest)).encode())
         check_once(self._node.state, key, trainer, adapter, plan)
 
     def _audit(self) -> tuple[int, int | None]:

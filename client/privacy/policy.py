@@ -14,11 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from common.errors import PolicyError, SettingsError
 from common.privacy.accounting.accountants import ceiling_for, epsilon_pld
 from common.privacy.accounting.plan import ALLOWED_METRICS, DP_MODELS, PrivacyPlan
+from common.settings.run import LEAST_TEMPERATURE, MOST_POPULARITY_RATIO
 
 POLICY_FILE = "policy.toml"  # in the shop's folder
+_NUMBERS = (
+    "max_epsilon",
+    "max_run_epsilon",
+    "delta",
+    "min_noise_multiplier",
+    "min_temperature",
+    "max_popularity_ratio",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,9 @@ class Policy:
         allow_seeded_noise: Whether noise from a fixed seed is allowed, which protects nobody.
         min_cohort: The fewest merchants a run may start with, by its own settings: nobody on the
             node can count them. An average over few tells each of them more about the others.
+        min_temperature: The least temperature that a run's loss may divide similarities by.
+        max_popularity_ratio: How many times as likely as the rarest item the most popular may be
+            in a run's loss.
         metrics: Names of the numbers that may leave beside an update, out of `ALLOWED_METRICS`.
         app_digests: SHA-256 of each Flower app bundle that may run here, 64 hex digits; empty
             allows any. Checked by `client.privacy.app_guard`, outside the bundle; see there.
@@ -53,11 +68,13 @@ class Policy:
     dp_models: tuple[str, ...] = ("local",)
     allow_seeded_noise: bool = False
     min_cohort: int = 1
+    min_temperature: float = LEAST_TEMPERATURE
+    max_popularity_ratio: float = MOST_POPULARITY_RATIO
     metrics: tuple[str, ...] = tuple(sorted(ALLOWED_METRICS))
     app_digests: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("max_epsilon", "max_run_epsilon", "delta", "min_noise_multiplier"):
+        for name in _NUMBERS:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise SettingsError(
@@ -178,6 +195,35 @@ class Policy:
                 f"The plan costs epsilon {epsilon:.4f} at delta {self.delta:.3g}; the policy "
                 f"allows {self.max_run_epsilon:.4f} for one run.",
                 field="epsilon",
+            )
+
+    def check_loss(self, temperature: float) -> None:
+        """Refuse a loss that is steeper than the policy allows; see `RunSettings.temperature`.
+
+        Raises:
+            PolicyError: field `temperature`.
+        """
+        if not temperature >= self.min_temperature:
+            raise PolicyError(
+                f"The run's temperature is {temperature:.3g}; the policy's minimum is "
+                f"{self.min_temperature:.3g}.",
+                field="temperature",
+            )
+
+    def check_popularity(self, popularity: NDArray[np.float32] | None) -> None:
+        """Refuse item probabilities [items] that are none, or of a wider range than is allowed.
+
+        Raises:
+            PolicyError: field `popularity`.
+        """
+        if popularity is None or not popularity.size:
+            return
+        low, high = float(popularity.min()), float(popularity.max())
+        if not (0 < low <= high <= 1 and high <= low * self.max_popularity_ratio):
+            raise PolicyError(
+                "The run's popularity must be probabilities above 0, the largest at most "
+                f"{self.max_popularity_ratio:.3g} times the least.",
+                field="popularity",
             )
 
     def check_metrics(self, metrics: Mapping[str, float]) -> None:

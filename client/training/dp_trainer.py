@@ -1,8 +1,7 @@
 """One private round at a merchant: sample, per-shopper gradients, clip, sum, noise.
 
-The only door to Opacus. Its hooks give one gradient for each row the adapted encoder reads; a row
-is one item of one shopper's history, encoded within that shopper's own example, and the rows'
-gradients are summed by shopper before anything is clipped.
+How a shopper's gradient is taken is `client.training.shopper_gradients`; here it is clipped, added
+up and noised.
 """
 
 import math
@@ -13,14 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus import GradSampleModule
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import pad
 
 from client.training.examples import ExampleBatch, ShopperExamples
-from client.training.losses import Candidates, shopper_losses
+from client.training.losses import Candidates
+from client.training.shopper_gradients import gradients_of, parts_of
 from common.adapter import AdapterState
 from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
+from common.encoder.packed_tokens import LANE, padded
 from common.errors import FederationError
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.ledger.ledger import Charge
@@ -29,13 +29,6 @@ from common.privacy.mechanism.clipping import ClippedSum, clip_and_sum
 from common.privacy.mechanism.noise import NoiseSource, ProtectedSum, protect
 from common.privacy.mechanism.sampling import poisson_sample
 from common.settings.run import RunSettings
-
-MICROBATCH_ROWS = 256  # history rows differentiated at once: a bound on memory, not on privacy
-# Shoppers of one microbatch share matrix products, whose float32 rounding depends on how many rows
-# and tokens they have: when one leaves, its batch mates' clipped gradients move by up to 6e-6 C
-# each, 1e-6 C on average (measured by tests/client/training/test_dp_trainer_sensitivity.py). The
-# clip leaves room for a thousand that all move the same way, or a million that move at random.
-ROUNDING_MARGIN = 2.0**-10
 
 
 @dataclass(eq=False)
@@ -56,10 +49,10 @@ class Merchant:
 
 
 class PrivateTrainer:
-    """Private rounds on one merchant's shoppers, with one Opacus hook set for its life."""
+    """Private rounds on one merchant's shoppers."""
 
     def __init__(self, encoder: AdaptedEncoder, merchant: Merchant, settings: RunSettings) -> None:
-        """Hook the adapted encoder's trained parameters.
+        """Prepare to train the adapted encoder's parameters.
 
         Args:
             encoder: Trained in place; `load_adapter` before each round.
@@ -67,8 +60,8 @@ class PrivateTrainer:
             settings: The run's.
         """
         self._encoder, self._merchant, self._settings = encoder, merchant, settings
-        encoder.train()  # Opacus records only in this mode; the models have no dropout
-        self._hooked = GradSampleModule(encoder, batch_first=True, loss_reduction="sum")
+        self._gradients = gradients_of(encoder, merchant.tokens, settings)
+        self._together = self._gradients.together
         self._parameters = [parameter for _, parameter in encoder.trained()]
         self._frames = [encoder.noise_basis(name) for name, _ in encoder.trained()]
         self._projected_shapes = [
@@ -90,20 +83,24 @@ class PrivateTrainer:
         # A copy: arrays that came in a message are read-only, which torch warns of.
         self._encoder.load_adapter(adapter.with_vector(adapter.flatten()))
 
-    def shoppers_with_history(self) -> NDArray[np.int64]:
-        """Return the indices of the shoppers who bought anything."""
-        everybody = np.arange(len(self._merchant.examples))
-        return everybody[self._merchant.examples.history_bound(everybody) > 0]
+    @property
+    def items(self) -> int:
+        """How many items the catalogue has."""
+        return len(self._merchant.vectors)
+
+    @property
+    def settings(self) -> RunSettings:
+        """The run's."""
+        return self._settings
 
     @contextmanager
-    def shop_without(self, shopper: int) -> Iterator[None]:
-        """Train on the shop as if this shopper had never entered it; those behind move up."""
-        examples = self._merchant.examples
-        self._merchant.examples = examples.without(shopper)
+    def training_on(self, examples: ShopperExamples) -> Iterator[None]:
+        """Train on these shoppers while open."""
+        before, self._merchant.examples = self._merchant.examples, examples
         try:
             yield
         finally:
-            self._merchant.examples = examples
+            self._merchant.examples = before
 
     def private_round(
         self,
@@ -166,7 +163,7 @@ class PrivateTrainer:
         if canaries is not None:
             virtual = canaries.included(sampled[shoppers:], plan.max_grad_norm)
             clipped = clipped.with_canaries(
-                clip_and_sum(virtual, plan.max_grad_norm, margin=ROUNDING_MARGIN),
+                clip_and_sum(virtual, plan.max_grad_norm),
                 canaries.order(clipped.vector.size, charge.entry.round_number),
             )
         return protect(clipped, charge, noise)
@@ -178,29 +175,30 @@ class PrivateTrainer:
 
         Formal guarantee:
             Removing one shopper changes the sum by at most C: see `clip_and_sum`, whose rows are
-            `shopper_gradients`, one a shopper. Rows depend on each other by float32 rounding
-            only, for which ROUNDING_MARGIN is kept free.
+            `shopper_gradients`, one a shopper. A row depends on its shopper, the adapter and
+            public facts to the last bit (see `client.training.sensitivity_check`), so no margin is
+            kept for rounding.
         """
         size = sum(math.prod(shape) for shape in self._projected_shapes)
         total = clip_and_sum(np.zeros((0, size)), plan.max_grad_norm)
-        candidates = self.candidates(self._negatives(rng))
+        candidates = self.candidates(self.negatives(rng))
         # Each shopper has its own stream: its example is the same whoever else was sampled, and
         # whoever else is a shopper at all.
-        seed = int(rng.integers(2**63))
-        for part in self._parts(shoppers):
-            batch = self._merchant.examples.draw(part, seed)
-            rows = self._projected(self.shopper_gradients(batch, candidates))
-            total += clip_and_sum(rows, plan.max_grad_norm, margin=ROUNDING_MARGIN)
+        batch = self._merchant.examples.draw(shoppers, int(rng.integers(2**63)))
+        for part in parts_of(batch, self._merchant.tokens.lengths, self._together):
+            total += clip_and_sum(self._part_rows(part, candidates), plan.max_grad_norm)
         return total
 
-    def _parts(self, shoppers: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
-        """Split shoppers so that each part has about MICROBATCH_ROWS history rows."""
-        rows = np.cumsum(self._merchant.examples.history_bound(shoppers))
-        part = (rows - 1) // MICROBATCH_ROWS
-        for number in np.unique(part):
-            yield shoppers[part == number]
+    def rows(self, batch: ExampleBatch, candidates: Candidates) -> Tensor:
+        """Return what is clipped, one row a shopper: float32 [b, k], as `projected`."""
+        parts = parts_of(batch, self._merchant.tokens.lengths, self._together)
+        return torch.cat([self._part_rows(part, candidates) for part in parts])
 
-    def _negatives(self, rng: np.random.Generator) -> Tensor:
+    def _part_rows(self, part: ExampleBatch, candidates: Candidates) -> Tensor:
+        return self.projected(self.shopper_gradients(part, candidates))
+
+    def negatives(self, rng: np.random.Generator) -> Tensor:
+        """Return the catalogue's items, or as many of them as settings say: int64 [k]."""
         items = len(self._merchant.vectors)
         if items <= self._settings.negatives:
             return torch.arange(items)
@@ -211,41 +209,27 @@ class PrivateTrainer:
         return Candidates(self._merchant.vectors, self._merchant.log_popularity, negatives)
 
     def shopper_gradients(self, batch: ExampleBatch, candidates: Candidates) -> Tensor:
-        """Return each shopper's gradient of its own loss: float32 [b, d], in the adapter's order.
+        """Return each shopper's gradient of its own loss: see `ShopperGradients.of`."""
+        return self._gradients.of(batch, candidates)
 
-        A shopper without a history or a target has the gradient zero and is a row like any other.
-        """
-        size = sum(parameter.numel() for parameter in self._parameters)
-        if not (len(batch.target_item) and len(batch.history_item)):
-            return torch.zeros(batch.shoppers, size)
-        folded = torch.from_numpy(batch.history_shopper)
-        hidden, *rest = self._merchant.tokens.rows(batch.history_item)
-        # Opacus hooks the way back through a module's input; torch warns where that needs none.
-        rows = self._hooked(hidden.requires_grad_(), *rest)
-        taste = pool_rows(rows, batch)
-        losses = shopper_losses(taste, batch, candidates, self._settings)
-        # The hooks need the way back to the input. The sum over all shoppers that autograd would
-        # leave in each parameter is never read, so it is not asked for.
-        losses.sum().backward(inputs=[hidden])  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        gradients = []
-        for parameter in self._parameters:
-            by_row = parameter.grad_sample.flatten(start_dim=1)  # type: ignore[attr-defined]  # set by Opacus
-            folds = torch.zeros(batch.shoppers, by_row.shape[1])
-            gradients.append(folds.index_add_(0, folded, by_row))
-        self._hooked.zero_grad(set_to_none=True)
-        return torch.cat(gradients, dim=1)
-
-    def _projected(self, gradients: Tensor) -> Tensor:
+    def projected(self, gradients: Tensor) -> Tensor:
         """Return gradients [b, k] with respect to C, B = S C (see `AdaptedEncoder.noise_basis`)."""
         sizes = [one.numel() for one in self._parameters]
         pieces: tuple[Tensor, ...] = torch.split(gradients, sizes, dim=1)
         projected = [
-            piece
-            if frame is None
-            else torch.matmul(frame.T, piece.reshape(-1, *one.shape)).flatten(start_dim=1)
+            piece if frame is None else _framed(piece.reshape(-1, *one.shape), frame)
             for piece, one, frame in zip(pieces, self._parameters, self._frames, strict=True)
         ]
         return torch.cat(projected, dim=1)
+
+    def one_at_a_time(self) -> None:
+        """Share no product among shoppers from here on; slower, and the same for each of them."""
+        self._together = 1
+
+    @property
+    def goes_one_at_a_time(self) -> bool:
+        """Whether products are shared among shoppers no more."""
+        return self._together == 1 < self._gradients.together
 
     def _unframed(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return S applied to a noised gradient [k]: a step on C, as a step on B [d]."""
@@ -269,10 +253,14 @@ class PrivateTrainer:
             raise FederationError("The trained parameters are not LoRA's alone.", field="adapter")
 
 
-def pool_rows(rows: Tensor, batch: ExampleBatch) -> Tensor:
-    """Return u of each shopper: unit vectors [b, d] from unit vectors of history rows [h, d]."""
-    weight = torch.from_numpy(batch.history_weight)[:, None]
-    summed = torch.zeros(batch.shoppers, rows.shape[1])
-    return normalize(
-        summed.index_add(0, torch.from_numpy(batch.history_shopper), rows * weight), dim=1
-    )
+def _framed(gradients: Tensor, frame: Tensor) -> Tensor:
+    """Return S^T g of each shopper [b, k * m], of g [b, d, m]: a product of its own each.
+
+    Padded to whole lanes, so that the place in memory is alike for everybody.
+    """
+    shoppers, width, columns = gradients.shape
+    framed = padded(frame.shape[1], LANE)
+    each = pad(frame.to(gradients.dtype), (0, framed - frame.shape[1])).T
+    behind = pad(gradients, (0, padded(columns, LANE) - columns))
+    found = torch.bmm(each.expand(shoppers, framed, width), behind)
+    return found[:, : frame.shape[1], :columns].flatten(start_dim=1)

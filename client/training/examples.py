@@ -39,6 +39,20 @@ class ExampleBatch:
     target_shopper: NDArray[np.int64]
     target_value: NDArray[np.float32]
 
+    def part(self, start: int, stop: int) -> "ExampleBatch":
+        """Return the examples of shoppers `start` to `stop` - 1, numbered from 0."""
+        rows = slice(*np.searchsorted(self.history_shopper, [start, stop]))
+        targets = slice(*np.searchsorted(self.target_shopper, [start, stop]))
+        return ExampleBatch(
+            shoppers=stop - start,
+            history_item=self.history_item[rows],
+            history_shopper=self.history_shopper[rows] - start,
+            history_weight=self.history_weight[rows],
+            target_item=self.target_item[targets],
+            target_shopper=self.target_shopper[targets] - start,
+            target_value=self.target_value[targets],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class _Example:

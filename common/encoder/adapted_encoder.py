@@ -14,6 +14,7 @@ computed once, and a training step is B, LayerNorm, token mean and projection.
 
 import copy
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +26,13 @@ from torch.nn.functional import normalize
 from common.adapter import AdapterState
 from common.encoder.base_model import BaseModel, added_to_scores
 from common.encoder.last_layer import FEW, LastLayer, TopNorm
+from common.encoder.packed_tokens import (
+    ROW_BLOCK,
+    TOKEN_BLOCK,
+    PackedTokens,
+    block_product,
+    pack,
+)
 from common.encoder.public_basis import PublicBasis, mean_of_tokens
 from common.encoder.token_states import TokenStates, batches, pad, token_mask
 from common.errors import InputError
@@ -222,14 +230,36 @@ class AdaptedEncoder(nn.Module):
             added = added_to_scores(weight > 0, hidden.dtype)
             for layer in self.layers:
                 hidden = layer(hidden, added)
-        read = normalize(self.projection(mean_of_tokens(hidden, weight)), dim=1)
-        return read if words is None else normalize(torch.cat([read, words], dim=1), dim=1)
+        return _beside(self.projection(mean_of_tokens(hidden, weight)), words)
+
+    def before_norm(self, tokens: PackedTokens) -> Tensor:
+        """Return what the last LayerNorm sees of packed tokens: [t, d]. No gradient flows back."""
+        dense = self.layers[-1].output.dense
+        b = dense.lora_B["default"].weight.detach() * dense.scaling["default"]
+        matrix = b.new_zeros(tokens.reduced.shape[1], b.shape[0])
+        matrix[: b.shape[1]] = b.T
+        return block_product(tokens.reduced, matrix, tokens.summed, TOKEN_BLOCK)
+
+    def from_norm(self, seen: Tensor, tokens: PackedTokens) -> Tensor:
+        """Return the unit vectors [r, d or 2 d] that follow from `before_norm`; padding included.
+
+        `forward` on cached tokens, block by block: a row's last bit depends on that row alone.
+        """
+        mean = tokens.mean(self.layers[-1].output.LayerNorm(seen))
+        weight, bias = self.projection.weight, self.projection.bias
+        return _beside(block_product(mean, weight.T, bias, ROW_BLOCK), tokens.words)
 
     @property
     def layers(self) -> list[Any]:
         """BERT's adapted layers, the last one last; torch and PEFT give their parts no types."""
         encoder: Any = self.bert.encoder
         return list(encoder.layer.values())
+
+
+def _beside(read: Tensor, words: Tensor | None) -> Tensor:
+    """Return unit vectors of what BERT reads [n, d], and of both where words stand beside it."""
+    unit = normalize(read, dim=1)
+    return unit if words is None else normalize(torch.cat([unit, words], dim=1), dim=1)
 
 
 class ItemTokens:
@@ -323,6 +353,22 @@ class ItemTokens:
         weight = pad(self._weight[:, None], self.offsets, items)[:, :, 0]
         words = None if self._words is None else torch.from_numpy(self._words[items])
         return pad(self._hidden, self.offsets, items), summed, weight, words
+
+    def packed(self, items: NDArray[np.integer]) -> PackedTokens:
+        """Return what a step reads of `items`, one row each.
+
+        Raises:
+            InputError: if more is adapted than the last layer's second product.
+        """
+        if self._summed is None:
+            raise InputError("Only what is computed up to B can be packed.", field="lora_modules")
+        return pack(self.arrays() | {"weight": self._share}, items)
+
+    @cached_property
+    def _share(self) -> NDArray[np.float32]:
+        """Each token's part of its text's mean: [tokens]."""
+        sums = np.add.reduceat(self._weight.astype(np.float64), self.offsets[:-1])
+        return (self._weight / np.repeat(sums, self.lengths)).astype(self._weight.dtype)
 
     def vectors(self, encoder: AdaptedEncoder) -> NDArray[np.float32]:
         """Return f of every item under the encoder's present adapter: float32 [items, d]."""

@@ -19,6 +19,10 @@ from common.privacy.accounting.plan import PrivacyPlan, solve_plan
 from common.settings.lora_targets import LoraTargets, LoraVariant
 
 Scalar = bool | int | float | str
+# What an operator chooses and every shopper's gradient goes through is bounded, here for all and in
+# a merchant's policy for itself (docs/adr/0038-rows-independent-to-the-bit.md).
+LEAST_TEMPERATURE = 0.01
+MOST_POPULARITY_RATIO = 1e6  # of the likeliest item's probability to the least likely one's
 Objective = Literal["softmax", "bce", "mse"]
 
 
@@ -78,7 +82,9 @@ class RunSettings(BaseModel):
 
     # -- training
     objective: Objective = Field("softmax", description="Loss of one shopper.")
-    temperature: float = Field(0.1, gt=0, le=10, description="Divides similarities in the loss.")
+    temperature: float = Field(
+        0.1, ge=LEAST_TEMPERATURE, le=10, description="Divides similarities in the loss."
+    )
     popularity_strength: float = Field(
         1.2, ge=0, le=2, description="Logit adjustment: weight of log popularity in the loss."
     )

@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from client.privacy.canaries import CanaryBook
-from client.training.dp_trainer import ROUNDING_MARGIN
 from common.privacy.ledger.ledger import Charge, Ledger
 from common.privacy.mechanism.clipping import ClippedSum, clip_and_sum
 from common.privacy.mechanism.noise import NoiseSource, protect
@@ -67,7 +66,7 @@ def _step(
     sampled = poisson_sample(plan, 0, source, len(record.bits))
     virtual = record.included(sampled, plan.max_grad_norm)
     clipped = own.with_canaries(
-        clip_and_sum(virtual, plan.max_grad_norm, margin=ROUNDING_MARGIN),
+        clip_and_sum(virtual, plan.max_grad_norm),
         record.order(own.vector.size, charge.entry.round_number),
     )
     protected = protect(clipped, charge, source)

@@ -224,11 +224,11 @@ def test_a_encoder_in_which_nothing_would_move_is_refused(workshop):
 # ---------------------------------------------------------- public choices
 def test_negatives_are_the_catalogue_or_a_public_draw_from_it(workshop):
     trainer = workshop().trainer
-    drawn = trainer._negatives(np.random.default_rng(1))
+    drawn = trainer.negatives(np.random.default_rng(1))
     assert len(drawn) == 40
     assert len(set(drawn.tolist())) == 40
-    assert torch.equal(drawn, trainer._negatives(np.random.default_rng(1)))
-    assert not torch.equal(drawn, trainer._negatives(np.random.default_rng(2)))
+    assert torch.equal(drawn, trainer.negatives(np.random.default_rng(1)))
+    assert not torch.equal(drawn, trainer.negatives(np.random.default_rng(2)))
     small = workshop().trainer
     small_settings = small._settings
     small._settings = small_settings.model_copy(update={"negatives": 1000})

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from client.training.dp_trainer import Merchant, PrivateTrainer, pool_rows
+from client.training.dp_trainer import Merchant, PrivateTrainer
+from client.training.shopper_gradients import pool_rows
 from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
 from common.encoder.token_states import encode_token_states
 from tests.support.shops import (

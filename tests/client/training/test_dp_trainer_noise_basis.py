@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from client.training.dp_trainer import pool_rows
+from client.training.shopper_gradients import pool_rows
 from client.training.losses import Candidates, shopper_losses
 from common.encoder.adapted_encoder import AdaptedEncoder
 from tests.support.shops import (
@@ -91,7 +91,7 @@ def test_a_projected_gradient_is_that_of_c_where_b_is_s_times_c(workshop, lora_t
         shop.encoder.load_adapter(
             before.with_vector(torch.cat([one.ravel() for one in outer]).numpy())
         )
-    found = shop.trainer._projected(shop.trainer.shopper_gradients(batch, candidates)).sum(dim=0)
+    found = shop.trainer.projected(shop.trainer.shopper_gradients(batch, candidates)).sum(dim=0)
     shop.encoder.load_adapter(before)
     assert (found - expected).norm() < 1e-3 * expected.norm()
     step = shop.trainer._unframed(expected.double().numpy())
