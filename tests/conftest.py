@@ -57,14 +57,6 @@ def workshop(tiny_model):
     return workshop_of(tiny_model)
 
 
-@pytest.fixture
-def small_parts(monkeypatch):
-    """Microbatches of a few shoppers, so that a step has many of them, of odd sizes."""
-    import client.training.dp_trainer
-
-    monkeypatch.setattr(client.training.dp_trainer, "MICROBATCH_ROWS", 67)
-
-
 # ------------------------------------------------------- the table of `make faults`
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):

@@ -16,7 +16,8 @@ import common.privacy.mechanism.clipping
 from client.node.participant import MerchantWork
 from client.training.dp_trainer import PrivateTrainer
 from client.training.examples import ShopperExamples
-from client.training.sensitivity_check import check_sensitivity
+from client.training.sensitivity_check import check_trainer, keeps_bits
+from client.training.shopper_gradients import PackedGradients
 from common.errors import FedtailError
 from common.privacy.accounting.accountants import epsilon_pld
 from common.privacy.accounting.plan import PrivacyPlan
@@ -70,6 +71,10 @@ class Canaries:
         assert not bound.noise.refuted
 
 
+def keeps_their_bits(shop):
+    assert keeps_bits(shop.trainer, shop.encoder.adapter())
+
+
 @pytest.fixture(scope="module")
 def small(tiny_model):
     return make_workshop(tiny_model, make_catalogue(60), make_interactions(60, 12), make_settings())
@@ -90,13 +95,17 @@ def checks(small, workshop, ground, tmp_path):
 
     return {
         "canaries": Canaries(small),
-        "preflight": lambda _: check_sensitivity(
+        "preflight": lambda _: check_trainer(
             small.trainer, small.encoder.adapter(), make_plan()
         ),
+        "self-check": lambda _: keeps_their_bits(small),
         "test_an_empty_sample_still_gets_noise_and_uses_the_charge_up": lambda folder: (
             training.test_an_empty_sample_still_gets_noise_and_uses_the_charge_up(
                 workshop, ledger_in(folder)
             )
+        ),
+        "test_no_shopper_is_read_before_the_charge": lambda folder: (
+            test_participant.test_no_shopper_is_read_before_the_charge(ground, folder)
         ),
         "test_a_round_is_noise_on_the_clipped_sum_over_the_public_divisor": lambda folder: (
             training.test_a_round_is_noise_on_the_clipped_sum_over_the_public_divisor(
@@ -126,19 +135,22 @@ def checks(small, workshop, ground, tmp_path):
 
 # ----------------------------------------------------------------------- bugs
 def unclipped_rows(patch):
-    """Clip each history row, and the shopper's sum of rows not at all."""
-    clip = "by_row = by_row / self._projected(by_row).norm(dim=1, keepdim=True).clamp_min(1.0)"
+    """Clip each token's part, and the shopper's sum of them not at all."""
+    each = "each = torch.einsum('td,tr->tdr', back[start:end], tokens.reduced[start:end])"
     plant(
         patch,
-        PrivateTrainer,
-        "shopper_gradients",
-        ("flatten(start_dim=1)", f"flatten(start_dim=1)\n        {clip}"),
+        PackedGradients,
+        "of",
+        (
+            "own = torch.mm(back[start:end].T, tokens.reduced[start:end])",
+            f"{each}; own = (each / each.norm(dim=(1, 2), keepdim=True).clamp_min(1)).sum(dim=0)",
+        ),
     )
     plant(
         patch,
         PrivateTrainer,
         "clipped_sum",
-        ("clip_and_sum(rows,", "clip_and_sum(rows / 1000,"),
+        ("self._part_rows(part, candidates),", "self._part_rows(part, candidates) / 1000,"),
         (
             "return total",
             "object.__setattr__(total, 'vector', total.vector * 1000)\n    return total",
@@ -164,8 +176,13 @@ def edit(owner, name, *edits):
     return lambda patch: plant(patch, owner, name, *edits)
 
 
-FIRST_USE = "np.unique(batch.history_item, return_index=True)[1]"
+FIRST_USE = "np.sort(np.unique(batch.history_item, return_index=True)[1])"
+SHARED = f"np.argmax(batch.history_item[:, None] == batch.history_item[{FIRST_USE}], axis=1)"
 NORMALS = "normals = noise.gaussians(clipped.vector.size)"
+CENTRED = """found = torch.cat(projected, dim=1)
+    return found - found.mean(dim=0)"""
+NUDGED = """found = torch.cat(projected, dim=1)
+    return found * (1 + 2.0**-23 * (len(found) % 2))"""
 NOISE = "draws = normals * plan.noise_std(kind)"
 BUGS = {  # by the name it has on the page: what plants it, and what must catch it
     "noise halved": (edit(PrivacyPlan, "noise_std", ("else full", "else full / 2")), "canaries"),
@@ -251,30 +268,62 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
             PrivateTrainer,
             "shopper_gradients",
             (
-                "batch, candidates,",
-                "batch, self.candidates(torch.from_numpy(np.unique(batch.target_item))),",
+                "(batch, candidates)\n",
+                "(batch, self.candidates(torch.from_numpy(np.unique(batch.target_item))))\n",
             ),
         ),
         "preflight",
     ),
-    "shared item encoder": (
+    "loss averaged over the batch": (
+        edit(PackedGradients, "of", ("losses.sum()", "losses.mean()")),
+        "preflight",
+    ),
+    "a statistic over the batch": (
         edit(
             PrivateTrainer,
-            "shopper_gradients",
-            (
-                "self._merchant.tokens.rows(batch.history_item)",
-                "self._merchant.tokens.rows(np.unique(batch.history_item))",
-            ),
-            (
-                "pool_rows(rows, batch)",
-                "pool_rows(rows[np.unique(batch.history_item, return_inverse=True)[1]], batch)",
-            ),
-            (
-                "index_add_(0, folded, by_row)",
-                f"index_add_(0, folded[{FIRST_USE}], by_row)",
-            ),
+            "projected",
+            ("return torch.cat(projected, dim=1)", CENTRED),
         ),
         "preflight",
+    ),
+    "the last bit of a batch mate": (
+        edit(
+            PrivateTrainer,
+            "projected",
+            ("return torch.cat(projected, dim=1)", NUDGED),
+        ),
+        "self-check",
+    ),
+    "shared item encoder": (
+        edit(
+            PackedGradients,
+            "of",
+            ("packed(batch.history_item)", f"packed(batch.history_item[{FIRST_USE}])"),
+            ("from_norm(seen, tokens), batch)", f"from_norm(seen, tokens)[{SHARED}], batch)"),
+            ("searchsorted(batch.history_shopper,", f"searchsorted(batch.history_shopper[{FIRST_USE}],"),
+        ),
+        "preflight",
+    ),
+    "preflight on real shoppers": (
+        edit(
+            MerchantWork,
+            "train",
+            (
+                "check_popularity(popularity)\n",
+                "check_popularity(popularity)\n"
+                "    self._trainer._merchant.examples = ShopperExamples(\n"
+                "        self._data.interactions, self._settings)\n",
+            ),
+        ),
+        "test_no_shopper_is_read_before_the_charge",
+    ),
+    "shoppers read before the charge": (
+        edit(
+            MerchantWork,
+            "prepare",
+            ("made_up_shoppers(len(self._data.catalogue))", "self._data.interactions"),
+        ),
+        "test_no_shopper_is_read_before_the_charge",
     ),
     "empty batch skipped": (
         edit(client.training.dp_trainer, "protect", (NOISE, f"{NOISE} * (clipped.shoppers > 0)")),
@@ -345,6 +394,6 @@ def test_every_bug_is_on_the_page_with_what_catches_it():
 
 def test_the_page_names_tests_that_exist():
     written = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("test_*.py"))
-    caught = {name for _, name in BUGS.values()} - {"canaries", "preflight"}
+    caught = {name for _, name in BUGS.values()} - {"canaries", "preflight", "self-check"}
     assert len(BUGS) >= 12
     assert {name for name in caught if f"def {name}(" not in written} == set()

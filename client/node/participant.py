@@ -71,22 +71,21 @@ class MerchantWork:
             What it returns or raises depends on public facts alone: the trainer stands on made-up
             shoppers until a round is charged.
         """
-        self._settings = RunSettings.from_flat(settings)
-        self._policy.check_loss(self._settings.temperature)
+        self._settings = self._trainer = self._shoppers = None
+        asked = RunSettings.from_flat(settings)
+        self._policy.check_loss(asked.temperature)
+        self._settings = asked
         encoded = encode_catalogue(
-            self._data.catalogue, PublicBasis.from_bytes(basis), self._settings, self._node.cache
+            self._data.catalogue, PublicBasis.from_bytes(basis), asked, self._node.cache
         )
-        self._model = run_digest(self._settings.to_flat(), basis)
-        self._shoppers = None
+        self._model = run_digest(asked.to_flat(), basis)
         merchant = Merchant(
-            examples=ShopperExamples(
-                made_up_shoppers(len(self._data.catalogue)), self._settings
-            ),
+            examples=ShopperExamples(made_up_shoppers(len(self._data.catalogue)), asked),
             tokens=encoded.tokens,
             vectors=candidate_tensor(encoded),
             log_popularity=torch.zeros(len(self._data.catalogue)),
         )
-        self._trainer = PrivateTrainer(encoded.encoder, merchant, self._settings)
+        self._trainer = PrivateTrainer(encoded.encoder, merchant, asked)
         return Prepared(
             self._node.merchant,
             self._data.catalogue.digest,

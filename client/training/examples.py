@@ -107,11 +107,6 @@ class ShopperExamples:
             [self._one(one, np.random.default_rng((seed, self._streams[one]))) for one in shoppers]
         )
 
-    def history_bound(self, shoppers: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Return the most history rows each of `shoppers` can have: int64 [b]."""
-        rows: NDArray[np.int64] = self._starts[shoppers + 1] - self._starts[shoppers]
-        return np.minimum(rows, np.int64(self._settings.max_history))
-
     def _one(self, shopper: np.integer, rng: np.random.Generator) -> _Example:
         rows = slice(self._starts[shopper], self._starts[shopper + 1])
         items, baskets = self._rows.item[rows].astype(np.int64), self._rows.basket[rows]

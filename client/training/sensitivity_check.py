@@ -29,12 +29,12 @@ from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.clipping import grid
 
 PREFLIGHT_FILE = "preflight.txt"
-SHOPPERS = 40  # made up
+SHOPPERS = 36  # made up: more than are differentiated together
 COMPANY = 12  # of them in the replayed step
 LEFT_OUT = 4  # how many of these are left out, one at a time
-_ORDERS = 3  # in which all of them are differentiated together
+_ORDERS = 2  # in which all of them are differentiated together
 _ALONE = 8  # of them are differentiated alone as well
-_MOST_ITEMS = 40  # that a made-up shopper buys
+_MOST_ITEMS = 24  # that a made-up shopper buys
 _ROUNDING = 2.0**-10  # of a row's norm: what differs by more is no rounding
 
 

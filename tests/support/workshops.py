@@ -46,10 +46,6 @@ def workshop_of(model):
     return make
 
 
-def random_sample(random, size=20):
-    return np.sort(random.choice(SHOPPERS, size, replace=False))
-
-
 def batch_of(history, target):
     """A batch by hand: item lists of each shopper."""
     counts = [len(one) for one in history]

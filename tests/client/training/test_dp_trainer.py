@@ -29,7 +29,6 @@ from tests.support.workshops import (
     SHOPPERS,
     charge_of,
     one_round,
-    random_sample,
 )
 
 
@@ -246,18 +245,6 @@ def test_popularity_is_a_logarithm_or_uniform(workshop):
     trainer.set_popularity(None)
     assert not merchant.log_popularity.any()
     merchant.log_popularity = before
-
-
-def test_parts_hold_each_shopper_once_and_few_rows(workshop, small_parts):
-    shop = workshop()
-    sample = random_sample(np.random.default_rng(8), 60)
-    parts = list(shop.trainer._parts(sample))
-    assert np.array_equal(np.concatenate(parts), sample)
-    assert len(parts) > 5
-    for part in parts:
-        rows = shop.examples.history_bound(part)
-        assert rows.sum() < 67 + 40  # no more than a part and the shopper at its start
-    assert list(shop.trainer._parts(np.empty(0, np.int64))) == []
 
 
 def test_shoppers_without_purchases_are_no_trouble(tiny_model):

@@ -139,13 +139,18 @@ def test_a_shoppers_example_does_not_depend_on_others_purchases(first, second, s
 
 
 @given(purchases(), st.integers(1, 8), st.integers(0, 20))
-def test_no_history_is_longer_than_its_bound(interactions, max_history, seed):
+def test_no_history_is_longer_than_allowed_and_parts_are_whole(interactions, max_history, seed):
     examples = examples_of(interactions, max_history=max_history)
     everybody = np.arange(len(examples))
     batch = examples.draw(everybody, seed)
     counts = np.bincount(batch.history_shopper, minlength=batch.shoppers)
-    assert (counts <= examples.history_bound(everybody)).all()
-    assert (examples.history_bound(everybody) <= max_history).all()
+    assert (counts <= max_history).all()
+    whole = batch.part(0, batch.shoppers)
+    for name in ("history_item", "history_weight", "target_item", "target_value"):
+        halves = [batch.part(0, 1), batch.part(1, batch.shoppers)] if len(examples) else [whole]
+        assert np.array_equal(
+            np.concatenate([getattr(one, name) for one in halves]), getattr(batch, name)
+        )
 
 
 # ------------------------------------------------------------------ by hand
