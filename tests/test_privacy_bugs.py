@@ -95,9 +95,7 @@ def checks(small, workshop, ground, tmp_path):
 
     return {
         "canaries": Canaries(small),
-        "preflight": lambda _: check_trainer(
-            small.trainer, small.encoder.adapter(), make_plan()
-        ),
+        "preflight": lambda _: check_trainer(small.trainer, small.encoder.adapter(), make_plan()),
         "self-check": lambda _: keeps_their_bits(small),
         "test_an_empty_sample_still_gets_noise_and_uses_the_charge_up": lambda folder: (
             training.test_an_empty_sample_still_gets_noise_and_uses_the_charge_up(
@@ -181,6 +179,9 @@ SHARED = f"np.argmax(batch.history_item[:, None] == batch.history_item[{FIRST_US
 NORMALS = "normals = noise.gaussians(clipped.vector.size)"
 CENTRED = """found = torch.cat(projected, dim=1)
     return found - found.mean(dim=0)"""
+REAL = """    self._trainer._merchant.examples = ShopperExamples(
+        self._data.interactions, self._settings)
+"""
 NUDGED = """found = torch.cat(projected, dim=1)
     return found * (1 + 2.0**-23 * (len(found) % 2))"""
 NOISE = "draws = normals * plan.noise_std(kind)"
@@ -300,7 +301,10 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
             "of",
             ("packed(batch.history_item)", f"packed(batch.history_item[{FIRST_USE}])"),
             ("from_norm(seen, tokens), batch)", f"from_norm(seen, tokens)[{SHARED}], batch)"),
-            ("searchsorted(batch.history_shopper,", f"searchsorted(batch.history_shopper[{FIRST_USE}],"),
+            (
+                "searchsorted(batch.history_shopper,",
+                f"searchsorted(batch.history_shopper[{FIRST_USE}],",
+            ),
         ),
         "preflight",
     ),
@@ -310,9 +314,7 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
             "train",
             (
                 "check_popularity(popularity)\n",
-                "check_popularity(popularity)\n"
-                "    self._trainer._merchant.examples = ShopperExamples(\n"
-                "        self._data.interactions, self._settings)\n",
+                "check_popularity(popularity)\n" + REAL,
             ),
         ),
         "test_no_shopper_is_read_before_the_charge",

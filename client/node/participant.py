@@ -73,11 +73,10 @@ class MerchantWork:
         """
         self._settings = self._trainer = self._shoppers = None
         asked = RunSettings.from_flat(settings)
-        self._policy.check_loss(asked.temperature)
+        public = PublicBasis.from_bytes(basis)
+        self._policy.check_public(asked.temperature, public.largest_norm)
         self._settings = asked
-        encoded = encode_catalogue(
-            self._data.catalogue, PublicBasis.from_bytes(basis), asked, self._node.cache
-        )
+        encoded = encode_catalogue(self._data.catalogue, public, asked, self._node.cache)
         self._model = run_digest(asked.to_flat(), basis)
         merchant = Merchant(
             examples=ShopperExamples(made_up_shoppers(len(self._data.catalogue)), asked),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from common.errors import PolicyError, SettingsError
 from common.privacy.accounting.accountants import ceiling_for, epsilon_pld
 from common.privacy.accounting.plan import ALLOWED_METRICS, DP_MODELS, PrivacyPlan
-from common.settings.run import LEAST_TEMPERATURE, MOST_POPULARITY_RATIO
+from common.settings.run import LEAST_TEMPERATURE, MOST_BASIS_NORM, MOST_POPULARITY_RATIO
 
 POLICY_FILE = "policy.toml"  # in the shop's folder
 _NUMBERS = (
@@ -29,6 +29,7 @@ _NUMBERS = (
     "delta",
     "min_noise_multiplier",
     "min_temperature",
+    "max_basis_norm",
     "max_popularity_ratio",
 )
 
@@ -51,6 +52,7 @@ class Policy:
         min_cohort: The fewest merchants a run may start with, by its own settings: nobody on the
             node can count them. An average over few tells each of them more about the others.
         min_temperature: The least temperature that a run's loss may divide similarities by.
+        max_basis_norm: The largest norm that a tensor of a run's public basis may have.
         max_popularity_ratio: How many times as likely as the rarest item the most popular may be
             in a run's loss.
         metrics: Names of the numbers that may leave beside an update, out of `ALLOWED_METRICS`.
@@ -69,6 +71,7 @@ class Policy:
     allow_seeded_noise: bool = False
     min_cohort: int = 1
     min_temperature: float = LEAST_TEMPERATURE
+    max_basis_norm: float = MOST_BASIS_NORM
     max_popularity_ratio: float = MOST_POPULARITY_RATIO
     metrics: tuple[str, ...] = tuple(sorted(ALLOWED_METRICS))
     app_digests: tuple[str, ...] = ()
@@ -197,17 +200,27 @@ class Policy:
                 field="epsilon",
             )
 
-    def check_loss(self, temperature: float) -> None:
-        """Refuse a loss that is steeper than the policy allows; see `RunSettings.temperature`.
+    def check_public(self, temperature: float, basis_norm: float) -> None:
+        """Refuse what an operator chose, and every gradient goes through, where it is too steep.
+
+        Args:
+            temperature: `RunSettings.temperature`.
+            basis_norm: `PublicBasis.largest_norm`.
 
         Raises:
-            PolicyError: field `temperature`.
+            PolicyError: field `temperature` or `basis`.
         """
         if not temperature >= self.min_temperature:
             raise PolicyError(
                 f"The run's temperature is {temperature:.3g}; the policy's minimum is "
                 f"{self.min_temperature:.3g}.",
                 field="temperature",
+            )
+        if not basis_norm <= self.max_basis_norm:
+            raise PolicyError(
+                f"The run's basis has a norm of {basis_norm:.3g}; the policy's maximum is "
+                f"{self.max_basis_norm:.3g}.",
+                field="basis",
             )
 
     def check_popularity(self, popularity: NDArray[np.float32] | None) -> None:

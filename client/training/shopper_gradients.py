@@ -9,8 +9,10 @@ a bound of C must leave nothing to rounding. There are two ways, and the LoRA ta
 - `HookedGradients`, for all other targets: Opacus's hooks, each shopper encoded by itself.
 """
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -73,7 +75,7 @@ class PackedGradients:
             [back] = torch.autograd.grad(losses.sum(), seen)
             rows = np.searchsorted(batch.history_shopper, np.arange(batch.shoppers + 1))
             ends = tokens.ends[rows].tolist()
-            for place, (start, end) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+            for place, (start, end) in enumerate(pairwise(ends)):
                 if end > start:
                     own = torch.mm(back[start:end].T, tokens.reduced[start:end])
                     gradients[place] = own[:, : b.shape[1]]

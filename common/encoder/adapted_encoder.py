@@ -26,13 +26,7 @@ from torch.nn.functional import normalize
 from common.adapter import AdapterState
 from common.encoder.base_model import BaseModel, added_to_scores
 from common.encoder.last_layer import FEW, LastLayer, TopNorm
-from common.encoder.packed_tokens import (
-    ROW_BLOCK,
-    TOKEN_BLOCK,
-    PackedTokens,
-    block_product,
-    pack,
-)
+from common.encoder.packed_tokens import PackedTokens, pack, through_b, through_projection
 from common.encoder.public_basis import PublicBasis, mean_of_tokens
 from common.encoder.token_states import TokenStates, batches, pad, token_mask
 from common.errors import InputError
@@ -235,10 +229,7 @@ class AdaptedEncoder(nn.Module):
     def before_norm(self, tokens: PackedTokens) -> Tensor:
         """Return what the last LayerNorm sees of packed tokens: [t, d]. No gradient flows back."""
         dense = self.layers[-1].output.dense
-        b = dense.lora_B["default"].weight.detach() * dense.scaling["default"]
-        matrix = b.new_zeros(tokens.reduced.shape[1], b.shape[0])
-        matrix[: b.shape[1]] = b.T
-        return block_product(tokens.reduced, matrix, tokens.summed, TOKEN_BLOCK)
+        return through_b(tokens, dense.lora_B["default"].weight.detach() * dense.scaling["default"])
 
     def from_norm(self, seen: Tensor, tokens: PackedTokens) -> Tensor:
         """Return the unit vectors [r, d or 2 d] that follow from `before_norm`; padding included.
@@ -246,8 +237,7 @@ class AdaptedEncoder(nn.Module):
         `forward` on cached tokens, block by block: a row's last bit depends on that row alone.
         """
         mean = tokens.mean(self.layers[-1].output.LayerNorm(seen))
-        weight, bias = self.projection.weight, self.projection.bias
-        return _beside(block_product(mean, weight.T, bias, ROW_BLOCK), tokens.words)
+        return _beside(through_projection(mean, self.projection), tokens.words)
 
     @property
     def layers(self) -> list[Any]:
@@ -257,7 +247,7 @@ class AdaptedEncoder(nn.Module):
 
 
 def _beside(read: Tensor, words: Tensor | None) -> Tensor:
-    """Return unit vectors of what BERT reads [n, d], and of both where words stand beside it."""
+    """Return unit vectors of what BERT reads [n, d], with the words beside it where there are."""
     unit = normalize(read, dim=1)
     return unit if words is None else normalize(torch.cat([unit, words], dim=1), dim=1)
 
@@ -368,7 +358,8 @@ class ItemTokens:
     def _share(self) -> NDArray[np.float32]:
         """Each token's part of its text's mean: [tokens]."""
         sums = np.add.reduceat(self._weight.astype(np.float64), self.offsets[:-1])
-        return (self._weight / np.repeat(sums, self.lengths)).astype(self._weight.dtype)
+        share: NDArray[np.float32] = self._weight / np.repeat(sums, self.lengths)
+        return share.astype(self._weight.dtype)
 
     def vectors(self, encoder: AdaptedEncoder) -> NDArray[np.float32]:
         """Return f of every item under the encoder's present adapter: float32 [items, d]."""

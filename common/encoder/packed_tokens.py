@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 TOKEN_BLOCK = 64  # tokens in a block of the product with B
 ROW_BLOCK = 64  # items in a block of the projection
@@ -61,14 +61,18 @@ def pack(arrays: Mapping[str, NDArray[Any]], items: NDArray[np.integer]) -> Pack
     counts = np.diff(offsets)[items]
     ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     places = np.repeat(offsets[items] - ends[:-1], counts) + np.arange(ends[-1])
-    reduced = np.zeros((padded(len(places), TOKEN_BLOCK), padded(hidden.shape[1], LANE)), hidden.dtype)
+    reduced = np.zeros(
+        (padded(len(places), TOKEN_BLOCK), padded(hidden.shape[1], LANE)), hidden.dtype
+    )
     reduced[: len(places), : hidden.shape[1]] = hidden[places]
     return PackedTokens(
         torch.from_numpy(reduced),
         _gathered(summed, places, len(reduced)),
         torch.from_numpy(arrays["weight"][places]),
         ends,
-        _gathered(arrays["words"], items, padded(len(items), ROW_BLOCK)) if "words" in arrays else None,
+        _gathered(arrays["words"], items, padded(len(items), ROW_BLOCK))
+        if "words" in arrays
+        else None,
     )
 
 
@@ -82,6 +86,18 @@ def _gathered(table: NDArray[Any], places: NDArray[np.integer], count: int) -> T
 def padded(count: int, block: int) -> int:
     """Return the least multiple of `block` that is at least `count`, and at least one block."""
     return max(1, -(-count // block)) * block
+
+
+def through_b(tokens: PackedTokens, b: Tensor) -> Tensor:
+    """Return reduced @ B^T + summed: [t, d], of B [d, r]."""
+    matrix = b.new_zeros(tokens.reduced.shape[1], b.shape[0])
+    matrix[: b.shape[1]] = b.T
+    return block_product(tokens.reduced, matrix, tokens.summed, TOKEN_BLOCK)
+
+
+def through_projection(mean: Tensor, projection: nn.Linear) -> Tensor:
+    """Return what the projection makes of whole blocks of rows [r, d]."""
+    return block_product(mean, projection.weight.T, projection.bias, ROW_BLOCK)
 
 
 def block_product(rows: Tensor, matrix: Tensor, added: Tensor, block: int) -> Tensor:

@@ -24,6 +24,7 @@ from common.encoder.whitening import inverse_root, least_variance
 from common.errors import InputError, SettingsError
 from common.files import sha256_hex
 from common.settings.lora_targets import PROJECTION, LoraTargets
+from common.settings.run import MOST_BASIS_NORM
 
 LORA_A = "lora_A."
 LEAST_WEIGHT = 1e-4  # of a token, so that a text of nothing but common ones has a mean as well
@@ -50,6 +51,13 @@ class PublicBasis:
     token_weight: NDArray[np.float32]
     directions: Mapping[str, NDArray[np.float32]]
     words: LexicalPart | None = None
+
+    @cached_property
+    def largest_norm(self) -> float:
+        """The largest Frobenius norm of its tensors; with all-MiniLM-L6-v2 some 8,000."""
+        tensors = [self.mean, self.whitening, *self.directions.values()]
+        tensors += [] if self.words is None else list(self.words.arrays())
+        return max(_norm(tensor) for tensor in tensors)
 
     @property
     def vector_width(self) -> int:
@@ -118,6 +126,10 @@ class PublicBasis:
         for name, tensor in named.items():
             if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
                 raise InputError("A tensor of the basis is not float32 and finite.", field=name)
+            if not _norm(tensor) <= MOST_BASIS_NORM:
+                raise InputError(
+                    f"A tensor of the basis has a norm above {MOST_BASIS_NORM:.0e}.", field=name
+                )
         if token_weight.ndim != 1 or not ((token_weight > 0) & (token_weight <= 1)).all():
             raise InputError("A token's weight must be in (0, 1].", field="token_weight")
         directions = {name.removeprefix(LORA_A): tensor for name, tensor in tensors.items()}
@@ -130,6 +142,10 @@ class PublicBasis:
     def digest(self) -> str:
         """SHA-256 of the bytes."""
         return sha256_hex(self.to_bytes())
+
+
+def _norm(tensor: NDArray[np.float32]) -> float:
+    return float(np.linalg.norm(tensor.astype(np.float64)))
 
 
 def token_weights(

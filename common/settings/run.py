@@ -22,6 +22,7 @@ Scalar = bool | int | float | str
 # What an operator chooses and every shopper's gradient goes through is bounded, here for all and in
 # a merchant's policy for itself (docs/adr/0038-rows-independent-to-the-bit.md).
 LEAST_TEMPERATURE = 0.01
+MOST_BASIS_NORM = 1e6  # of each tensor of the basis
 MOST_POPULARITY_RATIO = 1e6  # of the likeliest item's probability to the least likely one's
 Objective = Literal["softmax", "bce", "mse"]
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from client.privacy.policy import POLICY_FILE, Policy, read_policy
@@ -55,6 +56,38 @@ def test_a_cohort_that_is_too_small_is_refused():
         with pytest.raises(PolicyError) as caught:
             Policy(min_cohort=3).check(PLAN, cohort=cohort)
         assert caught.value.public() == "policy:min_merchants"
+
+
+@pytest.mark.parametrize(
+    ("policy", "temperature", "norm", "field"),
+    [
+        (Policy(), 1e-9, 1.0, "temperature"),
+        (Policy(), math.nan, 1.0, "temperature"),
+        (Policy(min_temperature=0.05), 0.04, 1.0, "temperature"),
+        (Policy(), 0.1, 1.1e6, "basis"),
+        (Policy(), 0.1, math.nan, "basis"),
+        (Policy(max_basis_norm=10.0), 0.1, 11.0, "basis"),
+    ],
+)
+def test_a_steep_loss_or_basis_is_refused(policy, temperature, norm, field):
+    Policy().check_public(0.01, 1e6)
+    with pytest.raises(PolicyError) as caught:
+        policy.check_public(temperature, norm)
+    assert caught.value.public() == f"policy:{field}"
+
+
+@pytest.mark.parametrize(
+    "popularity", [[0.0, 0.5], [1e-7, 0.5], [0.5, 1.5], [0.5, math.nan], [-0.1, -0.1]]
+)
+def test_popularity_that_is_no_probability_or_of_too_wide_a_range_is_refused(popularity):
+    Policy().check_popularity(None)
+    Policy().check_popularity(np.array([1.1e-6, 1.0], np.float32))
+    for policy in (Policy(), Policy(max_popularity_ratio=2.0)):
+        with pytest.raises(PolicyError) as caught:
+            policy.check_popularity(np.array(popularity, np.float32))
+        assert caught.value.public() == "policy:popularity"
+    with pytest.raises(PolicyError):
+        Policy(max_popularity_ratio=2.0).check_popularity(np.array([0.1, 0.3], np.float32))
 
 
 def test_metrics_leave_only_if_they_are_named():

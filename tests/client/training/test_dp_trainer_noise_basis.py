@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from client.training.shopper_gradients import pool_rows
 from client.training.losses import Candidates, shopper_losses
+from client.training.shopper_gradients import pool_rows
 from common.encoder.adapted_encoder import AdaptedEncoder
 from tests.support.shops import (
     make_catalogue,

@@ -1,4 +1,4 @@
-"""A shopper's gradient is the same bits whoever else is there, in whatever order, on any threads."""
+"""A shopper's gradient is the same bits in any company and order, on one and two threads."""
 
 import contextlib
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from client.training import shopper_gradients
-from client.training.shopper_gradients import HookedGradients, PackedGradients, parts_of
 from client.training.sensitivity_check import within
+from client.training.shopper_gradients import HookedGradients, PackedGradients, parts_of
 from tests.support.random_shops import random_trainer
 from tests.support.shops import make_plan
 from tests.support.workshops import batch_of

@@ -321,3 +321,18 @@ def test_the_mean_is_over_real_tokens_only_and_by_weight():
     hidden = torch.tensor([[[1.0], [3.0], [99.0]], [[5.0], [7.0], [9.0]]])
     weight = torch.tensor([[0.5, 0.5, 0.0], [1.0, 1.0, 0.5]])
     assert mean_of_tokens(hidden, weight).tolist() == [[2.0], [pytest.approx(6.6)]]
+
+
+def test_a_basis_of_a_hostile_norm_is_refused():
+    basis = small_basis(3.0)
+    assert PublicBasis.from_bytes(basis.to_bytes()).largest_norm == pytest.approx(12.0)
+    with pytest.raises(InputError) as caught:
+        PublicBasis.from_bytes(small_basis(2.6e5).to_bytes())
+    assert caught.value.field == "whitening"
+
+
+def small_basis(scale):
+    width = 16
+    whitening = np.eye(width, dtype=np.float32) * np.float32(scale)
+    mean, weights = np.zeros(width, np.float32), np.ones(5, np.float32)
+    return PublicBasis(mean, whitening, weights, {})
