@@ -232,7 +232,7 @@ def test_negatives_are_the_catalogue_or_a_public_draw_from_it(workshop):
     small_settings = small._settings
     small._settings = small_settings.model_copy(update={"negatives": 1000})
     try:
-        assert torch.equal(small._negatives(np.random.default_rng(1)), torch.arange(ITEMS))
+        assert torch.equal(small.negatives(np.random.default_rng(1)), torch.arange(ITEMS))
     finally:
         small._settings = small_settings
 

@@ -34,12 +34,13 @@ def unequal_rows(seed):
     trainer, merchant = random_trainer(seed)
     rng, count = np.random.default_rng(seed), len(merchant.examples)
     orders = [np.arange(count), rng.permutation(count)[: rng.integers(2, count)]]
-    orders += [np.array([one]) for one in rng.permutation(count)[:5]]
+    orders += [np.array([one]) for one in rng.permutation(count)[:4]]
     with threads(1):
         found = [rows_of(trainer, merchant, shoppers) for shoppers in orders]
-    orders.append(rng.permutation(count))
-    with threads(2):
-        found.append(rows_of(trainer, merchant, orders[-1]))
+    if seed % 5 == 0:
+        orders.append(rng.permutation(count))
+        with threads(2):
+            found.append(rows_of(trainer, merchant, orders[-1]))
     whole = found[0]
     assert torch.isfinite(whole).all()
     assert (whole != 0).any()
