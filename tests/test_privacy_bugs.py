@@ -26,7 +26,7 @@ from common.privacy.mechanism.canaries import CanaryRecord, start_record
 from common.privacy.mechanism.empirical_bound import audit_canaries
 from common.privacy.mechanism.noise import NoiseSource
 from common.wire import messages
-from tests.client.node import test_participant
+from tests.client.node import test_participant, test_participant_before_charge
 from tests.client.node.test_participant import ground
 from tests.client.privacy import test_budget
 from tests.client.training import test_dp_trainer
@@ -103,7 +103,7 @@ def checks(small, workshop, ground, tmp_path):
             )
         ),
         "test_no_shopper_is_read_before_the_charge": lambda folder: (
-            test_participant.test_no_shopper_is_read_before_the_charge(ground, folder)
+            test_participant_before_charge.test_no_shopper_is_read_before_the_charge(ground, folder)
         ),
         "test_a_round_is_noise_on_the_clipped_sum_over_the_public_divisor": lambda folder: (
             training.test_a_round_is_noise_on_the_clipped_sum_over_the_public_divisor(
