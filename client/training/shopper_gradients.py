@@ -9,7 +9,6 @@ a bound of C must leave nothing to rounding. There are two ways, and the LoRA ta
 - `HookedGradients`, for all other targets: Opacus's hooks, each shopper encoded by itself.
 """
 
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise

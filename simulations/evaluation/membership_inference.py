@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from client.shop.interactions import Interactions
-from client.training.shopper_gradients import pool_rows
 from client.training.examples import ShopperExamples
 from client.training.losses import Candidates, shopper_losses
+from client.training.shopper_gradients import pool_rows
 from common.settings.run import RunSettings
 from simulations.results.sections import MembershipTest
 
