@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from client.privacy.cli import app as ledger_app
 from common.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+app.add_typer(ledger_app)  # without a name: its commands stand beside the others
+
 RULES = "Rules: what may be recommended"
 
 Release = Annotated[Path, typer.Option(help="The release's folder.")]
@@ -25,12 +28,6 @@ Cache = Annotated[
     Path | None, typer.Option(help="Folder for encodings; else within the shop's folder.")
 ]
 Node = Annotated[Path, typer.Option(help="The node's folder.")]
-Merchant = Annotated[
-    str | None, typer.Option(help="The name in the federation; else the folder's.")
-]
-State = Annotated[
-    Path | None, typer.Option(help="The folder of the ledger; else `node` in the shop's.")
-]
 
 
 @app.command("import")
@@ -72,89 +69,6 @@ def import_(
         source, mapping, out, max_dropped_share=max_dropped_share, **place
     )
     Console().print(report)
-
-
-@app.command()
-def recover(
-    shop: Shop,
-    journal: Annotated[Path, typer.Option(help="The server's journal, from the operator.")],
-    key: Annotated[str, typer.Option(help="The journal's public key in hex, from the operator.")],
-    merchant: Merchant = None,
-    state: State = None,
-) -> None:
-    """Charge what a ledger lacks that rolled back, so that the node may train again."""
-    from client.privacy.budget import fingerprint
-    from client.privacy.recovery import recover as recover_ledger
-    from client.shop.dataset import load_merchant_data
-    from common.privacy.ledger.journal import load_journal
-    from common.privacy.ledger.ledger import Ledger
-
-    entries = load_journal(journal, key)
-    data, path = load_merchant_data(shop), _ledger(shop, state)
-    name = merchant or shop.resolve().name
-    ledger = Ledger.rebind(path, name, fingerprint(data.interactions, data.catalogue, path))
-    written = recover_ledger(ledger, entries)
-    for entry in written:
-        typer.echo(
-            f"entry {entry.number}: {entry.steps} step(s) at q = {entry.sample_rate:g}, "
-            f"sigma = {entry.noise_multiplier:g}"
-        )
-    typer.echo("The ledger is whole." if written else "The ledger lacks nothing.")
-
-
-@app.command("export-ledger")
-def export_ledger(
-    shop: Shop,
-    out: Annotated[Path, typer.Option(help="The file to write, such as NAME.jsonl.")],
-    state: State = None,
-) -> None:
-    """Write the ledger as text for an auditor: every entry and signature, and no secret."""
-    from common.files import write_atomic
-    from common.privacy.ledger.export import export_ledger as as_text
-    from common.privacy.ledger.export import read_ledger
-
-    content = as_text(_ledger(shop, state))
-    write_atomic(out, content)
-    entries = read_ledger(content)
-    check = f"fedtail audit ledger {out}"
-    if entries:
-        check += f" --signer {entries[-1].signer}"
-    Console().print(f"{out}: {len(entries)} entries. Check: {check}", soft_wrap=True)
-
-
-@app.command()
-def budget(
-    shop: Shop,
-    rounds: Annotated[int, typer.Option(min=1, help="Of the run that is asked about.")] = 40,
-    sample_rate: Annotated[float, typer.Option(help="Its chance of a shopper in a step.")] = 0.25,
-    epsilon: Annotated[float, typer.Option(help="What it should cost.")] = 4.0,
-    merchant: Merchant = None,
-    state: State = None,
-) -> None:
-    """Say what the shop's ledger has spent, what is left, and which run would still fit."""
-    from client.privacy.budget import advice
-    from client.privacy.policy import read_policy
-    from common.privacy.accounting.accountants import account
-    from common.privacy.ledger.entry import spent_events
-    from common.privacy.ledger.ledger import Ledger
-    from common.settings.run import RunSettings
-
-    if not shop.is_dir():
-        raise InputError(f"There is no folder {shop}.", field="shop")
-    policy, path = read_policy(shop), _ledger(shop, state)
-    bound = Ledger.bound_to(path) if path.exists() else None
-    name = merchant or shop.resolve().name
-    entries = () if bound is None else Ledger.open(path, name, bound).entries()
-    spent = spent_events(entries)
-    values = {"rounds": rounds, "sample_rate": sample_rate, "epsilon": epsilon}
-    plan = RunSettings.from_flat({**values, "delta": policy.delta}).plan()
-    report = account(spent, policy.delta)
-    typer.echo(
-        f"{len(entries)} entries on the ledger. Epsilon {report.pld:.3f} by PLD, {report.prv:.3f} "
-        f"by PRV, {report.rdp:.3f} by RDP at delta {policy.delta:.3g}; ceiling "
-        f"{policy.max_epsilon:.4g}."
-    )
-    typer.echo(advice(spent, plan, policy))
 
 
 @app.command()
@@ -305,12 +219,6 @@ def benefit(
         typer.echo(benefit_json(found, version, took_part=took_part))
     else:
         Console().print(benefit_page(found, data.name, version, took_part=took_part))
-
-
-def _ledger(shop: Path, state: Path | None) -> Path:
-    from client.privacy.budget import LEDGER_FILE
-
-    return (state or shop / "node") / LEDGER_FILE
 
 
 def _verified(release: Path, key: Path) -> "VerifiedRelease":

@@ -107,8 +107,17 @@ def stopping(children: Sequence[Child]) -> Iterator[None]:
             child.stop()
 
 
-def wait_for_end(children: Sequence[Child], daily: Callable[[], None] = lambda: None) -> Child:
-    """Wait until the first of the children ends, and return it; call `daily` now and each day.
+def wait_for_end(
+    children: Sequence[Child],
+    daily: Callable[[], None] = lambda: None,
+    often: Callable[[], None] = lambda: None,
+) -> Child:
+    """Wait until the first of the children ends, and return it.
+
+    Args:
+        children: Processes that run.
+        daily: Called now and each day.
+        often: Called each `POLL_SECONDS`.
 
     Raises:
         KeyboardInterrupt: as pressed, or as SIGTERM asks under `interruptible`.
@@ -118,6 +127,7 @@ def wait_for_end(children: Sequence[Child], daily: Callable[[], None] = lambda: 
         if time.monotonic() >= due:
             daily()
             due += _DAY_SECONDS
+        often()
         for child in children:
             if child.ended is not None:
                 return child

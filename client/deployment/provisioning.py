@@ -40,8 +40,10 @@ min_noise_multiplier = 0.3
 min_cohort = 1
 # Numbers that may leave beside an update.
 metrics = ["delta", "epsilon"]
-# SHA-256 of each app bundle that may run here, as `sha256sum` prints it; none listed: any may.
-# Needs a node that `fedtail client start` has started.
+# Over how many days on end the ceiling holds; 0: for life.
+budget_days = 0
+# SHA-256 of each app bundle that may run here beside that of the fedtail installed here, as
+# `sha256sum` prints it.
 app_digests = []
 """
 

@@ -13,7 +13,7 @@ from client.deployment.certificate_expiry import warnings
 from client.deployment.connection_wait import RETRY_SECONDS, connection_wait_command, read_answers
 from client.deployment.encode_ahead import encode_ahead_command
 from client.deployment.provisioning import NodeFolder
-from client.privacy.app_guard_command import guarded_command, guarded_environment
+from client.privacy.app_guard_command import GuardLines, guarded_command, guarded_environment
 from common.errors import EnrolmentError, FederationError, SettingsError
 from common.processes import (
     POLL_SECONDS,
@@ -74,7 +74,13 @@ def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child
             children.append(start_child(name, line, log, environment))
         say(f"{config.merchant} is connected to {config.server}. Logs: {folder.logs}")
         say(f"Health: http://{config.address}/health")
-        return wait_for_end(children, lambda: _warn(folder, say))
+        guard = GuardLines(children[0].log)
+
+        def tell() -> None:
+            for line in guard.fresh():
+                say(line)
+
+        return wait_for_end(children, lambda: _warn(folder, say), tell)
 
 
 def _encode_ahead(folder: NodeFolder, say: Callable[[str], None]) -> None:

@@ -34,6 +34,7 @@ AWAY_SECONDS = 1.0  # the SuperNode is not up yet, or stops
 LIBRARIES = (
     "cryptography.hazmat.primitives.asymmetric.ed25519",
     "dp_accounting.pld.privacy_loss_distribution",
+    "flwr.cli.build",
     "flwr.clientapp",
     "opacus",
     "polars",

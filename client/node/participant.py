@@ -9,9 +9,9 @@ from scipy.sparse import csr_matrix, diags
 
 from client.node.settings import NodeSettings
 from client.privacy.app_guard import check_guarded
-from client.privacy.budget import LEDGER_FILE, charge_round, open_ledger
+from client.privacy.budget import LEDGER_FILE, charge_round, open_for_use
 from client.privacy.canaries import CanaryBook
-from client.privacy.policy import read_policy
+from client.privacy.policy import check_declared, read_policy
 from client.privacy.receipts import accept, covered
 from client.shop.dataset import load_merchant_data
 from client.shop.interactions import Interactions
@@ -29,6 +29,7 @@ from common.privacy.ledger.ledger import Charge
 from common.privacy.mechanism.canaries import CanaryRecord
 from common.privacy.mechanism.clipping import ClippedSum, clip_and_sum
 from common.privacy.mechanism.noise import NoiseSource, protect
+from common.release.app_bundle import app_digest
 from common.settings.run import RunSettings, run_digest
 from common.wire.heads import JournalNote
 from common.wire.messages import Prepared, Scalar
@@ -43,16 +44,17 @@ class MerchantWork:
         Raises:
             InputError: if there is no data set, or it is altered.
             SettingsError: if the policy file has an unknown name or a value out of bounds.
-            PolicyError: if it names app bundles and nothing outside this one has checked them.
+            PolicyError: if nothing outside this code has checked whose it is, or the catalogue was
+                learnt from purchases; neither depends on what was bought.
             LedgerError: if the ledger cannot be trusted.
         """
         self._node = node
         self._data = load_merchant_data(node.data)
         self._policy = read_policy(node.data)
-        check_guarded(self._policy, node.data)
-        self._ledger = open_ledger(
-            node.state / LEDGER_FILE, node.merchant, self._data.interactions, self._data.catalogue
-        )
+        if not node.simulated:
+            check_guarded(node.data)
+            check_declared(declared=self._data.catalogue_declared)
+        self._ledger = open_for_use(node.state / LEDGER_FILE, node.merchant, self._data.import_id)
         self._canaries = CanaryBook(node.state, node.merchant)
         self._settings: RunSettings | None = None
         self._trainer: PrivateTrainer | None = None
@@ -223,6 +225,7 @@ class MerchantWork:
             kind,
             seeded_noise=settings is not None and settings.seeded_noise,
             cohort=None if settings is None else settings.min_merchants,
+            app_digest=app_digest(),
         )
 
     def _noise(self, round_number: int, kind: EventKind) -> NoiseSource:

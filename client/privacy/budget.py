@@ -1,23 +1,18 @@
 """Charge the merchant's ledger for a round, or refuse: the only way to a Charge.
 
 The budget is over everything the ledger holds: every round, run and federation that used this
-merchant's shoppers, also those that failed or came too late.
+merchant's shoppers, also those that failed or came too late, whatever was imported in between. A
+policy may count a span of days instead of a life (`budget_days`).
 """
 
 import dataclasses
-import hashlib
-import hmac
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from client.privacy.policy import Policy
 from client.privacy.receipts import check_receipts
-from client.shop.interactions import Interactions
-from common.catalogue import Catalogue
 from common.errors import BudgetError
 from common.privacy.accounting.accountants import (
     AccountantReport,
@@ -28,60 +23,30 @@ from common.privacy.accounting.accountants import (
     epsilon_rdp,
 )
 from common.privacy.accounting.plan import MAX_NOISE, EventKind, PrivacyPlan
-from common.privacy.ledger.entry import Entry, spent_events
+from common.privacy.ledger.entry import DAY_SECONDS, Entry, day_of, spent_events
 from common.privacy.ledger.ledger import Charge, Ledger
-from common.privacy.ledger.signing_key import load_key
 
 LEDGER_FILE = "ledger.sqlite"  # in the node's folder
 
 
-def open_ledger(
-    path: Path, merchant: str, interactions: Interactions, catalogue: Catalogue
-) -> Ledger:
-    """Open the ledger of a merchant's data, or start one.
+def open_ledger(path: Path, merchant: str) -> Ledger:
+    """Open the ledger of a merchant's shop, or start one. Nothing is written to one that is there.
 
     Raises:
         LedgerError: as `Ledger.open`.
     """
-    return Ledger.open(path, merchant, fingerprint(interactions, catalogue, path))
+    return Ledger.open(path, merchant)
 
 
-def renew_ledger(
-    path: Path, merchant: str, interactions: Interactions, catalogue: Catalogue
-) -> Ledger:
-    """Open the ledger for data that changed since; what was spent stays spent.
+def open_for_use(path: Path, merchant: str, import_id: str) -> Ledger:
+    """Open the ledger for a shop's data, and note the import that they came from, once for each.
 
     Raises:
-        LedgerError: as `Ledger.rebind`.
+        LedgerError: as `Ledger.open` and `Ledger.note_import`.
     """
-    return Ledger.rebind(path, merchant, fingerprint(interactions, catalogue, path))
-
-
-def fingerprint(interactions: Interactions, catalogue: Catalogue, ledger_path: Path) -> str:
-    """Return 64 hex digits that name this data set, whatever the order of its rows and items.
-
-    It covers shopper, item, time and value of each row. It is keyed with the node's secret, so
-    that somebody who sees it cannot try out data sets against it.
-
-    Raises:
-        LedgerError: if the node's key cannot be read or made.
-    """
-    private = load_key(ledger_path, create=not ledger_path.exists()).private_bytes_raw()
-    secret = hashlib.sha256(b"fedtail fingerprint" + private).digest()
-    shoppers = _keyed(secret, b"shopper", interactions.shopper_ids)
-    items = _keyed(secret, b"item", (item.item_id for item in catalogue.items))
-    rows = np.empty(len(interactions), dtype="S16, S16, >i8, >f4")
-    rows["f0"] = shoppers[interactions.shopper]
-    rows["f1"] = items[interactions.item]
-    rows["f2"] = interactions.time
-    rows["f3"] = interactions.value
-    order = np.lexsort((rows["f3"], rows["f2"], rows["f1"], rows["f0"]))
-    return hmac.new(secret, rows[order].tobytes(), hashlib.sha256).hexdigest()
-
-
-def _keyed(secret: bytes, use: bytes, names: Iterable[str]) -> NDArray[np.bytes_]:
-    digests = [hmac.digest(secret, use + name.encode(), "sha256")[:16] for name in names]
-    return np.array(digests, dtype="S16")
+    ledger = Ledger.open(path, merchant)
+    ledger.note_import(import_id)
+    return ledger
 
 
 def charge_round(  # noqa: PLR0917 - each is of another type or named as in an Entry
@@ -94,6 +59,7 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
     *,
     seeded_noise: bool = False,
     cohort: int | None = None,
+    app_digest: str = "",
 ) -> Charge:
     """Put one round's cost on the ledger and return the charge that pays for it.
 
@@ -109,6 +75,7 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
         kind: `train` or `popularity`.
         seeded_noise: Whether the run draws noise from a fixed seed (tests); goes on record.
         cohort: The fewest merchants the run starts with, as its settings say; None: unknown.
+        app_digest: SHA-256 of the app bundle that trains on it, for the record.
 
     Raises:
         PolicyError: if the plan is below the policy.
@@ -118,9 +85,11 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
         Nothing is charged in any of these cases.
 
     Formal guarantee:
-        All releases ever made under this ledger's charges together are
+        With `policy.budget_days` 0, all releases ever made under this ledger's charges together are
         (policy.max_epsilon, policy.delta)-DP for one shopper added or removed, adaptively chosen
-        or not (see `budget_share`), for as long as the ceiling and delta stay the same.
+        or not (see `budget_share`), for as long as the ceiling and delta stay the same. With
+        `budget_days` D, the same holds for the releases of any D days on end; k such spans
+        together are (k max_epsilon, k delta)-DP by basic composition.
     """
     policy.check(plan, seeded_noise=seeded_noise, cohort=cohort)
 
@@ -134,7 +103,7 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
                 "the shop with made-up shoppers.",
                 field="seeded_noise",
             )
-        spent = spent_events(entries)
+        spent = counted_events(entries, policy)
         after = budget_share((*spent, plan.event(kind)), policy.delta, policy.max_epsilon)
         if after > 1:
             raise BudgetError(_refusal(spent, plan, policy, kind), field="max_epsilon")
@@ -146,7 +115,21 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
         kind=kind,
         admit=admit,
         seeded_noise=seeded_noise,
+        app_digest=app_digest,
     )
+
+
+def counted_events(entries: Sequence[Entry], policy: Policy) -> Events:
+    """Return what counts against the ceiling today: all of it, or the last `budget_days` days.
+
+    Today is the node's day, or the last entry's where that is later: a clock that is set back
+    brings nothing back. A recovery counts from the day it was written.
+    """
+    if not policy.budget_days:
+        return spent_events(entries)
+    today = max([day_of(time.time()), *(day_of(one.time) for one in entries)])
+    first = today - (policy.budget_days - 1) * DAY_SECONDS
+    return spent_events(one for one in entries if day_of(one.time) >= first)
 
 
 def spent(ledger: Ledger, delta: float) -> AccountantReport:
@@ -165,7 +148,7 @@ def rounds_left(ledger: Ledger, plan: PrivacyPlan, policy: Policy) -> int:
     Raises:
         LedgerError: if the ledger cannot be read or trusted.
     """
-    return _rounds_left(spent_events(ledger.entries()), plan, policy)
+    return _rounds_left(counted_events(ledger.entries(), policy), plan, policy)
 
 
 def _rounds_left(events: Events, plan: PrivacyPlan, policy: Policy) -> int:

@@ -2,8 +2,8 @@
 
 The policy is a file of the merchant's, outside the app that the operator ships, and it is checked
 on the node before anything is charged. The app checks it, all but `app_digests`: which app may run
-is checked by `client.privacy.app_guard` in the node's own process, so an app that is on the list is
-what enforces the rest.
+is checked by `client.privacy.app_guard` in the node's own process, so that the app which enforces
+the rest is the one the merchant has installed, or one it lists.
 """
 
 import dataclasses
@@ -44,6 +44,9 @@ class Policy:
             15% above a plan's own PLD epsilon: a run planned at 4 needs a ceiling of about 4.6,
             two such runs about 6.5, three 8.1.
         max_run_epsilon: Ceiling of one plan's PLD epsilon at `delta`.
+        budget_days: Over how many days on end the ceiling holds; 0 is for life. With D days it
+            grows back: what was spent D days ago no longer counts, and what an observer learns
+            over several spans adds up.
         delta: The delta of both; a plan with a larger one is refused.
         min_noise_multiplier: The least sigma of a training step.
         DP models: Noise DP models allowed. `central` and `none` trust whoever sums or sees the
@@ -56,8 +59,9 @@ class Policy:
         max_popularity_ratio: How many times as likely as the rarest item the most popular may be
             in a run's loss.
         metrics: Names of the numbers that may leave beside an update, out of `ALLOWED_METRICS`.
-        app_digests: SHA-256 of each Flower app bundle that may run here, 64 hex digits; empty
-            allows any. Checked by `client.privacy.app_guard`, outside the bundle; see there.
+        app_digests: SHA-256 of each Flower app bundle that may run here beside the one of the
+            merchant's installed version, 64 hex digits. Checked by `client.privacy.app_guard`,
+            outside the bundle; see there.
 
     Raises:
         SettingsError: if a value is of the wrong kind or out of bounds.
@@ -65,6 +69,7 @@ class Policy:
 
     max_epsilon: float = 8.0
     max_run_epsilon: float = 8.0
+    budget_days: int = 0
     delta: float = 1e-5
     min_noise_multiplier: float = 0.3
     dp_models: tuple[str, ...] = ("local",)
@@ -93,18 +98,23 @@ class Policy:
                 "The policy's allow_seeded_noise must be true or false.",
                 field="allow_seeded_noise",
             )
-        if isinstance(self.min_cohort, bool) or not isinstance(self.min_cohort, int):
-            raise SettingsError(
-                f"The policy's min_cohort must be a whole number, not "
-                f"{type(self.min_cohort).__name__}.",
-                field="min_cohort",
-            )
-        if self.min_cohort < 1:
-            raise SettingsError("The policy's min_cohort must be at least 1.", field="min_cohort")
+        self._whole("min_cohort", 1)
+        self._whole("budget_days", 0)
         self._list("dp_models", f"out of {', '.join(DP_MODELS)}", DP_MODELS.__contains__)
         known = ", ".join(sorted(ALLOWED_METRICS))
         self._list("metrics", f"out of {known}", ALLOWED_METRICS.__contains__)
         self._list("app_digests", "of SHA-256 digests in 64 lower-case hex digits", _is_digest)
+
+    def _whole(self, name: str, least: int) -> None:
+        """Refuse a setting that is not a whole number of at least `least`."""
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise SettingsError(
+                f"The policy's {name} must be a whole number, not {type(value).__name__}.",
+                field=name,
+            )
+        if value < least:
+            raise SettingsError(f"The policy's {name} must be at least {least}.", field=name)
 
     def _list(self, name: str, what: str, allowed: Callable[[str], bool]) -> None:
         """Refuse a setting that is not a list of texts that are `allowed`."""
@@ -252,17 +262,27 @@ class Policy:
                 field="metrics",
             )
 
-    def check_app(self, digest: str) -> None:
-        """Refuse a Flower app bundle that is not on the list.
+    def check_app(self, digest: str, installed: str) -> None:
+        """Refuse a Flower app bundle that is neither the merchant's own nor on the list.
+
+        Args:
+            digest: SHA-256 of the bundle's bytes.
+            installed: That of the bundle of the merchant's installed version; empty if unknown.
 
         Raises:
             PolicyError: with its digest, so that a merchant can add it.
         """
-        if self.app_digests and digest not in self.app_digests:
-            raise PolicyError(
-                f"The app bundle {digest} is not among the policy's app_digests.",
-                field="app_digests",
-            )
+        if digest == installed or digest in self.app_digests:
+            return
+        own = (
+            f"the one of the installed version ({installed})"
+            if installed
+            else ("known to be that of the installed version, which has no pyproject.toml")
+        )
+        raise PolicyError(
+            f"The app bundle {digest} is not {own}, and is not among the policy's app_digests.",
+            field="app_digests",
+        )
 
 
 def read_policy(shop: Path) -> Policy:
@@ -273,6 +293,27 @@ def read_policy(shop: Path) -> Policy:
     """
     path = shop / POLICY_FILE
     return Policy.from_toml(path) if path.exists() else Policy()
+
+
+def check_declared(*, declared: bool) -> None:
+    """Refuse to federate with a catalogue that was learnt from purchases.
+
+    Items, their digest and the keys of their texts leave the node uncharged, because a catalogue is
+    public by declaration. One that was read out of purchases tells what somebody bought.
+
+    Args:
+        declared: `MerchantData.catalogue_declared`, itself a public fact.
+
+    Raises:
+        PolicyError: `catalogue_declared`.
+    """
+    if not declared:
+        raise PolicyError(
+            "The items were learnt from purchases; a federation needs an item list of its own. "
+            "Import the shop again with one, its unsold items kept: see "
+            "docs/how-to-import-your-shop.md. Until then it may rank on this machine.",
+            field="catalogue_declared",
+        )
 
 
 def _is_digest(text: str) -> bool:

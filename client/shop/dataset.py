@@ -7,6 +7,7 @@ into place last. Whatever stops the writer before that leaves the old set, compl
 import contextlib
 import io
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ POINTER = "dataset.json"
 _FORMAT = 2
 _WITHOUT_DECLARATION = 1  # the format before `catalogue_declared`, still read
 _POINTER_KEYS = {
-    "format", "name", "timed", "split_rule", "merchant_names", "catalogue_declared", "files"
+    "format", "name", "timed", "split_rule", "merchant_names", "catalogue_declared", "import_id",
+    "files",
 }  # fmt: skip
 _TABLES = ("catalogue", "interactions", "shoppers")
 _ITEM_COLUMNS = ("item_id", "title", "text", "category", "merchant")
@@ -47,6 +49,8 @@ class MerchantData:
         catalogue_declared: Whether the items came from an item list of their own, whole. False if
             they were learnt from purchases (read out of the events, or cut to what was sold): such
             a catalogue tells what somebody bought, so it is not public. Itself a public fact.
+        import_id: The import that it was read from, 32 hex digits drawn by chance as it was saved,
+            so that two imports of the same rows have two; empty for a set that was never saved.
 
     Raises:
         InputError: if the parts do not fit each other.
@@ -59,6 +63,7 @@ class MerchantData:
     event_merchant: NDArray[np.int32] | None = None
     merchant_names: tuple[str, ...] = ()
     catalogue_declared: bool = False
+    import_id: str = ""
 
     def __post_init__(self) -> None:
         if self.interactions.item_count != len(self.catalogue):
@@ -95,6 +100,7 @@ def save_merchant_data(data: MerchantData, folder: Path) -> None:
         "split_rule": asdict(data.split_rule),
         "merchant_names": None if data.event_merchant is None else data.merchant_names,
         "catalogue_declared": data.catalogue_declared,
+        "import_id": secrets.token_hex(16),
         "files": {
             name: {"name": named[name], "sha256": sha256_hex(content)}
             for name, content in contents.items()
@@ -196,6 +202,7 @@ def _load(folder: Path) -> MerchantData:
         event_merchant=None if names is None else rows["merchant"].to_numpy(),
         merchant_names=tuple(names or ()),
         catalogue_declared=pointer["catalogue_declared"],
+        import_id=pointer["import_id"],
     )
 
 
@@ -206,7 +213,7 @@ def _read_pointer(path: Path) -> dict[str, Any]:
         pointer = None
     if isinstance(pointer, dict) and pointer.get("format") == _WITHOUT_DECLARATION:
         # Written before the fact was kept: what nobody declared counts as learnt.
-        pointer = {**pointer, "format": _FORMAT, "catalogue_declared": False}
+        pointer = {**pointer, "format": _FORMAT, "catalogue_declared": False, "import_id": "0" * 32}
     if not isinstance(pointer, dict) or pointer.keys() != _POINTER_KEYS:
         raise InputError(f"{path.name}: not a data set; import the shop again.", field="dataset")
     if pointer["format"] != _FORMAT:

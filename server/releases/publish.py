@@ -126,7 +126,9 @@ def publish_run(
 
 def participants(entries: tuple[JournalEntry, ...], run_ids: frozenset[str]) -> dict[str, Receipt]:
     """Return the last receipt of each merchant whose reply a run used, by name."""
-    used = (one for one in entries if one.run_id in run_ids and one.kind != "refusal")
+    used = (
+        one for one in entries if one.run_id in run_ids and one.kind not in {"refusal", "joined"}
+    )
     names = {name for entry in used for name in entry.participants}
     receipts = last_receipts(entries)
     return {name: receipts[name] for name in sorted(names) if name in receipts}

@@ -51,11 +51,13 @@ class Countersigning:
         if self._journal is None:
             return
         try:
-            self._check(prepared.merchant, read_head(content), charged=False)
+            head = read_head(content)
+            self._check(prepared.merchant, head, charged=False)
         except FederationError as error:
             told, reason = (prepared.merchant,), error.public()
             self._journal.append("refusal", participants=told, reason=reason)
             raise
+        self._journal.join(prepared.merchant, head)
         self._journal.commit(prepared.merchant, prepared.canaries_commitment)
 
     def take(self, merchant: str, content: RecordDict) -> None:

@@ -21,6 +21,7 @@ from common.privacy.ledger.canonical_json import write_line
 from common.privacy.ledger.entry import GENESIS
 from common.privacy.ledger.heads import Head, Receipt, missing_events
 from common.privacy.ledger.journal import JournalEntry, JournalKind, last_receipts, read_journal
+from common.release.app_bundle import app_digest
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Journal:
             self._committed = {
                 (one.participants, one.commitment) for one in entries if one.run_id == run_id
             }
-            self.append("run", plan=plan.to_json())
+            self.append("run", plan=plan.to_json(), app_digest=app_digest())
         except BaseException:
             os.close(self._file)
             raise
@@ -109,6 +110,19 @@ class Journal:
         if head.number <= last.number and head.hash != last.hash:
             logger.warning("%s is back with a ledger that was recovered.", merchant)
 
+    def join(self, merchant: str, head: Head) -> None:
+        """Countersign the head of a node that comes in, unless it is the last one countersigned.
+
+        So a merchant's ledger is known before it is charged: a second one under the same name is
+        found also where no reply of the first ever came in time.
+
+        Raises:
+            JournalError: if it cannot be written.
+        """
+        held = self.last.get(merchant)
+        if held is None or held.head.hash != head.hash:
+            self.append("joined", heads={merchant: head}, participants=(merchant,))
+
     def commit(self, merchant: str, commitment: str) -> None:
         """Note which canaries a merchant has committed to in this run, once for each.
 
@@ -134,6 +148,7 @@ class Journal:
         adapter: str = "",
         reason: str = "",
         commitment: str = "",
+        app_digest: str = "",
     ) -> None:
         """Write an entry and countersign its heads; on return it is on disk.
 
@@ -158,6 +173,7 @@ class Journal:
             signer=self.signer,
             prior=self._prior,
             commitment=commitment,
+            app_digest=app_digest,
         )
         signature = self._key.sign(bytes.fromhex(entry.hash)).hex()
         try:

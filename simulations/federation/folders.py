@@ -62,8 +62,6 @@ def spent_by_merchant(
     """Return what each merchant's ledger says its shoppers were charged."""
     reports = {}
     for shop, place in zip(shops, merchant_folders(folder), strict=True):
-        ledger = open_ledger(
-            place / "node" / LEDGER_FILE, place.name, shop.node_data, shop.data.catalogue
-        )
+        ledger = open_ledger(place / "node" / LEDGER_FILE, place.name)
         reports[shop.name] = spent(ledger, delta)
     return reports

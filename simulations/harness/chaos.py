@@ -182,8 +182,7 @@ def entries_of_copy(ground: Ground) -> tuple[Entry, ...]:
         for path in ground.ledger.parent.glob(f"{LEDGER_FILE}*"):
             shutil.copy2(path, copy / path.name)
         path = copy / LEDGER_FILE
-        dataset = Ledger.bound_to(path)
-        return () if dataset is None else Ledger.open(path, MERCHANT, dataset).entries()
+        return Ledger.open(path, MERCHANT).entries()
 
 
 def _durations(ground: Ground) -> tuple[float, float]:

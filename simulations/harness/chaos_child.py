@@ -15,6 +15,7 @@ import client.node.participant
 import client.training.dp_trainer
 from client.node.participant import MerchantWork
 from client.node.settings import NodeSettings
+from client.privacy.app_guard_command import guarded_environment
 from client.privacy.budget import LEDGER_FILE
 from client.privacy.canaries import CanaryBook
 from client.training.dp_trainer import PrivateTrainer
@@ -102,6 +103,7 @@ def _train(ground: Ground, ready: int) -> None:
         encoded = ground.encoded
         setattr(client.node.participant, "encode_catalogue", lambda *_: encoded)  # noqa: B010 - this process only
     mark("opening data and ledger")
+    os.environ |= guarded_environment(ground.data)  # this process runs the installed code itself
     node = NodeSettings(MERCHANT, ground.data, ground.ledger.parent, ground.cache, simulated=False)
     work = MerchantWork(node)
     mark("preparing the model")

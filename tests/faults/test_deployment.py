@@ -21,6 +21,7 @@ from common.privacy.accounting.accountants import epsilon_rdp
 from common.privacy.ledger.entry import spent_events
 from common.privacy.ledger.ledger import Ledger
 from common.processes import start_child, stopping
+from common.release.app_bundle import app_digest
 from common.release.verify import verify_release
 from common.settings.run import RunSettings
 from server.monitoring.journal_view import read_view
@@ -54,9 +55,7 @@ class Work:
     def __init__(self, node):
         self.node = node
         self.policy = Policy.from_toml(node.data / POLICY_FILE)
-        path = node.state / LEDGER_FILE  # rebind: `client recover` binds it to the shop's own data
-        open_it = Ledger.rebind if path.exists() else Ledger.open
-        self.ledger = open_it(path, node.merchant, "data")
+        self.ledger = Ledger.open(node.state / LEDGER_FILE, node.merchant)
 
     def prepare(self, basis, settings):
         keys = np.load(self.node.data / "keys.npy")
@@ -140,11 +139,14 @@ def deployment(tiny_bert, tmp_path, monkeypatch):
         experiment_text(settings, tmp_path / "shops" / CATALOGUE_FILE)
     )
     app = copy_app(tmp_path)
-    (app / "client" / "work.py").write_text(WORK)
+    (app / "client" / "node" / "participant.py").write_text(WORK)
+    allowed = f'app_digests = ["{app_digest(app)}"]\n'  # it is not the installed version
     model = load_base_model(str(tiny_bert)).digest
     for shop in merchant_folders(tmp_path / "shops"):
         np.save(shop / "keys.npy", load_merchant_data(shop).catalogue.text_keys)
         (shop / "model.txt").write_text(model)
+        with (shop / POLICY_FILE).open("a") as file:
+            file.write(allowed)
     with stopping(one.children):
         up(one, "server")
         for name in NAMES:
@@ -197,7 +199,7 @@ def test_server_and_node_killed(deployment, tmp_path):
 
 def check_ledger(shop: Path, name: str, used):
     policy = Policy.from_toml(shop / POLICY_FILE)
-    entries = Ledger.open(shop / "node" / LEDGER_FILE, name, "data").entries()
+    entries = Ledger.open(shop / "node" / LEDGER_FILE, name).entries()
     assert epsilon_rdp(spent_events(entries), policy.delta) <= policy.max_epsilon
     counts = Counter(one.round_number for one in entries if one.kind == "train")
     assert all(counts[one.round_number] >= 1 for one in used)
@@ -209,7 +211,8 @@ def test_the_commands_of_the_how_to_pages(deployment, tmp_path):
     run, shop = deployment.command, tmp_path / "shops"
     places = dict(zip(NAMES, merchant_folders(shop), strict=True))
     for place in places.values():  # it was for one run, and here are two
-        (place / POLICY_FILE).write_text("max_epsilon = 50.0\nmax_run_epsilon = 50.0\n")
+        allowed = (place / POLICY_FILE).read_text().splitlines()[-1]
+        (place / POLICY_FILE).write_text(f"max_epsilon = 50.0\nmax_run_epsilon = 50.0\n{allowed}\n")
     # rotate
     run("client", "rotate", "--folder", "ash")
     told = run("server", "enrol", "--folder", "server", "--request", "ash/enrol.json")

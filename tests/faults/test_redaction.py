@@ -6,6 +6,8 @@ import warnings
 
 import pytest
 
+from client.privacy.policy import POLICY_FILE
+from common.release.app_bundle import app_digest
 from server.run.cohort import Quorum
 from tests.support.fake_node import shops
 from tests.support.flower_engine import Engine, as_option, copy_app
@@ -105,6 +107,8 @@ from pathlib import Path
 import numpy as np
 from common.adapter import AdapterState
 from common.privacy.accounting.plan import PrivacyPlan
+from client.privacy.policy import POLICY_FILE
+from common.release.app_bundle import app_digest
 from server.run.cohort import Quorum
 from server.run.optimiser import AdamScalar
 from server.run.strategy import RunSetup
@@ -130,8 +134,8 @@ def open_run(run_config):
 def test_a_planted_title_stays_on_a_deployed_node(tmp_path):
     """The same with SuperLink and SuperNodes: database, logs and checkpoints hold no title."""
     app = copy_app(tmp_path)
-    (app / "client" / "work.py").write_text(textwrap.dedent(WORK))
-    (app / "server" / "coordination.py").write_text(textwrap.dedent(COORDINATION))
+    (app / "client" / "node" / "participant.py").write_text(textwrap.dedent(WORK))
+    (app / "server" / "run" / "setup.py").write_text(textwrap.dedent(COORDINATION))
     # The server keeps the app's code, so a word of the code would count as a title.
     assert not any(holds_title(path) for path in app.rglob("*.*"))
     there = tmp_path / "there"
@@ -139,6 +143,7 @@ def test_a_planted_title_stays_on_a_deployed_node(tmp_path):
         for name in ("ash", "birch", "cedar"):
             (tmp_path / name).mkdir()
             (tmp_path / name / "title.txt").write_text(TITLE)
+            (tmp_path / name / POLICY_FILE).write_text(f'app_digests = ["{app_digest(app)}"]\n')
             engine.add_node(tmp_path / name)
         row = engine.run(app, "--run-config", as_option({"folder": str(there)}), timeout=6000)
         assert row["status"] == "finished:completed", engine.log()

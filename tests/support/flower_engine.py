@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 
+from client.privacy.app_guard_command import guarded_command
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -116,10 +118,10 @@ class Engine:
             time.sleep(0.3)
         raise AssertionError(f"The SuperLink did not start:\n{self.log()}")
 
-    def add_node(self, folder, command=("flower-supernode",)):
-        """Start a SuperNode for the merchant whose shop is `folder`, with a home of its own."""
+    def add_node(self, folder):
+        """Start a guarded SuperNode for the merchant whose shop is `folder`, with its own home."""
         self.spawn(
-            *(*command, "--insecure", "--superlink", f"127.0.0.1:{self.port}"),
+            *(*guarded_command(folder), "--insecure", "--superlink", f"127.0.0.1:{self.port}"),
             *("--port", str(free_port()), "--node-config", f'data="{folder}"'),
             name=f"node-{folder.name}",
         )

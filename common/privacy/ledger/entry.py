@@ -13,9 +13,11 @@ from common.files import sha256_hex
 from common.privacy.accounting.accountants import Events, MechanismEvent, merge
 from common.privacy.ledger.canonical_json import canonical, read_canonical
 
-EntryKind = Literal["popularity", "train", "data", "recovery"]
+EntryKind = Literal["popularity", "train", "data", "recovery", "retired"]
 
+DAY_SECONDS = 86_400.0
 GENESIS = "0" * 64  # the hash before the first entry
+_LATER = ("recovers", "app_digest", "reason")  # no earlier version had them: left out where empty
 _DP_MODEL = "placement"  # its name in what is signed: a ledger lasts longer than our words
 
 
@@ -26,10 +28,12 @@ class Entry:
     Attributes:
         number: From 1, without a gap.
         merchant: Whose ledger this is.
-        dataset: Fingerprint of the data set that was used.
-        kind: `train` and `popularity` cost privacy; `data` says that the data set changed and
-            costs nothing: what was spent stays spent; `recovery` charges again what a ledger
-            that rolled back has lost.
+        dataset: The import in use: a number drawn by chance when the shop was imported, so that
+            it tells nothing of what was in it. Empty before the first one; earlier versions wrote
+            a keyed fingerprint of the data.
+        kind: `train` and `popularity` cost privacy; `data` says that the shop was imported,
+            changed or not, and costs nothing: what was spent stays spent; `recovery` charges again
+            what a ledger that rolled back has lost; `retired` is the last one, and costs nothing.
         run_id: The run it was for; empty for `data`.
         round_number: Counted from 1; 0 before the first round.
         steps: How many private steps it pays for.
@@ -38,11 +42,16 @@ class Entry:
         plan_digest: The plan in force; empty for `data`.
         DP model: The plan's DP model; empty for `data`.
         seeded_noise: Whether noise from a fixed seed was allowed, which protects nobody.
-        time: Seconds since 1970 UTC by the node's clock.
+        time: The day, as seconds since 1970 UTC at its start, by the node's clock. Earlier versions
+            wrote milliseconds: how long a round takes at a node depends on its shoppers.
         signer: The node's public key, hex.
         prior: Hash of the entry before, `GENESIS` for the first.
         recovers: In the last entry of a recovery, hash of the countersigned head that it makes
             good; empty otherwise, and then not in the body, as in entries of earlier versions.
+        app_digest: SHA-256 of the app bundle whose code wrote the entry and trained on it
+            (`common.release.app_bundle`); empty where it is not known, and then not in the body.
+        reason: In `retired`, why, in the merchant's words; empty elsewhere, and then not in the
+            body.
     """
 
     number: int
@@ -61,13 +70,16 @@ class Entry:
     signer: str
     prior: str
     recovers: str = ""
+    app_digest: str = ""
+    reason: str = ""
 
     def body(self) -> str:
         """Return the entry as canonical JSON: what is hashed and signed."""
         fields = asdict(self)
         fields[_DP_MODEL] = fields.pop("dp_model")
-        if not self.recovers:
-            del fields["recovers"]
+        for later in _LATER:
+            if not fields[later]:
+                del fields[later]
         return canonical(fields)
 
     @property
@@ -78,7 +90,7 @@ class Entry:
     @property
     def event(self) -> MechanismEvent | None:
         """What the accountants compose for it; None where it cost nothing."""
-        if self.kind == "data":
+        if self.kind in {"data", "retired"}:
             return None
         return MechanismEvent(self.sample_rate, self.noise_multiplier, self.steps)
 
@@ -93,6 +105,11 @@ class Entry:
             return read_canonical(cls, body, cls.body)
         except ValueError as error:
             raise LedgerError(f"An entry is {error}.", field="body") from None
+
+
+def day_of(seconds: float) -> float:
+    """Return the start of the day of a time, both as seconds since 1970 UTC."""
+    return float(seconds // DAY_SECONDS * DAY_SECONDS)
 
 
 def spent_events(entries: Iterable[Entry]) -> Events:

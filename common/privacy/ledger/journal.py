@@ -15,7 +15,7 @@ from common.privacy.ledger.canonical_json import canonical, read_canonical, read
 from common.privacy.ledger.entry import GENESIS
 from common.privacy.ledger.heads import Receipt, accepts
 
-JournalKind = Literal["run", "canaries", "popularity", "train", "refusal"]
+JournalKind = Literal["run", "joined", "canaries", "popularity", "train", "refusal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class JournalEntry:
 
     Attributes:
         number: From 1, without a gap.
-        kind: `run` opens a run or goes on with it; `canaries` is a node's commitment to its canary
-            canaries; `popularity` and `train` are rounds; `refusal` is a node whose ledger was not
-            accepted.
+        kind: `run` opens a run or goes on with it; `joined` is a node's head as it comes in, before
+            it is asked for anything; `canaries` is a node's commitment to its canaries;
+            `popularity` and `train` are rounds; `refusal` is a node whose ledger was not accepted.
         run_id: Flower's number of the run.
         round_number: Counted from 1; 0 before the first round.
         plan: The plan as JSON, in `run`; empty elsewhere.
@@ -41,6 +41,8 @@ class JournalEntry:
         commitment: In `canaries`, what the revealed canaries must match
             (`CanaryRecord.commitment`); empty elsewhere, and then not in the body, as in entries of
             earlier versions.
+        app_digest: In `run`, SHA-256 of the app bundle whose code the server runs
+            (`common.release.app_bundle`); empty elsewhere, and then not in the body.
     """
 
     number: int
@@ -57,12 +59,14 @@ class JournalEntry:
     signer: str
     prior: str
     commitment: str = ""
+    app_digest: str = ""
 
     def body(self) -> str:
         """Return the entry as canonical JSON: what is hashed and signed."""
         fields = asdict(self)
-        if not self.commitment:
-            del fields["commitment"]
+        for later in ("commitment", "app_digest"):  # fields that earlier versions had not
+            if not fields[later]:
+                del fields[later]
         return canonical(fields)
 
     @property

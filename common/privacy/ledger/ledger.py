@@ -20,7 +20,7 @@ from common.errors import LedgerError, PrivacyError
 from common.files import sync_folder
 from common.privacy.accounting.accountants import Events, MechanismEvent, merge
 from common.privacy.accounting.plan import EVENT_KINDS, EventKind, PrivacyPlan
-from common.privacy.ledger.entry import GENESIS, Entry, check_entry, spent_events
+from common.privacy.ledger.entry import GENESIS, Entry, check_entry, day_of, spent_events
 from common.privacy.ledger.heads import Head
 from common.privacy.ledger.signing_key import load_key
 from common.privacy.ledger.sqlite_file import ledger_file, migrate
@@ -98,17 +98,19 @@ class Ledger:
         weakref.finalize(self, idle.close)
 
     @classmethod
-    def open(cls, path: Path, merchant: str, dataset_fingerprint: str) -> "Ledger":
+    def open(cls, path: Path, merchant: str, dataset: str | None = None) -> "Ledger":
         """Open the ledger at `path`, or start one, and check all of it.
+
+        A ledger belongs to the shop for life, whatever was imported since: see `note_import`.
 
         Args:
             path: The SQLite file; the key lies beside it as `<name>.key`.
             merchant: The merchant's id, in every entry.
-            dataset_fingerprint: Of the data to be used; see `client.privacy.budget.fingerprint`.
+            dataset: What new entries name as the import in use; that of the last entry if None.
 
         Raises:
             LedgerError: if it cannot be read or written, if an entry was altered, is missing or
-                is signed by another key, or if it belongs to another merchant or data set.
+                is signed by another key, or if it belongs to another merchant.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = not path.exists()
@@ -120,58 +122,37 @@ class Ledger:
             connection.execute("COMMIT")
         if fresh:
             sync_folder(path.parent)
-        ledger = cls(path, merchant, dataset_fingerprint, key, made_by=_MADE_HERE)
+        ledger = cls(path, merchant, dataset or "", key, made_by=_MADE_HERE)
         entries = ledger.verify()
-        if entries and entries[-1].dataset != dataset_fingerprint:
-            raise LedgerError(
-                "The ledger is bound to another data set. If the data was renewed, bind the "
-                "ledger to it with Ledger.rebind: what was spent stays spent.",
-                field="dataset",
-            )
+        if entries and dataset is None:
+            ledger.dataset = entries[-1].dataset
         return ledger
 
-    @classmethod
-    def bound_to(cls, path: Path) -> str | None:
-        """Return the fingerprint of the data set that a ledger says it is of, not yet checked.
+    def note_import(self, dataset: str) -> None:
+        """Note that the shop was imported: once for each import, whether or not anything changed.
 
-        Returns:
-            None for a ledger without an entry, also one that is only now begun.
+        An entry only where data changed would tell that it changed. What was spent stays spent:
+        most shoppers are in both.
 
-        Raises:
-            LedgerError: if it cannot be read.
-        """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with ledger_file(path) as connection:
-            migrate(connection)
-            last = connection.execute(
-                "SELECT body FROM entries ORDER BY number DESC LIMIT 1"
-            ).fetchone()
-        return None if last is None else Entry.from_body(last[0]).dataset
-
-    @classmethod
-    def rebind(cls, path: Path, merchant: str, dataset_fingerprint: str) -> "Ledger":
-        """Open the ledger for changed data (new purchases, corrections) and note the change.
-
-        Budget spent on the old data stays spent: most shoppers are in both.
+        Args:
+            dataset: The import's own number (`client.shop.dataset.MerchantData.import_id`).
 
         Raises:
-            LedgerError: as `open`, except that the data set may differ.
+            LedgerError: if the entry cannot be written or the ledger cannot be trusted.
         """
-        before = cls.bound_to(path) or dataset_fingerprint
-        ledger = cls.open(path, merchant, before)
-        if before != dataset_fingerprint:
-            ledger.dataset = dataset_fingerprint
-            ledger._write(  # noqa: SLF001 - a class method of the same class
-                lambda _entries: None,
-                kind="data",
-                run_id="",
-                round_number=0,
-                event=MechanismEvent(1.0, 0.0, 0),
-                plan_digest="",
-                dp_model="",
-                seeded_noise=False,
-            )
-        return ledger
+        self.dataset = dataset
+        if any(one.kind == "data" and one.dataset == dataset for one in self.entries()):
+            return
+        self._write(
+            lambda _entries: None,
+            kind="data",
+            run_id="",
+            round_number=0,
+            event=MechanismEvent(1.0, 0.0, 0),
+            plan_digest="",
+            dp_model="",
+            seeded_noise=False,
+        )
 
     def append(
         self,
@@ -182,6 +163,7 @@ class Ledger:
         kind: EventKind,
         admit: Admission,
         seeded_noise: bool = False,
+        app_digest: str = "",
     ) -> Charge:
         """Write what one round costs, and return the charge once it is on disk.
 
@@ -195,6 +177,7 @@ class Ledger:
             admit: Called with all entries so far, while no other process can add one; it raises
                 to refuse. `client.privacy.budget.charge_round` passes the merchant's budget.
             seeded_noise: Whether noise from a fixed seed may be drawn under this charge.
+            app_digest: SHA-256 of the app bundle that trains on it; empty where it is not known.
 
         Raises:
             LedgerError: if the entry cannot be written or the ledger cannot be trusted. Nothing
@@ -215,8 +198,30 @@ class Ledger:
             plan_digest=plan.digest,
             dp_model=plan.dp_model,
             seeded_noise=seeded_noise,
+            app_digest=app_digest,
         )
         return Charge(entry, plan, made_by=_MADE_HERE)
+
+    def retire(self, reason: str) -> Entry:
+        """Close the ledger: after this entry it takes no other. Closed before, it is left as it is.
+
+        Raises:
+            LedgerError: if the entry cannot be written or the ledger cannot be trusted.
+        """
+        entries = self.entries()
+        if entries and entries[-1].kind == "retired":
+            return entries[-1]
+        return self._write(
+            lambda _entries: None,
+            kind="retired",
+            run_id="",
+            round_number=0,
+            event=MechanismEvent(1.0, 0.0, 0),
+            plan_digest="",
+            dp_model="",
+            seeded_noise=False,
+            reason=reason,
+        )
 
     def recover(self, missing: Events, recovered_head: str) -> tuple[Entry, ...]:
         """Charge what this ledger lacks of a head that was countersigned, and name that head.
@@ -271,6 +276,8 @@ class Ledger:
         with ledger_file(self.path) as connection:
             connection.execute("BEGIN IMMEDIATE")
             entries = self._read(connection)
+            if entries and entries[-1].kind == "retired":
+                raise LedgerError("The ledger was retired; it takes no entry.", field="retired")
             admit(entries)
             entry = Entry(
                 number=len(entries) + 1,
@@ -279,7 +286,7 @@ class Ledger:
                 steps=event.count,
                 sample_rate=event.sample_rate,
                 noise_multiplier=event.noise_multiplier,
-                time=round(time.time(), 3),
+                time=day_of(time.time()),
                 signer=self.signer,
                 prior=entries[-1].hash if entries else GENESIS,
                 **fields,

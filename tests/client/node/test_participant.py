@@ -1,7 +1,9 @@
 import hashlib
 import logging
 import math
+import os
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from client.app import app
 from client.node.participant import MerchantWork, purchases_histogram
 from client.node.session import close_nodes
 from client.node.settings import NodeSettings
+from client.privacy.app_guard_command import guarded_environment
 from client.privacy.budget import LEDGER_FILE, open_ledger
 from client.privacy.canaries import FOLDER, CanaryBook
 from client.privacy.policy import POLICY_FILE, Policy
@@ -44,6 +47,8 @@ def plan_of(**changes):
 class Shop:
     """One deployed merchant: a folder, messages in, replies out."""
 
+    guarded = True
+
     def __init__(self, root, data, settings, basis, *, policy=POLICY):
         self.folder, self.data = root, data
         self.settings, self.basis = settings, basis
@@ -54,7 +59,9 @@ class Shop:
 
     def ask(self, kind, content):
         close_nodes()  # each message may come to a new process
-        return app(Message(content, 7, kind), self.context)
+        guarded = guarded_environment(self.folder) if self.guarded else {}
+        with mock.patch.dict(os.environ, guarded):
+            return app(Message(content, 7, kind), self.context)
 
     def answers(self, plan, adapter, rounds=(1, 2)):
         """Every reply of a run, in order."""
@@ -182,7 +189,9 @@ def test_no_id_title_or_path_is_in_a_reply_or_a_log(shop, ground, caplog):
 
 # -------------------------------------------------------------- paid for first
 def entries(work):
-    return [(entry.kind, entry.round_number) for entry in work._ledger.entries()]
+    """What was charged: the import's own entry costs nothing."""
+    charged = (entry for entry in work._ledger.entries() if entry.kind != "data")
+    return [(entry.kind, entry.round_number) for entry in charged]
 
 
 def test_every_use_is_on_the_ledger_and_the_next_one_too(work, ground):
@@ -191,7 +200,8 @@ def test_every_use_is_on_the_ledger_and_the_next_one_too(work, ground):
     work.train(adapter, None, plan, 1, 1)
     work.train(adapter, None, plan, 1, 1)  # a repeat is paid again
     assert entries(work) == [("popularity", 0), ("train", 1), ("train", 1)]
-    assert all(entry.seeded_noise for entry in work._ledger.entries())
+    charged = [entry for entry in work._ledger.entries() if entry.kind != "data"]
+    assert all(entry.seeded_noise for entry in charged)
 
 
 def test_an_empty_round_is_charged_and_noised_like_any_other(work, ground):
@@ -329,8 +339,8 @@ def test_a_histogram_of_no_shopper_is_zero():
 
 
 def test_the_ledger_is_bound_to_the_data(work, ground):
-    settings, data, *_ = ground
-    ledger = open_ledger(work._node.state / LEDGER_FILE, "ash", data.interactions, data.catalogue)
+    settings, *_ = ground
+    ledger = open_ledger(work._node.state / LEDGER_FILE, "ash")
     assert ledger.merchant == "ash"
     assert isinstance(plan_of(), PrivacyPlan)
     assert isinstance(ground[3], AdapterState)
@@ -353,8 +363,8 @@ def test_a_leaking_model_is_refused_with_a_code_before_anything_is_charged(
     reasons = [reply.error.reason for reply in replies[2:]]
     assert reasons == ["privacy:sensitivity"] * 2  # on made-up shoppers: public
     ledger = shop.folder / "node" / LEDGER_FILE
-    held = open_ledger(ledger, "ash", shop.data.interactions, shop.data.catalogue).entries()
-    assert [entry.kind for entry in held] == ["popularity"]
+    held = open_ledger(ledger, "ash").entries()
+    assert [entry.kind for entry in held] == ["data", "popularity"]
 
 
 def test_canaries_are_on_disk_before_an_update_leaves_and_open_on_request(shop, ground):

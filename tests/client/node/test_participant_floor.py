@@ -1,10 +1,15 @@
 """The merchant's floor at a node that gets messages: what a policy forbids does not happen."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from client.node.participant import MerchantWork
 from client.node.session import close_nodes
 from client.privacy.app_guard_command import GUARDED
+from client.privacy.budget import LEDGER_FILE, open_ledger
+from common.release.app_bundle import app_digest
 from tests.client.node.test_participant import POLICY, Shop, ground, plan_of
 from tests.support.privacy_bugs import plant
 
@@ -39,12 +44,37 @@ def test_a_metric_that_the_policy_does_not_name_stops_the_reply(ground, tmp_path
     assert last.error.reason == "policy:metrics"
 
 
-def test_a_node_whose_policy_names_apps_does_nothing_without_the_guard(
-    ground, tmp_path, monkeypatch
-):
-    shop, adapter = shop_of(ground, tmp_path, f'app_digests = ["{"f" * 64}"]\n')
+def test_a_node_does_nothing_without_the_guard(ground, tmp_path, monkeypatch):
+    shop, adapter = shop_of(ground, tmp_path, "")
     monkeypatch.delenv(GUARDED, raising=False)
+    shop.guarded = False
     replies = shop.answers(plan_of(), adapter)
     assert replies[0].error.reason == "policy:app_digests"
-    monkeypatch.setenv(GUARDED, str(shop.folder))
+    assert not (shop.folder / "node").exists()
+    shop.guarded = True
     assert not any(reply.has_error() for reply in shop.answers(plan_of(), adapter))
+    entries = open_ledger(shop.folder / "node" / LEDGER_FILE, "ash").entries()
+    assert {one.app_digest for one in entries if one.kind != "data"} == {app_digest()}
+
+
+def test_a_catalogue_that_was_learnt_from_purchases_is_refused(ground, tmp_path):
+    """One shopper more is one item more, and the item's keys would leave uncharged."""
+    settings, data, basis, adapter = ground
+    shop = Shop(tmp_path / "ash", replace(data, catalogue_declared=False), settings, basis)
+    replies = shop.answers(plan_of(), adapter)
+    assert replies[0].error.reason == "policy:catalogue_declared"
+    assert {reply.error.reason for reply in replies[1:]} == {"federation:prepare"}
+    assert not (shop.folder / "node").exists()
+
+
+def test_neighbours_with_learnt_items_get_the_same_refusal(ground, tmp_path):
+    settings, data, basis, adapter = ground
+    fewer = data.interactions.only_shoppers(np.arange(1, data.interactions.shopper_count))
+    answers = [
+        Shop(tmp_path / name, one, settings, basis).answers(plan_of(), adapter)[0].error.reason
+        for name, one in {
+            "a": replace(data, catalogue_declared=False),
+            "b": replace(data, interactions=fewer, catalogue_declared=False),
+        }.items()
+    ]
+    assert answers[0] == answers[1]

@@ -8,6 +8,7 @@ import warnings
 import pytest
 from flwr.app import Message, RecordDict
 from flwr.cli.build import build_fab_from_disk
+from flwr.cli.install import install_from_fab
 from flwr.supercore.fab import Fab
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run
@@ -16,12 +17,14 @@ from flwr.supernode.nodestate import NodeStateFactory
 
 from client.app import app as client_app
 from client.privacy.app_guard import check_bundle, check_guarded, guard, main
-from client.privacy.app_guard_command import GUARDED, guarded_command
+from client.privacy.app_guard_command import GUARDED, MARK, GuardLines
+from client.privacy.budget import LEDGER_FILE, open_ledger
 from client.privacy.policy import POLICY_FILE, Policy
 from client.shop.dataset import save_merchant_data
 from common.catalogue import write_catalogue
 from common.errors import PolicyError
 from common.files import sha256_hex
+from common.release.app_bundle import app_digest
 from simulations.federation.in_process_grid import InProcessGrid
 from tests.support.flower_engine import Engine, as_option, copy_app
 from tests.support.shops import make_shop
@@ -42,8 +45,18 @@ def test_a_nodes_supernode_holds_no_library_that_only_its_messages_need():
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
+def own(tmp_path_factory):
+    """The bundle of another checkout of the version that is installed here."""
     return build(copy_app(tmp_path_factory.mktemp("bundle")))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """An operator's: one line more, which sends what it likes."""
+    app = copy_app(tmp_path_factory.mktemp("other"))
+    with (app / "client" / "app.py").open("a") as file:
+        file.write("\n# and a copy of the purchases\n")
+    return build(app)
 
 
 def build(app):
@@ -95,14 +108,63 @@ def shop_with(folder, text):
 
 
 def test_a_bundle_is_hashed_whatever_is_claimed(bundle):
-    digest = sha256_hex(bundle)
-    check_bundle(Policy(app_digests=(OTHER, digest)), bundle, digest)
-    check_bundle(Policy(), bundle, digest)  # an empty list allows any
-    with pytest.raises(PolicyError, match=digest):
-        check_bundle(Policy(app_digests=(OTHER,)), bundle, digest)
+    digest, ours = sha256_hex(bundle), app_digest()
+    assert "NOT the installed" in check_bundle(
+        Policy(app_digests=(OTHER, digest)), bundle, digest, ours
+    )
+    for policy in (Policy(), Policy(app_digests=(OTHER,))):
+        with pytest.raises(PolicyError, match=digest):
+            check_bundle(policy, bundle, digest, ours)
     with pytest.raises(PolicyError) as caught:
-        check_bundle(Policy(app_digests=(OTHER,)), bundle, OTHER)
+        check_bundle(Policy(app_digests=(OTHER,)), bundle, ours, ours)  # told to be our own
     assert caught.value.field == "app"
+
+
+def test_the_bundle_of_another_checkout_is_the_installed_one(own, tmp_path, monkeypatch):
+    """Also where Flower has unpacked it, which is where an entry's `app_digest` is computed."""
+    digest = sha256_hex(own)
+    assert app_digest() == digest
+    told = check_bundle(Policy(app_digests=(OTHER,)), own, digest, app_digest())
+    assert told == f"App bundle {digest} runs here, the installed version."
+    installed = install_from_fab(own, tmp_path, skip_prompt=True)
+    assert app_digest(installed) == digest
+    code = "from common.release.app_bundle import app_digest; print(app_digest())"
+    python = [sys.executable, "-c", code]
+    done = subprocess.run(python, check=True, capture_output=True, text=True, cwd=installed)
+    assert done.stdout.split() == [digest]
+
+
+def test_code_without_its_project_file_has_no_bundle_and_runs_none(own, tmp_path):
+    (tmp_path / "client").mkdir()
+    assert app_digest(tmp_path) == ""
+    with pytest.raises(PolicyError, match="no pyproject"):
+        check_bundle(Policy(), own, sha256_hex(own), "")
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_with_no_list_a_supernode_runs_its_merchants_own_code_alone(
+    own, bundle, supernode, tmp_path, mine
+):
+    told = []
+    guard(supernode, shop_with(tmp_path, ""), told.append)
+    content = own if mine else bundle
+    node = Node(Fab(sha256_hex(content), content, {}))
+    node.pull(supernode)
+    assert (node.state.get_fab(node.fab.hash_str) is not None) == mine
+    assert len(told) == 1
+    assert told[0].startswith(("Refused:", "App bundle")[mine])
+    assert sha256_hex(content) in told[0]
+
+
+def test_what_the_guard_says_reaches_the_screen_line_by_line(tmp_path):
+    log = tmp_path / "supernode.log"
+    log.write_text(f"INFO : starting\n{MARK}one\n{MARK}tw")
+    lines = GuardLines(log)
+    assert list(lines.fresh()) == ["one"]
+    assert list(lines.fresh()) == []
+    with log.open("a") as file:
+        file.write(f"o\nnot {MARK}this\n")
+    assert list(lines.fresh()) == ["two"]
 
 
 @pytest.mark.parametrize("guarded", [True, False])
@@ -132,10 +194,12 @@ def test_a_supernode_keeps_a_bundle_on_the_list_and_the_list_may_change(
     shop_with(shop, f'app_digests = ["{sha256_hex(bundle)}"]')
     node.pull(supernode)
     assert node.state.get_fab(node.fab.hash_str) is not None
-    assert len(told) == 1
+    assert len(told) == 2
+    assert "NOT the installed version" in told[1]
 
 
-def test_flowers_own_signatures_are_still_asked_for(bundle, supernode, tmp_path):
+def test_flowers_own_signatures_are_still_asked_for(own, supernode, tmp_path):
+    bundle = own
     guard(supernode, shop_with(tmp_path, ""), lambda _: None)
     node = Node(Fab(sha256_hex(bundle), bundle, {}))
     node.pull(supernode, trusted={"somebody": "ssh-ed25519 AAAA"})
@@ -147,8 +211,9 @@ def test_flowers_own_signatures_are_still_asked_for(bundle, supernode, tmp_path)
     [({}, True), ({"valid_license": "yes"}, False), ({"valid_license": "y"}, True)],
 )
 def test_the_guard_adds_to_flowers_signatures_and_replaces_none(
-    bundle, supernode, tmp_path, marks, signed
+    own, supernode, tmp_path, marks, signed
 ):
+    bundle = own
     supernode._verify_fab = lambda *_: signed
     guard(supernode, shop_with(tmp_path, ""), lambda _: None)
     node = Node(Fab(sha256_hex(bundle), bundle, marks))
@@ -169,16 +234,14 @@ def test_a_flower_that_cannot_be_guarded_is_refused(tmp_path):
 
 
 def test_inside_the_bundle_a_missing_guard_is_noticed(tmp_path, monkeypatch):
-    policy = Policy(app_digests=(OTHER,))
     monkeypatch.delenv(GUARDED, raising=False)
-    check_guarded(Policy(), tmp_path)
     with pytest.raises(PolicyError) as caught:
-        check_guarded(policy, tmp_path)
+        check_guarded(tmp_path)
     assert caught.value.public() == "policy:app_digests"
     monkeypatch.setenv(GUARDED, str(tmp_path.resolve()))
-    check_guarded(policy, tmp_path)
+    check_guarded(tmp_path)
     with pytest.raises(PolicyError):
-        check_guarded(policy, tmp_path / "other")
+        check_guarded(tmp_path / "other")
 
 
 def test_the_command_wants_a_shop_with_a_sound_policy(tmp_path, monkeypatch):
@@ -195,8 +258,10 @@ def test_the_command_wants_a_shop_with_a_sound_policy(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_a_deployed_node_runs_the_allowed_bundle_only(tmp_path, tiny_bert):
-    """A SuperLink and one guarded SuperNode: refused, then allowed once the merchant lists it."""
+    """A SuperLink and one guarded SuperNode: the operator's code, then the merchant's own."""
     app = copy_app(tmp_path)
+    with (app / "server" / "app.py").open("a") as file:
+        file.write("\n# another version\n")
     shop, data = tmp_path / "ash", make_shop(items=40, shoppers=30)
     save_merchant_data(data, shop)
     write_catalogue(data.catalogue, tmp_path / "catalogue.jsonl")
@@ -214,13 +279,14 @@ def test_a_deployed_node_runs_the_allowed_bundle_only(tmp_path, tiny_bert):
     }
     with Engine(tmp_path / "flower", simulation=False) as engine:
         shop_with(shop, allow + f'app_digests = ["{OTHER}"]\n')
-        engine.add_node(shop, guarded_command(shop))
+        engine.add_node(shop)
         refused = engine.run(app, "--run-config", as_option(config))
         assert refused["status"] == "finished:failed", engine.log()
         assert "is not among the policy's app_digests" in engine.log()
         assert not (shop / "node").exists()
-        digest = sha256_hex(build(app))
-        shop_with(shop, allow + f'app_digests = ["{digest}"]\n')
         patient = as_option(config | {"wait_seconds": 180.0})
-        passed = engine.run(app, "--run-config", patient)
+        passed = engine.run(copy_app(tmp_path / "same"), "--run-config", patient)
         assert passed["status"] == "finished:completed", engine.log()
+        assert f"{MARK}App bundle {app_digest()} runs here, the installed version." in engine.log()
+        entries = open_ledger(shop / "node" / LEDGER_FILE, "ash").entries()
+        assert {one.app_digest for one in entries if one.kind != "data"} == {app_digest()}

@@ -1,10 +1,11 @@
 """Charging rounds: never past the ceiling, over rounds, runs and data sets alike."""
 
+import contextlib
 import math
 import re
+import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,17 +15,14 @@ from client.privacy.budget import (
     _rounded_up,
     advice,
     charge_round,
-    fingerprint,
+    open_for_use,
     open_ledger,
     plan_that_fits,
-    renew_ledger,
     rounds_left,
     spent,
 )
 from client.privacy.policy import Policy
-from client.shop.interactions import Interactions
-from common.catalogue import Catalogue, Item
-from common.errors import BudgetError, InputError, LedgerError, PolicyError
+from common.errors import BudgetError, InputError, PolicyError
 from common.privacy.accounting.accountants import budget_share, epsilon_pld, epsilon_rdp
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.ledger.entry import spent_events
@@ -77,7 +75,7 @@ def test_the_budget_spans_runs_restarts_and_renewed_data(path):
     ledger = Ledger.open(path, "shop", "data")
     for number in range(1, 6):
         charge_round(ledger, PLAN, POLICY, "first run", number, "train")
-    renewed = Ledger.rebind(path, "shop", "other data")
+    renewed = open_for_use(path, "shop", "other data")
     assert fill(renewed, run="second run") == whole - 5
 
 
@@ -233,64 +231,71 @@ def test_the_command_tells_what_fits_and_it_does(tmp_path):
     assert isinstance(command([*ask[:3], str(tmp_path / "none")], tmp_path).exception, InputError)
 
 
-CATALOGUE = Catalogue(tuple(Item(f"i{n}", f"title {n}", f"text {n}") for n in range(5)))
-
-
-def purchases(rows, names=("ann", "bob", "cem")):
-    shopper, item, when = (np.array(column) for column in zip(*rows, strict=True))
-    return Interactions(
-        shopper_ids=names,
-        item_count=5,
-        shopper=shopper.astype(np.int32),
-        item=item.astype(np.int32),
-        time=when.astype(np.int64),
-        basket=np.zeros(len(rows), dtype=np.int32),
-        value=np.ones(len(rows), dtype=np.float32),
-        timed=True,
-    )
-
-
-ROWS = [(0, 1, 10), (0, 2, 20), (1, 1, 15), (2, 4, 5), (2, 4, 5)]
-
-
-def test_a_fingerprint_ignores_order_of_rows_shoppers_and_items(path):
-    expected = fingerprint(purchases(ROWS), CATALOGUE, path)
-    assert fingerprint(purchases(ROWS[::-1]), CATALOGUE, path) == expected
-    renumbered = [({0: 2, 1: 0, 2: 1}[who], item, when) for who, item, when in ROWS]
-    assert fingerprint(purchases(renumbered, ("bob", "cem", "ann")), CATALOGUE, path) == expected
-    backwards = CATALOGUE.take([4, 3, 2, 1, 0])
-    turned = [(who, 4 - item, when) for who, item, when in ROWS]
-    assert fingerprint(purchases(turned), backwards, path) == expected
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [
-        ROWS[:-1],
-        [*ROWS, (1, 1, 15)],
-        [(0, 1, 11), *ROWS[1:]],
-        [(0, 0, 10), *ROWS[1:]],
-        [(1, 1, 10), *ROWS[1:]],
-    ],
-)
-def test_a_fingerprint_sees_every_change_of_a_row(path, rows):
-    original = fingerprint(purchases(ROWS), CATALOGUE, path)
-    assert fingerprint(purchases(rows), CATALOGUE, path) != original
-
-
-def test_a_fingerprint_is_keyed_by_the_node(path, tmp_path):
-    elsewhere = fingerprint(purchases(ROWS), CATALOGUE, tmp_path / "other.db")
-    assert fingerprint(purchases(ROWS), CATALOGUE, path) != elsewhere
-
-
-def test_a_ledger_opens_for_its_data_and_is_renewed_for_more(path):
-    ledger = open_ledger(path, "shop", purchases(ROWS), CATALOGUE)
+def test_every_import_is_an_entry_and_none_opens_a_new_budget(path):
+    """Imports of the same rows, of more rows, and none at all: one ledger, one budget."""
+    whole = fill(Ledger.open(path.with_name("other.db"), "shop"))
+    ledger = open_for_use(path, "shop", "first")
     charge_round(ledger, PLAN, POLICY, "run", 1, "train")
-    assert len(open_ledger(path, "shop", purchases(ROWS[::-1]), CATALOGUE).entries()) == 1
-    more = purchases([*ROWS, (1, 3, 30)])
-    with pytest.raises(LedgerError):
-        open_ledger(path, "shop", more, CATALOGUE)
-    assert len(renew_ledger(path, "shop", more, CATALOGUE).entries()) == 2
+    assert len(open_for_use(path, "shop", "first").entries()) == 2  # opened again, not imported
+    renewed = open_for_use(path, "shop", "second")  # of the same rows or of others: it looks alike
+    assert [(one.kind, one.dataset) for one in renewed.entries()] == [
+        ("data", "first"), ("train", "first"), ("data", "second"),
+    ]  # fmt: skip
+    assert fill(renewed) == whole - 1
+    assert open_ledger(path, "shop").entries() == renewed.entries()
+
+
+DAY = 86_400.0
+
+
+def on_day(monkeypatch, day):
+    monkeypatch.setattr(time, "time", lambda: day * DAY + 4_711.123)
+
+
+def test_a_ledgers_times_say_the_day_and_no_more(path, monkeypatch):
+    on_day(monkeypatch, 20_000)
+    ledger = open_for_use(path, "shop", "first")
+    charge_round(ledger, PLAN, POLICY, "run", 1, "train")
+    assert {one.time for one in ledger.entries()} == {20_000 * DAY}
+
+
+@given(
+    days=st.integers(1, 40),
+    waits=st.lists(st.integers(-3, 50), min_size=1, max_size=12),
+    each=st.integers(1, 30),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_span_of_the_policys_days_stays_below_its_ceiling(tmp_path_factory, days, waits, each):
+    """Whatever the clock does between charges: in any D days on end no more than the ceiling."""
+    policy = replace(POLICY, budget_days=days)
+    ledger = Ledger.open(tmp_path_factory.mktemp("node") / "ledger.db", "shop")
+    today = 20_000
+    with pytest.MonkeyPatch.context() as patch:
+        for wait in waits:
+            today += wait
+            on_day(patch, today)
+            for number in range(1, each + 1):
+                with contextlib.suppress(BudgetError):
+                    charge_round(ledger, PLAN, policy, "run", number, "train")
+    entries = ledger.entries()
+    for last in {one.time for one in entries}:
+        span = [one for one in entries if last - (days - 1) * DAY <= one.time <= last]
+        assert budget_share(spent_events(span), policy.delta, policy.max_epsilon) <= 1
+
+
+def test_a_budget_of_days_grows_back_and_one_for_life_does_not(path, monkeypatch):
+    monthly = replace(POLICY, budget_days=30)
+    on_day(monkeypatch, 20_000)
+    ledger = Ledger.open(path, "shop")
+    whole = fill(ledger, monthly)
+    on_day(monkeypatch, 20_029)
+    assert fill(ledger, monthly) == 0
+    on_day(monkeypatch, 20_030)
+    assert fill(ledger) == 0  # for life
+    assert rounds_left(ledger, PLAN, monthly) == min(whole, PLAN.rounds)
+    assert fill(ledger, monthly) == whole
+    on_day(monkeypatch, 19_000)  # a clock that is set back brings nothing back
+    assert fill(ledger, monthly) == 0
 
 
 @given(st.just(0.0) | st.floats(1e-3, 1e4))

@@ -101,12 +101,15 @@ def test_metrics_leave_only_if_they_are_named():
     assert "17850" not in str(caught.value)
 
 
-def test_an_app_runs_only_if_it_is_listed_or_nothing_is():
-    one, other = "1" * 64, "2" * 64
-    Policy().check_app(one)
-    Policy(app_digests=(other, one)).check_app(one)
-    with pytest.raises(PolicyError, match=one):
-        Policy(app_digests=(other,)).check_app(one)
+def test_an_app_runs_only_if_it_is_the_installed_one_or_listed():
+    one, own, other = "1" * 64, "2" * 64, "3" * 64
+    Policy().check_app(own, own)
+    Policy(app_digests=(other,)).check_app(own, own)
+    Policy(app_digests=(other, one)).check_app(one, own)
+    for listed, installed in (((), own), ((other,), own), ((), ""), ((other,), "")):
+        with pytest.raises(PolicyError, match=one) as caught:
+            Policy(app_digests=listed).check_app(one, installed)
+        assert caught.value.field == "app_digests"
 
 
 def test_without_a_file_a_shop_has_the_default_policy(tmp_path):

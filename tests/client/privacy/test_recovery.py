@@ -10,7 +10,7 @@ from flwr.app import RecordDict
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.privacy.budget import LEDGER_FILE, charge_round, fingerprint
+from client.privacy.budget import LEDGER_FILE, charge_round
 from client.privacy.policy import Policy
 from client.privacy.receipts import accept, check_receipts, covered, receipts_path
 from client.privacy.recovery import recover
@@ -215,7 +215,6 @@ def shop(tmp_path):
     save_merchant_data(data, folder)
     federation = Federation(folder)
     federation.path.parent.mkdir()
-    federation.dataset = fingerprint(data.interactions, data.catalogue, federation.path)
     return federation
 
 

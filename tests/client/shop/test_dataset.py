@@ -112,8 +112,18 @@ def test_a_new_set_replaces_the_old_one_and_leaves_none_of_its_files(tmp_path):
     _assert_same(load_merchant_data(tmp_path), NEW)
     assert dataset_digest(tmp_path) != digest
     assert len(list(tmp_path.iterdir())) == 4
-    save_merchant_data(OLD, tmp_path)
-    assert dataset_digest(tmp_path) == digest
+    names = {path.name for path in tmp_path.iterdir()}
+    save_merchant_data(NEW, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == names  # the same tables
+
+
+def test_each_save_is_an_import_of_its_own_whatever_is_in_it(tmp_path):
+    seen = set()
+    for data in (OLD, OLD, NEW):
+        save_merchant_data(data, tmp_path)
+        seen.add(load_merchant_data(tmp_path).import_id)
+    assert len(seen) == 3
+    assert all(len(bytes.fromhex(one)) == 16 for one in seen)
 
 
 class _Killed(BaseException):

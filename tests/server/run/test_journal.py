@@ -12,6 +12,7 @@ from common.errors import FederationError, FedtailError, InputError, JournalErro
 from common.privacy.accounting.accountants import MechanismEvent
 from common.privacy.ledger.heads import Head
 from common.privacy.ledger.journal import last_receipts, read_journal
+from common.release.app_bundle import app_digest
 from server.run.journal import Journal
 from server.run.strategy import FedtailStrategy
 from simulations.federation.in_process_grid import InProcessGrid
@@ -30,11 +31,14 @@ def test_a_run_is_on_the_journal_with_every_head_signed_twice(shops, federation,
     path = tmp_path / "run" / "journal.jsonl"
     strategy = run(federation, path, 2)
     entries = read_journal(path.read_bytes())
-    assert [entry.kind for entry in entries] == ["run", "popularity", "train", "train"]
-    assert [entry.round_number for entry in entries] == [0, 0, 1, 2]
+    assert [entry.kind for entry in entries] == [
+        "run", *["joined"] * 3, "popularity", "train", "train",
+    ]  # fmt: skip
+    assert entries[0].app_digest == app_digest()
+    assert [entry.round_number for entry in entries] == [0, 0, 0, 0, 0, 1, 2]
     assert entries[0].plan == LOCAL.to_json()
     assert {entry.run_id for entry in entries} == {"9"}
-    for entry in entries[1:]:
+    for entry in entries[4:]:
         assert entry.participants == ("ash", "birch", "cedar")
         heads = [receipt.head for receipt in entry.read_receipts()]
         assert [head.merchant for head in heads] == ["ash", "birch", "cedar"]
@@ -53,11 +57,12 @@ def test_a_commitment_to_canaries_is_on_the_journal_before_training_and_once(
     run(federation, path, 1)
     run(federation, path, 2)  # goes on: the nodes prepare again
     entries = read_journal(path.read_bytes())
-    kinds = ["run", "canaries", "canaries", "canaries", "popularity", "train", "run", "train"]
+    kinds = ["run", *["joined", "canaries"] * 3, "popularity", "train", "run", "train"]
     assert [entry.kind for entry in entries] == kinds
     told = {entry.participants: entry.commitment for entry in entries if entry.kind == "canaries"}
     assert told == {(name,): seeded(name, 9).bytes(32).hex() for name in ("ash", "birch", "cedar")}
-    assert "commitment" not in entries[0].body()  # as journals of before this kind were signed
+    for later in ("commitment", "app_digest"):  # as journals of before these fields were signed
+        assert later not in entries[-1].body()
 
 
 def test_a_node_that_forgot_its_ledger_is_not_asked_to_train(shops, federation, tmp_path):

@@ -41,7 +41,7 @@ def test_a_run_has_all_that_the_strategy_needs(config, tmp_path):
         "base_model.model.encoder.layer.2.output.dense.lora_B.weight"
     ]
     assert PublicBasis.from_bytes(setup.basis).mean.shape == (32,)
-    assert (setup.plan.rounds, setup.plan.lora_targets) == (3, "local")
+    assert (setup.plan.rounds, setup.plan.dp_model) == (3, "local")
     assert setup.settings["rank"] == 3
     assert (setup.learning_rate, setup.schedule) == (0.25, "cosine")
     quorum = setup.quorum
