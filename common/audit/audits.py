@@ -8,6 +8,7 @@ import math
 from datetime import UTC, datetime
 from pathlib import Path
 
+from common.audit.app_bundles import check_app_bundles
 from common.audit.canaries import (
     canaries_demanded,
     check_bound,
@@ -81,6 +82,7 @@ def audit_run(folder: Path, key: Path | None = None) -> Report:
         check_several(sheet, statement)
         check_adapter(sheet, found.release)
         check_code(sheet, found.release.manifest)
+        check_app_bundles(sheet, statement, found.journal, found.ledgers)
     return _report("run", folder, sheet, found, merchants, authenticated=key is not None)
 
 

@@ -98,21 +98,21 @@ def bars(merchants: Sequence[MerchantAudit]) -> list[Bar]:
 
 
 def _growth(one: MerchantAudit, top: float) -> Growth:
-    """Draw steps over time: an entry counts from its own moment on."""
+    """Draw steps over the ledger's entries: of their times only the day is known."""
     began, ended = one.curve[0].time, one.curve[-1].time
-    span = max(ended - began, 1e-9)
+    first, span = one.curve[0].entry, max(one.curve[-1].entry - one.curve[0].entry, 1)
 
-    def across(time: float) -> float:
-        return WIDTH * min(max((time - began) / span, 0.0), 1.0)
+    def across(entry: int) -> float:
+        return WIDTH * (entry - first) / span
 
     def down(epsilon: float) -> float:
         return HEIGHT * (1 - epsilon / top)
 
     points, level = [(0.0, HEIGHT)], HEIGHT
     for point in one.curve:
-        points.append((across(point.time), level))
+        points.append((across(point.entry), level))
         level = down(point.epsilon)
-        points.append((across(point.time), level))
+        points.append((across(point.entry), level))
     points.append((WIDTH, level))
     return Growth(
         name=one.name,
@@ -132,6 +132,6 @@ def _growth(one: MerchantAudit, top: float) -> Growth:
 def _moment(seconds: float) -> str:
     """Return a time as people write it, UTC; a clock that is out of all bounds is shown raw."""
     try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
     except (OverflowError, ValueError, OSError):
         return f"{seconds:g} s"

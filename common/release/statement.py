@@ -180,6 +180,8 @@ class Statement(Record):
         audit: How the lower bounds were found.
         tuning: What trying out settings cost is in no number here.
         code_sha256: Of the source files that made the release (`common.release.code_digest`).
+        app_sha256: Of each app bundle that the run's server ran, as the journal has it
+            (`common.release.app_bundle`); empty where it is not known.
         not_protected: What no number here covers.
     """
 
@@ -196,6 +198,7 @@ class Statement(Record):
     audit: AuditMethod
     tuning: Literal["not covered"] = "not covered"
     code_sha256: Sha256
+    app_sha256: tuple[Sha256, ...]
     not_protected: tuple[NotProtected, ...] = NOT_PROTECTED
 
     @model_validator(mode="after")

@@ -58,7 +58,14 @@ def draft_statement(
         several=several_merchants(plan),
         audit=AuditMethod(confidence=CONFIDENCE, blocking_confidence=BLOCKING_CONFIDENCE),
         code_sha256=code_digest(),
+        app_sha256=app_bundles(journal, plan),
     )
+
+
+def app_bundles(journal: Sequence[JournalEntry], plan: PrivacyPlan) -> tuple[str, ...]:
+    """Return the digests of the app bundles that a journal's runs under a plan ran, sorted."""
+    runs = (one for one in journal if one.kind == "run" and one.plan_digest == plan.digest)
+    return tuple(sorted({one.app_digest for one in runs if one.app_digest}))
 
 
 def several_merchants(plan: PrivacyPlan) -> tuple[SeveralMerchants, ...]:

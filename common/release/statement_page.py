@@ -199,6 +199,7 @@ def _evidence(statement: Statement) -> str:
         one = statement.journal
         rows.append(f"| the server's journal | {one.entries} | `{one.hash}` | `{one.key}` |")
     rows += ["", f"Code, over its source files: `{statement.code_sha256}`."]
+    rows += [f"App bundle that ran: `{one}`." for one in statement.app_sha256]
     return "\n".join(rows)
 
 

@@ -43,6 +43,7 @@ def statement_fields(plan=PLAN, merchants=None, **changes):
         "several": [] if plan.dp_model == "none" else several,
         "audit": {"confidence": 0.95, "blocking_confidence": 0.9999},
         "code_sha256": HEX,
+        "app_sha256": [HEX],
         **changes,
     }
 

@@ -26,7 +26,7 @@ def test_an_honest_run_passes_and_every_check_was_made(honest):
         assert one.pld == pytest.approx(one.claimed, abs=1e-6)
         assert abs(one.second - one.pld) <= 0.02
         assert 0 <= one.lower < one.claimed < one.rdp
-        assert (one.canaries, one.entries) == (512, 4)
+        assert (one.canaries, one.entries) == (512, 5)
         assert [point.epsilon for point in one.curve] == sorted(p.epsilon for p in one.curve)
         assert one.curve[-1].epsilon == pytest.approx(one.claimed, abs=1e-6)
     assert len(report.keys) == 2 + len(report.merchants)
