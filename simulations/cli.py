@@ -101,7 +101,9 @@ def simulate(
             help="Judge on the validation period, without the test: to try settings.",
         ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty --out first.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Empty --out first; ledgers are kept as text.")
+    ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write TensorBoard files to OUT/tensorboard.")
     ] = False,

@@ -38,7 +38,7 @@ class SimulationOptions:
         processes: How many of these trainings go on at once; None is one a core, at most 4.
         validation_only: Judge on the validation period and throw the test period away, to choose
             settings before the test is looked at.
-        overwrite: Empty `out` first.
+        overwrite: Empty `out` first, but for what its ledgers say.
         tensorboard: Also write TensorBoard's event files.
         history: Item titles or ids that a person typed, for the example recommendations.
         settings: What was set for the run; the rest has defaults or is declared by size.

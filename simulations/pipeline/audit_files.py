@@ -45,9 +45,10 @@ def export_evidence(folder: Path, run: FinishedRun, shops: Sequence[Shop]) -> Ev
     ledgers = {}
     for shop, place in zip(shops, merchant_folders(folder / "merchants"), strict=True):
         path = place / "node" / LEDGER_FILE
-        ledger = open_ledger(path, place.name, shop.past, shop.data.catalogue)
+        ledger = open_ledger(path, place.name)
         entries = ledger.entries()
-        if entries:  # a merchant that never took part has spent nothing, and nothing is said of it
+        # A merchant that never took part has spent nothing, and nothing is said of it.
+        if any(entry.event is not None for entry in entries):
             write_atomic(folder / LEDGERS / f"{place.name}.jsonl", export_ledger(path))
             ledgers[shop.name] = ledger_record(place.name, ledger.signer, entries)
     content = b"" if run.journal is None else run.journal.read_bytes()

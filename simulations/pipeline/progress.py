@@ -41,6 +41,10 @@ class Screen:
         self.console.print(f"[bold]{name}[/bold] ...")
         yield
 
+    def warn(self, text: str) -> None:
+        """Say what a person must know before using what comes out."""
+        self.console.print(f"[yellow]Warning:[/yellow] {text}", soft_wrap=True)
+
     @contextmanager
     def rounds(self, name: str, settings: RunSettings) -> Iterator[None]:
         """Show a bar that `round` moves."""

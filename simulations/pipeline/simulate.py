@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from client.node.settings import merchant_folders
+from client.privacy.budget import LEDGER_FILE
 from client.ranking.fusion import FusedRanker
 from client.shop.dataset import MerchantData
 from client.shop.splitting import require_enough, split_interactions
@@ -19,6 +20,8 @@ from common.adapter import AdapterState
 from common.encoder.public_basis import PublicBasis
 from common.errors import InputError
 from common.evaluation.scorecard import Scorecard
+from common.files import sha256_hex, write_atomic
+from common.privacy.ledger.export import export_ledger
 from common.release.statement_page import statement_page
 from common.settings.run import RunSettings
 from server.releases.publish import merchant_privacy
@@ -62,6 +65,12 @@ RESULTS_FILE = "results.json"
 REPORT_FILE = "report.html"
 CURVE_POINTS = 8  # how many rounds are evaluated on validation
 MARKER = ".fedtail-simulation"
+LEARNT = (
+    "The items were learnt from purchases, so the catalogue tells what was bought and ε does not "
+    "cover it. Real nodes refuse such an import; give an item list of its own before you show this "
+    "release to anybody."
+)
+EARLIER_LEDGERS = "earlier-ledgers"  # of simulations that --overwrite has removed
 
 
 class Simulation:
@@ -89,6 +98,8 @@ class Simulation:
         with self.phase("data"):
             data, shops, settings, how = self._shops()
             public = load_holdout(self.options, data, self.cache)
+            if not data.catalogue_declared:
+                self.screen.warn(LEARNT)
         trainer = Trainer(self.options.out, self.cache, settings)
         run = self._federated(trainer, shops)
         evaluators = make_evaluators(shops, run.basis, settings, self.cache)
@@ -304,6 +315,7 @@ def prepare_out(options: SimulationOptions) -> None:
 
     Raises:
         InputError: if the folder holds something else; nothing of it is touched.
+        LedgerError: as `_keep_ledgers`.
     """
     out = options.out
     if out.exists() and not (out / MARKER).exists() and any(out.iterdir()):
@@ -312,9 +324,27 @@ def prepare_out(options: SimulationOptions) -> None:
             field="out",
         )
     if options.overwrite and (out / MARKER).exists():
-        shutil.rmtree(out)
+        _keep_ledgers(out)
+        for path in out.iterdir():
+            if path.name not in {MARKER, EARLIER_LEDGERS}:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     out.mkdir(parents=True, exist_ok=True)
     (out / MARKER).touch()
+
+
+def _keep_ledgers(out: Path) -> None:
+    """Keep what the merchants' ledgers say, as text, before their folders go.
+
+    The merchants are made up, and so are their budgets: the next simulation starts with new ones.
+    But where the purchases are real, what was spent on them is still a fact.
+
+    Raises:
+        LedgerError: if a ledger cannot be read or trusted; nothing is removed then.
+    """
+    for path in sorted(out.glob(f"merchants/*/node/{LEDGER_FILE}")):
+        content = export_ledger(path)
+        name = f"{path.parent.parent.name}-{sha256_hex(content)[:16]}.jsonl"
+        write_atomic(out / EARLIER_LEDGERS / name, content)
 
 
 def validation_means(

@@ -12,15 +12,17 @@ from client.shop.splitting import SplitRule
 from client.training.dp_trainer import PrivateTrainer
 from common.audit.audits import audit_run
 from common.audit.layout import PUBLIC_KEY
-from common.errors import InputError, ReleaseError, SettingsError
+from common.errors import InputError, LedgerError, ReleaseError, SettingsError
 from common.identity.signing_key import PublicKey
 from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.export import export_ledger
 from common.privacy.mechanism.canaries import unpack_records
 from common.privacy.mechanism.empirical_bound import audit_canaries
 from common.release.manifest import CANARIES_FILE
 from common.release.verify import verify_release
+from simulations.options import SimulationOptions
 from simulations.pipeline.progress import Screen
-from simulations.pipeline.simulate import prepare_out
+from simulations.pipeline.simulate import EARLIER_LEDGERS, prepare_out
 from simulations.results.schema import load_results
 from tests.support.shops import command, simulate_small, small_options
 
@@ -48,9 +50,8 @@ def adapter_digest(out):
 
 def ledgers(out):
     for folder in sorted((out / "merchants").glob("0*")):
-        data = load_merchant_data(folder)
         path = folder / "node" / LEDGER_FILE
-        ledger = open_ledger(path, folder.name, data.interactions, data.catalogue)
+        ledger = open_ledger(path, folder.name)
         yield ledger, Policy.from_toml(folder / POLICY_FILE)
 
 
@@ -252,9 +253,26 @@ def test_another_plan_in_the_same_folder_is_refused_before_a_policy_changes(
 def test_overwrite_starts_anew(simulated, tiny_bert, tmp_path):
     shutil.copytree(simulated.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
     out = tmp_path / "copy" / "out"
+    before = {export_ledger(ledger.path) for ledger, _ in ledgers(out)}
+    assert all(before)
     arguments = [*small_options(out, tiny_bert), "--set", "learning_rate=0.7", "--overwrite"]
     assert command(arguments, tmp_path / "cache").exception is None
     assert adapter_digest(out) != adapter_digest(simulated)
+    kept = list((out / EARLIER_LEDGERS).iterdir())
+    assert {one.read_bytes() for one in kept} == before  # nothing that was spent is forgotten
+    prepare_out(SimulationOptions(out=out, overwrite=True))
+    assert set(kept) < set((out / EARLIER_LEDGERS).iterdir())
+    assert not (out / "merchants").exists()
+
+
+def test_overwrite_removes_nothing_where_a_ledger_cannot_be_kept(simulated, tmp_path):
+    shutil.copytree(simulated.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    out = tmp_path / "copy" / "out"
+    next(out.glob(f"merchants/*/node/{LEDGER_FILE}")).write_bytes(b"not a ledger")
+    before = sorted(out.rglob("*"))
+    with pytest.raises(LedgerError):
+        prepare_out(SimulationOptions(out=out, overwrite=True))
+    assert set(before) <= set(out.rglob("*"))
 
 
 # ----------------------------------------------------------------------- the folder
@@ -270,8 +288,6 @@ def test_a_folder_with_other_files_is_left_alone(tiny_bert, tmp_path):
 
 
 def test_an_empty_folder_is_taken(tmp_path):
-    from simulations.options import SimulationOptions
-
     (tmp_path / "out").mkdir()
     prepare_out(SimulationOptions(out=tmp_path / "out"))
     prepare_out(SimulationOptions(out=tmp_path / "out"))
