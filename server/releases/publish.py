@@ -6,7 +6,8 @@ and the journal countersigned.
 
 import importlib.metadata
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -38,7 +39,9 @@ from common.release.statement import (
     Accountants,
     AuditedBound,
     AuditedNoise,
+    LedgerRecord,
     MerchantPrivacy,
+    Statement,
     check_audits,
 )
 from common.release.statement_draft import draft_statement, head_record
@@ -50,6 +53,33 @@ from server.run.files import CATALOGUE_FILE
 from server.run.outcome import read_outcome
 
 LATEST = "latest.json"
+
+
+@dataclass(frozen=True, eq=False)
+class ReleaseDraft:
+    """What a run came to and what may be told of it: all that a release is made of.
+
+    Attributes:
+        adapter: The global adapter.
+        basis: The frozen public tensors beside it.
+        settings: The run's.
+        statement: The run's privacy statement.
+        audits: Opened canaries, by the name on the ledger; empty where nothing was audited.
+        catalogues: Digest of each catalogue that was trained with, by name.
+        metrics: What was measured, and on what.
+        code_version: Which fedtail made it.
+        more_files: Put into the release and signed with the rest, by name.
+    """
+
+    adapter: AdapterState
+    basis: PublicBasis
+    settings: RunSettings
+    statement: Statement
+    audits: Mapping[str, CanaryRecord]
+    catalogues: Mapping[str, str]
+    metrics: MetricsRecord
+    code_version: str
+    more_files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def publish_run(
@@ -92,36 +122,84 @@ def publish_run(
         )
         for name, receipt in receipts.items()
     }
-    model = cached_base_model(settings.base_model)
-    basis = PublicBasis.from_bytes(outcome.basis)
-    files = model_files(checkpoint.adapter, basis, settings, model)
-    audits = audits_of(receipts, outcome.audits)
-    if audits:
-        files = {**files, CANARIES_FILE: pack_records(audits)}
-    check_release_audits(privacy)
     ledgers = {name: head_record(receipt.head) for name, receipt in receipts.items()}
-    statement = draft_statement(
-        plan, privacy, ledgers, entries, run_ids=run_ids, seeded_noise=settings.seeded_noise
+    draft = ReleaseDraft(
+        adapter=checkpoint.adapter,
+        basis=PublicBasis.from_bytes(outcome.basis),
+        settings=settings,
+        statement=make_statement(plan, settings, privacy, ledgers, entries, run_ids=run_ids),
+        audits=outcome.audits,
+        catalogues={"public": read_catalogue(run / CATALOGUE_FILE).digest},
+        metrics=MetricsRecord(measured_on="public", data="nothing was measured", values={}),
+        code_version=_code_version(),
     )
+    manifest = write_release(releases / version_at(now), draft, now, key)
+    told = json.dumps({"version": manifest.version, "digest": manifest.digest})
+    write_atomic(releases / LATEST, told.encode() + b"\n")
+    return manifest
+
+
+def make_statement(
+    plan: PrivacyPlan,
+    settings: RunSettings,
+    privacy: Mapping[str, MerchantPrivacy],
+    ledgers: Mapping[str, LedgerRecord],
+    journal: Sequence[JournalEntry],
+    *,
+    run_ids: Collection[str],
+) -> Statement:
+    """Return a run's privacy statement.
+
+    Args:
+        plan: The run's.
+        settings: The run's.
+        privacy: What each merchant's ledger holds and its canaries prove, by name.
+        ledgers: Where each of these ledgers stands, by the same names.
+        journal: The server's, read and checked.
+        run_ids: Flower's numbers of the run: it has one for each start.
+
+    Raises:
+        ReleaseError: if the audit of a merchant disproves its claim.
+    """
+    check_release_audits(privacy)
+    return draft_statement(
+        plan, privacy, ledgers, journal, run_ids=run_ids, seeded_noise=settings.seeded_noise
+    )
+
+
+def write_release(
+    place: Path, draft: ReleaseDraft, now: datetime, key: SigningKey, *, replace: bool = False
+) -> Manifest:
+    """Write and sign the release folder at `place`: the one body that makes a release.
+
+    Args:
+        place: Where the folder shall be.
+        draft: What goes into it.
+        now: When it is made; the version is told from it.
+        key: Signs it.
+        replace: Whether it may take the place of an older one.
+
+    Raises:
+        ReleaseError: if the parts do not fit each other. Nothing is written then.
+    """
+    settings, model = draft.settings, cached_base_model(draft.settings.base_model)
+    files = {**model_files(draft.adapter, draft.basis, settings, model), **draft.more_files}
+    nodes = {one.node for one in draft.statement.ledgers.values()}
+    audits = [record for node, record in draft.audits.items() if node in nodes]
+    if audits:  # of those that took part: whoever did not has nothing to show
+        files[CANARIES_FILE] = pack_records(audits)
+    files[STATEMENT_FILE] = statement_page(draft.statement).encode()
     claims = Claims(
         version=version_at(now),
         created=now.isoformat(timespec="seconds"),
         base_model=BaseModelRecord(name=settings.base_model, weights_sha256=model.digest),
-        catalogues={"public": read_catalogue(run / CATALOGUE_FILE).digest},
-        adapter=adapter_record(checkpoint.adapter, settings, model.depth),
-        privacy=statement,
-        metrics=MetricsRecord(measured_on="public", data="nothing was measured", values={}),
-        code_version=_code_version(),
+        catalogues=draft.catalogues,
+        adapter=adapter_record(draft.adapter, settings, model.depth),
+        privacy=draft.statement,
+        metrics=draft.metrics,
+        code_version=draft.code_version,
     )
-    manifest = build_release(
-        releases / claims.version,
-        {**files, STATEMENT_FILE: statement_page(statement).encode()},
-        claims,
-        key,
-    )
-    told = json.dumps({"version": manifest.version, "digest": manifest.digest})
-    write_atomic(releases / LATEST, told.encode() + b"\n")
-    return manifest
+    return build_release(place, files, claims, key, replace=replace)
 
 
 def participants(entries: tuple[JournalEntry, ...], run_ids: frozenset[str]) -> dict[str, Receipt]:
@@ -132,13 +210,6 @@ def participants(entries: tuple[JournalEntry, ...], run_ids: frozenset[str]) -> 
     names = {name for entry in used for name in entry.participants}
     receipts = last_receipts(entries)
     return {name: receipts[name] for name in sorted(names) if name in receipts}
-
-
-def audits_of(
-    nodes: Collection[str], audits: Mapping[str, CanaryRecord]
-) -> tuple[CanaryRecord, ...]:
-    """Return the revealed canaries of these nodes: whoever took no part has nothing to show."""
-    return tuple(record for node, record in audits.items() if node in nodes)
 
 
 def version_at(now: datetime) -> str:

@@ -1,4 +1,4 @@
-"""Sign what a simulated federation learnt: claims from its ledgers and results, then the folder."""
+"""Publish what a simulated federation learnt, with the operator's own writer of releases."""
 
 import math
 import shutil
@@ -6,24 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from common.encoder.catalogue_encoder import cached_base_model
-from common.encoder.release_files import model_files
 from common.identity.signing_key import SigningKey
-from common.privacy.mechanism.canaries import pack_records
-from common.release.build import build_release
-from common.release.manifest import (
-    CANARIES_FILE,
-    STATEMENT_FILE,
-    BaseModelRecord,
-    Claims,
-    Manifest,
-    MetricsRecord,
-)
+from common.release.manifest import Manifest, MetricsRecord
 from common.release.statement import MerchantPrivacy, Statement
-from common.release.statement_draft import draft_statement
-from common.release.statement_page import statement_page
 from common.settings.run import RunSettings
-from server.releases.publish import adapter_record, audits_of, check_release_audits, version_at
+from server.releases.publish import ReleaseDraft, make_statement, write_release
 from simulations.data.shop import Shop
 from simulations.federation.runner import FinishedRun
 from simulations.pipeline.audit_files import export_evidence
@@ -54,15 +41,14 @@ def run_statement(
     Raises:
         ReleaseError: if the audit of a merchant disproves its claim.
     """
-    check_release_audits(privacy)
     evidence = export_evidence(folder, run, shops)
-    return draft_statement(
+    return make_statement(
         run.plan,
+        settings,
         {name: privacy[name] for name in evidence.ledgers},
         evidence.ledgers,
         evidence.journal,
         run_ids=evidence.run_ids,
-        seeded_noise=settings.seeded_noise,
     )
 
 
@@ -85,33 +71,23 @@ def publish(
     Raises:
         ReleaseError: if the parts do not fit each other. Nothing is written then.
     """
-    model = cached_base_model(settings.base_model)
-    files = model_files(run.adapter, run.basis, settings, model)
-    audits = audits_of({one.node for one in statement.ledgers.values()}, run.audits)
-    if audits:
-        files = {**files, CANARIES_FILE: pack_records(audits)}
-    now = datetime.now(UTC)
-    claims = Claims(
-        version=version_at(now),
-        created=now.isoformat(timespec="seconds"),
-        base_model=BaseModelRecord(name=settings.base_model, weights_sha256=model.digest),
+    draft = ReleaseDraft(
+        adapter=run.adapter,
+        basis=run.basis,
+        settings=settings,
+        statement=statement,
+        audits=run.audits,
         catalogues={shop.name: shop.data.catalogue.digest for shop in shops},
-        adapter=adapter_record(run.adapter, settings, model.depth),
-        privacy=statement,
         metrics=MetricsRecord(
             measured_on="simulated",
             data=data_name,
             values={name: _known(metrics[name]) for name in PUBLISHED if name in metrics},
         ),
         code_version=code_version,
+        more_files=more_files or {},
     )
-    return build_release(
-        folder / RELEASE,
-        {**files, **(more_files or {}), STATEMENT_FILE: statement_page(statement).encode()},
-        claims,
-        operator_key(folder),
-        replace=True,
-    )
+    now = datetime.now(UTC)
+    return write_release(folder / RELEASE, draft, now, operator_key(folder), replace=True)
 
 
 def withdraw(folder: Path) -> None:
