@@ -19,7 +19,9 @@ from client.node.session import OpenNode, open_node
 from client.node.settings import check_dp_model
 from common.errors import FederationError
 from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.contributions import Purpose
 from common.wire import canaries, messages, refusal
+from common.wire.contributions import with_contribution
 from common.wire.heads import JournalNote, read_note, with_head
 
 app = ClientApp()
@@ -84,8 +86,11 @@ def popularity(message: Message, context: Context) -> Message:
     counts = node.work.popularity(plan, context.run_id, 0)
     if counts.shape != (prepared.items,):
         raise FederationError("The histogram is not one number an item.", field="popularity")
-    reply = _headed(messages.encode_popularity(counts, plan.digest), node, note)
-    return Message(reply, reply_to=message)
+    reply = messages.encode_popularity(counts, plan.digest)
+    purpose = Purpose("popularity", str(context.run_id), 0, plan.digest, node.key)
+    if _signs(note, plan):
+        with_contribution(reply, node.work.contribution(counts, purpose))
+    return Message(_headed(reply, node, note), reply_to=message)
 
 
 @app.query("receipt")
@@ -121,7 +126,20 @@ def train(message: Message, context: Context) -> Message:
     reply = messages.encode_update(update, node.work.public_metrics())
     # What leaves is what the server will check; a wrong round or size is found here first.
     messages.decode_update(reply, request.adapter.size, request.round_number, plan.digest)
+    number, made_at = request.round_number, request.adapter.digest
+    purpose = Purpose("train", str(context.run_id), number, plan.digest, node.key, made_at)
+    if _signs(note, plan):
+        with_contribution(reply, node.work.contribution(update.vector, purpose))
     return Message(_headed(reply, node, note), reply_to=message)
+
+
+def _signs(note: JournalNote | None, plan: PrivacyPlan) -> bool:
+    """Return whether the node signs what it sends: a vector that may be shown, for a journal.
+
+    With another DP model a vector does not carry all of its noise, and not even a digest of it may
+    be shown.
+    """
+    return note is not None and plan.dp_model == "local"
 
 
 def _check_fresh(message: Message, context: Context) -> None:

@@ -269,8 +269,13 @@ def fetch(folder: Node) -> None:
     from client.deployment.provisioning import NodeFolder
     from client.deployment.release_download import fetch_release
 
-    place, _ = fetch_release(NodeFolder(folder))
-    Console().print(f"Verified: {place}", soft_wrap=True)
+    fetched = fetch_release(NodeFolder(folder))
+    Console().print(f"Verified: {fetched.place}", soft_wrap=True)
+    own = fetched.own
+    if own.charged or own.listed:
+        said = f"All {own.charged} countersigned charges of this node are in its statement, and "
+        unused = f"; {own.unused} were not used" if own.unused else ""
+        Console().print(f"{said}{own.listed} of its contributions are in it{unused}.")
 
 
 @app.command()

@@ -6,12 +6,15 @@ import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from client.deployment.provisioning import NodeFolder
+from client.deployment.release_check import OwnPart, check_own_part
+from client.privacy.budget import LEDGER_FILE
 from common.errors import FederationError, ReleaseError
 from common.files import write_atomic
 from common.identity.signing_key import SIGNATURE_BYTES, PublicKey
@@ -28,16 +31,28 @@ LATEST = "latest.json"
 _MAX_LATEST_BYTES = 4096
 
 
-def fetch_release(folder: NodeFolder) -> tuple[Path, VerifiedRelease]:
-    """Fetch the latest release; return its folder and content.
+@dataclass(frozen=True, eq=False)
+class Fetched:
+    """A release that was verified, where it lies, and what of this node is in it."""
 
-    A version that is there already is verified again and not fetched.
+    place: Path
+    release: VerifiedRelease
+    own: OwnPart
+
+
+def fetch_release(folder: NodeFolder) -> Fetched:
+    """Fetch the latest release, verify it and hold it to this node's own ledger.
+
+    A version that is there already is checked again and not fetched.
 
     Raises:
         FederationError: if the server does not answer, or has released nothing yet.
-        ReleaseError: if what it serves is not signed with the key in operator.pub, or is not whole.
+        ReleaseError: if what it serves is not signed with the key in operator.pub, is not whole, or
+            does not fit this node's ledger and what it sent. Nothing of it is kept then.
+        LedgerError: if the node's own files cannot be read.
     """
-    key = PublicKey.load(folder.release_key)
+    config, key = folder.config(), PublicKey.load(folder.release_key)
+    ledger = config.state_folder / LEDGER_FILE
     with _server(folder) as server:
         version = _version(_get(server, LATEST, _MAX_LATEST_BYTES))
         place = folder.releases / version
@@ -46,9 +61,10 @@ def fetch_release(folder: NodeFolder) -> tuple[Path, VerifiedRelease]:
             with tempfile.TemporaryDirectory(prefix=".new.", dir=folder.releases) as temporary:
                 fresh = Path(temporary) / version
                 _download(server, version, fresh, key)
-                verify_release(fresh, key)
+                check_own_part(verify_release(fresh, key), ledger, config.merchant)
                 shutil.move(fresh, place)
-    return place, verify_release(place, key)
+    release = verify_release(place, key)
+    return Fetched(place, release, check_own_part(release, ledger, config.merchant))
 
 
 def _download(server: httpx.Client, version: str, fresh: Path, key: PublicKey) -> None:

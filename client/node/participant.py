@@ -11,6 +11,7 @@ from client.node.settings import NodeSettings
 from client.privacy.app_guard import check_guarded
 from client.privacy.budget import LEDGER_FILE, charge_round, open_for_use
 from client.privacy.canaries import CanaryBook
+from client.privacy.contributions import sign_contribution
 from client.privacy.policy import check_declared, read_policy
 from client.privacy.receipts import accept, covered
 from client.shop.dataset import load_merchant_data
@@ -24,6 +25,7 @@ from common.encoder.public_basis import PublicBasis
 from common.errors import FederationError
 from common.files import sha256_hex
 from common.privacy.accounting.plan import EventKind, PrivacyPlan
+from common.privacy.ledger.contributions import Contribution, Purpose
 from common.privacy.ledger.heads import Head
 from common.privacy.ledger.ledger import Charge
 from common.privacy.mechanism.canaries import CanaryRecord
@@ -165,6 +167,14 @@ class MerchantWork:
             LedgerError: if the ledger cannot be trusted, or lacks what was countersigned.
         """
         return self._ledger.signed_head(covered(self._ledger, journal))
+
+    def contribution(self, vector: NDArray[np.float32], purpose: Purpose) -> Contribution:
+        """Sign a protected vector that is about to leave: see `sign_contribution`.
+
+        Raises:
+            LedgerError: if the node's word cannot be kept; nothing may leave then.
+        """
+        return sign_contribution(self._ledger, vector, purpose)
 
     def commitment(self, plan: PrivacyPlan, run_id: int) -> str:
         """Return the commitment to the run's canaries; empty where it is not audited.

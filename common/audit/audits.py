@@ -24,6 +24,7 @@ from common.audit.claims import (
     curve,
     tell_trust,
 )
+from common.audit.contributions import check_contributions, check_listed
 from common.audit.countersignatures import (
     NamedLedger,
     check_charges,
@@ -81,6 +82,7 @@ def audit_run(folder: Path, key: Path | None = None) -> Report:
         tell_trust(sheet, statement)
         check_several(sheet, statement)
         check_adapter(sheet, found.release)
+        check_contributions(sheet, found)
         check_code(sheet, found.release.manifest)
         check_app_bundles(sheet, statement, found.journal, found.ledgers)
     return _report("run", folder, sheet, found, merchants, authenticated=key is not None)
@@ -113,6 +115,7 @@ def audit_release(folder: Path, key: Path | None = None) -> Report:
         tell_trust(sheet, statement)
         check_several(sheet, statement)
         check_adapter(sheet, found.release)
+        check_listed(sheet, found.release, None)
         with sheet.check("Epsilon: the claims against the ledgers", LEDGERS) as marks:
             marks.skip("a release holds no ledger: `fedtail audit run` checks them")
         check_code(sheet, found.release.manifest)

@@ -18,6 +18,7 @@ from common.release.statement import MerchantPrivacy, Statement
 from common.release.statement_draft import several_merchants
 from common.release.statement_page import TRUST
 from common.release.verify import VerifiedRelease
+from common.settings.lora_targets import PROJECTION_FILE
 
 TOLERANCE = 1e-3  # one accountant, another version or machine
 CURVE_POINTS = 24
@@ -125,7 +126,7 @@ def check_adapter(sheet: Checklist, release: VerifiedRelease) -> None:
 
 def _adapter_digests(release: VerifiedRelease) -> set[str]:
     """Return the digests that the release's trained tensors can have: B alone, or A and B."""
-    files = [name for name in release.files if name in {ADAPTER_FILE, "projection.safetensors"}]
+    files = [name for name in release.files if name in {ADAPTER_FILE, PROJECTION_FILE}]
     tensors: dict[str, NDArray[np.float32]] = {}
     for name in files:
         try:

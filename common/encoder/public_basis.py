@@ -23,10 +23,9 @@ from common.encoder.token_states import TokenStates, batches, pad
 from common.encoder.whitening import inverse_root, least_variance
 from common.errors import InputError, SettingsError
 from common.files import sha256_hex
-from common.settings.lora_targets import PROJECTION, LoraTargets
+from common.settings.lora_targets import LORA_A, PROJECTION, LoraTargets
 from common.settings.run import MOST_BASIS_NORM
 
-LORA_A = "lora_A."
 LEAST_WEIGHT = 1e-4  # of a token, so that a text of nothing but common ones has a mean as well
 _TENSORS = ("mean", "whitening", "token_weight")
 _WORDS = ("words.mean", "words.whitening", "words.weight")  # all of them, or none

@@ -16,10 +16,8 @@ from common.encoder.public_basis import PublicBasis
 from common.errors import InputError, ReleaseError
 from common.release.manifest import ADAPTER_CONFIG_FILE, ADAPTER_FILE, BASIS_FILE
 from common.release.verify import VerifiedRelease
-from common.settings.lora_targets import PROJECTION, LoraTargets, state_name
+from common.settings.lora_targets import PROJECTION, PROJECTION_FILE, LoraTargets, state_name
 from common.settings.run import RunSettings
-
-PROJECTION_FILE = "projection.safetensors"
 
 
 def model_files(

@@ -9,6 +9,8 @@ from common.errors import SettingsError
 LoraVariant = Literal["ffa-lora", "lora"]
 
 PROJECTION = "projection"
+PROJECTION_FILE = "projection.safetensors"  # of a release: PEFT's BERT has no projection
+LORA_A = "lora_A."  # before a module's name in the basis: its A
 MODULES = {
     "output.dense": "output.dense",
     "intermediate.dense": "intermediate.dense",

@@ -27,7 +27,7 @@ from common.errors import FederationError, FedtailError
 from common.files import DISK_FULL, sha256_hex
 from common.privacy.accounting.plan import ALLOWED_METRICS
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 ERROR_CODE = 100  # Flower's own error codes end below this
 PREPARE = "query.prepare"
 POPULARITY = "query.popularity"

@@ -21,6 +21,7 @@ from common.files import write_atomic
 from common.identity.signing_key import SigningKey
 from common.privacy.accounting.accountants import AccountantReport, account
 from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.contributions import contributions_file
 from common.privacy.ledger.heads import Receipt
 from common.privacy.ledger.journal import JournalEntry, last_receipts, read_journal
 from common.privacy.mechanism.canaries import CanaryRecord, pack_records
@@ -28,6 +29,7 @@ from common.privacy.mechanism.empirical_bound import audit_canaries
 from common.release.build import build_release
 from common.release.manifest import (
     CANARIES_FILE,
+    CONTRIBUTIONS_FILE,
     STATEMENT_FILE,
     AdapterRecord,
     BaseModelRecord,
@@ -65,6 +67,7 @@ class ReleaseDraft:
         settings: The run's.
         statement: The run's privacy statement.
         audits: Opened canaries, by the name on the ledger; empty where nothing was audited.
+        journal: The server's, read and checked: what each node signed of what it sent.
         catalogues: Digest of each catalogue that was trained with, by name.
         metrics: What was measured, and on what.
         code_version: Which fedtail made it.
@@ -76,6 +79,7 @@ class ReleaseDraft:
     settings: RunSettings
     statement: Statement
     audits: Mapping[str, CanaryRecord]
+    journal: Sequence[JournalEntry]
     catalogues: Mapping[str, str]
     metrics: MetricsRecord
     code_version: str
@@ -129,6 +133,7 @@ def publish_run(
         settings=settings,
         statement=make_statement(plan, settings, privacy, ledgers, entries, run_ids=run_ids),
         audits=outcome.audits,
+        journal=entries,
         catalogues={"public": read_catalogue(run / CATALOGUE_FILE).digest},
         metrics=MetricsRecord(measured_on="public", data="nothing was measured", values={}),
         code_version=_code_version(),
@@ -188,6 +193,10 @@ def write_release(
     audits = [record for node, record in draft.audits.items() if node in nodes]
     if audits:  # of those that took part: whoever did not has nothing to show
         files[CANARIES_FILE] = pack_records(audits)
+    plan_digest = draft.statement.privacy_plan.digest
+    listed = contributions_file(draft.journal, draft.adapter.digest, plan_digest)
+    if listed:
+        files[CONTRIBUTIONS_FILE] = listed
     files[STATEMENT_FILE] = statement_page(draft.statement).encode()
     claims = Claims(
         version=version_at(now),

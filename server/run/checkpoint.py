@@ -17,9 +17,9 @@ from safetensors.numpy import load, save
 
 from common.adapter import AdapterState
 from common.errors import FederationError, FedtailError, InputError
+from common.federation.aggregation import Popularity
+from common.federation.optimiser import OptimiserState
 from common.files import sha256_hex, write_atomic
-from server.run.aggregation import Popularity
-from server.run.optimiser import OptimiserState
 
 POINTER = "checkpoint.json"
 VERSION = 1

@@ -5,11 +5,16 @@ Without a journal nothing is added and nothing is asked: for tests and runs that
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from flwr.app import Message, RecordDict
+from numpy.typing import NDArray
 
 from common.errors import FederationError
+from common.privacy.accounting.plan import EventKind
+from common.privacy.ledger.contributions import Contribution, Purpose, vector_digest
 from common.privacy.ledger.heads import Head
 from common.privacy.ledger.journal import JournalKind
+from common.wire.contributions import accepted_contribution
 from common.wire.heads import RECEIPT, JournalNote, read_head, with_note
 from common.wire.messages import Prepared
 from server.run.cohort import Exchange
@@ -22,17 +27,22 @@ class Countersigning:
     """The heads of the round that goes on, and the way to the journal."""
 
     def __init__(
-        self, journal: Journal | None, may_renew: Callable[[str], bool] = lambda _merchant: False
+        self,
+        journal: Journal | None,
+        may_renew: Callable[[str], bool] = lambda _merchant: False,
+        setup: str = "",
     ) -> None:
         """Make a countersigner at `journal`.
 
         Args:
             journal: The server's; None keeps none.
             may_renew: Whether a merchant's ledger may come under another key than before.
+            setup: Digest of the run's settings and basis, which the nodes sign with each vector.
         """
-        self._journal = journal
+        self._journal, self._setup = journal, setup
         self._may_renew = may_renew
         self._heads: dict[str, Head] = {}
+        self._contributions: dict[str, Contribution] = {}
         self._signers: dict[str, str] = {}  # of ledgers that this run has seen, charged or not
 
     def address(self, content: RecordDict, merchant: str | None) -> RecordDict:
@@ -76,6 +86,40 @@ class Countersigning:
             raise
         self._heads[merchant] = head
 
+    def take_vector(
+        self,
+        merchant: str,
+        content: RecordDict,
+        vector: NDArray[np.float32],
+        number: int,
+        adapter: str = "",
+    ) -> None:
+        """Check that a reply's vector is signed by the key of its head, and hold the signature.
+
+        Args:
+            merchant: Who sent it; its head has been taken.
+            content: The reply.
+            vector: What it holds, decoded.
+            number: The round; 0 is the histogram.
+            adapter: Digest of the adapter that was sent; empty for the histogram.
+
+        Raises:
+            FederationError: `contribution` if there is no signature or it is of something else; the
+                reply is then not used.
+        """
+        if self._journal is None or self._journal.plan.dp_model != "local":
+            return  # what does not carry all of its noise is not signed, as it may not be shown
+        run_id, plan = self._journal.run_id, self._journal.plan
+        kind: EventKind = "train" if number else "popularity"
+        purpose = Purpose(kind, run_id, number, plan.digest, self._setup, adapter)
+        signer = self._signers.get(merchant, "")
+        expected = Contribution(merchant, purpose, vector_digest(vector), signer)
+        try:
+            self._contributions[merchant] = accepted_contribution(content, expected)
+        except FederationError as error:
+            self._journal.append("refusal", participants=(merchant,), reason=error.public())
+            raise
+
     def _check(self, merchant: str, head: Head, *, charged: bool) -> None:
         """Check a head, and that the merchant has one ledger key in this run from its first on."""
         if self._journal is None:
@@ -99,8 +143,13 @@ class Countersigning:
                 heads=self._heads,
                 participants=participants,
                 adapter=adapter,
+                contributions=[
+                    self._contributions[name].to_json()
+                    for name in sorted(participants)
+                    if name in self._contributions
+                ],
             )
-        self._heads = {}
+        self._heads, self._contributions = {}, {}
 
     def deliver(self, exchange: Exchange, merchants: dict[int, str]) -> None:
         """Send nodes their last receipts; whether they answer changes nothing."""

@@ -149,6 +149,7 @@ class Journal:
         reason: str = "",
         commitment: str = "",
         app_digest: str = "",
+        contributions: Sequence[str] = (),
     ) -> None:
         """Write an entry and countersign its heads; on return it is on disk.
 
@@ -174,6 +175,7 @@ class Journal:
             prior=self._prior,
             commitment=commitment,
             app_digest=app_digest,
+            contributions=tuple(contributions),
         )
         signature = self._key.sign(bytes.fromhex(entry.hash)).hex()
         try:

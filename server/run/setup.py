@@ -10,12 +10,12 @@ from common.catalogue import read_catalogue
 from common.encoder.adapted_encoder import AdaptedEncoder
 from common.encoder.catalogue_encoder import cached_base_model, fit_public_basis
 from common.errors import SettingsError
+from common.federation.descent import optimiser_of
 from common.settings.run import RunSettings
 from common.wire.messages import Scalar
 from server.run.admission_checks import Conditions
 from server.run.cohort import Quorum
 from server.run.files import CATALOGUE_FILE, JOURNAL_FILE
-from server.run.optimiser import make_optimiser
 from server.run.strategy import RunSetup
 
 PLACES = (
@@ -65,12 +65,7 @@ def open_run(
         basis=basis.to_bytes(),
         plan=settings.plan(_merchants(places.get("merchants", "1"))),
         settings=settings.to_flat(),
-        optimiser=make_optimiser(
-            settings.optimiser,
-            momentum=settings.momentum,
-            beta1=settings.momentum,
-            tau=settings.tau,
-        ),
+        optimiser=optimiser_of(settings),
         learning_rate=settings.learning_rate,
         schedule=settings.schedule,
         quorum=Quorum(settings.min_merchants, settings.quorum, settings.wait_seconds),

@@ -18,19 +18,22 @@ from numpy.typing import NDArray
 
 from common.adapter import AdapterState
 from common.errors import FederationError, QuorumError
+from common.federation.aggregation import Popularity, pool_popularity
+from common.federation.descent import Descent, Step
+from common.federation.optimiser import Optimiser, OptimiserState, Schedule
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import CanaryRecord
 from common.settings.run import run_digest
 from common.wire import messages
 from server.run.admission_checks import Conditions
-from server.run.aggregation import Popularity, mean_update, pool_popularity
 from server.run.canaries import reveal_canaries
 from server.run.checkpoint import Checkpoint, RoundRecord, read_matching, write_checkpoint
 from server.run.cohort import Answers, Cohort, Exchange, Quorum
+from server.run.contributions import keep_vectors
 from server.run.countersigning import Countersigning
 from server.run.journal import Journal
-from server.run.optimiser import Optimiser, OptimiserState, Schedule, Step, learning_rate
 
+Vectors = dict[str, NDArray[np.float32]]
 logger = logging.getLogger(__name__)
 
 
@@ -101,6 +104,9 @@ class FedtailStrategy(Strategy):
         request = messages.PrepareRequest(setup.basis, setup.settings, setup.plan.to_json())
         self._cohort = Cohort(request, setup.prepare_timeout, check=setup.conditions.check)
         self._countersigner = Countersigning(None)
+        self._descent = Descent(
+            setup.optimiser, setup.learning_rate, setup.schedule, setup.plan.rounds
+        )
         self._present: dict[int, messages.Prepared] = {}
         self._timeout = setup.round_timeout
 
@@ -180,10 +186,11 @@ class FedtailStrategy(Strategy):
             self.configure_train(number, arrays, ConfigRecord(), exchange.grid), self._timeout
         )
         self._note_errors(answers, f"Round {number}")
-        step = self._step(number, answers.replies.values())
+        step, updates = self._step(number, answers.replies.values())
         digest = step.adapter.digest if step.participants else ""
         self._countersigner.close("train", number, step.merchants, digest)
         self._check_quorum(step.participants, answers.asked, "train")
+        keep_vectors(self.setup.folder, self.setup.plan, number, updates)
         down, up = exchange.take_bytes()
         record = RoundRecord(
             round_number=number,
@@ -227,7 +234,7 @@ class FedtailStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Return the adapter after a step on the replies' mean, and what may be shown of it."""
-        step = self._step(server_round, replies)
+        step, _ = self._step(server_round, replies)
         if not step.participants:
             return None, None
         metrics = {"update_norm": step.update_norm, "participants": step.participants}
@@ -268,10 +275,10 @@ class FedtailStrategy(Strategy):
                 self._present = self._cohort.assemble(exchange, self.setup.quorum)
             self.audits = reveal_canaries(exchange, self._present, plan, self._timeout)
 
-    def _step(self, number: int, replies: Iterable[Message]) -> Step:
-        """Return what a step on the usable replies gives; a reply that does not check is left."""
-        adapter, plan = self.state.adapter, self.setup.plan
-        updates: dict[str, NDArray[np.float32]] = {}
+    def _step(self, number: int, replies: Iterable[Message]) -> tuple[Step, Vectors]:
+        """Return a step on the usable replies, and them; a reply that does not check is left."""
+        plan, adapter = self.setup.plan, self.state.adapter
+        updates = Vectors()
         for reply in replies:
             node = reply.metadata.src_node_id
             merchant = self._present[node].merchant
@@ -279,20 +286,14 @@ class FedtailStrategy(Strategy):
                 self._countersigner.take(merchant, reply.content)
                 content, size = reply.content, adapter.size
                 update, metrics = messages.decode_update(content, size, number, plan.digest)
+                told = (number, adapter.digest)
+                self._countersigner.take_vector(merchant, content, update.vector, *told)
             except FederationError as error:
                 logger.warning("Round %d: node %d sent %s", number, node, error.public())
                 continue
             updates[merchant] = update.vector
             self.metrics[merchant] = metrics
-        rate = learning_rate(self.setup.schedule, self.setup.learning_rate, number, plan.rounds)
-        if not updates:
-            return Step(adapter, self.state.optimiser, rate, 0.0, ())
-        gradient = mean_update(updates)
-        optimiser, vector = self.setup.optimiser.step(
-            self.state.optimiser, adapter.flatten().astype(np.float64), gradient, rate
-        )
-        norm = float(np.linalg.norm(gradient))
-        return Step(adapter.with_vector(vector), optimiser, rate, norm, tuple(updates))
+        return self._descent.step(adapter, self.state.optimiser, number, updates), updates
 
     def _ask_popularity(self, exchange: Exchange) -> Popularity:
         """Return the pooled popularity of the merchants that are present.
@@ -300,12 +301,10 @@ class FedtailStrategy(Strategy):
         Raises:
             QuorumError: if too few sent a usable histogram.
         """
-        plan = self.setup.plan
+        plan, request = self.setup.plan, messages.encode_popularity_request
         answers = exchange.ask(
             [
-                self._message(
-                    node, messages.POPULARITY, messages.encode_popularity_request(plan.digest), 0
-                )
+                self._message(node, messages.POPULARITY, request(plan.digest), 0)
                 for node in self._present
             ],
             self._timeout,
@@ -317,12 +316,15 @@ class FedtailStrategy(Strategy):
             try:
                 self._countersigner.take(prepared.merchant, reply.content)
                 noised = messages.decode_popularity(reply.content, prepared.items, plan.digest)
+                self._countersigner.take_vector(prepared.merchant, reply.content, noised, 0)
             except FederationError as error:
                 logger.warning("Popularity: node %d sent %s", node, error.public())
                 continue
             counts[prepared.merchant] = (prepared.text_keys, noised)
         self._countersigner.close("popularity", 0, tuple(counts))
         self._check_quorum(len(counts), answers.asked, "popularity")
+        histograms = {name: noised for name, (_, noised) in counts.items()}
+        keep_vectors(self.setup.folder, plan, 0, histograms)
         return pool_popularity(counts, plan.noise_std("popularity"))
 
     def _check_quorum(self, answered: int, asked: int, phase: str) -> None:
@@ -363,7 +365,7 @@ class FedtailStrategy(Strategy):
         run_id = str(exchange.grid.run.run_id)
         journal = stack.enter_context(Journal(self.setup.journal, self.setup.plan, run_id))
         countersigner = self._countersigner = Countersigning(
-            journal, self.setup.conditions.may_renew
+            journal, self.setup.conditions.may_renew, self.state.settings_digest
         )
         self._cohort.address = lambda content: countersigner.address(content, None)
         self._cohort.check_head = countersigner.check_head

@@ -9,6 +9,7 @@ from client.node.session import close_nodes
 from client.node.settings import merchant_folders
 from common.adapter import AdapterState
 from common.encoder.public_basis import PublicBasis
+from common.federation.contribution_files import FOLDER as CONTRIBUTIONS
 from common.privacy.accounting.accountants import AccountantReport, account
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import CanaryRecord
@@ -31,6 +32,7 @@ class FinishedRun:
         history: One record a round, those before a stop included.
         audits: Revealed canaries, by the merchant's folder name.
         journal: The server's journal; None where none was kept.
+        contributions: The folder of the protected vectors; None where none were kept.
     """
 
     adapter: AdapterState
@@ -39,6 +41,7 @@ class FinishedRun:
     history: tuple[RoundRecord, ...]
     audits: Mapping[str, CanaryRecord]
     journal: Path | None = None
+    contributions: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def run_federation(
         history=strategy.history,
         audits=strategy.audits,
         journal=setup.journal,
+        contributions=folder / CONTRIBUTIONS if setup.plan.dp_model == "local" else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""What an auditor of a simulated run is given: the journal and each ledger, as files."""
+"""What an auditor of a simulated run is given: journal, ledgers and contributions, as files."""
 
 import shutil
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from client.node.settings import merchant_folders
 from client.privacy.budget import LEDGER_FILE, open_ledger
-from common.audit.layout import JOURNAL, LEDGERS
+from common.audit.layout import CONTRIBUTIONS, JOURNAL, LEDGERS
 from common.files import write_atomic
 from common.privacy.ledger.export import export_ledger
 from common.privacy.ledger.journal import JournalEntry, read_journal
@@ -36,7 +36,7 @@ class Evidence:
 
 
 def export_evidence(folder: Path, run: FinishedRun, shops: Sequence[Shop]) -> Evidence:
-    """Copy the run's journal and write each merchant's ledger as text, beside the release.
+    """Copy the run's journal and contributions, and write each ledger as text, beside the release.
 
     Raises:
         LedgerError, JournalError: if one of them cannot be read or trusted.
@@ -51,6 +51,9 @@ def export_evidence(folder: Path, run: FinishedRun, shops: Sequence[Shop]) -> Ev
         if any(entry.event is not None for entry in entries):
             write_atomic(folder / LEDGERS / f"{place.name}.jsonl", export_ledger(path))
             ledgers[shop.name] = ledger_record(place.name, ledger.signer, entries)
+    shutil.rmtree(folder / CONTRIBUTIONS, ignore_errors=True)
+    if run.contributions is not None:
+        shutil.copytree(run.contributions, folder / CONTRIBUTIONS)
     content = b"" if run.journal is None else run.journal.read_bytes()
     write_atomic(folder / JOURNAL, content)
     return Evidence(ledgers, read_journal(content))

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from common.audit.layout import JOURNAL
 from common.identity.signing_key import SigningKey
+from common.privacy.ledger.journal import read_journal
 from common.release.manifest import Manifest, MetricsRecord
 from common.release.statement import MerchantPrivacy, Statement
 from common.settings.run import RunSettings
@@ -77,6 +79,7 @@ def publish(
         settings=settings,
         statement=statement,
         audits=run.audits,
+        journal=read_journal((folder / JOURNAL).read_bytes()),
         catalogues={shop.name: shop.data.catalogue.digest for shop in shops},
         metrics=MetricsRecord(
             measured_on="simulated",

@@ -42,6 +42,7 @@ WORK = '''
 """A node with its real ledger and policy, whose updates need no model: quick, for tests."""
 import numpy as np
 from client.privacy.budget import charge_round
+from client.privacy.contributions import sign_contribution
 from client.privacy.policy import POLICY_FILE, Policy
 from client.privacy.receipts import accept, covered
 from common.adapter import AdapterUpdate
@@ -78,6 +79,9 @@ class Work:
 
     def head(self, journal):
         return self.ledger.signed_head(covered(self.ledger, journal))
+
+    def contribution(self, vector, purpose):
+        return sign_contribution(self.ledger, vector, purpose)
 
     def commitment(self, plan, run_id):
         return ""

@@ -110,7 +110,7 @@ from common.privacy.accounting.plan import PrivacyPlan
 from client.privacy.policy import POLICY_FILE
 from common.release.app_bundle import app_digest
 from server.run.cohort import Quorum
-from server.run.optimiser import AdamScalar
+from common.federation.optimiser import AdamScalar
 from server.run.strategy import RunSetup
 
 PLAN = PrivacyPlan(

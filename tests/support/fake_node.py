@@ -14,13 +14,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import ArrayRecord
 
 from common.adapter import AdapterState, AdapterUpdate
+from common.federation.optimiser import AdamScalar
 from common.privacy.accounting.accountants import MechanismEvent
 from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.contributions import Contribution, vector_digest
 from common.privacy.ledger.heads import Head
 from common.wire import messages
 from common.wire.messages import Prepared
 from server.run.cohort import Quorum
-from server.run.optimiser import AdamScalar
 from server.run.strategy import RunSetup
 
 SIZE = 12
@@ -57,6 +58,10 @@ class FakeWork:
             raise self.raises
 
     @property
+    def signing_key(self):
+        return Ed25519PrivateKey.from_private_bytes(seeded("key", self.merchant).bytes(32))
+
+    @property
     def keys(self):
         own = seeded("keys", self.merchant).integers(1, 2**63, 3, dtype=np.uint64)
         return np.concatenate([np.array([5, 7, 11], dtype=np.uint64), own])
@@ -87,9 +92,15 @@ class FakeWork:
         spent = (MechanismEvent(0.5, 1.0, len(uses)),) if uses else ()
         covers = getattr(self, "covers", "")
         head = Head(self.merchant, len(uses), f"{len(uses):064x}", "", spent, covers)
-        key = Ed25519PrivateKey.from_private_bytes(seeded("key", self.merchant).bytes(32))
+        key = self.signing_key
         head = replace(head, signer=key.public_key().public_bytes_raw().hex())
         return head.signed(key.sign(head.message()))
+
+    def contribution(self, vector, purpose):
+        key = self.signing_key
+        signer = key.public_key().public_bytes_raw().hex()
+        one = Contribution(self.merchant, purpose, vector_digest(vector), signer)
+        return one.signed(key.sign(one.message()))
 
     def commitment(self, plan, run_id):
         return ""

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from common.audit.layout import JOURNAL, LEDGERS, PUBLIC_KEY, RELEASE
+from common.audit.layout import CONTRIBUTIONS, JOURNAL, LEDGERS, PUBLIC_KEY, RELEASE
 from common.identity.signing_key import SigningKey
 from common.privacy.accounting.accountants import epsilon_pld, epsilon_prv, epsilon_rdp
 from common.privacy.ledger.canonical_json import write_line
@@ -20,7 +20,7 @@ from common.release.statement_draft import journal_record, ledger_record
 from common.release.statement_page import statement_page
 
 ACCOUNTANTS = {"pld": epsilon_pld, "prv": epsilon_prv, "rdp": epsilon_rdp}
-EXPORTED = (RELEASE, PUBLIC_KEY, JOURNAL, LEDGERS)
+EXPORTED = (RELEASE, PUBLIC_KEY, JOURNAL, LEDGERS, CONTRIBUTIONS)
 
 
 def export(simulated, to):

@@ -14,6 +14,7 @@ from client.app import app
 from client.node.session import close_nodes
 from client.node.settings import merchant_folders
 from client.privacy.budget import LEDGER_FILE, charge_round
+from client.privacy.contributions import sign_contribution
 from client.privacy.policy import Policy
 from client.privacy.receipts import accept, covered
 from common.errors import FedtailError
@@ -62,6 +63,9 @@ class LedgerWork(FakeWork):
 
     def accept(self, note):
         accept(self.ledger, note)
+
+    def contribution(self, vector, purpose):
+        return sign_contribution(self.ledger, vector, purpose)
 
     def head(self, journal):
         return self.ledger.signed_head(covered(self.ledger, journal))

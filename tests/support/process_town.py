@@ -25,6 +25,7 @@ from client.app import app
 from client.node import session
 from client.privacy.policy import Policy
 from common.errors import FedtailError
+from common.federation.optimiser import OptimiserState, learning_rate
 from common.files import write_atomic
 from common.identity.enrolment import make_request
 from common.identity.node_key import NodeKey
@@ -32,7 +33,6 @@ from common.privacy.accounting.accountants import ceiling_for
 from server.operations.folder import ServerFolder
 from server.operations.provisioning import enrol, make_invite
 from server.run.cohort import Quorum
-from server.run.optimiser import OptimiserState, learning_rate
 from server.run.strategy import FedtailStrategy
 from simulations.federation.in_process_grid import InProcessGrid
 from tests.support.fake_node import LOCAL, FakeShops, make_setup, seeded

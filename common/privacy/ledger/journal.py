@@ -43,6 +43,9 @@ class JournalEntry:
             earlier versions.
         app_digest: In `run`, SHA-256 of the app bundle whose code the server runs
             (`common.release.app_bundle`); empty elsewhere, and then not in the body.
+        contributions: In `popularity` and `train`, what each participant signed of the vector it
+            sent (`Contribution`), as JSON, in order of names; empty elsewhere, and then not in the
+            body.
     """
 
     number: int
@@ -60,11 +63,12 @@ class JournalEntry:
     prior: str
     commitment: str = ""
     app_digest: str = ""
+    contributions: tuple[str, ...] = ()
 
     def body(self) -> str:
         """Return the entry as canonical JSON: what is hashed and signed."""
         fields = asdict(self)
-        for later in ("commitment", "app_digest"):  # fields that earlier versions had not
+        for later in ("commitment", "app_digest", "contributions"):  # unknown to earlier versions
             if not fields[later]:
                 del fields[later]
         return canonical(fields)

@@ -20,6 +20,7 @@ from common.errors import LedgerError, PrivacyError
 from common.files import sync_folder
 from common.privacy.accounting.accountants import Events, MechanismEvent, merge
 from common.privacy.accounting.plan import EVENT_KINDS, EventKind, PrivacyPlan
+from common.privacy.ledger.contributions import Contribution, Purpose
 from common.privacy.ledger.entry import GENESIS, Entry, check_entry, day_of, spent_events
 from common.privacy.ledger.heads import Head
 from common.privacy.ledger.signing_key import load_key
@@ -271,6 +272,11 @@ class Ledger:
             covers=covers,
         )
         return head.signed(self._key.sign(head.message()))
+
+    def signed_contribution(self, purpose: Purpose, digest: str) -> Contribution:
+        """Return the node's signed word for a vector of that digest."""
+        one = Contribution(self.merchant, purpose, digest, self.signer)
+        return one.signed(self._key.sign(one.message()))
 
     def _write(self, admit: Admission, *, event: MechanismEvent, **fields: Any) -> Entry:
         with ledger_file(self.path) as connection:

@@ -35,12 +35,13 @@ def served(server, simulated, tmp_path):
 
 def test_the_latest_release_is_fetched_once_and_is_what_was_signed(served, simulated):
     node, folder = served
-    place, release = fetch_release(node)
+    fetched = fetch_release(node)
+    place, release = fetched.place, fetched.release
     assert place == node.releases / "7"
     trusted = PublicKey.load(simulated / "operator.pub")
     assert dict(release.files) == dict(verify_release(folder, trusted).files)
     shutil.rmtree(folder)
-    assert fetch_release(node)[1].manifest == release.manifest
+    assert fetch_release(node).release.manifest == release.manifest
 
 
 def test_a_release_of_another_key_is_refused_and_nothing_is_kept(served, server):

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from common.adapter import AdapterState
 from common.errors import InputError
+from common.federation.aggregation import Popularity
+from common.federation.optimiser import OptimiserState
 from server.run import checkpoint as module
-from server.run.aggregation import Popularity
 from server.run.checkpoint import (
     Checkpoint,
     RoundRecord,
     read_checkpoint,
     write_checkpoint,
 )
-from server.run.optimiser import OptimiserState
 
 RECORD = RoundRecord(1, 0.5, 10, 20, 3, 1, 0.1, 2.5, None)
 

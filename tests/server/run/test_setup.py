@@ -4,8 +4,8 @@ import pytest
 from common.catalogue import write_catalogue
 from common.encoder.public_basis import PublicBasis
 from common.errors import InputError, SettingsError
+from common.federation.optimiser import AdamScalar, Sgd
 from server.run.files import CATALOGUE_FILE
-from server.run.optimiser import AdamScalar, Sgd
 from server.run.setup import open_run
 from tests.support.shops import make_catalogue, make_settings
 

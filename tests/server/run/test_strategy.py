@@ -10,9 +10,9 @@ import pytest
 from client.app import app
 from client.node.session import close_nodes
 from common.errors import FederationError, InputError, PrivacyError, QuorumError
+from common.federation.optimiser import Sgd
 from server.run.checkpoint import read_checkpoint
 from server.run.cohort import Quorum
-from server.run.optimiser import Sgd
 from server.run.strategy import FedtailStrategy
 from simulations.federation.in_process_grid import InProcessGrid
 from tests.support.fake_node import (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from common.errors import FederationError
-from server.run.aggregation import SMOOTHING, mean_update, pool_popularity, sum_updates
+from common.federation.aggregation import SMOOTHING, mean_update, pool_popularity, sum_updates
 
 FINITE = st.floats(-1e4, 1e4, width=32)
 

@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from common.errors import SettingsError
-from server.run.optimiser import AdamScalar, OptimiserState, Sgd, learning_rate, make_optimiser
+from common.federation.optimiser import (
+    AdamScalar,
+    OptimiserState,
+    Sgd,
+    learning_rate,
+    make_optimiser,
+)
 
 GRADIENTS = arrays(np.float64, (5, 3), elements=st.floats(-10, 10))
 

@@ -13,7 +13,6 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.adapter import AdapterState
 from common.errors import SettingsError
 
 FloatVector = NDArray[np.float64]
@@ -95,7 +94,8 @@ class AdamScalar:
     ) -> tuple[OptimiserState, FloatVector]:
         """Return the next state and vector; both moments are corrected for their start at 0."""
         steps = state.steps + 1
-        mean_square = float(np.mean(np.square(gradient))) if gradient.size else 0.0
+        # fsum rounds once, so that no order of summation, which is the machine's, is in the step.
+        mean_square = math.fsum(np.square(gradient)) / gradient.size if gradient.size else 0.0
         first = self.beta1 * state.momentum + (1 - self.beta1) * gradient
         second = self.beta2 * state.second_moment + (1 - self.beta2) * mean_square
         direction = first / (1 - self.beta1**steps)
@@ -137,19 +137,3 @@ def learning_rate(schedule: Schedule, base: float, round_number: int, rounds: in
 def _check_fraction(name: str, value: float) -> None:
     if not 0 <= value < 1:
         raise SettingsError(f"{name} is {value}; it must be in [0, 1).", field=name)
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """What one aggregation gives: the next adapter and optimiser, and what may be shown."""
-
-    adapter: AdapterState
-    optimiser: OptimiserState
-    rate: float
-    update_norm: float
-    merchants: tuple[str, ...]
-
-    @property
-    def participants(self) -> int:
-        """How many updates were used."""
-        return len(self.merchants)

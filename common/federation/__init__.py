@@ -1,0 +1,1 @@
+"""What a coordinator computes from protected numbers, and an auditor computes again."""

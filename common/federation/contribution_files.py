@@ -1,0 +1,68 @@
+"""Where a run's protected vectors are kept: one safetensors file a round, one tensor a merchant.
+
+    popularity.safetensors       the noised histograms, float32 [items of that merchant]
+    round-00001.safetensors      the noised updates of round 1, float32 [d]
+
+Only vectors that carry their own noise (DP model `local`) may be written here.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from common.errors import InputError
+from common.files import write_atomic
+
+FOLDER: Final = "contributions"
+MOST_BYTES: Final = 1 << 30
+_PREFIX = "merchant/"  # a merchant may have the name of safetensors' own metadata
+
+
+def round_file(number: int) -> str:
+    """Return the name of a round's file; round 0 is the histogram."""
+    return f"round-{number:05d}.safetensors" if number else "popularity.safetensors"
+
+
+def write_round(folder: Path, number: int, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write what a round's mean was taken of, whole or not at all.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    write_atomic(folder / round_file(number), _pack(vectors))
+
+
+def read_round(folder: Path, number: int) -> dict[str, NDArray[np.float32]]:
+    """Return a round's vectors by merchant.
+
+    Raises:
+        InputError: if there is no such file, or it is not one of finite float32 vectors.
+    """
+    path = folder / round_file(number)
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path.name} has more than {MOST_BYTES} bytes.", field="size")
+        content = path.read_bytes()
+        tensors = load(content)
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read: {error.strerror}.", field="file") from error
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path.name} is not a safetensors file.", field="file") from error
+    found: dict[str, NDArray[np.float32]] = {}
+    for name, tensor in tensors.items():
+        vector = name.startswith(_PREFIX) and tensor.dtype == np.float32 and tensor.ndim == 1
+        if not vector or not np.isfinite(tensor).all():
+            raise InputError(f"{path.name} holds more than finite float32 vectors.", field="file")
+        found[name.removeprefix(_PREFIX)] = tensor
+    if _pack(found) != content:
+        raise InputError(f"{path.name} is not in its own form.", field="file")
+    return found
+
+
+def _pack(vectors: Mapping[str, NDArray[np.float32]]) -> bytes:
+    return save({_PREFIX + name: np.ascontiguousarray(vectors[name]) for name in sorted(vectors)})

@@ -1,0 +1,54 @@
+"""A node's signed word for the vector it sends, as a record of its own beside the reply."""
+
+from flwr.app import ConfigRecord, RecordDict
+
+from common.errors import FederationError, LedgerError
+from common.privacy.ledger.contributions import Contribution
+
+_CONTRIBUTION = "contribution"
+
+
+def with_contribution(content: RecordDict, contribution: Contribution) -> RecordDict:
+    """Add the signed word to a reply's records and return them."""
+    content[_CONTRIBUTION] = ConfigRecord({"contribution": contribution.to_json()})
+    return content
+
+
+def accepted_contribution(content: RecordDict, expected: Contribution) -> Contribution:
+    """Return a reply's signed word, if it is for what was received.
+
+    Args:
+        content: The reply.
+        expected: What it must be, its signature apart.
+
+    Raises:
+        FederationError: `contribution` if there is none, or it is of something else.
+    """
+    found = read_contribution(content)
+    if fault := found.fault(expected):
+        raise FederationError(
+            f"The node signed another {fault} than that of what it sent.", field=_CONTRIBUTION
+        )
+    return found
+
+
+def read_contribution(content: RecordDict) -> Contribution:
+    """Return a reply's signed word, its signature not yet checked.
+
+    Raises:
+        FederationError: if there is none, as from a node of an earlier version, or it is not
+            readable.
+    """
+    record = content.get(_CONTRIBUTION)
+    text = record.get("contribution") if isinstance(record, ConfigRecord) else None
+    if not isinstance(text, str):
+        raise FederationError(
+            "The reply has no signature over what it sends; the node must be upgraded.",
+            field=_CONTRIBUTION,
+        )
+    try:
+        return Contribution.from_json(text)
+    except LedgerError as error:
+        raise FederationError(
+            "The reply's signature over what it sends is not readable.", field=_CONTRIBUTION
+        ) from error

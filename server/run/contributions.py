@@ -1,0 +1,40 @@
+"""Keep what the nodes sent, round after round, so that an auditor can make the adapter again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import FederationError
+from common.federation.contribution_files import FOLDER, write_round
+from common.privacy.accounting.plan import PrivacyPlan
+
+
+def keep_vectors(
+    folder: Path | None, plan: PrivacyPlan, number: int, vectors: Mapping[str, NDArray[np.float32]]
+) -> None:
+    """Put a round's vectors on disk, before the checkpoint that builds on them.
+
+    A round that is done again, after a crash before its checkpoint, takes the place of the first.
+
+    Args:
+        folder: The run's; None keeps none.
+        plan: The run's. Only with DP model `local` does each vector carry its own noise; else none
+            is kept, as whoever reads one would read more than the plan allows.
+        number: The round; 0 is the histogram.
+        vectors: By merchant.
+
+    Raises:
+        FederationError: if they cannot be written; the same run goes on from the round before.
+    """
+    if folder is None or plan.dp_model != "local":
+        return
+    try:
+        write_round(folder / FOLDER, number, vectors)
+    except OSError as error:
+        raise FederationError(
+            f"The contributions of round {number} cannot be written: {error.strerror}. The same "
+            "run goes on from the round before.",
+            field="contributions",
+        ) from error

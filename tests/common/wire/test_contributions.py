@@ -1,0 +1,35 @@
+"""A signed word travels beside the vector; a reply without one says so."""
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from flwr.app import ConfigRecord, RecordDict
+
+from common.errors import FederationError
+from common.privacy.ledger.contributions import Contribution, Purpose
+from common.wire.contributions import accepted_contribution, read_contribution, with_contribution
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+PURPOSE = Purpose("train", "7", 2, "ab" * 32, "cd" * 32, "ef" * 32)
+PLAIN = Contribution("ash", PURPOSE, "01" * 32, KEY.public_key().public_bytes_raw().hex())
+SIGNED = PLAIN.signed(KEY.sign(PLAIN.message()))
+
+
+def test_it_arrives_as_it_was_sent():
+    content = with_contribution(RecordDict(), SIGNED)
+    assert read_contribution(content) == SIGNED
+    assert accepted_contribution(content, PLAIN) == SIGNED
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RecordDict(),
+        RecordDict({"contribution": ConfigRecord({"contribution": 3})}),
+        RecordDict({"contribution": ConfigRecord({"contribution": "{}"})}),
+        with_contribution(RecordDict(), PLAIN),
+    ],
+)
+def test_a_reply_without_a_signature_is_refused(content):
+    with pytest.raises(FederationError) as caught:
+        accepted_contribution(content, PLAIN)
+    assert caught.value.field == "contribution"
