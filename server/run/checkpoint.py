@@ -22,7 +22,7 @@ from common.federation.optimiser import OptimiserState
 from common.files import sha256_hex, write_atomic
 
 POINTER = "checkpoint.json"
-VERSION = 1
+VERSION = 2  # 1: what the nodes sent was not signed, so no audit could make the adapter again
 _ADAPTER = "adapter/"
 _MOMENTUM = "optimiser/momentum"
 _KEYS = "popularity/text_keys"
