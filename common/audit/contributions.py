@@ -53,7 +53,9 @@ def check_contributions(sheet: Checklist, found: Evidence) -> None:
             with sheet.check(name, CONTRIBUTIONS) as marks:
                 marks.skip("the release or the journal could not be read")
         return
-    plan = release.manifest.privacy.privacy_plan
+    statement = release.manifest.privacy
+    plan, named = statement.privacy_plan, statement.journal
+    journal = journal if named is None else journal[: named.entries]  # what came later is not it
     if plan.dp_model != "local":
         with sheet.check(_REBUILT, CONTRIBUTIONS) as marks:
             marks.note("only a sum of contributions carries all noise, so none may be shown")

@@ -312,15 +312,15 @@ def test_a_merchant_who_signs_another_vector_cannot_make_the_adapter_of_it(forge
     vector = read_round(forger.folder / CONTRIBUTIONS, 2)[first]
     key = load_key(forger.simulated / "merchants" / first / "node" / "ledger.sqlite", create=False)
 
+    def again(one):
+        if one.merchant != first:
+            return one
+        other = replace(one, digest=vector_digest(vector))
+        return other.signed(key.sign(other.message()))
+
     def change(entry):
-        told = [Contribution.from_json(one) for one in entry.contributions]
-        again = []
-        for one in told:
-            if one.merchant == first:
-                one = replace(one, digest=vector_digest(vector))  # noqa: PLW2901
-                one = one.signed(key.sign(one.message()))  # noqa: PLW2901
-            again.append(one.to_json())
-        return replace(entry, contributions=tuple(again))
+        told = [again(Contribution.from_json(one)) for one in entry.contributions]
+        return replace(entry, contributions=tuple(one.to_json() for one in told))
 
     number = change_round(forger, 2, change)
     report = audit_run(forger.folder)

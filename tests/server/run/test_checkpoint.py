@@ -12,6 +12,7 @@ from common.federation.aggregation import Popularity
 from common.federation.optimiser import OptimiserState
 from server.run import checkpoint as module
 from server.run.checkpoint import (
+    VERSION,
     Checkpoint,
     RoundRecord,
     read_checkpoint,
@@ -116,7 +117,7 @@ def flip_a_bit(folder):
         lambda folder: next(folder.glob("*.safetensors")).unlink(),
         lambda folder: (folder / "checkpoint.json").write_text("{"),
         lambda folder: (folder / "checkpoint.json").write_text("[]"),
-        damage_json(version=2),
+        damage_json(version=VERSION - 1),
         damage_json(history=None),
         damage_json(history=[{}]),
         damage_json(optimiser=3),
