@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from client.app import app
-from common.errors import FederationError, QuorumError
+from common.errors import FederationError, PrivacyError, QuorumError
 from common.federation.contribution_files import FOLDER, read_round
 from common.federation.descent import Descent
 from common.federation.optimiser import OptimiserState
@@ -96,6 +96,13 @@ class Late(FakeWork):
         return super().contribution(vector, replace(purpose, round_number=earlier))
 
 
+class Unwilling(FakeWork):
+    """A node that signs nothing, and fails when it is asked to."""
+
+    def contribution(self, vector, purpose):
+        raise PrivacyError("This is not to be signed.", field="contribution")
+
+
 @pytest.mark.parametrize("work", [Old, Liar, Late])
 def test_an_unsigned_vector_is_not_used_and_the_journal_says_why(shops, federation, tmp_path, work):
     shops.make = work
@@ -142,6 +149,7 @@ def test_what_does_not_carry_all_of_its_noise_is_neither_kept_nor_signed(
         noise_multiplier=noise,
         popularity_noise_multiplier=2.0 * noise,
     )
+    shops.make = Unwilling
     run(federation, setup_in(tmp_path / "run", plan=plan), rounds=1)
     assert not (tmp_path / "run" / FOLDER).exists()
     assert all(not one.contributions for one in journal_of(tmp_path / "run"))
