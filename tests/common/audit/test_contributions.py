@@ -15,7 +15,7 @@ from client.node.settings import merchant_folders
 from client.privacy.policy import POLICY_FILE
 from common.adapter import AdapterState
 from common.audit.audits import audit_release, audit_run
-from common.audit.layout import CONTRIBUTIONS, JOURNAL, RELEASE
+from common.audit.layout import CONTRIBUTIONS, JOURNAL, PUBLIC_KEY, RELEASE
 from common.federation.contribution_files import read_round, write_round
 from common.privacy.ledger.contributions import (
     Contribution,
@@ -106,7 +106,7 @@ def messages(report, field):
 
 # ------------------------------------------------------------------------------------ honest
 def test_an_honest_run_is_made_again_to_the_bit(honest):
-    report = audit_run(honest)
+    report = audit_run(honest, honest / PUBLIC_KEY)
     (rebuilt,) = by_name(report, REBUILT)
     assert report.passed
     assert rebuilt.status == "passed"
@@ -129,7 +129,7 @@ def test_a_release_alone_shows_that_each_merchant_signed(honest, tmp_path):
 )
 def test_an_adapter_that_the_contributions_do_not_come_to_is_named(forger, vector):
     number = publish_adapter(forger, vector)
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert (JOURNAL, number, "adapter") in found(report)
     assert (MANIFEST, None, "adapter.digest") in found(report)
 
@@ -148,7 +148,7 @@ def trained_without_noise(forger, tmp_path):
 def test_the_adapter_of_the_run_without_noise_is_not_the_private_runs(forger, tmp_path):
     free = trained_without_noise(forger, tmp_path)
     number = publish_adapter(forger, lambda _mine: free.flatten())
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert (JOURNAL, number, "adapter") in found(report)
     assert (MANIFEST, None, "adapter.digest") in found(report)
 
@@ -163,7 +163,7 @@ def test_an_adapter_that_no_round_came_to_is_named(forger):
         document["adapter"]["digest"] = digest
 
     forger.release(change, **{ADAPTER_FILE: save(other)})
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert named(report, MANIFEST, "adapter.digest")
     assert named(report, JOURNAL, "adapter")
 
@@ -176,7 +176,7 @@ def test_a_changed_setting_of_the_step_is_named(forger, name, value):
         document["adapter"]["settings"][name] = value
 
     forger.release(change)
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert named(report, MANIFEST, "setup")
     assert named(report, MANIFEST, "adapter.digest")
 
@@ -186,7 +186,7 @@ def test_a_changed_setting_of_the_nodes_is_named(forger):
         document["adapter"]["settings"]["temperature"] = 0.5
 
     forger.release(change)
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert found(report) == [(MANIFEST, None, "setup")]
 
 
@@ -194,7 +194,7 @@ def test_a_changed_setting_of_the_nodes_is_named(forger):
 def test_two_merchants_vectors_swapped_are_both_named(forger):
     first, second = forger.nodes
     change_vectors(forger, 2, lambda held: {first: held[second], second: held[first]})
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert found(report) == [(ROUND_2, None, "digest")] * 2
     assert [first in one or second in one for one in messages(report, "digest")] == [True, True]
     assert all("round 2" in one for one in messages(report, "digest"))
@@ -209,7 +209,7 @@ def test_two_merchants_signatures_swapped_are_named(forger):
         return replace(entry, contributions=tuple(each.to_json() for each in swapped))
 
     number = change_round(forger, 2, swap)
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert (JOURNAL, number, "contributions.signer") in found(report)
 
 
@@ -217,7 +217,7 @@ def test_another_rounds_vector_is_named(forger):
     first = forger.nodes[0]
     earlier = read_round(forger.folder / CONTRIBUTIONS, 1)[first]
     change_vectors(forger, 2, lambda held: {**held, first: earlier})
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert found(report) == [(ROUND_2, None, "digest")]
     assert first in messages(report, "digest")[0]
 
@@ -239,7 +239,7 @@ def test_another_rounds_vector_with_its_signature_is_named(forger):
         return replace(entry, contributions=(old, *kept))
 
     number = change_round(forger, 2, change)
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert (JOURNAL, number, "contributions.round_number") in found(report)
     assert (JOURNAL, number, "adapter") in found(report)
 
@@ -250,7 +250,7 @@ def test_a_contribution_left_out_is_named(forger, number):
     change_vectors(
         forger, number, lambda held: {name: one for name, one in held.items() if name != first}
     )
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert found(report) == [(ROUND_2 if number else HISTOGRAM, None, "contribution")]
     assert first in messages(report, "contribution")[0]
 
@@ -268,14 +268,14 @@ def test_a_merchant_dropped_from_a_round_is_found_by_what_follows(forger):
         return replace(entry, participants=others, contributions=tuple(kept))
 
     number = change_round(forger, 2, drop)
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert (JOURNAL, number, "adapter") in found(report)
 
 
 def test_a_round_that_was_made_to_fit_is_found_by_what_the_merchants_signed_next(forger):
     """The journal names the adapter that the changed round comes to; nobody trained on that one."""
     number = change_round(forger, 2, lambda entry: replace(entry, adapter="0" * 64))
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert (JOURNAL, number, "adapter") in found(report)
     assert (JOURNAL, number + 1, "contributions.adapter") in found(report)
 
@@ -289,10 +289,12 @@ def test_unsigned_contributions_are_named(forger):
         return replace(entry, contributions=tuple(one.to_json() for one in cut))
 
     number = change_round(forger, 2, unsign)
-    assert (JOURNAL, number, "contributions.signature") in found(audit_run(forger.folder))
+    assert (JOURNAL, number, "contributions.signature") in found(
+        audit_run(forger.folder, forger.key)
+    )
 
     number = change_round(forger, 2, lambda one: replace(one, contributions=one.contributions[1:]))
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert (JOURNAL, number, "contributions") in found(report)
     assert "nothing is signed" in messages(report, "contributions")[0]
 
@@ -300,7 +302,7 @@ def test_unsigned_contributions_are_named(forger):
 def test_a_run_that_signed_nothing_does_not_pass(forger):
     forger.journal(lambda held: [replace(one, contributions=()) for one in held])
     relist(forger)
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert named(report, JOURNAL, "contributions")
     assert named(report, LISTED, "contributions")
 
@@ -323,27 +325,27 @@ def test_a_merchant_who_signs_another_vector_cannot_make_the_adapter_of_it(forge
         return replace(entry, contributions=tuple(one.to_json() for one in told))
 
     number = change_round(forger, 2, change)
-    report = audit_run(forger.folder)
+    report = audit_run(forger.folder, forger.key)
     assert found(report)[0] == (JOURNAL, number, "adapter")
     assert by_name(report, "Contributions: the vectors")[0].status == "passed"
 
 
 def test_a_missing_file_and_a_missing_round_are_named(forger):
     (forger.folder / ROUND_2).unlink()
-    assert found(audit_run(forger.folder)) == [(ROUND_2, None, "file")]
+    assert found(audit_run(forger.folder, forger.key)) == [(ROUND_2, None, "file")]
     forger.journal(
         lambda held: [one for one in held if (one.kind, one.round_number) != ("train", 2)]
     )
-    assert (JOURNAL, None, "round_number") in found(audit_run(forger.folder))
+    assert (JOURNAL, None, "round_number") in found(audit_run(forger.folder, forger.key))
 
 
 def test_a_list_that_leaves_one_out_is_named(forger):
     content = (forger.folder / LISTED).read_bytes().splitlines(keepends=True)
     forger.release(**{CONTRIBUTIONS_FILE: b"".join(content[1:])})
-    assert found(audit_run(forger.folder)) == [(LISTED, None, "contributions")]
+    assert found(audit_run(forger.folder, forger.key)) == [(LISTED, None, "contributions")]
 
 
 def test_a_vector_that_is_not_finite_is_named(forger):
     first = forger.nodes[0]
     change_vectors(forger, 2, lambda held: {**held, first: held[first] * np.float32(np.inf)})
-    assert found(audit_run(forger.folder)) == [(ROUND_2, None, "file")]
+    assert found(audit_run(forger.folder, forger.key)) == [(ROUND_2, None, "file")]
