@@ -75,7 +75,9 @@ def blind(forger, rounds):
     records = unpack_records((forger.folder / CANARIES).read_bytes())
     for node, one in records.items():
         kept = ~np.isin(one.rounds, rounds)
-        records[node] = replace(one, rounds=one.rounds[kept], canaries=one.canaries[kept])
+        records[node] = replace(
+            one, rounds=one.rounds[kept], canaries=one.canaries[kept], updates=one.updates[kept]
+        )
     delta = forger.manifest.privacy.privacy_plan.delta
 
     def change(document):

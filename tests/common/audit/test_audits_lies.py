@@ -226,7 +226,8 @@ def test_short_noise_is_noted_or_wrong_whatever_the_statement_says(forger, facto
     for audit in (proved, told):
         one = statement.merchants[name].model_copy(update={"audit": audit, "epsilon": 100.0})
         sheet = Checklist()
-        check_bound(sheet, name, statement.model_copy(update={"merchants": {name: one}}), record)
+        changed = statement.model_copy(update={"merchants": {name: one}})
+        check_bound(sheet, name, changed, record, demanded=True)
         [check] = sheet.checks
         assert check.status == status
         fields = {finding.field for finding in check.findings if finding.field.startswith("noise")}
