@@ -7,6 +7,7 @@
 Everything after `node_settings` sees a folder and a name.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,10 +77,16 @@ def _simulated(node_config: Mapping[str, Scalar], run_config: Mapping[str, Scala
 
 
 def merchant_folders(federation: Path) -> list[Path]:
-    """Return a simulated federation's merchants: its visible sub-folders, sorted by name."""
-    return sorted(
+    """Return a simulated federation's merchants: its visible sub-folders, by number, then name."""
+    shown = [
         path for path in federation.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
+    ]
+    return sorted(shown, key=_by_number)
+
+
+def _by_number(folder: Path) -> tuple[int, str]:
+    digits = re.match(r"[0-9]{1,9}", folder.name)
+    return int(digits[0]) if digits else 0, folder.name
 
 
 def _folder(value: Scalar, field: str) -> Path:

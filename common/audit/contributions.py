@@ -94,8 +94,9 @@ def check_listed(
             if any(known.get(one.merchant) != one.signer for one in listed):
                 marks.note("some are by another key than the statement's: a key was renewed")
             return
-        digest = manifest.privacy.privacy_plan.digest
-        if content != contributions_file(journal, manifest.adapter.digest, digest):
+        statement = manifest.privacy
+        digest, runs = statement.privacy_plan.digest, statement.run_ids
+        if content != contributions_file(journal, manifest.adapter.digest, digest, runs):
             marks.wrong("contributions", "It is another list than the journal has.")
 
 
@@ -110,7 +111,8 @@ def _rounds(
     if not any(one.adapter == adapter and one.plan_digest == plan.digest for one in journal):
         ends = [one for one in journal if (one.kind, one.plan_digest) == ("train", plan.digest)]
         adapter = ends[-1].adapter if ends else ""
-    return list(rounds_behind(journal, adapter, plan.digest))[::-1]
+    runs = release.manifest.privacy.run_ids
+    return list(rounds_behind(journal, adapter, plan.digest, runs))[::-1]
 
 
 def _check_signed(

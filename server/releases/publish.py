@@ -193,8 +193,8 @@ def write_release(
     audits = [record for node, record in draft.audits.items() if node in nodes]
     if audits:  # of those that took part: whoever did not has nothing to show
         files[CANARIES_FILE] = pack_records(audits)
-    plan_digest = draft.statement.privacy_plan.digest
-    listed = contributions_file(draft.journal, draft.adapter.digest, plan_digest)
+    plan_digest, run_ids = draft.statement.privacy_plan.digest, draft.statement.run_ids
+    listed = contributions_file(draft.journal, draft.adapter.digest, plan_digest, run_ids)
     if listed:
         files[CONTRIBUTIONS_FILE] = listed
     files[STATEMENT_FILE] = statement_page(draft.statement).encode()

@@ -5,7 +5,7 @@ it was made at. The journal keeps these beside the heads, a release lists them, 
 its own: a vector that was altered, left out or taken from another round is found by each of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -117,7 +117,7 @@ def read_contributions(entry: JournalEntry) -> tuple[Contribution, ...]:
 
 
 def rounds_behind(
-    journal: Sequence[JournalEntry], adapter: str, plan_digest: str
+    journal: Sequence[JournalEntry], adapter: str, plan_digest: str, run_ids: Collection[str]
 ) -> Iterator[JournalEntry]:
     """Yield the rounds that an adapter builds on, the one that made it first, and their histogram.
 
@@ -128,30 +128,30 @@ def rounds_behind(
         journal: Its entries, checked.
         adapter: The adapter's digest.
         plan_digest: The plan under which it was made.
+        run_ids: The run's numbers; another run of the same plan may stand between its rounds.
     """
-    made = [
-        one
-        for one in journal
-        if (one.kind, one.plan_digest, one.adapter) == ("train", plan_digest, adapter)
-    ]
+    own = [one for one in journal if one.plan_digest == plan_digest and one.run_id in run_ids]
+    made = [one for one in own if (one.kind, one.adapter) == ("train", adapter)]
     if not made:
         return
     needed = made[-1].round_number
-    for entry in reversed(journal[: made[-1].number]):
+    for entry in reversed(own[: own.index(made[-1]) + 1]):
         kind = "train" if needed else "popularity"
-        if (entry.kind, entry.plan_digest, entry.round_number) == (kind, plan_digest, needed):
+        if (entry.kind, entry.round_number) == (kind, needed):
             yield entry
             if not needed:
                 return
             needed -= 1
 
 
-def contributions_file(journal: Sequence[JournalEntry], adapter: str, plan_digest: str) -> bytes:
+def contributions_file(
+    journal: Sequence[JournalEntry], adapter: str, plan_digest: str, run_ids: Collection[str]
+) -> bytes:
     """Return the list that a release carries: what is behind its adapter, one JSON line each.
 
     The histogram comes first, then round after round, each in order of merchants' names.
     """
-    rounds = list(rounds_behind(journal, adapter, plan_digest))
+    rounds = list(rounds_behind(journal, adapter, plan_digest, run_ids))
     texts = [text for entry in reversed(rounds) for text in entry.contributions]
     return "".join(f"{text}\n" for text in texts).encode()
 

@@ -50,7 +50,8 @@ def relist(forger, adapter=None):
     """Put the list that the journal has into the release, as its writer does."""
     manifest = forger.manifest
     digest = adapter or manifest.adapter.digest
-    listed = contributions_file(entries_of(forger), digest, manifest.privacy.privacy_plan.digest)
+    plan, runs = manifest.privacy.privacy_plan, manifest.privacy.run_ids
+    listed = contributions_file(entries_of(forger), digest, plan.digest, runs)
     forger.release(**{CONTRIBUTIONS_FILE: listed})
 
 

@@ -53,7 +53,7 @@ def test_the_policy_does_not_pay_for_a_second_run(policy):
 
 
 def test_the_policy_of_a_run_with_noise_refuses_one_without(policy):
-    with pytest.raises(PolicyError, match="dp_model"):
+    with pytest.raises(PolicyError, match="DP model"):
         policy(PLANS["local"].plan(4)).check(PLANS["without noise"].plan(4))
 
 
@@ -63,6 +63,13 @@ def test_folder_names_are_plain_unique_and_in_order():
         for place, name in enumerate(["Wii U", "日本", "../a", "", "b" * 90])
     ]
     assert names == ["00-wii-u", "01-日本", "02-a", "03", "04-" + "b" * 24]
+
+
+def test_folders_of_more_than_a_hundred_merchants_stay_in_order(tmp_path):
+    names = [folder_name(place, "shop") for place in range(130)]
+    for name in reversed(names):
+        (tmp_path / name).mkdir()
+    assert [one.name for one in merchant_folders(tmp_path)] == names
 
 
 def test_a_node_holds_no_id_of_a_shopper_who_only_comes_later(tmp_path):

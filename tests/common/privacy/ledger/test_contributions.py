@@ -91,5 +91,19 @@ def test_the_rounds_behind_an_adapter_are_the_latest_before_what_follows_them():
         entry(7, "train", 3, "c", run_id="2"),
         entry(8, "train", 3, "y", run_id="3"),
     )
-    assert [one.number for one in rounds_behind(journal, "c", "p")] == [7, 5, 2, 1]
-    assert list(rounds_behind(journal, "nothing", "p")) == []
+    runs = ("1", "2")
+    assert [one.number for one in rounds_behind(journal, "c", "p", runs)] == [7, 5, 2, 1]
+    assert list(rounds_behind(journal, "nothing", "p", runs)) == []
+
+
+def test_another_run_of_the_same_plan_between_the_rounds_is_passed_over():
+    journal = (
+        entry(1, "popularity", 0),
+        entry(2, "train", 1, "a"),
+        entry(3, "popularity", 0, run_id="9"),
+        entry(4, "train", 1, "x", run_id="9"),
+        entry(5, "train", 2, "b"),
+        entry(6, "train", 2, "y", run_id="9"),
+    )
+    assert [one.number for one in rounds_behind(journal, "b", "p", ("1",))] == [5, 2, 1]
+    assert [one.number for one in rounds_behind(journal, "y", "p", ("9",))] == [6, 4, 3]
