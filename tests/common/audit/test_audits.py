@@ -57,7 +57,9 @@ def test_files_that_went_on_after_the_release_pass_with_a_note(simulated, tiny_b
     out = tmp_path / "copy" / "out"
     before = export(out, tmp_path / "before")
     assert command(small_options(out, tiny_bert), tmp_path / "cache").exception is None
-    shutil.copy(out / JOURNAL, before / JOURNAL)  # a later journal, the release of before
+    # A later journal and ledgers, which hold one more import, with the release of before.
+    shutil.copy(out / JOURNAL, before / JOURNAL)
+    shutil.copytree(out / LEDGERS, before / LEDGERS, dirs_exist_ok=True)
     assert len((out / JOURNAL).read_bytes()) > len((simulated / JOURNAL).read_bytes())
     assert found(audit_run(before, before / PUBLIC_KEY)) == []
 

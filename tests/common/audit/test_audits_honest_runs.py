@@ -70,8 +70,7 @@ def test_a_run_that_was_stopped_refused_and_recovered_passes(run_of, tmp_path):
     journal = run.out / "checkpoints" / "federated" / JOURNAL
     entries = read_journal(journal.read_bytes())
     assert [one.participants for one in entries if one.kind == "refusal"] == [(node.parent.name,)]
-    shop = run.shops[1]
-    ledger = open_ledger(node / LEDGER_FILE, node.parent.name, shop.node_data, shop.data.catalogue)
+    ledger = open_ledger(node / LEDGER_FILE, node.parent.name)
     assert recover(ledger, entries)
     report = audited(run, run.train())
     assert {one.name for one in report.merchants} == {"Zoë's", "ash"}
