@@ -120,7 +120,8 @@ class Journal:
             JournalError: if it cannot be written.
         """
         held = self.last.get(merchant)
-        if held is None or held.head.hash != head.hash:
+        last = "" if held is None else held.head.hash
+        if head.covers == last and head.hash != last:  # else it has yet to be told of the last one
             self.append("joined", heads={merchant: head}, participants=(merchant,))
 
     def commit(self, merchant: str, commitment: str) -> None:
