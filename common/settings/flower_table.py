@@ -15,12 +15,17 @@ LAST = "# The end of what `make settings` made."
 
 
 def flower_table() -> str:
-    """Return one line a setting, `name = default` in TOML, in the order of `RunSettings`."""
-    return "".join(f"{name} = {_toml(value)}\n" for name, value in RunSettings().to_flat().items())
+    """Return one line a setting, `name = default` in TOML, in the order of `RunSettings`.
+
+    Flower holds an override to the type that stands here, so a float is written as one.
+    """
+    values = RunSettings().to_flat()
+    kinds = {name: field.annotation for name, field in RunSettings.model_fields.items()}
+    return "".join(f"{name} = {_toml(values[name], kinds[name])}\n" for name in values)
 
 
-def _toml(value: Scalar) -> str:
-    return repr(value) if isinstance(value, float) else json.dumps(value)
+def _toml(value: Scalar, kind: object) -> str:
+    return repr(float(value)) if kind is float else json.dumps(value)
 
 
 def with_table(project: str) -> str:
