@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -144,16 +144,7 @@ class Ledger:
         self.dataset = dataset
         if any(one.kind == "data" and one.dataset == dataset for one in self.entries()):
             return
-        self._write(
-            lambda _entries: None,
-            kind="data",
-            run_id="",
-            round_number=0,
-            event=MechanismEvent(1.0, 0.0, 0),
-            plan_digest="",
-            dp_model="",
-            seeded_noise=False,
-        )
+        self._note("data")
 
     def append(
         self,
@@ -212,9 +203,13 @@ class Ledger:
         entries = self.entries()
         if entries and entries[-1].kind == "retired":
             return entries[-1]
+        return self._note("retired", reason)
+
+    def _note(self, kind: Literal["data", "retired"], reason: str = "") -> Entry:
+        """Write an entry that costs nothing and belongs to no run."""
         return self._write(
             lambda _entries: None,
-            kind="retired",
+            kind=kind,
             run_id="",
             round_number=0,
             event=MechanismEvent(1.0, 0.0, 0),
