@@ -19,6 +19,7 @@ from client.shop.interactions import Interactions
 from client.training.dp_trainer import Merchant, PrivateTrainer
 from client.training.examples import ShopperExamples
 from client.training.sensitivity_check import check_once, made_up_shoppers
+from client.training.threads import one_thread
 from common.adapter import AdapterState, AdapterUpdate
 from common.encoder.catalogue_encoder import candidate_tensor, encode_catalogue
 from common.encoder.public_basis import PublicBasis
@@ -110,6 +111,7 @@ class MerchantWork:
         )
         return counted.vector.astype(np.float32)
 
+    @one_thread()
     def train(
         self,
         adapter: AdapterState,
