@@ -76,7 +76,7 @@ def test_the_bundle_holds_exactly_what_a_node_or_the_coordinator_runs():
     expected = {"pyproject.toml", ".info/CONTENT"}
     for pattern in (
         "client/**/*.py",
-        "client/importing/mappings/*.toml",
+        "client/importing/*/*.toml",
         "common/**/*.py",
         "server/**/*.py",
     ):

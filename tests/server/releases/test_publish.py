@@ -85,7 +85,7 @@ def test_a_release_says_what_the_simulation_of_the_same_run_says(ended, settings
 def test_heads_say_what_was_spent(ended, settings):
     server, _ = ended
     spent = spent_by_heads(server.journal)
-    assert [one.entries for one in spent.values()] == [4, 4]  # the histogram and three rounds
+    assert [one.entries for one in spent.values()] == [5, 5]  # import, histogram, three rounds
     assert all(one.epsilon > settings.epsilon for one in spent.values())  # Renyi is the looser
     assert spent_by_heads(server.journal.with_name("none.jsonl")) == {}
 
