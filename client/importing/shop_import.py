@@ -193,10 +193,14 @@ def _clean_tables(
 
 
 def _bounds(mapping: Mapping, items: pl.DataFrame, events: pl.DataFrame, latest: int) -> Bounds:
-    """Return what rows are held against; an item's id is spelt alike in both tables."""
+    """Return what rows are held against; an item's id is spelt alike in both tables.
+
+    How it is spelt is read from the items alone: the catalogue is public, and what somebody bought
+    must not change a letter of it.
+    """
     fractions: set[str] = {name for name in ("shopper_id", "order_id") if name in events.columns
                  and has_fractions(events[name])}  # fmt: skip
-    if has_fractions(items["item_id"]) or has_fractions(events["item_id"]):
+    if has_fractions(items["item_id"]):
         fractions.add("item_id")
     table = mapping.events
     return Bounds(

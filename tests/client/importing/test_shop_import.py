@@ -234,3 +234,27 @@ def test_a_catalogue_is_declared_by_its_own_whole_list_and_learnt_otherwise(tmp_
     assert not read_out.catalogue_declared
     import_shop(shop, tea_mapping(), tmp_path / "out")
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["catalogue_declared"] is True
+
+
+HOSTILE_ROWS = [
+    "bob,12.5,2024-03-02 12:00:00,o4,1,9",  # an id with a fraction: 1.0 is then no float's 1
+    "bob,9.0,2024-03-02 12:00:00,o4,1,9",
+    "bob,\uff11,2024-03-02 12:00:00,o4,1,9",
+    "bob,1.7E+1,2024-03-02 12:00:00,o4,1,9",
+    "bob,new,2024-03-02 12:00:00,o4,1,9",
+    "1.5,1.0,2024-03-02 12:00:00,2.5,80995,9",
+    ",,,,,",
+]
+
+
+@pytest.mark.parametrize("row", HOSTILE_ROWS)
+def test_a_declared_catalogue_is_the_same_to_the_letter_whatever_one_shopper_bought(tmp_path, row):
+    """Its digest and text keys leave the node before anything is charged."""
+    items = "sku,name,brand\n1.0,Green tea,Leaf\n2.0,Black tea,Leaf\n3.0,Tea cup,Clay\n"
+    events = EVENTS.replace("t1", "1.0").replace("t2", "2.0").replace("c1", "3.0")
+    tea_shop(tmp_path, items=items, events=events)
+    before, _ = read_shop(tmp_path, tea_mapping())
+    tea_shop(tmp_path, items=items, events=f"{events}{row}\n")
+    after, _ = read_shop(tmp_path, tea_mapping(), max_dropped_share=1.0)
+    assert after.catalogue.items == before.catalogue.items
+    assert after.catalogue.digest == before.catalogue.digest
