@@ -88,8 +88,8 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
         With `policy.budget_days` 0, all releases ever made under this ledger's charges together are
         (policy.max_epsilon, policy.delta)-DP for one shopper added or removed, adaptively chosen
         or not (see `budget_share`), for as long as the ceiling and delta stay the same. With
-        `budget_days` D, the same holds for the releases of any D days on end; k such spans
-        together are (k max_epsilon, k delta)-DP by basic composition.
+        `budget_days` D, the same holds for what is charged in any D times 24 hours on end, by the
+        node's clock; k such spans together are (k max_epsilon, k delta)-DP by basic composition.
     """
     policy.check(plan, seeded_noise=seeded_noise, cohort=cohort)
 
@@ -122,13 +122,15 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
 def counted_events(entries: Sequence[Entry], policy: Policy) -> Events:
     """Return what counts against the ceiling today: all of it, or the last `budget_days` days.
 
-    Today is the node's day, or the last entry's where that is later: a clock that is set back
-    brings nothing back. A recovery counts from the day it was written.
+    Entries say the day alone, so the day on which the span began counts as a whole: any
+    `budget_days` times 24 hours lie in the days that are counted, also from one minute before
+    midnight on. Today is the node's day, or the last entry's where that is later: a clock that is
+    set back brings nothing back. A recovery counts from the day it was written.
     """
     if not policy.budget_days:
         return spent_events(entries)
     today = max([day_of(time.time()), *(day_of(one.time) for one in entries)])
-    first = today - (policy.budget_days - 1) * DAY_SECONDS
+    first = today - policy.budget_days * DAY_SECONDS
     return spent_events(one for one in entries if day_of(one.time) >= first)
 
 

@@ -279,8 +279,21 @@ def test_any_span_of_the_policys_days_stays_below_its_ceiling(tmp_path_factory, 
                     charge_round(ledger, PLAN, policy, "run", number, "train")
     entries = ledger.entries()
     for last in {one.time for one in entries}:
-        span = [one for one in entries if last - (days - 1) * DAY <= one.time <= last]
+        span = [one for one in entries if last - days * DAY <= one.time <= last]
         assert budget_share(spent_events(span), policy.delta, policy.max_epsilon) <= 1
+
+
+@pytest.mark.parametrize("days", [1, 7])
+def test_no_span_of_the_policys_days_holds_two_budgets_whenever_it_begins(path, monkeypatch, days):
+    """A minute before midnight: budget that came back at midnight would be had twice."""
+    policy = replace(POLICY, budget_days=days)
+    ledger = Ledger.open(path, "shop")
+    monkeypatch.setattr("time.time", lambda: 20_001 * DAY - 60)
+    assert fill(ledger, policy) > 0
+    monkeypatch.setattr("time.time", lambda: 20_001 * DAY - 60 + days * DAY - 1)
+    assert fill(ledger, policy) == 0
+    monkeypatch.setattr("time.time", lambda: (20_001 + days) * DAY)
+    assert fill(ledger, policy) > 0
 
 
 def test_a_budget_of_days_grows_back_and_one_for_life_does_not(path, monkeypatch):
@@ -288,9 +301,9 @@ def test_a_budget_of_days_grows_back_and_one_for_life_does_not(path, monkeypatch
     on_day(monkeypatch, 20_000)
     ledger = Ledger.open(path, "shop")
     whole = fill(ledger, monthly)
-    on_day(monkeypatch, 20_029)
-    assert fill(ledger, monthly) == 0
     on_day(monkeypatch, 20_030)
+    assert fill(ledger, monthly) == 0
+    on_day(monkeypatch, 20_031)
     assert fill(ledger) == 0  # for life
     assert rounds_left(ledger, PLAN, monthly) == min(whole, PLAN.rounds)
     assert fill(ledger, monthly) == whole
