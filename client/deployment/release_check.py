@@ -7,13 +7,16 @@ from pathlib import Path
 from client.privacy.contributions import kept_contributions
 from client.privacy.receipts import read_receipts
 from common.errors import LedgerError, ReleaseError
+from common.privacy.accounting.accountants import epsilon_pld
 from common.privacy.ledger.contributions import Contribution, read_contributions_file
-from common.privacy.ledger.entry import Entry
+from common.privacy.ledger.entry import Entry, spent_events
 from common.privacy.ledger.export import export_ledger, read_ledger
 from common.privacy.ledger.heads import Head, holds
 from common.release.manifest import CONTRIBUTIONS_FILE
 from common.release.statement import LedgerRecord, Statement
 from common.release.verify import VerifiedRelease
+
+_TOLERANCE = 1e-3  # of epsilon: one accountant, another version or machine
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ def check_own_part(release: VerifiedRelease, ledger_path: Path, merchant: str) -
 
     Raises:
         ReleaseError: `ledgers` if the statement leaves out this node, or a charge of it that was
-            countersigned, or names another ledger; `contributions` if the release lists a
+            countersigned, or names another ledger; `epsilon` if it claims less of this node than
+            the entries it names have cost; `contributions` if the release lists a
             contribution under its name that it did not send, or none at all of a run it was in.
         LedgerError: if the node's own files cannot be read.
     """
@@ -58,6 +62,7 @@ def check_own_part(release: VerifiedRelease, ledger_path: Path, merchant: str) -
         )
     charged = _charged(release.manifest.privacy, ledger_path, entries, listed)
     _check_ledger(release.manifest.privacy, merchant, entries, charged)
+    _check_epsilon(release.manifest.privacy, merchant, entries)
     own = kept_contributions(ledger_path)
     signer = entries[0].signer if entries else ""
     mine = [one for one in listed if one.merchant == merchant]
@@ -130,8 +135,21 @@ def _check_ledger(
         raise _wrong(merchant, "names another ledger than this node's")
 
 
-def _wrong(merchant: str, what: str) -> ReleaseError:
+def _check_epsilon(statement: Statement, merchant: str, entries: Sequence[Entry]) -> None:
+    """Compute what the named entries cost; after a recovery they stand elsewhere and are not."""
+    for name, record in statement.ledgers.items():
+        told, named = statement.merchants[name], entries[: record.entries]
+        if record.node != merchant or told.epsilon is None or told.delta is None:
+            continue
+        if len(named) == record.entries and named[-1].hash == record.hash:
+            spent = epsilon_pld(spent_events(named), told.delta)
+            if told.epsilon < spent - _TOLERANCE:
+                what = f"claims epsilon {told.epsilon:.4f}; its ledger gives {spent:.4f}"
+                raise _wrong(merchant, what, "epsilon")
+
+
+def _wrong(merchant: str, what: str, field: str = "ledgers") -> ReleaseError:
     return ReleaseError(
         f"The release's statement about {merchant} {what}. Do not use it; ask the operator.",
-        field="ledgers",
+        field=field,
     )

@@ -125,3 +125,21 @@ def test_what_was_charged_after_the_last_receipt_is_not_asked_for(forger, node):
     """A server that never got the answer cannot know of the charge."""
     receipts_path(node[0]).unlink()
     assert check(forger, node).charged == 0
+
+
+def test_a_release_that_claims_less_than_this_nodes_ledger_gives_is_refused(forger, node):
+    """The ledger's record is genuine and whole; only the number beside it is wished for."""
+    ledgers = forger.manifest.privacy.ledgers
+    named = next(name for name, one in ledgers.items() if one.node == node[1])
+
+    def claim(change):
+        def changed(held):
+            told = held[named]
+            return {**held, named: {**told, "epsilon": told["epsilon"] + change}}
+
+        forger.statement(merchants=changed)
+
+    claim(-0.01)
+    assert refused(forger, node) == "epsilon"
+    claim(0.02)  # more than was spent is no lie about privacy
+    assert check(forger, node) == OwnPart(charged=4, listed=4, unused=0)
