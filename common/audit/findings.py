@@ -180,7 +180,8 @@ class Checklist:
     def check(self, name: str, file: str, subject: str = "") -> Iterator[Marks]:
         """Make one check, of one merchant or of all; what is raised in it is a finding in `file`.
 
-        Errors of ours and of the disk are findings: they are what a damaged file looks like.
+        Errors of ours and of the disk are findings: they are what a damaged file looks like. So is
+        JSON nested so deep that Python gives up: somebody made it so.
         """
         marks = Marks(file)
         try:
@@ -191,6 +192,8 @@ class Checklist:
             marks.wrong(error.field or "content", str(error), entry=entry)
         except OSError as error:
             marks.wrong("file", f"It cannot be read: {error.strerror}.")
+        except RecursionError:
+            marks.wrong("content", "It is nested too deep to be read.")
         self.checks.append(
             Check(
                 name=name,

@@ -68,7 +68,7 @@ def read_lines(content: bytes) -> list[Line]:
             fields = json.loads(raw)
             line = (fields["body"], fields["hash"], fields["signature"])
             same = write_line(line) == raw + b"\n"
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):  # the last of nested brackets
             same = False
         if not same:
             raise InputError(f"Line {number} is altered or not readable.", field=f"line {number}")

@@ -1,10 +1,12 @@
 """An honest run passes, and whatever is missing or somebody else's is named."""
 
+import json
 import shutil
 
 import pytest
 
 from common.audit.audits import audit_ledger, audit_release, audit_run
+from common.audit.findings import Checklist
 from common.audit.layout import JOURNAL, LEDGERS, PUBLIC_KEY, RELEASE
 from common.errors import InputError, ReleaseError, SettingsError
 from common.identity.signing_key import SigningKey
@@ -111,3 +113,20 @@ def test_what_is_not_there_at_all_is_the_callers_error(audit, tmp_path):
 def test_a_delta_out_of_bounds_is_the_callers_error(honest):
     with pytest.raises(SettingsError):
         audit_ledger(next((honest / LEDGERS).iterdir()), delta=0.0)
+
+
+@pytest.mark.parametrize("place", [JOURNAL, f"{LEDGERS}/*.jsonl", f"{RELEASE}/{MANIFEST_FILE}"])
+def test_a_file_of_nested_brackets_is_a_finding_and_no_crash(honest, tmp_path, place):
+    run = shutil.copytree(honest, tmp_path / "run")
+    file = min(run.glob(place))
+    file.write_bytes(b"[" * 100_000 + b"\n")
+    report = audit_run(run, honest / PUBLIC_KEY)
+    assert report.verdict == "failed"
+    assert any(file.name in name or RELEASE in name for name, _, _ in found(report))
+
+
+def test_a_check_that_python_gives_up_on_is_a_finding():
+    sheet = Checklist()
+    with sheet.check("Canaries", "canaries.safetensors"):
+        json.loads("[" * 100_000)
+    assert not sheet.sound
