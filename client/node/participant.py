@@ -78,6 +78,8 @@ class MerchantWork:
         """
         self._settings = self._trainer = self._shoppers = None
         asked = RunSettings.from_flat(settings)
+        # Not only before a charge: the run's canaries start here, and must not come from a seed.
+        self._policy.check_seeds(seeded_noise=asked.seeded_noise)
         public = PublicBasis.from_bytes(basis)
         self._policy.check_public(asked.temperature, public.largest_norm)
         self._settings = asked
@@ -125,7 +127,7 @@ class MerchantWork:
         Raises:
             BudgetError, PolicyError, LedgerError: nothing is charged or trained then.
             PrivacyError: the same, if a made-up shopper moves this model by more than C.
-            FederationError: if the node is not prepared, or the popularity is out of bounds.
+            FederationError: if the node is not prepared, or the plan has no such round.
 
         Formal guarantee:
             Until the charge is on disk, nothing here reads a shopper: what is raised before
@@ -133,6 +135,8 @@ class MerchantWork:
         """
         if self._trainer is None or self._settings is None:
             raise FederationError("The node is not prepared for this run.", field="prepare")
+        if not 1 <= round_number <= plan.rounds:
+            raise FederationError("The plan has no such round.", field="round")
         self._policy.check_popularity(popularity)
         self._trainer.set_popularity(popularity)
         self._check_model(self._trainer, adapter, plan)

@@ -180,11 +180,7 @@ class Policy:
                 f"{', '.join(self.dp_models) or 'none at all'}.",
                 field="dp_model",
             )
-        if seeded_noise and not self.allow_seeded_noise:
-            raise PolicyError(
-                "The run asks for noise from a fixed seed; the policy does not allow it.",
-                field="seeded_noise",
-            )
+        self.check_seeds(seeded_noise=seeded_noise)
         if (cohort or 1) < self.min_cohort:
             raise PolicyError(
                 f"The run starts with {cohort or 1} merchant(s); the policy asks for at least "
@@ -208,6 +204,18 @@ class Policy:
                 f"The plan costs epsilon {epsilon:.4f} at delta {self.delta:.3g}; the policy "
                 f"allows {self.max_run_epsilon:.4f} for one run.",
                 field="epsilon",
+            )
+
+    def check_seeds(self, *, seeded_noise: bool) -> None:
+        """Refuse what repeats from a fixed seed, unless the merchant allows it.
+
+        Raises:
+            PolicyError: field `seeded_noise`.
+        """
+        if seeded_noise and not self.allow_seeded_noise:
+            raise PolicyError(
+                "The run asks for noise from a fixed seed; the policy does not allow it.",
+                field="seeded_noise",
             )
 
     def check_public(self, temperature: float, basis_norm: float) -> None:

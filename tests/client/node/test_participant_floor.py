@@ -9,6 +9,7 @@ from client.node.participant import MerchantWork
 from client.node.session import close_nodes
 from client.privacy.app_guard_command import GUARDED
 from client.privacy.budget import LEDGER_FILE, open_ledger
+from client.privacy.canaries import FOLDER
 from common.release.app_bundle import app_digest
 from tests.client.node.test_participant import POLICY, Shop, ground, plan_of
 from tests.support.privacy_bugs import plant
@@ -78,3 +79,26 @@ def test_neighbours_with_learnt_items_get_the_same_refusal(ground, tmp_path):
         }.items()
     ]
     assert answers[0] == answers[1]
+
+
+def test_a_seeded_run_that_the_policy_forbids_leaves_no_canaries_that_its_seed_tells(
+    ground, tmp_path
+):
+    """They would be the run's own: coins and orders that the operator knows before training."""
+    settings, data, basis, _ = ground
+    shop = Shop(tmp_path / "ash", data, settings, basis, policy="delta = 1e-3\n")
+    shop.settings = settings.model_copy(update={"seeded_noise": True, "audit_canaries": 8})
+    replies = shop.answers(plan_of(), ground[3])
+    assert replies[0].error.reason == "policy:seeded_noise"
+    assert not list((shop.folder / "node").glob(f"{FOLDER}/*"))
+
+
+@pytest.mark.parametrize("number", [5, 100_000])
+def test_a_round_that_the_plan_does_not_have_is_refused_before_the_charge(ground, tmp_path, number):
+    """The run's own epsilon, which the policy was asked about, is of the plan's four rounds."""
+    shop, adapter = shop_of(ground, tmp_path, "")
+    replies = shop.answers(plan_of(), adapter, rounds=(4, number))
+    assert [reply.has_error() for reply in replies] == [False, False, False, True]
+    assert replies[-1].error.reason == "federation:round"
+    entries = open_ledger(shop.folder / "node" / LEDGER_FILE, "ash").entries()
+    assert [one.round_number for one in entries if one.kind == "train"] == [4]
