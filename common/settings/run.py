@@ -23,6 +23,8 @@ Scalar = bool | int | float | str
 # a merchant's policy for itself (docs/adr/0038-rows-independent-to-the-bit.md).
 LEAST_TEMPERATURE = 0.01
 MOST_BASIS_NORM = 1e6  # of each tensor of the basis
+# Of one shopper's history, so that no shopper alone needs so much memory that a node breaks down.
+MOST_HISTORY_TOKENS = 2**16
 MOST_POPULARITY_RATIO = 1e6  # of the likeliest item's probability to the least likely one's
 Objective = Literal["softmax", "bce", "mse"]
 
@@ -121,6 +123,14 @@ class RunSettings(BaseModel):
         low = info.data.get("value_low", -math.inf)
         if value <= low:
             raise ValueError(f"it must be above value_low, {low:g}")
+        return value
+
+    @field_validator("max_history")
+    @classmethod
+    def _fits_memory(cls, value: int, info: ValidationInfo) -> int:
+        most = MOST_HISTORY_TOKENS // info.data.get("max_tokens", 1)
+        if value > most:
+            raise ValueError(f"it must be at most {most}, as each item has max_tokens tokens")
         return value
 
     @field_validator("lora_modules", mode="before")

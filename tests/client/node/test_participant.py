@@ -225,34 +225,6 @@ def test_a_refused_charge_trains_nothing(work, ground, monkeypatch):
     assert entries(work) == []
 
 
-def test_a_policy_that_allows_no_seeded_noise_refuses_a_test_run(ground, tmp_path):
-    settings, data, basis, adapter = ground
-    shop = Shop(tmp_path / "ash", data, settings, basis, policy="max_epsilon = 50.0\ndelta = 1e-3")
-    replies = shop.answers(plan_of(), adapter)
-    expected = ["policy:seeded_noise"] + ["federation:prepare"] * 3
-    assert [reply.error.reason for reply in replies] == expected
-    work = MerchantWork(shop_node(tmp_path / "ash"))
-    work._settings = settings  # prepared before the policy was changed
-    with pytest.raises(PolicyError) as caught:
-        work.popularity(plan_of(), 1, 0)
-    assert caught.value.public() == "policy:seeded_noise"
-    assert entries(work) == []
-
-
-def shop_node(folder):
-    return NodeSettings("ash", folder, folder / "node", folder / "cache", simulated=True)
-
-
-def test_without_a_policy_file_the_defaults_hold(ground, tmp_path):
-    settings, data, basis, adapter = ground
-    shop = Shop(tmp_path / "ash", data, settings, basis)
-    (tmp_path / "ash" / POLICY_FILE).unlink()
-    shop.settings = settings.model_copy(update={"seeded_noise": False})
-    replies = shop.answers(plan_of(), adapter)
-    assert not replies[0].has_error()
-    assert all(reply.error.reason.startswith("policy:") for reply in replies[1:])
-
-
 def test_a_node_that_is_not_prepared_does_not_train(ground, tmp_path):
     node = NodeSettings("ash", tmp_path, tmp_path / "node", tmp_path / "c", simulated=True)
     save_merchant_data(ground[1], tmp_path)

@@ -7,11 +7,14 @@ import pytest
 
 from client.node.participant import MerchantWork
 from client.node.session import close_nodes
+from client.node.settings import NodeSettings
 from client.privacy.app_guard_command import GUARDED
 from client.privacy.budget import LEDGER_FILE, open_ledger
 from client.privacy.canaries import FOLDER
+from client.privacy.policy import POLICY_FILE
+from common.errors import PolicyError
 from common.release.app_bundle import app_digest
-from tests.client.node.test_participant import POLICY, Shop, ground, plan_of
+from tests.client.node.test_participant import POLICY, Shop, entries, ground, plan_of
 from tests.support.privacy_bugs import plant
 
 __all__ = ["ground"]  # a fixture
@@ -54,8 +57,8 @@ def test_a_node_does_nothing_without_the_guard(ground, tmp_path, monkeypatch):
     assert not (shop.folder / "node").exists()
     shop.guarded = True
     assert not any(reply.has_error() for reply in shop.answers(plan_of(), adapter))
-    entries = open_ledger(shop.folder / "node" / LEDGER_FILE, "ash").entries()
-    assert {one.app_digest for one in entries if one.kind != "data"} == {app_digest()}
+    charged = open_ledger(shop.folder / "node" / LEDGER_FILE, "ash").entries()
+    assert {one.app_digest for one in charged if one.kind != "data"} == {app_digest()}
 
 
 def test_a_catalogue_that_was_learnt_from_purchases_is_refused(ground, tmp_path):
@@ -100,5 +103,33 @@ def test_a_round_that_the_plan_does_not_have_is_refused_before_the_charge(ground
     replies = shop.answers(plan_of(), adapter, rounds=(4, number))
     assert [reply.has_error() for reply in replies] == [False, False, False, True]
     assert replies[-1].error.reason == "federation:round"
-    entries = open_ledger(shop.folder / "node" / LEDGER_FILE, "ash").entries()
-    assert [one.round_number for one in entries if one.kind == "train"] == [4]
+    charged = open_ledger(shop.folder / "node" / LEDGER_FILE, "ash").entries()
+    assert [one.round_number for one in charged if one.kind == "train"] == [4]
+
+
+def test_a_policy_that_allows_no_seeded_noise_refuses_a_test_run(ground, tmp_path):
+    settings, data, basis, adapter = ground
+    shop = Shop(tmp_path / "ash", data, settings, basis, policy="max_epsilon = 50.0\ndelta = 1e-3")
+    replies = shop.answers(plan_of(), adapter)
+    expected = ["policy:seeded_noise"] + ["federation:prepare"] * 3
+    assert [reply.error.reason for reply in replies] == expected
+    work = MerchantWork(shop_node(tmp_path / "ash"))
+    work._settings = settings  # prepared before the policy was changed
+    with pytest.raises(PolicyError) as caught:
+        work.popularity(plan_of(), 1, 0)
+    assert caught.value.public() == "policy:seeded_noise"
+    assert entries(work) == []
+
+
+def shop_node(folder):
+    return NodeSettings("ash", folder, folder / "node", folder / "cache", simulated=True)
+
+
+def test_without_a_policy_file_the_defaults_hold(ground, tmp_path):
+    settings, data, basis, adapter = ground
+    shop = Shop(tmp_path / "ash", data, settings, basis)
+    (tmp_path / "ash" / POLICY_FILE).unlink()
+    shop.settings = settings.model_copy(update={"seeded_noise": False})
+    replies = shop.answers(plan_of(), adapter)
+    assert not replies[0].has_error()
+    assert all(reply.error.reason.startswith("policy:") for reply in replies[1:])

@@ -141,6 +141,15 @@ def test_a_rating_scale_that_is_empty_or_upside_down_is_refused():
     assert RunSettings.from_flat({"value_low": 1, "value_high": 5}).value_low == 1
 
 
+def test_no_history_is_so_long_that_one_shopper_alone_fills_a_nodes_memory():
+    """Whether a node still answers would tell whether such a shopper is there."""
+    RunSettings.from_flat({"max_history": 128, "max_tokens": 512})
+    for history, tokens in ((129, 512), (1000, 66)):
+        with pytest.raises(SettingsError, match="at most") as caught:
+            RunSettings.from_flat({"max_history": history, "max_tokens": tokens})
+        assert caught.value.field == "max_history"
+
+
 def test_settings_are_frozen():
     settings = RunSettings.from_flat({})
     with pytest.raises(ValueError, match="frozen"):
