@@ -9,7 +9,7 @@ from common.audit.journaled_run import JournaledRun
 from common.audit.layout import JOURNAL, MANIFEST
 from common.errors import SettingsError
 from common.files import sha256_hex
-from common.privacy.accounting.accountants import merge
+from common.privacy.accounting.accountants import epsilon_pld, merge
 from common.privacy.accounting.plan import EventKind, PrivacyPlan
 from common.privacy.ledger.entry import Entry, spent_events
 from common.privacy.ledger.heads import Head, Receipt, missing_events, place_of
@@ -144,7 +144,23 @@ def check_coverage(
                 file=MANIFEST,
             )
         marks.says(f"up to entry {reach}")
+        _tell_unanswered(marks, ledger.entries, reach, run)
     return reach
+
+
+def _tell_unanswered(marks: Marks, entries: Sequence[Entry], reach: int, run: JournaledRun) -> None:
+    """Note what was charged for the run behind all that the journal knows, and what it comes to.
+
+    An answer that came late looks like one that the operator kept to itself, so it is no fault.
+    """
+    numbers, digest = {one.run_id for one in run.entries}, run.plan.digest
+    late = [one for one in entries[reach:] if one.run_id in numbers and one.plan_digest == digest]
+    if late:
+        whole = epsilon_pld(spent_events([*entries[:reach], *late]), run.plan.delta)
+        marks.note(
+            f"{len(late)} charges for this run lie behind it, and no answer to them is on the "
+            f"journal; with them epsilon is {whole:.3f}"
+        )
 
 
 def _charged_at(marks: Marks, ledger: NamedLedger, round_: JournalEntry) -> int:

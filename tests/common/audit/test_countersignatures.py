@@ -90,6 +90,26 @@ def test_a_claim_must_reach_to_the_last_charge_of_the_run_wherever_the_statement
         assert wrong == ([(named, "entries")] if named < reach else [])
 
 
+def test_answers_that_an_operator_kept_to_itself_are_told_with_what_they_cost(federation):
+    """The last round asked for again and again, after the head that the statement names."""
+    federation.rounds(2)
+    journal = read_journal(federation.journal.read_bytes())
+    run = JournaledRun(PLAN, None, tuple(one for one in journal if one.kind == "train"))
+    number = run.rounds[-1].run_id
+    for run_id in (number, number, number, "another"):
+        federation.ledger().append(
+            PLAN, run_id=run_id, round_number=2, kind="train", admit=lambda _: None
+        )
+    entries = read_ledger(export_ledger(federation.path))
+    sheet, record = Checklist(), ledger_record("shop", entries[0].signer, entries[:2])
+    ledger = NamedLedger("Ash", "shop.jsonl", "shop", entries)
+    assert check_coverage(sheet, ledger, record, run, journal) == 2
+    assert sheet.checks[0].status == "noted"
+    whole = epsilon_pld([PLAN.event("train")] * 5, PLAN.delta)
+    assert "3 charges for this run" in sheet.checks[0].detail
+    assert f"epsilon is {whole:.3f}" in sheet.checks[0].detail
+
+
 def test_heads_that_do_not_follow_each_other_are_found(federation):
     federation.rounds(4)
     journal = read_journal(federation.journal.read_bytes())
