@@ -20,7 +20,7 @@ from client.training.losses import Candidates
 from client.training.shopper_gradients import gradients_of, parts_of
 from common.adapter import AdapterState
 from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
-from common.encoder.packed_tokens import LANE, padded
+from common.encoder.packed_tokens import VECTOR_WIDTH, padded
 from common.errors import FederationError
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.ledger.ledger import Charge
@@ -256,11 +256,11 @@ class PrivateTrainer:
 def _framed(gradients: Tensor, frame: Tensor) -> Tensor:
     """Return S^T g of each shopper [b, k * m], of g [b, d, m]: a product of its own each.
 
-    Padded to whole lanes, so that the place in memory is alike for everybody.
+    Padded to whole vectors of the processor, so that the place in memory is alike for everybody.
     """
     shoppers, width, columns = gradients.shape
-    framed = padded(frame.shape[1], LANE)
+    framed = padded(frame.shape[1], VECTOR_WIDTH)
     each = pad(frame.to(gradients.dtype), (0, framed - frame.shape[1])).T
-    behind = pad(gradients, (0, padded(columns, LANE) - columns))
+    behind = pad(gradients, (0, padded(columns, VECTOR_WIDTH) - columns))
     found = torch.bmm(each.expand(shoppers, framed, width), behind)
     return found[:, : frame.shape[1], :columns].flatten(start_dim=1)

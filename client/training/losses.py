@@ -14,10 +14,12 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, pad, softplus
 
 from client.training.examples import ExampleBatch
-from common.encoder.packed_tokens import LANE, padded
+from common.encoder.packed_tokens import VECTOR_WIDTH, padded
 from common.settings.run import RunSettings
 
-TOGETHER = 32  # shoppers that are ranked in one product, in blocks of LANE: always that many rows
+TOGETHER = (
+    32  # shoppers that are ranked in one product, in blocks of VECTOR_WIDTH: always that many rows
+)
 _TARGETS = 64  # targets are padded to a multiple, so that none is a vector operation's tail
 
 
@@ -38,8 +40,10 @@ class Candidates:
 
     @cached_property
     def columns(self) -> Tensor:
-        """The negatives' vectors, a column each, zeros up to a multiple of LANE: [d, n]."""
-        found = self.vectors.new_zeros(padded(len(self.negatives), LANE), self.vectors.shape[1])
+        """The negatives' vectors, a column each, zeros up to a multiple of VECTOR_WIDTH: [d, n]."""
+        found = self.vectors.new_zeros(
+            padded(len(self.negatives), VECTOR_WIDTH), self.vectors.shape[1]
+        )
         torch.index_select(self.vectors, 0, self.negatives, out=found[: len(self.negatives)])
         return found.T
 
@@ -82,12 +86,12 @@ class _Targets:
 
 
 def shopper_losses(
-    taste: Tensor, batch: ExampleBatch, candidates: Candidates, settings: RunSettings
+    embedding: Tensor, batch: ExampleBatch, candidates: Candidates, settings: RunSettings
 ) -> Tensor:
     """Return each shopper's mean loss over its targets, 0 for a shopper without any: [b].
 
     Args:
-        taste: float32 [b, d], unit vectors u.
+        embedding: float32 [b, d], unit vectors u.
         batch: Whose targets are learnt.
         candidates: Public items.
         settings: `objective`, `temperature` (tau), `popularity_strength` (lambda), rating bounds.
@@ -99,10 +103,10 @@ def shopper_losses(
     mse: squared distance between u.x_i and the rating scaled to [0, 1].
     """
     if not batch.shoppers:
-        return taste.sum(dim=1)
-    taste = pad(taste, (0, 0, 0, padded(len(taste), TOGETHER) - len(taste)))
+        return embedding.sum(dim=1)
+    embedding = pad(embedding, (0, 0, 0, padded(len(embedding), TOGETHER) - len(embedding)))
     targets = _Targets.of(batch)
-    mine = taste.index_select(0, targets.shopper)
+    mine = embedding.index_select(0, targets.shopper)
     similarity = (mine * candidates.vectors.index_select(0, targets.item)).sum(dim=1)
     if settings.objective == "mse":
         span = settings.value_high - settings.value_low
@@ -112,7 +116,7 @@ def shopper_losses(
         strength = settings.popularity_strength
         popularity = candidates.log_popularity.index_select(0, targets.item)
         positive = similarity / settings.temperature + strength * popularity
-        negative = _scores(taste, candidates.columns) / settings.temperature
+        negative = _scores(embedding, candidates.columns) / settings.temperature
         negative = negative + candidates.added(strength)
         place = candidates.place.index_select(0, targets.item)
         if settings.objective == "softmax":
@@ -120,17 +124,17 @@ def shopper_losses(
         else:
             count = len(candidates.negatives)
             loss = _click_loss(positive, negative, targets, place, count)
-    zeros = taste.new_zeros(len(taste))
+    zeros = embedding.new_zeros(len(embedding))
     return zeros.index_add(0, targets.shopper, loss * targets.weight)[: batch.shoppers]
 
 
-def _scores(taste: Tensor, columns: Tensor) -> Tensor:
-    """Return taste @ columns, [b, n], in blocks of LANE shoppers.
+def _scores(embedding: Tensor, columns: Tensor) -> Tensor:
+    """Return embedding @ columns, [b, n], in blocks of VECTOR_WIDTH shoppers.
 
     Two blocks at least: a library that has one product alone may share it out among threads along
     the sum, and round by their number.
     """
-    blocks = taste.view(-1, LANE, taste.shape[1])
+    blocks = embedding.view(-1, VECTOR_WIDTH, embedding.shape[1])
     return torch.bmm(blocks, columns.expand(len(blocks), *columns.shape)).flatten(0, 1)
 
 

@@ -69,8 +69,8 @@ class PackedGradients:
         if len(batch.target_item) and len(batch.history_item):
             tokens = self._tokens.packed(batch.history_item)
             seen = self._encoder.before_norm(tokens).requires_grad_()
-            taste = pool_rows(self._encoder.from_norm(seen, tokens), batch)
-            losses = shopper_losses(taste, batch, candidates, self._settings)
+            embedding = pool_rows(self._encoder.from_norm(seen, tokens), batch)
+            losses = shopper_losses(embedding, batch, candidates, self._settings)
             [back] = torch.autograd.grad(losses.sum(), seen)
             rows = np.searchsorted(batch.history_shopper, np.arange(batch.shoppers + 1))
             ends = tokens.ends[rows].tolist()
@@ -84,8 +84,8 @@ class PackedGradients:
 class HookedGradients:
     """Of any LoRA targets, by Opacus's hooks: one gradient a row, and a row is one item.
 
-    A shopper's items are encoded by themselves, twice: for the tastes that are ranked together,
-    and again, once the way back to each taste is known, with the hooks on.
+    A shopper's items are encoded by themselves, twice: for the embeddings that are ranked together,
+    and again, once the way back to each embedding is known, with the hooks on.
     """
 
     def __init__(self, encoder: AdaptedEncoder, tokens: ItemTokens, settings: RunSettings) -> None:
@@ -104,17 +104,17 @@ class HookedGradients:
             return gradients
         alone = [batch.part(one, one + 1) for one in range(batch.shoppers)]
         with torch.no_grad(), self._without_hooks():
-            tastes = [self._taste(self._encoder, one) for one in alone]
-        taste = torch.cat(tastes).requires_grad_()
-        losses = shopper_losses(taste, batch, candidates, self._settings)
-        [back] = torch.autograd.grad(losses.sum(), taste)
+            embeddings = [self._embedding(self._encoder, one) for one in alone]
+        embedding = torch.cat(embeddings).requires_grad_()
+        losses = shopper_losses(embedding, batch, candidates, self._settings)
+        [back] = torch.autograd.grad(losses.sum(), embedding)
         learns = np.bincount(batch.target_shopper, minlength=batch.shoppers) > 0
         for place, one in enumerate(alone):
             if learns[place] and len(one.history_item):
                 gradients[place] = self._own(one, back[place : place + 1])
         return gradients
 
-    def _taste(self, encoder: Any, batch: ExampleBatch, hidden: Tensor | None = None) -> Tensor:
+    def _embedding(self, encoder: Any, batch: ExampleBatch, hidden: Tensor | None = None) -> Tensor:
         """Return one shopper's u [1, d]; `hidden` stands for its tokens' where it is given."""
         if not len(batch.history_item):
             return self._parameters[0].new_zeros(1, self._encoder.basis.vector_width)
@@ -124,14 +124,14 @@ class HookedGradients:
         )
 
     def _own(self, batch: ExampleBatch, back: Tensor) -> Tensor:
-        """Return one shopper's gradient [d] from that of its taste [1, d]."""
+        """Return one shopper's gradient [d] from that of its embedding [1, d]."""
         try:
             # Opacus hooks the way back through a module's input; torch warns where that needs none.
             hidden = self._tokens.rows(batch.history_item)[0].requires_grad_()
-            taste = self._taste(self._hooked, batch, hidden)
+            embedding = self._embedding(self._hooked, batch, hidden)
             # The hooks need the way back to the input. The sum that autograd would leave in each
             # parameter is never read, so it is not asked for.
-            taste.backward(back, inputs=[hidden])  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            embedding.backward(back, inputs=[hidden])  # type: ignore[no-untyped-call]  # torch leaves it untyped
             by_row = [parameter.grad_sample for parameter in self._parameters]  # type: ignore[attr-defined]  # set by Opacus
             return torch.cat([one.sum(dim=0).flatten() for one in by_row])
         finally:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 TOKEN_BLOCK = 64  # tokens in a block of the product with B
 ROW_BLOCK = 64  # items in a block of the projection
-LANE = 16  # numbers are padded to whole vectors of the processor, so that no row has a tail
+VECTOR_WIDTH = 16  # numbers are padded to whole vectors of the processor, so that no row has a tail
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class PackedTokens:
     """What a step reads of some items, one row an item, also where one repeats.
 
     Attributes:
-        reduced: float32 [t, k], A @ z of each token, padded with zeros to whole blocks and lanes.
+        reduced: float32 [t, k], A @ z of each token, padded with zeros to whole blocks and vectors.
         summed: float32 [t, d], what LayerNorm sees when B is zero.
         weight: float32 [tokens], of each token in its text's mean; sums to 1 over a row.
         ends: int64 [rows + 1], where each row's tokens start; the last is how many tokens are real.
@@ -62,7 +62,7 @@ def pack(arrays: Mapping[str, NDArray[Any]], items: NDArray[np.integer]) -> Pack
     ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     places = np.repeat(offsets[items] - ends[:-1], counts) + np.arange(ends[-1])
     reduced = np.zeros(
-        (padded(len(places), TOKEN_BLOCK), padded(hidden.shape[1], LANE)), hidden.dtype
+        (padded(len(places), TOKEN_BLOCK), padded(hidden.shape[1], VECTOR_WIDTH)), hidden.dtype
     )
     reduced[: len(places), : hidden.shape[1]] = hidden[places]
     return PackedTokens(

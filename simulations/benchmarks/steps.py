@@ -64,8 +64,8 @@ def measure_step() -> MeasuredStep:
 
     def unprotected() -> None:
         for part in parts:
-            taste = pool_rows(_plain_rows(encoded.encoder, encoded.tokens, part), part)
-            shopper_losses(taste, part, candidates, settings).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            embedding = pool_rows(_plain_rows(encoded.encoder, encoded.tokens, part), part)
+            shopper_losses(embedding, part, candidates, settings).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     return _by_turns(private, unprotected)
 

@@ -86,11 +86,11 @@ def plain_loss(exact, settings, batch, shopper, negatives):
         float(batch.history_weight[row]) * oracle(*raw.rows(batch.history_item[[row]]))[0]
         for row in mine
     )
-    taste = pooled / pooled.norm()
+    embedding = pooled / pooled.norm()
     losses = []
     for row in np.flatnonzero(batch.target_shopper == shopper):
         item, value = int(batch.target_item[row]), float(batch.target_value[row])
-        similarity = taste @ merchant.vectors[item]
+        similarity = embedding @ merchant.vectors[item]
         others = [one for one in negatives.tolist() if one != item]
         if settings.objective == "mse":
             rating = (value - settings.value_low) / (settings.value_high - settings.value_low)
@@ -98,7 +98,7 @@ def plain_loss(exact, settings, batch, shopper, negatives):
             continue
         adjust = settings.popularity_strength * merchant.log_popularity
         score = similarity / settings.temperature + adjust[item]
-        against = merchant.vectors[others] @ taste / settings.temperature + adjust[others]
+        against = merchant.vectors[others] @ embedding / settings.temperature + adjust[others]
         if settings.objective == "softmax":
             losses.append(-torch.log_softmax(torch.cat([score[None], against]), dim=0)[0])
         else:

@@ -15,7 +15,7 @@ OBJECTIVES = ("softmax", "bce", "mse")
 
 @st.composite
 def cases(draw):
-    """Unit tastes, targets by shopper, values, and candidates."""
+    """Unit embeddings, targets by shopper, values, and candidates."""
     seed = draw(st.integers(0, 10_000))
     random = np.random.default_rng(seed)
     counts = draw(st.lists(st.integers(0, 4), min_size=1, max_size=5))
@@ -30,21 +30,21 @@ def cases(draw):
         target_shopper=np.repeat(np.arange(len(counts)), counts),
         target_value=values.astype(np.float32),
     )
-    taste = unit(random.normal(size=(len(counts), WIDTH)))
+    embedding = unit(random.normal(size=(len(counts), WIDTH)))
     negatives = random.choice(ITEMS, draw(st.integers(1, ITEMS)), replace=False)
     candidates = Candidates(
         torch.from_numpy(unit(random.normal(size=(ITEMS, WIDTH)))),
         torch.from_numpy(random.normal(-4, 2, ITEMS).astype(np.float32)),
         torch.from_numpy(negatives),
     )
-    return taste, batch, candidates
+    return embedding, batch, candidates
 
 
 def unit(rows):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def by_hand(taste, batch, candidates, settings, shopper):
+def by_hand(embedding, batch, candidates, settings, shopper):
     """The definition, target by target, in numpy."""
     vectors = candidates.vectors.numpy().astype(float)
     adjust = settings.popularity_strength * candidates.log_popularity.numpy().astype(float)
@@ -52,13 +52,13 @@ def by_hand(taste, batch, candidates, settings, shopper):
     losses = []
     for row in np.flatnonzero(batch.target_shopper == shopper):
         item, value = batch.target_item[row], float(batch.target_value[row])
-        similarity = float(vectors[item] @ taste[shopper].astype(float))
+        similarity = float(vectors[item] @ embedding[shopper].astype(float))
         if settings.objective == "mse":
             low, high = settings.value_low, settings.value_high
             losses.append((similarity - np.clip((value - low) / (high - low), 0, 1)) ** 2)
             continue
         others = negatives[negatives != item]
-        scores = vectors @ taste[shopper].astype(float) / settings.temperature + adjust
+        scores = vectors @ embedding[shopper].astype(float) / settings.temperature + adjust
         if settings.objective == "softmax":
             losses.append(-log_softmax(np.concatenate([[scores[item]], scores[others]]))[0])
         else:
@@ -72,21 +72,21 @@ def by_hand(taste, batch, candidates, settings, shopper):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @given(case=cases())
 def test_each_loss_is_its_definition(objective, case):
-    taste, batch, candidates = case
+    embedding, batch, candidates = case
     settings = make_settings(objective=objective, temperature=0.3, value_low=1.0)
-    found = shopper_losses(torch.from_numpy(taste), batch, candidates, settings)
+    found = shopper_losses(torch.from_numpy(embedding), batch, candidates, settings)
     assert found.shape == (batch.shoppers,)
     for shopper in range(batch.shoppers):
-        expected = by_hand(taste, batch, candidates, settings, shopper)
+        expected = by_hand(embedding, batch, candidates, settings, shopper)
         assert float(found[shopper]) == pytest.approx(expected, rel=2e-4, abs=2e-5)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @given(case=cases())
 def test_no_loss_depends_on_another_shopper(objective, case):
-    taste, batch, candidates = case
+    embedding, batch, candidates = case
     settings = make_settings(objective=objective)
-    tensor = torch.from_numpy(taste).requires_grad_()
+    tensor = torch.from_numpy(embedding).requires_grad_()
     losses = shopper_losses(tensor, batch, candidates, settings)
     for shopper in range(batch.shoppers):
         if not losses.requires_grad:
@@ -99,9 +99,9 @@ def test_no_loss_depends_on_another_shopper(objective, case):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_shopper_without_target_has_loss_zero(objective):
-    taste, batch, candidates = torch.eye(3, WIDTH), empty_batch(3), some_candidates()
+    embedding, batch, candidates = torch.eye(3, WIDTH), empty_batch(3), some_candidates()
     settings = make_settings(objective=objective)
-    assert shopper_losses(taste, batch, candidates, settings).tolist() == [0, 0, 0]
+    assert shopper_losses(embedding, batch, candidates, settings).tolist() == [0, 0, 0]
 
 
 def empty_batch(shoppers):
@@ -128,11 +128,11 @@ def test_an_only_negative_that_is_the_target_leaves_a_finite_loss(objective):
         np.ones(1, np.float32),
     )
     candidates = Candidates(torch.eye(ITEMS, WIDTH), torch.zeros(ITEMS), torch.tensor([2]))
-    taste = torch.eye(1, WIDTH, requires_grad=True)
-    loss = shopper_losses(taste, batch, candidates, make_settings(objective=objective))
+    embedding = torch.eye(1, WIDTH, requires_grad=True)
+    loss = shopper_losses(embedding, batch, candidates, make_settings(objective=objective))
     loss.sum().backward()
     assert torch.isfinite(loss).all()
-    assert torch.isfinite(taste.grad).all()
+    assert torch.isfinite(embedding.grad).all()
 
 
 def test_the_logit_adjustment_makes_a_rare_target_pull_harder():
@@ -151,8 +151,8 @@ def test_the_logit_adjustment_makes_a_rare_target_pull_harder():
     popularity[0], popularity[1] = -1.0, -9.0
     vectors = torch.zeros(ITEMS, WIDTH)
     candidates = Candidates(vectors, popularity, torch.arange(2, ITEMS))
-    taste = torch.eye(1, WIDTH).repeat(2, 1)
-    common, rare = shopper_losses(taste, batch, candidates, make_settings()).tolist()
+    embedding = torch.eye(1, WIDTH).repeat(2, 1)
+    common, rare = shopper_losses(embedding, batch, candidates, make_settings()).tolist()
     assert rare > common
-    plain = shopper_losses(taste, batch, candidates, make_settings(popularity_strength=0.0))
+    plain = shopper_losses(embedding, batch, candidates, make_settings(popularity_strength=0.0))
     assert plain[0] == plain[1]
