@@ -62,6 +62,7 @@ class MerchantWork:
         self._settings: RunSettings | None = None
         self._trainer: PrivateTrainer | None = None
         self._shoppers: ShopperExamples | None = None
+        self._sealing: CanaryRecord | None = None  # of the update that leaves next
         self._model = ""
 
     def prepare(self, basis: bytes, settings: Mapping[str, Scalar]) -> Prepared:
@@ -155,7 +156,9 @@ class MerchantWork:
             )
         if canaries is not None:
             # Before the update leaves: what was sent is on record.
-            self._canaries.save(canaries.bound_to(vector))
+            canaries = canaries.bound_to(vector)
+            self._canaries.save(canaries)
+        self._sealing = canaries
         return AdapterUpdate(vector, round_number, plan.digest)
 
     def accept(self, note: JournalNote | None) -> None:
@@ -175,12 +178,15 @@ class MerchantWork:
         return self._ledger.signed_head(covered(self._ledger, journal))
 
     def contribution(self, vector: NDArray[np.float32], purpose: Purpose) -> Contribution:
-        """Sign a protected vector that is about to leave: see `sign_contribution`.
+        """Sign a protected vector that is about to leave, with the seal of its canaries.
 
         Raises:
             LedgerError: if the node's word cannot be kept; nothing may leave then.
+            PrivacyError: if it is not the update that the last canaries are bound to.
         """
-        return sign_contribution(self._ledger, vector, purpose)
+        watched = self._sealing if purpose.kind == "train" else None
+        seal = "" if watched is None else watched.seal(vector)
+        return sign_contribution(self._ledger, vector, purpose, seal)
 
     def commitment(self, plan: PrivacyPlan, run_id: int) -> str:
         """Return the commitment to the run's canaries; empty where it is not audited.

@@ -26,7 +26,7 @@ def contributions_path(ledger_path: Path) -> Path:
 
 
 def sign_contribution(
-    ledger: Ledger, vector: NDArray[np.float32], purpose: Purpose
+    ledger: Ledger, vector: NDArray[np.float32], purpose: Purpose, seal: str = ""
 ) -> Contribution:
     """Sign a protected vector that is about to leave, and keep the node's word for it.
 
@@ -34,11 +34,12 @@ def sign_contribution(
         ledger: The node's, whose key signs.
         vector: As it leaves.
         purpose: What it was made for.
+        seal: Over the canaries that were noised with it; empty where there are none.
 
     Raises:
         LedgerError: if the node's word cannot be kept; nothing may leave then.
     """
-    one = ledger.signed_contribution(purpose, vector_digest(vector))
+    one = ledger.signed_contribution(purpose, vector_digest(vector), seal)
     keep_contribution(ledger.path, one)
     return one
 

@@ -17,6 +17,7 @@ from common.adapter import AdapterState
 from common.audit.evidence import Evidence
 from common.audit.findings import Checklist, Marks
 from common.audit.layout import CONTRIBUTIONS, JOURNAL, RELEASE
+from common.audit.seals import Signed, Vectors, check_seals
 from common.errors import FedtailError, InputError
 from common.federation.contribution_files import read_round, round_file
 from common.federation.descent import Descent
@@ -36,9 +37,6 @@ from common.release.manifest import ADAPTER_FILE, BASIS_FILE, CONTRIBUTIONS_FILE
 from common.release.verify import VerifiedRelease
 from common.settings.lora_targets import LORA_A, PROJECTION_FILE, state_name
 from common.settings.run import RunSettings, run_digest
-
-Signed = dict[int, dict[str, Contribution]]  # by round and merchant
-Vectors = dict[int, dict[str, NDArray[np.float32]]]
 
 _SIGNED = "Contributions: signed by each merchant of each round"
 _VECTORS = "Contributions: the vectors are those that were signed"
@@ -69,6 +67,7 @@ def check_contributions(sheet: Checklist, found: Evidence) -> None:
     signed = _check_signed(sheet, release, rounds, plan, start)
     check_listed(sheet, release, journal)
     vectors = _check_vectors(sheet, found.folder, rounds, signed, start.size)
+    check_seals(sheet, release, signed, vectors)
     _rebuild(sheet, release, rounds, vectors, start)
 
 
@@ -160,7 +159,8 @@ def _signed_in(marks: Marks, entry: JournalEntry, before: str) -> dict[str, Cont
         purpose = Purpose(
             kind, entry.run_id, number, entry.plan_digest, setup, before if number else ""
         )
-        expected = Contribution(one.merchant, purpose, one.digest, signers.get(one.merchant, ""))
+        signer = signers.get(one.merchant, "")
+        expected = Contribution(one.merchant, purpose, one.digest, signer, one.seal)
         if fault := one.fault(expected):
             marks.wrong(
                 f"contributions.{fault}",

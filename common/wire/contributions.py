@@ -1,11 +1,15 @@
 """A node's signed word for the vector it sends, as a record of its own beside the reply."""
 
+import re
+from dataclasses import replace
+
 from flwr.app import ConfigRecord, RecordDict
 
 from common.errors import FederationError, LedgerError
 from common.privacy.ledger.contributions import Contribution
 
 _CONTRIBUTION = "contribution"
+_SEAL = re.compile(r"(?:[0-9a-f]{64})?")
 
 
 def with_contribution(content: RecordDict, contribution: Contribution) -> RecordDict:
@@ -19,13 +23,16 @@ def accepted_contribution(content: RecordDict, expected: Contribution) -> Contri
 
     Args:
         content: The reply.
-        expected: What it must be, its signature apart.
+        expected: What it must be, its signature and its seal apart: what a seal covers is secret
+            until the canaries are revealed, so only an auditor can check it.
 
     Raises:
         FederationError: `contribution` if there is none, or it is of something else.
     """
     found = read_contribution(content)
-    if fault := found.fault(expected):
+    if not _SEAL.fullmatch(found.seal):
+        raise FederationError("The seal of a contribution is none.", field=_CONTRIBUTION)
+    if fault := found.fault(replace(expected, seal=found.seal)):
         raise FederationError(
             f"The node signed another {fault} than that of what it sent.", field=_CONTRIBUTION
         )

@@ -57,6 +57,8 @@ class Contribution:
         purpose: What it was made for.
         digest: Of the vector, see `vector_digest`.
         signer: The ledger's public key, hex.
+        seal: Over the canaries that its steps showed, 64 hex digits (`CanaryRecord.seal`); empty
+            where there are none. It covers a secret until the canaries are revealed.
         signature: Over the rest, hex.
     """
 
@@ -64,6 +66,7 @@ class Contribution:
     purpose: Purpose
     digest: str
     signer: str
+    seal: str = ""
     signature: str = ""
 
     def message(self) -> bytes:

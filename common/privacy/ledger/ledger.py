@@ -268,9 +268,9 @@ class Ledger:
         )
         return head.signed(self._key.sign(head.message()))
 
-    def signed_contribution(self, purpose: Purpose, digest: str) -> Contribution:
-        """Return the node's signed word for a vector of that digest."""
-        one = Contribution(self.merchant, purpose, digest, self.signer)
+    def signed_contribution(self, purpose: Purpose, digest: str, seal: str = "") -> Contribution:
+        """Return the node's signed word for a vector of that digest and its canaries' seal."""
+        one = Contribution(self.merchant, purpose, digest, self.signer, seal)
         return one.signed(self._key.sign(one.message()))
 
     def _write(self, admit: Admission, *, event: MechanismEvent, **fields: Any) -> Entry:

@@ -154,14 +154,14 @@ class CanaryRecord:
 
         64 hex digits. A node that signs it beside the update can show no other canaries later, and
         these beside no other update. It tells nothing before the record is revealed, as it covers
-        the nonce.
+        the nonce. A step that was repeated to the bit counts once (`distinct_steps`).
 
         Raises:
             PrivacyError: if no step is bound to this update.
         """
         digest = _digest(update)
-        steps = (self.updates == digest).all(axis=1)
-        if not steps.any():
+        steps = [at for at in self._first_places() if (self.updates[at] == digest).all()]
+        if not steps:
             raise PrivacyError("No canaries are bound to this update.", field="updates")
         text = json.dumps([_FORMAT, "seal", self.commitment, self.nonce])
         told = self.rounds[steps].astype("<i8").tobytes()
@@ -174,6 +174,10 @@ class CanaryRecord:
         A test with noise from a fixed seed repeats a round that was cut short, update and all.
         Secret noise never does; noise that comes again in another step or order stays.
         """
+        return self.canaries[self._first_places()]
+
+    def _first_places(self) -> list[int]:
+        """Return where each distinct step stands first, in order."""
         whole = [
             (number, update.tobytes(), row.tobytes())
             for number, update, row in zip(
@@ -181,7 +185,7 @@ class CanaryRecord:
             )
         ]
         first = {step: place for place, step in reversed(list(enumerate(whole)))}
-        return self.canaries[sorted(first.values())]
+        return sorted(first.values())
 
     def open(self) -> "CanaryRecord":
         """Return the record as it may leave the node."""

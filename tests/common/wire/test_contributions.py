@@ -1,5 +1,7 @@
 """A signed word travels beside the vector; a reply without one says so."""
 
+from dataclasses import replace
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import ConfigRecord, RecordDict
@@ -33,3 +35,23 @@ def test_a_reply_without_a_signature_is_refused(content):
     with pytest.raises(FederationError) as caught:
         accepted_contribution(content, PLAIN)
     assert caught.value.field == "contribution"
+
+
+@pytest.mark.parametrize(("seal", "taken"), [("ab" * 32, True), ("AB" * 32, False), ("x", False)])
+def test_a_seal_is_taken_as_it_is_signed_if_it_is_one(seal, taken):
+    """What it covers is secret until the canaries are revealed: only an auditor can check it."""
+    sealed = replace(PLAIN, seal=seal)
+    sealed = sealed.signed(KEY.sign(sealed.message()))
+    content = with_contribution(RecordDict(), sealed)
+    if taken:
+        assert accepted_contribution(content, PLAIN) == sealed
+        return
+    with pytest.raises(FederationError) as caught:
+        accepted_contribution(content, PLAIN)
+    assert caught.value.field == "contribution"
+
+
+def test_a_seal_that_was_swapped_breaks_the_signature():
+    content = with_contribution(RecordDict(), replace(SIGNED, seal="ab" * 32))
+    with pytest.raises(FederationError, match="signature"):
+        accepted_contribution(content, PLAIN)

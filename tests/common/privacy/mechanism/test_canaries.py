@@ -255,6 +255,8 @@ def test_a_step_that_is_repeated_to_the_bit_counts_once_and_no_other_does():
     for number, row in ((1, rows[0]), (1, rows[0]), (2, rows[1]), (2, rows[2])):
         record = record.observed(number, row, 1.0).bound_to(update)
     assert np.array_equal(record.distinct_steps(), rows.astype(np.float32))
+    again = record.observed(1, rows[0], 1.0).bound_to(update)
+    assert again.seal(update) == record.seal(update)
     for number, sent in ((2, update), (1, 2 * update)):
         more = record.observed(number, rows[0], 1.0).bound_to(sent)
         assert len(more.distinct_steps()) == 4
