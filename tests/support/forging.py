@@ -8,6 +8,7 @@ from pathlib import Path
 from common.audit.layout import CONTRIBUTIONS, JOURNAL, LEDGERS, PUBLIC_KEY, RELEASE
 from common.identity.signing_key import SigningKey
 from common.privacy.accounting.accountants import epsilon_pld, epsilon_prv, epsilon_rdp
+from common.privacy.accounting.claim import epsilon_claimed
 from common.privacy.ledger.canonical_json import write_line
 from common.privacy.ledger.entry import GENESIS, spent_events
 from common.privacy.ledger.export import read_ledger
@@ -16,7 +17,7 @@ from common.privacy.ledger.journal import read_journal
 from common.privacy.ledger.signing_key import load_key
 from common.release.build import build_release
 from common.release.manifest import CANARIES_FILE, STATEMENT_FILE, Claims, parse_manifest
-from common.release.statement_draft import journal_record, ledger_record
+from common.release.statement_draft import journal_record, ledger_cost, ledger_record, run_cost
 from common.release.statement_page import statement_page
 
 ACCOUNTANTS = {"pld": epsilon_pld, "prv": epsilon_prv, "rdp": epsilon_rdp}
@@ -121,16 +122,29 @@ class Forger:
         self.journal(lambda entries: list(told(entries)))
 
     def claim(self, entries=None):
-        """Claim of each merchant what its exported ledger comes to, or so many entries of it."""
-        delta = self.manifest.privacy.privacy_plan.delta
+        """Claim of each merchant what its exported ledger comes to, or so many entries of it.
+
+        No reader takes a claim that its own canaries disprove, so nothing below their proof is
+        claimed: how low that is differs from draw to draw.
+        """
+        plan = self.manifest.privacy.privacy_plan
+        delta = plan.delta
         merchants, ledgers = {}, {}
         for name, one in self.manifest.privacy.ledgers.items():
             held = self.entries(one.node)[:entries]
             ledgers[name] = ledger_record(one.node, held[-1].signer, held).model_dump()
             events = spent_events(held)
             told = {kind: count(events, delta) for kind, count in ACCOUNTANTS.items()}
-            merchants[name] = {"epsilon": told["pld"], "accountants": told}
+            audit = self.manifest.privacy.merchants[name].audit
+            least = 0.0 if audit is None else audit.blocking
+            claimed = epsilon_claimed(plan.events(), events, delta)
+            merchants[name] = {
+                "epsilon": max(claimed, least),
+                "accountants": told,
+                "ledger": ledger_cost(events, delta).model_dump(),
+            }
         self.statement(
+            run=run_cost(plan).model_dump(),
             ledgers=ledgers,
             merchants=lambda before: {
                 name: {**before[name], **one} for name, one in merchants.items()

@@ -125,7 +125,7 @@ def cut_ledgers(forger, keys):
     """Hand over ledgers cut after round 1, and the heads of then with each later round."""
     for node in forger.nodes:
         path = forger.ledger_file(node)
-        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
     fraud(forger, keys, journal=stale_heads)
 
 
@@ -258,9 +258,9 @@ def canaries_of_another_run(forger, keys):
 
 
 def recovered_for_nothing(entries):
-    """A recovery without cost, in the place of every charge."""
+    """A recovery without cost, in the place of every charge but the histogram's."""
     free = replace(
-        entries[0],
+        entries[1],
         kind="recovery",
         run_id="",
         steps=0,
@@ -270,7 +270,7 @@ def recovered_for_nothing(entries):
         dp_model="",
         recovers="ab" * 32,
     )
-    return [entries[0], free]
+    return [*entries[:2], free]
 
 
 def one_round_called_the_first(forger, keys):
@@ -293,8 +293,8 @@ def unattended(forger, keys):
 def early_of_one(forger, keys):
     """Name an early entry of one ledger alone, the dearer one's."""
     name, one = next(iter(forger.manifest.privacy.ledgers.items()))
-    held = forger.entries(one.node)[:2]
-    told = {"node": one.node, "entries": 2, "hash": held[-1].hash, "signer": one.signer}
+    held = forger.entries(one.node)[:3]
+    told = {"node": one.node, "entries": 3, "hash": held[-1].hash, "signer": one.signer}
     forger.statement(ledgers=lambda ledgers: {**ledgers, name: told})
 
 

@@ -36,13 +36,13 @@ class Unread:
 
 
 def unread_work(ground, folder):
-    """A node whose shoppers may be read from its first ledger entry on."""
+    """A node whose shoppers may be read from its first charge on; an import is none."""
     settings, data, basis, _ = ground
     node = NodeSettings("ash", folder / "w", folder / "w/node", folder / "c", simulated=True)
     save_merchant_data(data, node.data)
     (node.data / POLICY_FILE).write_text(POLICY)
     work = MerchantWork(node)
-    work._data = Unread(work._data, lambda: len(work._ledger.entries()) > 0)
+    work._data = Unread(work._data, lambda: bool(entries(work)))
     return work, basis.to_bytes(), settings.to_flat()
 
 

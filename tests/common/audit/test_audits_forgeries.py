@@ -53,8 +53,9 @@ from tests.support.frauds import (
 )
 
 FIRST, SECOND = "ledgers/first", "ledgers/second"
-# The run's journal: its opening, two commitments, the histogram, three rounds.
-HISTOGRAM, ROUND_1, ROUND_2, ROUND_3 = 4, 5, 6, 7
+# The run's journal: its opening; that each merchant joined, and its commitment; the histogram;
+# three rounds. A ledger: the import, the histogram, three rounds.
+HISTOGRAM, ROUND_1, ROUND_2, ROUND_3 = 6, 7, 8, 9
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,17 @@ class Forgery:
 # -------------------------------------------------------------------------- the forgeries
 FORGERIES = {
     # ------------------------------------------------ the operator, merchants honest
-    "an early entry, the histogram alone": Forgery(named_early(1), ((MANIFEST, 1, "entries"),)),
-    "an early entry, all but two rounds": Forgery(named_early(2), ((MANIFEST, 2, "entries"),)),
-    "an early entry, all but one round": Forgery(named_early(3), ((MANIFEST, 3, "entries"),)),
-    "an early entry of one merchant": Forgery(early_of_one, ((MANIFEST, 2, "entries"),)),
+    "an early entry, the histogram alone": Forgery(named_early(2), ((MANIFEST, 2, "entries"),)),
+    "an early entry, all but two rounds": Forgery(named_early(3), ((MANIFEST, 3, "entries"),)),
+    "an early entry, all but one round": Forgery(named_early(4), ((MANIFEST, 4, "entries"),)),
+    "an early entry of one merchant": Forgery(early_of_one, ((MANIFEST, 3, "entries"),)),
     "an early entry, and no canaries": Forgery(
-        named_early(2, without_canaries=True),
-        ((MANIFEST, 2, "entries"), (MANIFEST, None, "audit")),
+        named_early(3, without_canaries=True),
+        ((MANIFEST, 3, "entries"), (MANIFEST, None, "audit")),
     ),
     "an early entry, and stale heads": Forgery(
-        lambda forger, keys: fraud(forger, keys, journal=stale_heads, entries=2),
-        ((JOURNAL, ROUND_2, "covers"), (JOURNAL, ROUND_3, "receipts"), (MANIFEST, 2, "entries")),
+        lambda forger, keys: fraud(forger, keys, journal=stale_heads, entries=3),
+        ((JOURNAL, ROUND_2, "covers"), (JOURNAL, ROUND_3, "receipts"), (MANIFEST, 3, "entries")),
     ),
     "stale heads": Forgery(
         journal_of(stale_heads), ((JOURNAL, ROUND_2, "covers"), (JOURNAL, ROUND_2, "receipts"))
@@ -91,32 +92,32 @@ FORGERIES = {
     "no ledger": Forgery(no_ledger, ((FIRST, None, "file"),)),
     "each other's ledgers": Forgery(exchanged, ((FIRST, 1, "signer"), (SECOND, 1, "signer"))),
     "the first round taken out": Forgery(
-        journal_of(drop(is_round(1))), ((JOURNAL, 5, "round_number"), (JOURNAL, 5, "covers"))
+        journal_of(drop(is_round(1))), ((JOURNAL, 7, "round_number"), (JOURNAL, 7, "covers"))
     ),
     "the second round taken out": Forgery(
-        journal_of(drop(is_round(2))), ((JOURNAL, 6, "round_number"), (JOURNAL, 6, "covers"))
+        journal_of(drop(is_round(2))), ((JOURNAL, 8, "round_number"), (JOURNAL, 8, "covers"))
     ),
     "the last round taken out": Forgery(
         journal_of(drop(is_round(3))), ((JOURNAL, None, "adapter"),)
     ),
     "all rounds but the last taken out": Forgery(
-        journal_of(drop(is_round(1, 2))), ((JOURNAL, 5, "round_number"),)
+        journal_of(drop(is_round(1, 2))), ((JOURNAL, 7, "round_number"),)
     ),
     "the histogram taken out": Forgery(
-        journal_of(drop(is_histogram)), ((JOURNAL, 4, "kind"), (JOURNAL, 4, "covers"))
+        journal_of(drop(is_histogram)), ((JOURNAL, 6, "kind"), (JOURNAL, 6, "covers"))
     ),
     "the histogram after the last round": Forgery(
-        journal_of(histogram_last), ((JOURNAL, 4, "kind"), (JOURNAL, 7, "covers"))
+        journal_of(histogram_last), ((JOURNAL, 6, "kind"), (JOURNAL, 9, "covers"))
     ),
     "everything but the last round, in a journal cut at its front": Forgery(
-        journal_of(drop(lambda one: one.number in {4, 5, 6})),
-        ((JOURNAL, 4, "round_number"), (JOURNAL, 4, "kind")),
+        journal_of(drop(lambda one: one.number in {6, 7, 8})),
+        ((JOURNAL, 6, "round_number"), (JOURNAL, 6, "kind")),
     ),
     "a round twice": Forgery(
-        journal_of(doubled), ((JOURNAL, 7, "covers"), (FIRST, None, "round_number"))
+        journal_of(doubled), ((JOURNAL, 9, "covers"), (FIRST, None, "round_number"))
     ),
     "two rounds in the other order": Forgery(
-        journal_of(swapped), ((JOURNAL, 5, "covers"), (JOURNAL, 5, "round_number"))
+        journal_of(swapped), ((JOURNAL, 7, "covers"), (JOURNAL, 7, "round_number"))
     ),
     "a round under another number": Forgery(
         journal_of(changed(is_round(2), round_number=1)),
@@ -183,16 +184,16 @@ FORGERIES = {
     ),
     "one merchant: a round below its price": Forgery(
         ledgers_of(changed(is_round(2), noise_multiplier=90.0)),
-        ((FIRST, 3, "noise_multiplier"),),
+        ((FIRST, 4, "noise_multiplier"),),
         ONE,
     ),
     "one merchant: a lower sampling rate": Forgery(
         ledgers_of(changed(is_round(1, 2, 3), sample_rate=0.001)),
-        ((FIRST, 2, "noise_multiplier"),),
+        ((FIRST, 3, "noise_multiplier"),),
         ONE,
     ),
     "one merchant: noise placed elsewhere": Forgery(
-        ledgers_of(changed(is_round(1), dp_model="central")), ((FIRST, 2, "dp_model"),), ONE
+        ledgers_of(changed(is_round(1), dp_model="central")), ((FIRST, 3, "dp_model"),), ONE
     ),
     "one merchant: one round charged three times": Forgery(
         ledgers_of(changed(is_round(1, 2, 3), round_number=1)),
@@ -208,37 +209,37 @@ FORGERIES = {
         ONE,
     ),
     "one merchant: recovered for nothing": Forgery(
-        ledgers_of(recovered_for_nothing), ((FIRST, 2, "steps"),), ONE
+        ledgers_of(recovered_for_nothing), ((FIRST, 3, "steps"),), ONE
     ),
     # ---------------------------------------------- the operator and all merchants' keys
     "all keys: two rounds taken out everywhere": Forgery(
-        everywhere(is_round(1, 2)), ((JOURNAL, 5, "round_number"),), ALL
+        everywhere(is_round(1, 2)), ((JOURNAL, 7, "round_number"),), ALL
     ),
     "all keys: the second round taken out everywhere": Forgery(
-        everywhere(is_round(2)), ((JOURNAL, 6, "round_number"),), ALL
+        everywhere(is_round(2)), ((JOURNAL, 8, "round_number"),), ALL
     ),
     "all keys: two rounds taken out everywhere, canaries too": Forgery(
-        everywhere(is_round(1, 2), 1, 2), ((JOURNAL, 5, "round_number"),), ALL
+        everywhere(is_round(1, 2), 1, 2), ((JOURNAL, 7, "round_number"),), ALL
     ),
     "all keys: the second round taken out everywhere, canaries too": Forgery(
-        everywhere(is_round(2), 2), ((JOURNAL, 6, "round_number"),), ALL
+        everywhere(is_round(2), 2), ((JOURNAL, 8, "round_number"),), ALL
     ),
     "all keys: the histogram taken out everywhere": Forgery(
-        everywhere(is_histogram), ((JOURNAL, 4, "kind"),), ALL
+        everywhere(is_histogram), ((JOURNAL, 6, "kind"),), ALL
     ),
     "all keys: one round, called the first": Forgery(
-        one_round_called_the_first, ((JOURNAL, 5, "round_number"),), ALL
+        one_round_called_the_first, ((JOURNAL, 7, "round_number"),), ALL
     ),
     "all keys: a round of nobody": Forgery(unattended, ((JOURNAL, ROUND_2, "participants"),), ALL),
     "all keys: rounds charged at no price": Forgery(
         ledgers_of(changed(is_round(1, 2, 3), noise_multiplier=90.0)),
-        ((FIRST, 2, "noise_multiplier"), (SECOND, 2, "noise_multiplier")),
+        ((FIRST, 3, "noise_multiplier"), (SECOND, 3, "noise_multiplier")),
         ALL,
     ),
     "all keys: all ledgers recovered for nothing": Forgery(
-        ledgers_of(recovered_for_nothing), ((FIRST, 2, "steps"), (SECOND, 2, "steps")), ALL
+        ledgers_of(recovered_for_nothing), ((FIRST, 3, "steps"), (SECOND, 3, "steps")), ALL
     ),
-    "all keys: an early entry": Forgery(named_early(2), ((MANIFEST, 2, "entries"),), ALL),
+    "all keys: an early entry": Forgery(named_early(3), ((MANIFEST, 3, "entries"),), ALL),
 }
 
 

@@ -48,6 +48,22 @@ LIES = {
         {"merchants": of_first(lambda one: {"accountants": {**one["accountants"], "prv": 3.0}})},
         {(MANIFEST, "prv")},
     ),
+    "less over the ledger's life": (
+        {"merchants": of_first(lambda one: {"ledger": {**one["ledger"], "add_or_remove": 1.0}})},
+        {(MANIFEST, "ledger.add_or_remove")},
+    ),
+    "less for one replaced, over the ledger's life": (
+        {"merchants": of_first(lambda one: {"ledger": {**one["ledger"], "replace_one": 1.0}})},
+        {(MANIFEST, "ledger.replace_one")},
+    ),
+    "less for this run": (
+        {"run": lambda held: {**held, "add_or_remove": held["add_or_remove"] - 0.1}},
+        {(MANIFEST, "run.add_or_remove")},
+    ),
+    "one replaced as cheap as one removed": (
+        {"run": lambda held: {**held, "replace_one": held["add_or_remove"]}},
+        {(MANIFEST, "run.replace_one")},
+    ),
     "a smaller lower bound": (
         {"merchants": of_first(lambda one: {"audit": {**one["audit"], "epsilon": 0.0}})},
         {(CANARIES, "epsilon")},
@@ -144,7 +160,7 @@ def test_a_cut_ledger_is_missed_by_the_journal(forger):
     node = forger.nodes[0]
     forger.ledger(node, lambda entries: entries[:-1])
     report = audit_run(forger.folder, forger.key)
-    assert (f"{LEDGERS}/{node}.jsonl", 4, "rollback") in found(report)
+    assert (f"{LEDGERS}/{node}.jsonl", 5, "rollback") in found(report)
     assert named(report, f"{LEDGERS}/{node}.jsonl", "round_number")
     assert named(report, MANIFEST, "epsilon")
 
@@ -159,7 +175,7 @@ def test_an_entry_below_its_plans_price_is_found(forger):
         ],
     )
     report = audit_run(forger.folder, forger.key)
-    assert (f"{LEDGERS}/{node}.jsonl", 4, "noise_multiplier") in found(report)
+    assert (f"{LEDGERS}/{node}.jsonl", 5, "noise_multiplier") in found(report)
     assert named(report, f"{LEDGERS}/{node}.jsonl", "rollback")
 
 
@@ -242,7 +258,8 @@ def test_canaries_that_hide_a_step_are_told_and_such_of_a_step_never_charged_are
     records[first] = replace(whole, rounds=whole.rounds + 7)
     forger.release(**{CANARIES_FILE: pack_records(records.values())})
     report = audit_run(forger.folder, forger.key)
-    assert found(report) == [(CANARIES, None, "rounds")] * 3
+    # Nor were they sealed so: in each of three rounds, and with no update at all.
+    assert found(report) == [(CANARIES, None, "rounds")] * 3 + [(CANARIES, None, "seal")] * 4
     shorter = {name: getattr(whole, name)[:-1] for name in ("rounds", "canaries", "updates")}
     records[first] = replace(whole, **shorter)
     forger.release(**{CANARIES_FILE: pack_records(records.values())})
@@ -311,4 +328,4 @@ def test_a_merchant_that_the_statement_leaves_out_is_found(forger, only):
     assert (MANIFEST, None, "ledgers") in found(report)
     # Nor does it fit what the merchants signed.
     others = {field for file, _, field in found(report) if file != MANIFEST}
-    assert others <= {"contributions", "contribution", "merchant"}
+    assert others <= {"contributions", "contribution", "merchant", "seal"}
