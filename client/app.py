@@ -60,6 +60,8 @@ def prepare(message: Message, context: Context) -> Message:
     settings, node = open_node(context)
     plan = PrivacyPlan.from_json(request.plan)
     check_dp_model(plan, settings)
+    if plan.delta_warning:  # of public numbers alone
+        logger.warning("The run's plan: %s", plan.delta_warning)
     note = read_note(message.content)
     prepared = node.prepare(request.basis, request.settings)
     commitment = node.work.commitment(plan, context.run_id)

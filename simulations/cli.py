@@ -30,6 +30,13 @@ def simulate(
         Path | None, typer.Option(help="Folder for results, report and release.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="A real shop: folder or file.")] = None,
+    public_data: Annotated[
+        bool,
+        typer.Option(
+            "--public-data",
+            help="Say that --data is public: the release may then tell metrics of its shoppers.",
+        ),
+    ] = False,
     marketplace: Annotated[
         bool, typer.Option("--marketplace", help="The synthetic marketplace (the default).")
     ] = False,
@@ -137,6 +144,7 @@ def simulate(
         "history": tuple(history) if history else None,
         "processes": processes,
         "validation_only": validation_only or None,
+        "public_data": public_data or None,
     }
     run: dict[str, Any] = {"rounds": rounds, "epsilon": epsilon, "noise": noise, "seed": seed}
     run["seeded_noise"] = seeded_noise or None
@@ -187,11 +195,14 @@ def show(console: Console, results: Any, out: Path) -> None:
         gains_table,
         gate_line,
         held_out_table,
+        neighbours_table,
         privacy_table,
     )
 
     console.print(comparison_table(results))
     console.print(privacy_table(results))
+    if results.privacy.run is not None:
+        console.print(neighbours_table(results))
     if results.fairness is not None:
         console.print(gains_table(results.fairness))
     if results.held_out is not None:

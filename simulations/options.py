@@ -23,6 +23,8 @@ class SimulationOptions:
     Attributes:
         out: Folder for all that it writes.
         data: Folder or file of a real data set; None is the synthetic marketplace.
+        public_data: Whether `data` is declared public: only then may its shoppers' metrics stand in
+            the release.
         mapping: Name or file of the data's mapping; None detects it.
         merchants: How many train.
         held_out_merchants: How many more there are that never train and only use the release.
@@ -49,6 +51,7 @@ class SimulationOptions:
 
     out: Path
     data: Path | None = None
+    public_data: bool = False
     mapping: str | None = None
     merchants: int = 4
     held_out_merchants: int = 0
@@ -126,6 +129,11 @@ def _typed(path: Path, name: str, value: Any) -> Any:
             f"{path.name}: {name}: a {type(value).__name__} was given; {problem.lower()}.",
             field=name,
         ) from None
+
+
+def sizes_declared(asked: dict[str, Any]) -> bool:
+    """Return whether both size bracket and delta were asked for, so that no count is told."""
+    return {"size_bracket", "delta"} <= asked.keys()
 
 
 def declared_settings(asked: dict[str, Any], shoppers: int, merchants: int) -> RunSettings:

@@ -7,7 +7,7 @@ from pathlib import Path
 from client.privacy.contributions import kept_contributions
 from client.privacy.receipts import read_receipts
 from common.errors import LedgerError, ReleaseError
-from common.privacy.accounting.accountants import epsilon_pld
+from common.privacy.accounting.claim import epsilon_claimed
 from common.privacy.ledger.contributions import Contribution, read_contributions_file
 from common.privacy.ledger.entry import Entry, spent_events
 from common.privacy.ledger.export import export_ledger, read_ledger
@@ -142,7 +142,8 @@ def _check_epsilon(statement: Statement, merchant: str, entries: Sequence[Entry]
         if record.node != merchant or told.epsilon is None or told.delta is None:
             continue
         if len(named) == record.entries and named[-1].hash == record.hash:
-            spent = epsilon_pld(spent_events(named), told.delta)
+            plan = statement.privacy_plan.events()
+            spent = epsilon_claimed(plan, spent_events(named), told.delta)
             if told.epsilon < spent - _TOLERANCE:
                 what = f"claims epsilon {told.epsilon:.4f}; its ledger gives {spent:.4f}"
                 raise _wrong(merchant, what, "epsilon")

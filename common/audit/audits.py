@@ -20,6 +20,7 @@ from common.audit.claims import (
     check_adapter,
     check_code,
     check_epsilon,
+    check_run_cost,
     check_several,
     curve,
     tell_trust,
@@ -81,6 +82,7 @@ def audit_run(folder: Path, key: Path | None = None) -> Report:
         merchants = _merchants_of_run(sheet, found, found.release, run)
         tell_trust(sheet, statement)
         check_several(sheet, statement)
+        check_run_cost(sheet, statement)
         check_adapter(sheet, found.release)
         check_contributions(sheet, found)
         check_code(sheet, found.release.manifest)
@@ -114,6 +116,7 @@ def audit_release(folder: Path, key: Path | None = None) -> Report:
             merchants.append(_merchant(name, statement, bound=bound))
         tell_trust(sheet, statement)
         check_several(sheet, statement)
+        check_run_cost(sheet, statement)
         check_adapter(sheet, found.release)
         check_listed(sheet, found.release, None)
         with sheet.check("Epsilon: the claims against the ledgers", LEDGERS) as marks:

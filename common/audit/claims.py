@@ -10,17 +10,19 @@ from common.audit.findings import Checklist, CurvePoint, Marks
 from common.audit.layout import MANIFEST, RELEASE
 from common.errors import InputError
 from common.privacy.accounting.accountants import Events, endless, epsilon_pld, epsilon_rdp
+from common.privacy.accounting.claim import epsilon_claimed
 from common.privacy.accounting.second_accountant import SecondOpinion, second_opinion
 from common.privacy.ledger.entry import Entry, spent_events
 from common.release.code_digest import code_digest
 from common.release.manifest import ADAPTER_FILE, Manifest
 from common.release.statement import MerchantPrivacy, Statement
-from common.release.statement_draft import several_merchants
+from common.release.statement_draft import ledger_cost, run_cost, several_merchants
 from common.release.statement_page import TRUST
 from common.release.verify import VerifiedRelease
 from common.settings.lora_targets import PROJECTION_FILE
 
 TOLERANCE = 1e-3  # one accountant, another version or machine
+_BISECTED = 2e-3  # two searches for one ceiling end this close, as a part of it
 CURVE_POINTS = 24
 
 
@@ -46,7 +48,9 @@ def check_epsilon(
             return None
         pld, rdp = epsilon_pld(events, one.delta), epsilon_rdp(events, one.delta)
         other = second_opinion(events, one.delta)
-        _compare(marks, name, one, {"pld": pld, "rdp": rdp}, other)
+        claimed = epsilon_claimed(statement.privacy_plan.events(), events, one.delta)
+        _compare(marks, name, one, {"epsilon": claimed, "pld": pld, "rdp": rdp}, other)
+        _compare_lifetime(marks, name, one, events)
         if not other.accepts(pld):
             marks.wrong(
                 "accountants",
@@ -65,7 +69,7 @@ def _compare(
     other: SecondOpinion,
 ) -> None:
     stated = {"epsilon": one.epsilon, "pld": one.accountants.pld, "rdp": one.accountants.rdp}
-    found = {"epsilon": computed["pld"], **computed}
+    found = dict(computed)
     if other.numerical:
         stated["prv"], found["prv"] = one.accountants.prv, other.epsilon
     for field, value in stated.items():
@@ -76,6 +80,43 @@ def _compare(
             marks.wrong(
                 field, f"The statement says {says} of {name}; its ledger gives {found[field]:.4f}."
             )
+
+
+def _compare_lifetime(marks: Marks, name: str, one: MerchantPrivacy, events: Events) -> None:
+    """Compare what the filter lets pass of the whole ledger, for both kinds of neighbours."""
+    if one.ledger is None or one.delta is None:
+        return  # no statement is read without it
+    found = ledger_cost(events, one.delta)
+    for field in ("add_or_remove", "replace_one"):
+        stated, value = getattr(one.ledger, field), getattr(found, field)
+        if not abs(stated - value) <= max(TOLERANCE, _BISECTED * value):
+            marks.wrong(
+                f"ledger.{field}",
+                f"The statement says {stated:.4f} of {name}; the filter gives {value:.4f}.",
+            )
+
+
+def check_run_cost(sheet: Checklist, statement: Statement) -> None:
+    """Check what the plan alone costs, for both kinds of neighbours, by two accountants."""
+    title = "Neighbours: this run's epsilon computed again from the plan"
+    with sheet.check(title, MANIFEST) as marks:
+        plan, told, again = statement.privacy_plan, statement.run, run_cost(statement.privacy_plan)
+        if told is None or again is None:
+            marks.says("no noise, no guarantee")
+            return
+        above = ledger_cost(plan.events(), plan.delta)
+        for field in ("add_or_remove", "replace_one"):
+            stated, value = getattr(told, field), getattr(again, field)
+            if not abs(stated - value) <= TOLERANCE * max(1.0, value):
+                marks.wrong(f"run.{field}", f"It says {stated:.4f}; it is {value:.4f}.")
+            if not value <= getattr(above, field) * (1 + _BISECTED):
+                marks.wrong(
+                    "accountants",
+                    f"PLD gives {value:.4f}, above the Renyi bound {getattr(above, field):.4f}.",
+                )
+        marks.says(f"added or removed {again.add_or_remove:.3f}, replaced {again.replace_one:.3f}")
+        if plan.delta_warning:
+            marks.note(plan.delta_warning)
 
 
 def _check_seeds(marks: Marks, statement: Statement, entries: Sequence[Entry]) -> None:

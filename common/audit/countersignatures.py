@@ -9,7 +9,8 @@ from common.audit.journaled_run import JournaledRun
 from common.audit.layout import JOURNAL, MANIFEST
 from common.errors import SettingsError
 from common.files import sha256_hex
-from common.privacy.accounting.accountants import epsilon_pld, merge
+from common.privacy.accounting.accountants import merge
+from common.privacy.accounting.claim import epsilon_claimed
 from common.privacy.accounting.plan import EventKind, PrivacyPlan
 from common.privacy.ledger.entry import Entry, spent_events
 from common.privacy.ledger.heads import Head, Receipt, missing_events, place_of
@@ -156,7 +157,8 @@ def _tell_unanswered(marks: Marks, entries: Sequence[Entry], reach: int, run: Jo
     numbers, digest = {one.run_id for one in run.entries}, run.plan.digest
     late = [one for one in entries[reach:] if one.run_id in numbers and one.plan_digest == digest]
     if late:
-        whole = epsilon_pld(spent_events([*entries[:reach], *late]), run.plan.delta)
+        spent = spent_events([*entries[:reach], *late])
+        whole = epsilon_claimed(run.plan.events(), spent, run.plan.delta)
         marks.note(
             f"{len(late)} charges for this run lie behind it, and no answer to them is on the "
             f"journal; with them epsilon is {whole:.3f}"

@@ -84,18 +84,28 @@ class AdapterRecord(Record):
     settings: FrozenMap[JsonValue] = MappingProxyType({})
 
 
+MeasuredOn = Literal["public", "simulated", "nothing"]
+
+
 class MetricsRecord(Record):
     """Metrics that may be published: measured on public data or in a simulation.
 
     Attributes:
-        measured_on: A merchant's own shoppers are neither, so they have no word here.
+        measured_on: A merchant's own shoppers are neither public nor made up, so they have no word
+            here: where only they could be measured, nothing is told.
         data: The data set's name and split.
         values: By model, then by metric; null where a metric is not defined.
     """
 
-    measured_on: Literal["public", "simulated"]
+    measured_on: MeasuredOn
     data: str = Field(min_length=1)
     values: FrozenMap[FrozenMap[float | None]]
+
+    @model_validator(mode="after")
+    def _tells_nothing_of_nothing(self) -> Self:
+        if self.measured_on == "nothing" and self.values:
+            raise ValueError("values are told that were measured on nothing")
+        return self
 
 
 class Claims(Record):

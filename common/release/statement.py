@@ -29,7 +29,6 @@ NotProtected = Literal[
     "time and size",
     "own recommendations",
     "tuning",
-    "preflight refusal",
     "whole merchants",
     "machine and code",
 ]
@@ -42,6 +41,13 @@ class Accountants(Record):
     pld: float | None = Field(default=None, ge=0, description="dp_accounting, loss distribution")
     prv: float | None = Field(default=None, ge=0, description="Opacus, PRV")
     rdp: float | None = Field(default=None, ge=0, description="Renyi; the ledger gates on it")
+
+
+class NeighboursCost(Record):
+    """Epsilon for the two kinds of neighbours, at the plan's delta."""
+
+    add_or_remove: float = Field(ge=0, description="One shopper more or less")
+    replace_one: float = Field(ge=0, description="One shopper in the place of another")
 
 
 class AuditedNoise(Record):
@@ -78,10 +84,19 @@ class AuditedBound(Record):
 class MerchantPrivacy(Record):
     """What one merchant's shoppers were charged; null epsilon and delta mean no guarantee."""
 
-    epsilon: float | None = Field(ge=0, description="Epsilon over all rounds; null: no guarantee")
+    epsilon: float | None = Field(
+        ge=0,
+        description="Epsilon over the whole ledger: by PLD where it holds this one plan and "
+        "nothing else, by the filter where it holds more; null: no guarantee",
+    )
     delta: float | None = Field(gt=0, lt=1, description="Delta; null: no guarantee")
     accountants: Accountants = Field(
         default_factory=Accountants, description="Epsilon at this delta by each accountant"
+    )
+    ledger: NeighboursCost | None = Field(
+        default=None,
+        description="Over all of the ledger by the Renyi filter: the least ceiling, fixed "
+        "beforehand, that lets it pass, however later runs were chosen; null: no guarantee",
     )
     noise_multiplier: float = Field(ge=0, description="Noise sigma, in units of max_grad_norm")
     sample_rate: float = Field(ge=0, le=1, description="Chance of a shopper to be in a step (q)")
@@ -169,6 +184,9 @@ class Statement(Record):
         unit: Whom the guarantee is about, and how neighbours differ.
         DP model: Where the noise was added; `none` means there is no guarantee.
         plan: The privacy plan's own fields, all of them.
+        run: What the plan alone costs, fixed beforehand, by PLD; null without noise.
+        sizes: Whether size bracket and delta were declared, or a simulation took them from counts
+            of shoppers.
         run_ids: The numbers on the journal of the run that the adapter comes from: it has one for
             each start.
         noise: How the noise was made.
@@ -188,6 +206,8 @@ class Statement(Record):
     unit: Unit = UNIT
     dp_model: DpModel
     plan: FrozenMap[JsonValue]
+    run: NeighboursCost | None
+    sizes: Literal["declared", "counted"]
     run_ids: tuple[str, ...]
     noise: NoiseRecord
     accountants: FrozenMap[str]
@@ -282,6 +302,10 @@ def _check_parts(statement: Statement) -> None:
         raise ValueError("the accountants must be pld, prv and rdp")
     if statement.not_protected != NOT_PROTECTED:
         raise ValueError("what is not protected must be told whole")
+    promised = statement.dp_model != "none"
+    costs = (statement.run, *(one.ledger for one in statement.merchants.values()))
+    if any((one is not None) != promised for one in costs):
+        raise ValueError("run and ledger must be told for both kinds of neighbours, with noise")
     told = tuple(one.merchants for one in statement.several)
     if told != (() if statement.dp_model == "none" else (1, 2, 3, 4, 5)):
         raise ValueError("a shopper at 1 to 5 merchants must be told, and only with noise")

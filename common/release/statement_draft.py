@@ -1,8 +1,16 @@
 """Draft a release's privacy statement from what the ledgers, the journal and the canaries say."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Literal
 
+from common.privacy.accounting.accountants import (
+    MechanismEvent,
+    ceiling_for,
+    epsilon_pld,
+    epsilon_replaced,
+    merge,
+)
 from common.privacy.accounting.composition import MOST_MERCHANTS, epsilon_of_several
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.accounting.second_accountant import package_version
@@ -16,6 +24,7 @@ from common.release.statement import (
     JournalRecord,
     LedgerRecord,
     MerchantPrivacy,
+    NeighboursCost,
     NoiseRecord,
     SeveralMerchants,
     Statement,
@@ -32,6 +41,7 @@ def draft_statement(
     *,
     run_ids: Collection[str],
     seeded_noise: bool,
+    sizes: Literal["declared", "counted"] = "declared",
 ) -> Statement:
     """Return the statement of one run.
 
@@ -42,6 +52,7 @@ def draft_statement(
         journal: The server's, read and checked; empty where none was kept.
         run_ids: The run's numbers on the journal: one for each start.
         seeded_noise: Whether noise came from a fixed seed, which voids the guarantee.
+        sizes: Whether size bracket and delta were declared, or counted by a simulation.
 
     Raises:
         ValueError: if the parts do not fit each other, or an audit disproves a claim.
@@ -49,6 +60,8 @@ def draft_statement(
     return Statement(
         dp_model=plan.dp_model,
         plan=asdict(plan),
+        run=run_cost(plan),
+        sizes=sizes,
         run_ids=tuple(sorted(set(run_ids))),
         noise=NoiseRecord(seeded=seeded_noise),
         accountants={name: package_version(package) for name, package in _PACKAGES.items()},
@@ -59,6 +72,26 @@ def draft_statement(
         audit=AuditMethod(confidence=CONFIDENCE, blocking_confidence=BLOCKING_CONFIDENCE),
         code_sha256=code_digest(),
         app_sha256=app_bundles(journal, plan),
+    )
+
+
+def run_cost(plan: PrivacyPlan) -> NeighboursCost | None:
+    """Return what a plan alone costs, by PLD; None without noise."""
+    if plan.dp_model == "none":
+        return None
+    events = plan.events()
+    return NeighboursCost(
+        add_or_remove=epsilon_pld(events, plan.delta),
+        replace_one=epsilon_replaced(events, plan.delta),
+    )
+
+
+def ledger_cost(events: Iterable[MechanismEvent], delta: float) -> NeighboursCost:
+    """Return what all on a ledger costs, however it was chosen, by the Rényi filter."""
+    spent = merge(events)
+    return NeighboursCost(
+        add_or_remove=ceiling_for(spent, delta),
+        replace_one=ceiling_for(spent, delta, replaced=True),
     )
 
 

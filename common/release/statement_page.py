@@ -46,9 +46,6 @@ SENTENCES: Final[Mapping[NotProtected, str]] = {
         "Settings that somebody chose by looking at results on private data. What such trials "
         "revealed is in no number here."
     ),
-    "preflight refusal": (
-        "That a node refused a model before its first round, which may depend on its data."
-    ),
     "whole merchants": "A merchant's shoppers as a whole: the guarantee is about one shopper.",
     "machine and code": (
         "A merchant's own machine. Whoever controls it, or replaces the code that runs on it, sees "
@@ -70,6 +67,8 @@ def statement_page(statement: Statement) -> str:
         ),
         f"**Trust.** {TRUST[statement.dp_model]}",
         _cost(statement),
+        *_neighbours(statement),
+        *_failure(statement, plan),
         *_several(statement),
         _mechanism(statement, plan),
         _evidence(statement),
@@ -95,7 +94,9 @@ def _cost(statement: Statement) -> str:
     rows = [
         (
             "**Cost**, over everything each merchant's ledger holds: all rounds of all runs, also "
-            "those that failed. What was sent can change anybody's odds that a shopper was in the "
+            "those that failed. ε is by PLD where the ledger holds this run's plan alone, and by "
+            "the filter below where it holds more. What was sent can change anybody's odds that a "
+            "shopper was in the "
             f"data by a factor of at most e^ε, up to a failure of size δ. {_odds(statement)}"
         ),
         "",
@@ -133,6 +134,52 @@ def _cost_row(name: str, one: MerchantPrivacy) -> str:
     audit = "none" if one.audit is None else f"≥ {one.audit.epsilon:.3f}"
     claim = f"{one.epsilon:.3f} | {one.delta:.1e}" if one.epsilon is not None else " | "
     return f"| {_plain(name)} | {claim} | {values} | {audit} |"
+
+
+def _neighbours(statement: Statement) -> list[str]:
+    """Say what each kind of neighbours costs: this run, and all that a ledger holds."""
+    if statement.run is None:
+        return []
+    run = statement.run
+    rows = [
+        (
+            "**Neighbours.** ε counts a shopper added or removed. That a shopper's data was this "
+            "and not that, a shopper replaced by another, costs more. This run's plan was fixed "
+            "before its first step, so PLD holds for it. Over a ledger's life a later run may be "
+            "chosen after seeing an earlier one; there a Rényi filter holds, with a ceiling that "
+            "was fixed beforehand. Told is the least one that lets all of the ledger pass; the "
+            "merchant's own policy has at least that."
+        ),
+        "",
+        "| ε of | added or removed | replaced | by |",
+        "|---|---|---|---|",
+        f"| this run alone | {run.add_or_remove:.3f} | {run.replace_one:.3f} | PLD |",
+    ]
+    rows += [
+        f"| all on the ledger of {_plain(name)} | {one.ledger.add_or_remove:.3f} | "
+        f"{one.ledger.replace_one:.3f} | the filter |"
+        for name, one in statement.merchants.items()
+        if one.ledger is not None
+    ]
+    return ["\n".join(rows)]
+
+
+def _failure(statement: Statement, plan: PrivacyPlan) -> list[str]:
+    """Hold delta against the declared size, and say where both come from."""
+    if statement.dp_model == "none":
+        return []
+    text = (
+        f"**δ** is {plan.delta:.1e}, beside a declared size of {plan.size_bracket:,} shoppers a "
+        f"merchant: {plan.delta * plan.size_bracket:.2g} of one over that."
+    )
+    if plan.delta_warning:
+        text += f" **Warning: {plan.delta_warning}**"
+    if statement.sizes == "counted":
+        text += (
+            " Nobody declared them: the simulation took size or δ from counts of shoppers, which "
+            "ε does not cover."
+        )
+    return [text]
 
 
 def _several(statement: Statement) -> list[str]:

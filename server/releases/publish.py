@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from common.adapter import AdapterState
 from common.catalogue import read_catalogue
@@ -20,6 +21,7 @@ from common.errors import FederationError, ReleaseError
 from common.files import write_atomic
 from common.identity.signing_key import SigningKey
 from common.privacy.accounting.accountants import AccountantReport, account
+from common.privacy.accounting.claim import epsilon_claimed
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.ledger.contributions import contributions_file
 from common.privacy.ledger.heads import Receipt
@@ -46,7 +48,7 @@ from common.release.statement import (
     Statement,
     check_audits,
 )
-from common.release.statement_draft import draft_statement, head_record
+from common.release.statement_draft import draft_statement, head_record, ledger_cost
 from common.release.statement_page import statement_page
 from common.settings.lora_targets import LoraTargets
 from common.settings.run import RunSettings
@@ -135,7 +137,7 @@ def publish_run(
         audits=outcome.audits,
         journal=entries,
         catalogues={"public": read_catalogue(run / CATALOGUE_FILE).digest},
-        metrics=MetricsRecord(measured_on="public", data="nothing was measured", values={}),
+        metrics=MetricsRecord(measured_on="nothing", data="nothing was measured", values={}),
         code_version=_code_version(),
     )
     manifest = write_release(releases / version_at(now), draft, now, key)
@@ -152,6 +154,7 @@ def make_statement(
     journal: Sequence[JournalEntry],
     *,
     run_ids: Collection[str],
+    sizes: Literal["declared", "counted"] = "declared",
 ) -> Statement:
     """Return a run's privacy statement.
 
@@ -162,13 +165,20 @@ def make_statement(
         ledgers: Where each of these ledgers stands, by the same names.
         journal: The server's, read and checked.
         run_ids: Flower's numbers of the run: it has one for each start.
+        sizes: Whether size bracket and delta were declared, or counted by a simulation.
 
     Raises:
         ReleaseError: if the audit of a merchant disproves its claim.
     """
     check_release_audits(privacy)
     return draft_statement(
-        plan, privacy, ledgers, journal, run_ids=run_ids, seeded_noise=settings.seeded_noise
+        plan,
+        privacy,
+        ledgers,
+        journal,
+        run_ids=run_ids,
+        seeded_noise=settings.seeded_noise,
+        sizes=sizes,
     )
 
 
@@ -234,10 +244,12 @@ def merchant_privacy(
     accountants = Accountants()  # without noise there is no finite number to state
     if promised:
         accountants = Accountants(pld=spent.pld, prv=spent.prv, rdp=spent.rdp)
+    claimed = epsilon_claimed(plan.events(), spent.events, plan.delta)
     return MerchantPrivacy(
-        epsilon=spent.pld if promised else None,
+        epsilon=claimed if promised else None,
         delta=plan.delta if promised else None,
         accountants=accountants,
+        ledger=ledger_cost(spent.events, plan.delta) if promised else None,
         noise_multiplier=plan.noise_multiplier,
         sample_rate=plan.sample_rate,
         steps=plan.steps,

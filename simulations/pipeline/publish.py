@@ -5,11 +5,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from common.audit.layout import JOURNAL
 from common.identity.signing_key import SigningKey
 from common.privacy.ledger.journal import read_journal
-from common.release.manifest import Manifest, MetricsRecord
+from common.release.manifest import Manifest, MeasuredOn, MetricsRecord
 from common.release.statement import MerchantPrivacy, Statement
 from common.settings.run import RunSettings
 from server.releases.publish import ReleaseDraft, make_statement, write_release
@@ -37,6 +38,8 @@ def run_statement(
     settings: RunSettings,
     shops: Sequence[Shop],
     privacy: Mapping[str, MerchantPrivacy],
+    *,
+    sizes: Literal["declared", "counted"] = "counted",
 ) -> Statement:
     """Export the run's journal and ledgers for an auditor, and return the statement about them.
 
@@ -51,6 +54,7 @@ def run_statement(
         evidence.ledgers,
         evidence.journal,
         run_ids=evidence.run_ids,
+        sizes=sizes,
     )
 
 
@@ -61,8 +65,7 @@ def publish(
     shops: Sequence[Shop],
     statement: Statement,
     *,
-    metrics: Mapping[str, Mapping[str, float | None]],
-    data_name: str,
+    metrics: MetricsRecord,
     code_version: str,
     more_files: Mapping[str, bytes] | None = None,
 ) -> Manifest:
@@ -81,16 +84,31 @@ def publish(
         audits=run.audits,
         journal=read_journal((folder / JOURNAL).read_bytes()),
         catalogues={shop.name: shop.data.catalogue.digest for shop in shops},
-        metrics=MetricsRecord(
-            measured_on="simulated",
-            data=data_name,
-            values={name: _known(metrics[name]) for name in PUBLISHED if name in metrics},
-        ),
+        metrics=metrics,
         code_version=code_version,
         more_files=more_files or {},
     )
     now = datetime.now(UTC)
     return write_release(folder / RELEASE, draft, now, operator_key(folder), replace=True)
+
+
+def told_metrics(
+    measured_on: MeasuredOn,
+    data_name: str,
+    metrics: Mapping[str, Mapping[str, float | None]],
+) -> MetricsRecord:
+    """Return what a release tells of how good it is.
+
+    Args:
+        measured_on: Public or made-up shoppers; `nothing` where the shoppers are a shop's own.
+            Exact figures of theirs are protected by no noise, so none of them is told.
+        data_name: The data set's.
+        metrics: Of the test shoppers, by model.
+    """
+    if measured_on == "nothing":
+        return MetricsRecord(measured_on=measured_on, data="not to be told", values={})
+    values = {name: _known(metrics[name]) for name in PUBLISHED if name in metrics}
+    return MetricsRecord(measured_on=measured_on, data=data_name, values=values)
 
 
 def withdraw(folder: Path) -> None:

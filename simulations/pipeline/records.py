@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from client.shop.dataset import MerchantData
-from common.release.manifest import Manifest
+from common.release.manifest import Manifest, MeasuredOn
 from server.run.checkpoint import RoundRecord
 from simulations.data.datasets import summarise_dataset
 from simulations.data.partition import PartitionKind
@@ -33,15 +33,20 @@ class Beside:
         """Whether nothing stands against a release."""
         return self.gate is None or self.gate.passed
 
-    def files(self) -> dict[str, bytes]:
-        """Return what goes into the release folder of it, by file name."""
+    def files(self, measured_on: MeasuredOn) -> dict[str, bytes]:
+        """Return what goes into the release folder of it, by file name.
+
+        The gate judges on public data. The curve is of the test shoppers, so it stays behind where
+        they are a shop's own (`nothing`).
+        """
+        curve = None if measured_on == "nothing" else self.epsilon_curve
         files = {
             f"{name.replace('_', '-')}.json": one.model_dump_json(indent=2).encode() + b"\n"
-            for name, one in (("gate", self.gate), ("epsilon_curve", self.epsilon_curve))
+            for name, one in (("gate", self.gate), ("epsilon_curve", curve))
             if one is not None
         }
-        if self.epsilon_curve is not None:
-            files["epsilon-curve.svg"] = epsilon_figure(self.epsilon_curve).svg.encode()
+        if curve is not None:
+            files["epsilon-curve.svg"] = epsilon_figure(curve).svg.encode()
         return files
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from common.errors import InputError
 from common.evaluation.scorecard import Scorecard
 from common.files import sha256_hex, write_atomic
 from common.privacy.ledger.export import export_ledger
+from common.release.manifest import MeasuredOn
 from common.release.statement_page import statement_page
 from common.settings.run import RunSettings
 from server.releases.publish import merchant_privacy
@@ -40,9 +42,9 @@ from simulations.evaluation.scoring import intervals, merchant_results, pooled_m
 from simulations.federation.comparisons import Comparison, Trainer
 from simulations.federation.folders import spent_by_merchant
 from simulations.federation.runner import FinishedRun, Watch
-from simulations.options import SimulationOptions, declared_settings
+from simulations.options import SimulationOptions, declared_settings, sizes_declared
 from simulations.pipeline.progress import Screen
-from simulations.pipeline.publish import publish, run_statement, withdraw
+from simulations.pipeline.publish import publish, run_statement, told_metrics, withdraw
 from simulations.pipeline.records import (
     Beside,
     commit,
@@ -69,6 +71,14 @@ LEARNT = (
     "The items were learnt from purchases, so the catalogue tells what was bought and ε does not "
     "cover it. Real nodes refuse such an import; give an item list of its own before you show this "
     "release to anybody."
+)
+COUNTED = (
+    "Size bracket and δ follow counts of shoppers here, which ε does not cover; a merchant "
+    "declares them: --set size_bracket=… --set delta=…"
+)
+UNTOLD = (
+    "The shoppers are taken for real: the release tells no metrics of theirs. Results and report "
+    "do, exactly, so show them to nobody. Of public data say so: --public-data"
 )
 EARLIER_LEDGERS = "earlier-ledgers"  # of simulations that --overwrite has removed
 
@@ -100,6 +110,7 @@ class Simulation:
             public = load_holdout(self.options, data, self.cache)
             if not data.catalogue_declared:
                 self.screen.warn(LEARNT)
+            self._warn(settings)
         trainer = Trainer(self.options.out, self.cache, settings)
         run = self._federated(trainer, shops)
         evaluators = make_evaluators(shops, run.basis, settings, self.cache)
@@ -129,6 +140,15 @@ class Simulation:
                 settings=settings,
                 began=began,
             )
+
+    def _warn(self, settings: RunSettings) -> None:
+        """Say what a person must know of delta and of the sizes, before anything is charged."""
+        if warning := settings.plan().delta_warning:
+            self.screen.warn(warning)
+        if self.options.data is not None and not self.options.public_data:
+            if not sizes_declared(self.options.settings):
+                self.screen.warn(COUNTED)
+            self.screen.warn(UNTOLD)
 
     def _shops(self) -> tuple[MerchantData, list[Shop], RunSettings, PartitionKind]:
         options = self.options
@@ -256,7 +276,10 @@ class Simulation:
             name: merchant_privacy(run.plan, one, run.audits.get(place.name))
             for (name, one), place in zip(spent.items(), places, strict=True)
         }
-        statement = run_statement(options.out, run, settings, shops, privacy)
+        sizes: Literal["declared", "counted"] = (
+            "declared" if sizes_declared(options.settings) else "counted"
+        )
+        statement = run_statement(options.out, run, settings, shops, privacy, sizes=sizes)
         metrics = pooled_metrics(scorecards)
         environment = read_environment(commit())
         manifest = None
@@ -267,10 +290,9 @@ class Simulation:
                 settings,
                 shops,
                 statement,
-                metrics=metrics,
-                data_name=data.name,
+                metrics=told_metrics(_measured_on(options), data.name, metrics),
                 code_version=environment.fedtail,
-                more_files=beside.files(),
+                more_files=beside.files(_measured_on(options)),
             )
         else:
             withdraw(options.out)
@@ -288,6 +310,7 @@ class Simulation:
                 unit=statement.unit,
                 dp_model=run.plan.dp_model,
                 merchants=privacy,
+                run=statement.run,
                 statement=statement_page(statement),
             ),
             rounds=[round_record(one, self.curve) for one in run.history],
@@ -355,6 +378,13 @@ def validation_means(
     ndcg = np.concatenate([one[0] for one in scores])
     tail = np.concatenate([one[1] for one in scores])
     return _mean(ndcg), _mean(tail)
+
+
+def _measured_on(options: SimulationOptions) -> MeasuredOn:
+    """Return on whose shoppers the metrics were measured, as far as a release may tell."""
+    if options.data is None:
+        return "simulated"
+    return "public" if options.public_data else "nothing"
 
 
 def _mean(values: np.ndarray) -> float:

@@ -142,6 +142,27 @@ def privacy_table(results: Results) -> Table:
     return table
 
 
+def neighbours_table(results: Results) -> Table:
+    """Return ε for a shopper added or removed and for one replaced: of this run, and of a life."""
+    table = Table(
+        title="ε by what may differ: a shopper added or removed, or replaced by another",
+        caption="This run by PLD, as it was planned beforehand. A ledger by the filter, which "
+        "holds also where later runs were chosen after seeing earlier ones.",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("ε of")
+    for heading in ("added or removed", "replaced"):
+        table.add_column(heading, justify="right")
+    costs = {"this run": results.privacy.run}
+    costs |= {f"ledger of {name}": one.ledger for name, one in results.privacy.merchants.items()}
+    for name, cost in costs.items():
+        if cost is not None:
+            table.add_row(Text(name), f"{cost.add_or_remove:.2f}", f"{cost.replace_one:.2f}")
+    return table
+
+
 def ordered_models(metrics: MetricsByModel) -> list[str]:
     """Return the models in the order of `MODELS`, then the others as they were written."""
     known = [model for model in MODELS if model in metrics]

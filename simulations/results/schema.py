@@ -19,7 +19,7 @@ from common.files import write_atomic
 from common.processes import usable_cores
 from common.record import Sha256, first_problem
 from common.release.manifest import UtcTime
-from common.release.statement import DpModel, MerchantPrivacy, check_claims
+from common.release.statement import DpModel, MerchantPrivacy, NeighboursCost, check_claims
 from simulations.results.earlier import renamed
 from simulations.results.measures import (
     METRICS,
@@ -43,6 +43,9 @@ class Privacy(Part):
     unit: str = Field(description="Whom the guarantee is about")
     dp_model: DpModel = Field(description="Where noise was added; `none`: no guarantee")
     merchants: dict[str, MerchantPrivacy] = Field(description="By merchant")
+    run: NeighboursCost | None = Field(
+        default=None, description="What the plan alone costs, by PLD; null: no guarantee"
+    )
     statement: str = Field(description="The privacy statement, as in the release")
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,14 @@ def test_a_deployed_node_refuses_a_plan_without_its_own_noise(client, shops):
     assert reply.error.reason == "policy:dp_model"
     assert shops.works["ash"].calls == []
     assert "fedtail" not in client.context.state
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_delta_that_is_large_for_the_declared_size_is_on_the_nodes_log(client, caplog, large):
+    plan = replace(LOCAL, delta=1e-3, size_bracket=101 if large else 100)
+    request = messages.PrepareRequest(b"basis", {"seed": 1}, plan.to_json())
+    client.ask(messages.PREPARE, messages.encode_prepare(request))
+    assert ("10 x 101" in caplog.text) == large
 
 
 @pytest.mark.parametrize(

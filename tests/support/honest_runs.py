@@ -17,7 +17,7 @@ from simulations.federation.comparisons import Trainer
 from simulations.federation.folders import spent_by_merchant
 from simulations.federation.in_process_grid import InProcessGrid
 from simulations.federation.runner import Watch, run_federation
-from simulations.pipeline.publish import publish, run_statement
+from simulations.pipeline.publish import publish, run_statement, told_metrics
 from tests.support.shops import make_settings, make_shop
 
 # Latin, also outside ASCII; Chinese; Cyrillic; Arabic; Devanagari with joined marks; one é as one
@@ -102,8 +102,7 @@ class HonestRun:
             self.settings,
             self.shops,
             statement,
-            metrics={},
-            data_name="made up",
+            metrics=told_metrics("simulated", "made up", {}),
             code_version="tests",
         )
         return self.out, self.out / PUBLIC_KEY

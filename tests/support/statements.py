@@ -16,6 +16,7 @@ def merchant_fields(plan=PLAN, epsilon=3.987, audit=None, **changes):
         "epsilon": epsilon if noised else None,
         "delta": plan.delta if noised else None,
         "accountants": {"pld": 3.987, "prv": 3.991, "rdp": 4.4} if noised else {},
+        "ledger": {"add_or_remove": 4.41, "replace_one": 8.21} if noised else None,
         "noise_multiplier": plan.noise_multiplier,
         "sample_rate": plan.sample_rate,
         "steps": plan.steps,
@@ -31,6 +32,8 @@ def statement_fields(plan=PLAN, merchants=None, **changes):
     return {
         "dp_model": plan.dp_model,
         "plan": asdict(plan),
+        "run": None if plan.dp_model == "none" else {"add_or_remove": 3.987, "replace_one": 7.6},
+        "sizes": "declared",
         "run_ids": ["1"],
         "noise": {"seeded": False},
         "accountants": {"pld": "dp 1", "prv": "op 2", "rdp": "dp 1"},

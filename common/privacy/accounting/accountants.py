@@ -8,7 +8,7 @@ differ by one shopper added or removed.
 
 import math
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -84,6 +84,7 @@ class AccountantReport:
     prv: float
     rdp: float
     delta: float
+    events: Events = field(default=(), compare=False)
 
 
 def account(events: Iterable[MechanismEvent], delta: float) -> AccountantReport:
@@ -99,6 +100,7 @@ def account(events: Iterable[MechanismEvent], delta: float) -> AccountantReport:
         prv=epsilon_prv(merged, delta),
         rdp=epsilon_rdp(merged, delta),
         delta=delta,
+        events=merged,
     )
     # Two infinities agree; one does not agree with a number.
     if report.pld != report.prv and not abs(report.pld - report.prv) <= AGREEMENT:
@@ -116,8 +118,20 @@ def epsilon_pld(events: Iterable[MechanismEvent], delta: float) -> float:
     Method: Koskela, Jälkö, Honkela 2020 with the discretisation of Doroshenko et al. 2022, by
     dp_accounting. Both directions, a shopper added and a shopper removed, are composed and the
     worse one is returned.
+
+    Formal guarantee:
+        For events that were all fixed before the first of them was seen. Where later ones were
+        chosen after seeing earlier ones, `ceiling_for` is what holds.
     """
     return _epsilon_pld(merge(events), _checked_delta(delta))
+
+
+def epsilon_replaced(events: Iterable[MechanismEvent], delta: float) -> float:
+    """Return epsilon at `delta` by PLD for neighbours that differ by one shopper replaced.
+
+    See `common.privacy.accounting.replacement`; for events fixed beforehand, as `epsilon_pld`.
+    """
+    return _epsilon_replaced(merge(events), _checked_delta(delta))
 
 
 def epsilon_prv(events: Iterable[MechanismEvent], delta: float) -> float:
@@ -138,7 +152,9 @@ def epsilon_rdp(events: Iterable[MechanismEvent], delta: float) -> float:
     return _epsilon_rdp(merge(events), _checked_delta(delta))
 
 
-def budget_share(events: Iterable[MechanismEvent], delta: float, ceiling: float) -> float:
+def budget_share(
+    events: Iterable[MechanismEvent], delta: float, ceiling: float, *, replaced: bool = False
+) -> float:
     """Return how much of a budget of (ceiling, delta) the events take: 1 is all of it.
 
     Method: a Rényi filter (Feldman, Zrnic 2021). `ceiling` and `delta` fix one order a, and with
@@ -159,20 +175,31 @@ def budget_share(events: Iterable[MechanismEvent], delta: float, ceiling: float)
     allowed = ceiling - conversion
     if allowed <= 0:
         return math.inf
-    return float(_divergences(merged)[_ORDERS.index(order)]) / allowed
+    return float(_divergences(merged, replaced=replaced)[_ORDERS.index(order)]) / allowed
 
 
-def ceiling_for(events: Iterable[MechanismEvent], delta: float) -> float:
-    """Return the least ceiling, to 0.1%, whose budget covers all of `events`."""
+def ceiling_for(events: Iterable[MechanismEvent], delta: float, *, replaced: bool = False) -> float:
+    """Return the least ceiling, to 0.1%, whose budget covers all of `events`.
+
+    Args:
+        events: What was spent.
+        delta: Beside it.
+        replaced: Whether neighbours differ by one shopper replaced, not added or removed.
+
+    Formal guarantee:
+        Whoever fixed this ceiling beforehand would have let all of `events` pass, so for them it
+        holds however later events were chosen. A merchant's own ceiling is at least this.
+    """
     merged = merge(events)
     low = high = max(epsilon_rdp(merged, delta), 1e-3)
     if math.isinf(high):
         return high
-    while budget_share(merged, delta, high) > 1:
+    while budget_share(merged, delta, high, replaced=replaced) > 1:
         low, high = high, high * 1.25
     while high / low > 1.001:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if budget_share(merged, delta, middle) <= 1 else (middle, high)
+        fits = budget_share(merged, delta, middle, replaced=replaced) <= 1
+        low, high = (low, middle) if fits else (middle, high)
     return high
 
 
@@ -268,6 +295,15 @@ def _epsilon_pld(events: Events, delta: float) -> float:
     return epsilon_of_losses(map(astuple, events), delta)
 
 
+@lru_cache(maxsize=256)
+def _epsilon_replaced(events: Events, delta: float) -> float:
+    if endless(events):
+        return math.inf
+    from common.privacy.accounting.replacement import epsilon_of_replacement  # noqa: PLC0415 - loads dp_accounting
+
+    return epsilon_of_replacement(map(astuple, events), delta)
+
+
 @lru_cache(maxsize=4096)
 def _epsilon_prv(events: Events, delta: float) -> float:
     if not events:
@@ -290,13 +326,21 @@ def _one_rdp(sample_rate: float, noise_multiplier: float) -> NDArray[np.float64]
     return renyi_divergences(sample_rate, noise_multiplier, _ORDERS)
 
 
-def _divergences(events: Events) -> NDArray[np.float64]:
+@lru_cache(maxsize=1024)
+def _one_replaced(sample_rate: float, noise_multiplier: float) -> NDArray[np.float64]:
+    from common.privacy.accounting.replacement import replacement_divergences  # noqa: PLC0415 - loads dp_accounting
+
+    return replacement_divergences(sample_rate, noise_multiplier, _ORDERS)
+
+
+def _divergences(events: Events, *, replaced: bool = False) -> NDArray[np.float64]:
     """Return the summed Rényi divergence of all releases at each of the orders."""
     if endless(events):
         return np.full(len(_ORDERS), math.inf)
     total = np.zeros(len(_ORDERS))
     for event in events:
-        total += event.count * _one_rdp(event.sample_rate, event.noise_multiplier)
+        one = _one_replaced if replaced else _one_rdp
+        total += event.count * one(event.sample_rate, event.noise_multiplier)
     return total
 
 

@@ -123,6 +123,25 @@ class PrivacyPlan:
         return self.sample_rate * self.size_bracket
 
     @property
+    def large_delta(self) -> bool:
+        """Whether delta is above 1 / (10 x the declared size).
+
+        A release that showed each shopper whole with chance delta would then be expected to show a
+        tenth of one, or more.
+        """
+        return self.delta * 10 * self.size_bracket > 1 + 1e-9
+
+    @property
+    def delta_warning(self) -> str:
+        """What to say of a delta that is large for the declared size; empty where it is not."""
+        if not self.large_delta or self.dp_model == "none":
+            return ""
+        return (
+            f"delta {self.delta:.1e} is above 1 / (10 x {self.size_bracket:,}), a tenth of one "
+            "over the declared size: with so large a failure epsilon says little."
+        )
+
+    @property
     def rounds(self) -> int:
         """How many rounds the run has."""
         return self.steps // self.steps_per_round

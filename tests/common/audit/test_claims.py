@@ -8,6 +8,7 @@ from common.audit.findings import Checklist
 from common.privacy.accounting.accountants import epsilon_pld, epsilon_prv, epsilon_rdp
 from common.privacy.accounting.second_accountant import SecondOpinion
 from common.privacy.ledger.entry import spent_events
+from common.release.statement_draft import ledger_cost
 from tests.support.ledgers import PLAN, pay, reopen
 from tests.support.shops import make_plan
 from tests.support.statements import make_statement, merchant_fields
@@ -24,7 +25,8 @@ def entries(tmp_path):
 def statement_for(entries):
     events, delta = spent_events(entries), PLAN.delta
     told = {name: count(events, delta) for name, count in ACCOUNTANTS.items()}
-    one = merchant_fields(PLAN, epsilon=told["pld"], accountants=told)
+    ledger = ledger_cost(events, delta).model_dump()
+    one = merchant_fields(PLAN, epsilon=told["pld"], accountants=told, ledger=ledger)
     statement = make_statement(PLAN, merchants={"Ash": one})
     record = {**statement.ledgers["Ash"].model_dump(), "entries": len(entries)}
     return make_statement(PLAN, merchants={"Ash": one}, ledgers={"Ash": record})

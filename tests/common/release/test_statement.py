@@ -131,3 +131,15 @@ def test_an_infinite_number_is_refused():
     text = json.dumps(statement_fields(), default=str).replace("3.987", "Infinity")
     with pytest.raises(ValidationError):
         Statement.model_validate_json(text)
+
+
+def test_both_kinds_of_neighbours_must_be_told_with_noise_and_not_without():
+    cost = {"add_or_remove": 1.0, "replace_one": 2.0}
+    for plan, changes in (
+        (PLAN, {"run": None}),
+        (PLAN, {"merchants": {"Ash": merchant_fields(ledger=None)}}),
+        (SILENT, {"run": cost}),
+        (SILENT, {"merchants": {"Ash": merchant_fields(SILENT, ledger=cost)}}),
+    ):
+        with pytest.raises(ValidationError, match="both kinds of neighbours"):
+            make_statement(plan, **changes)

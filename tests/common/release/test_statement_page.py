@@ -104,3 +104,23 @@ def test_no_merchants_name_breaks_the_page(name):
     text = statement_page(make_statement(merchants={name: merchant_fields()}))
     assert len(text.splitlines()) == len(USUAL.splitlines())
     assert "<" not in text.replace("\\<", "")
+
+
+def test_both_kinds_of_neighbours_are_told_of_the_run_and_of_each_ledger():
+    text = statement_page(make_statement(merchants={"Ash": merchant_fields()}))
+    assert rows(text, "| ε of | added") == [
+        ["this run alone", "3.987", "7.600", "PLD"],
+        ["all on the ledger of Ash", "4.410", "8.210", "the filter"],
+    ]
+
+
+@pytest.mark.parametrize(("size", "warned"), [(10_000, False), (10_001, True)])
+def test_delta_is_held_against_the_declared_size(size, warned):
+    text = statement_page(make_statement(make_plan(delta=1e-5, size_bracket=size)))
+    assert f"declared size of {size:,} shoppers" in text
+    assert ("**Warning: " in text) == warned
+
+
+def test_sizes_that_a_simulation_counted_are_not_called_declared():
+    assert "Nobody declared them" in statement_page(make_statement(sizes="counted"))
+    assert "Nobody declared them" not in statement_page(make_statement())

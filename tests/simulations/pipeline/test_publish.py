@@ -1,0 +1,41 @@
+"""What a simulation's release may not carry: exact figures of a shop's own shoppers."""
+
+import pytest
+from pydantic import ValidationError
+
+from common.release.manifest import MetricsRecord
+from simulations.options import SimulationOptions, sizes_declared
+from simulations.pipeline.publish import told_metrics
+from simulations.pipeline.simulate import _measured_on
+
+METRICS = {"adapter": {"ndcg@10": 0.123456}, "solo_adapter": {"ndcg@10": 0.1}}
+
+
+def test_exact_figures_of_a_shops_own_shoppers_are_not_told():
+    told = told_metrics("nothing", "Corner shop, 60 shoppers", METRICS)
+    assert told.values == {}
+    assert "Corner" not in told.model_dump_json()
+
+
+@pytest.mark.parametrize("measured_on", ["public", "simulated"])
+def test_figures_of_public_and_made_up_shoppers_are_told(measured_on):
+    told = told_metrics(measured_on, "a data set", METRICS)
+    assert told.values == {"adapter": {"ndcg@10": 0.123456}}
+
+
+def test_figures_measured_on_nothing_are_no_record():
+    with pytest.raises(ValidationError, match="measured on nothing"):
+        MetricsRecord(measured_on="nothing", data="d", values=METRICS)
+
+
+def test_data_are_a_shops_own_unless_said_to_be_public(tmp_path):
+    assert _measured_on(SimulationOptions(out=tmp_path)) == "simulated"
+    assert _measured_on(SimulationOptions(out=tmp_path, data=tmp_path)) == "nothing"
+    public = SimulationOptions(out=tmp_path, data=tmp_path, public_data=True)
+    assert _measured_on(public) == "public"
+
+
+def test_sizes_are_declared_where_both_were_set():
+    assert sizes_declared({"size_bracket": 100, "delta": 1e-5})
+    assert not sizes_declared({"size_bracket": 100})
+    assert not sizes_declared({"delta": 1e-5})
