@@ -5,6 +5,7 @@ the product (the audit's canaries, the preflight) or another test of this suite,
 """
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 
 import client.privacy.budget
 import client.training.dp_trainer
+import common.audit.journaled_run
+import common.audit.seals
+import common.privacy.accounting.accountants
 import common.privacy.mechanism.clipping
 from client.node.participant import MerchantWork
 from client.training.dp_trainer import PrivateTrainer
@@ -21,6 +25,7 @@ from client.training.shopper_gradients import PackedGradients
 from common.errors import FedtailError
 from common.privacy.accounting.accountants import epsilon_pld
 from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.ledger.contributions import Contribution
 from common.privacy.ledger.ledger import Charge, Ledger
 from common.privacy.mechanism.canaries import CanaryRecord, start_record
 from common.privacy.mechanism.empirical_bound import audit_canaries
@@ -29,9 +34,19 @@ from common.wire import messages
 from tests.client.node import test_participant, test_participant_before_charge
 from tests.client.node.test_participant import ground
 from tests.client.privacy import test_budget
+from tests.client.privacy.test_recovery import Federation
 from tests.client.training import test_dp_trainer
+from tests.common.audit import (
+    test_audits_forgeries,
+    test_contributions,
+    test_countersignatures,
+    test_seals,
+)
+from tests.common.privacy.accounting import test_claim, test_replacement
 from tests.common.privacy.ledger import test_ledger
 from tests.common.privacy.mechanism import test_canaries, test_noise
+from tests.simulations.pipeline import test_publish
+from tests.support.forging import Forger
 from tests.support.privacy_bugs import plant
 from tests.support.shops import (
     make_catalogue,
@@ -80,8 +95,38 @@ def small(tiny_model):
     return make_workshop(tiny_model, make_catalogue(60), make_interactions(60, 12), make_settings())
 
 
+NO_SEAL_FITS = "test_an_update_without_noise_cannot_stand_under_the_private_runs_papers"
+REAL_DATA = "test_data_are_a_shops_own_unless_said_to_be_public"
+AUDITS = {  # by the test's name: each is given a forger of an honest run's files
+    "test_a_forged_run_is_refused_and_what_gives_it_away_is_named": lambda forger: (
+        test_audits_forgeries.test_a_forged_run_is_refused_and_what_gives_it_away_is_named(
+            forger, "the second round taken out"
+        )
+    ),
+    "test_invented_canaries_are_named_by_merchant_and_round": (
+        test_seals.test_invented_canaries_are_named_by_merchant_and_round
+    ),
+    NO_SEAL_FITS: (
+        test_seals.test_an_update_without_noise_cannot_stand_under_the_private_runs_papers
+    ),
+    "test_unsigned_contributions_are_named": (
+        test_contributions.test_unsigned_contributions_are_named
+    ),
+}
+
+
 @pytest.fixture
-def checks(small, workshop, ground, tmp_path):
+def audits(simulated, honest):
+    """Every check of exported files by its name: call it with a fresh folder."""
+
+    def call(check):
+        return lambda folder: check(Forger(simulated, shutil.copytree(honest, folder / "run")))
+
+    return {name: call(check) for name, check in AUDITS.items()}
+
+
+@pytest.fixture
+def checks(small, workshop, ground, audits, tmp_path):
     """Every check by its name on the page: call it with a fresh folder."""
     training, noise = test_dp_trainer, test_noise
 
@@ -94,6 +139,21 @@ def checks(small, workshop, ground, tmp_path):
         test_ledger.test_the_entry_is_on_disk_when_the_charge_exists(path, opened)
 
     return {
+        **audits,
+        "test_a_claim_must_reach_to_the_last_charge_of_the_run_wherever_the_statement_stops": (
+            lambda folder: (
+                test_countersignatures.test_a_claim_must_reach_to_the_last_charge_of_the_run_wherever_the_statement_stops(
+                    Federation(folder / "federation"), 4
+                )
+            )
+        ),
+        "test_a_ledger_of_more_is_claimed_by_the_filter": lambda _: (
+            test_claim.test_a_ledger_of_more_is_claimed_by_the_filter("another plan")
+        ),
+        "test_at_four_for_one_removed_it_is_above_seven_for_one_replaced": lambda _: (
+            test_replacement.test_at_four_for_one_removed_it_is_above_seven_for_one_replaced()
+        ),
+        REAL_DATA: test_publish.test_data_are_a_shops_own_unless_said_to_be_public,
         "canaries": Canaries(small),
         "preflight": lambda _: check_trainer(small.trainer, small.encoder.adapter(), make_plan()),
         "self-check": lambda _: keeps_their_bits(small),
@@ -358,6 +418,73 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
     "ledger written after training": (
         edit(Ledger, "_write", ('connection.execute("COMMIT")', "pass")),
         "test_the_entry_is_on_disk_when_the_charge_exists",
+    ),
+    "a missing round skipped": (
+        edit(
+            common.audit.journaled_run,
+            "_demand_rounds",
+            ("if entry.round_number > expected:", "if entry.round_number > plan.rounds:"),
+        ),
+        "test_a_forged_run_is_refused_and_what_gives_it_away_is_named",
+    ),
+    "an early entry accepted": (
+        edit(
+            test_countersignatures,
+            "check_coverage",
+            ("if reach > record.entries:", "if reach > len(ledger.entries):"),
+        ),
+        "test_a_claim_must_reach_to_the_last_charge_of_the_run_wherever_the_statement_stops",
+    ),
+    "an unsigned contribution accepted": (
+        edit(
+            Contribution,
+            "fault",
+            ('"" if self.authentic else "signature"', '""'),
+        ),
+        "test_unsigned_contributions_are_named",
+    ),
+    "any canaries beside an update": (
+        edit(
+            common.audit.seals,
+            "_fault",
+            ("record.seal(vector) == one.seal", "bool(record.seal(vector))"),
+        ),
+        "test_invented_canaries_are_named_by_merchant_and_round",
+    ),
+    "any update beside the canaries": (
+        edit(
+            common.audit.seals,
+            "_fault",
+            (
+                'return "the canaries shown are bound to other updates than this one."',
+                'return ""',
+            ),
+        ),
+        NO_SEAL_FITS,
+    ),
+    "PLD for runs chosen on the way": (
+        edit(
+            test_claim,
+            "epsilon_claimed",
+            ("if fixed_beforehand(plan, merged):", "if True:"),
+        ),
+        "test_a_ledger_of_more_is_claimed_by_the_filter",
+    ),
+    "one replaced at the price of one removed": (
+        edit(
+            common.privacy.accounting.accountants,
+            "_epsilon_replaced",
+            ("epsilon_of_replacement(map(astuple, events), delta)", "_epsilon_pld(events, delta)"),
+        ),
+        "test_at_four_for_one_removed_it_is_above_seven_for_one_replaced",
+    ),
+    "exact figures in a release": (
+        edit(
+            test_publish,
+            "_measured_on",
+            ('"public" if options.public_data else "nothing"', '"public"'),
+        ),
+        REAL_DATA,
     ),
     "metrics leaving unprotected": (
         loss_leaves,
