@@ -1,5 +1,6 @@
-"""Arrays in a safetensors file, written whole or not at all, and not held twice meanwhile."""
+"""Arrays in a safetensors file: written whole or not at all, read without being copied."""
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -11,12 +12,17 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from common.files import write_atomic_by
+from common.errors import InputError
+from common.files import PUBLIC_MODE, write_atomic_by
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors tells what the system refused
+_HEADER_BYTES = 100 * 1024**2  # no longer header is read, as in safetensors itself
+_TYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8", "U8": "|u1", "BOOL": "|b1"}
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+def write_arrays(
+    path: Path, arrays: Mapping[str, NDArray[np.generic]], *, mode: int = PUBLIC_MODE
+) -> None:
     """Put `arrays` at `path` so that a crash leaves the old file or the new one.
 
     They go straight to the file. `safetensors.numpy.save` would hold their bytes twice beside
@@ -39,4 +45,44 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
             number = int(refused[1])
             raise OSError(number, os.strerror(number)) from error
 
-    write_atomic_by(path, write)
+    write_atomic_by(path, write, mode=mode)
+
+
+def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a safetensors file, read-only, as parts of one mapping of the file.
+
+    Nothing is read before it is used, and processes that map the same file share its memory. The
+    mapping keeps the file's content even when another takes its name. `safetensors.safe_open` maps
+    the file too, but copies each array out of it.
+
+    Raises:
+        InputError: if the file is not there or not whole, or an array is of an unknown type.
+    """
+    try:
+        content = np.memmap(path, np.uint8, mode="r")
+    except (OSError, ValueError):
+        raise InputError(f"{path.name}: there is no such file of arrays.", field="arrays") from None
+    try:
+        return _parts(content)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise InputError(f"{path.name}: this is no whole safetensors file.", field="arrays") from (
+            None
+        )
+
+
+def _parts(content: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    length = int.from_bytes(content[:8].tobytes(), "little")
+    if not 0 < length <= min(len(content) - 8, _HEADER_BYTES):
+        raise ValueError(length)
+    entries = json.loads(content[8 : 8 + length].tobytes())
+    entries.pop("__metadata__", None)
+    return {name: _mapped(content[8 + length :], **one) for name, one in entries.items()}
+
+
+def _mapped(
+    content: NDArray[np.uint8], dtype: str, shape: list[int], data_offsets: list[int]
+) -> NDArray[Any]:
+    start, end = data_offsets
+    if not 0 <= start <= end <= len(content):
+        raise ValueError(end)
+    return np.asarray(content[start:end]).view(_TYPES[dtype]).reshape(shape)

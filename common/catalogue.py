@@ -79,6 +79,14 @@ class Catalogue:
         return Catalogue(tuple(self.items[place] for place in indices))
 
     @cached_property
+    def places_by_category(self) -> Mapping[str, NDArray[np.int64]]:
+        """The indices of each category's items; "" is that of items without one."""
+        names = np.array([item.category for item in self.items], dtype=object)
+        order = np.argsort(names, kind="stable")
+        known, starts = np.unique(names[order], return_index=True)
+        return dict(zip(known.tolist(), np.split(order, starts[1:]), strict=True))
+
+    @cached_property
     def text_keys(self) -> NDArray[np.uint64]:
         """One number per item that equals another merchant's exactly when their texts are equal."""
         digests = (hashlib.sha256(item.text.encode()).digest()[:8] for item in self.items)

@@ -31,21 +31,22 @@ def write_atomic(
         os.fsync(descriptor)
 
 
-def write_atomic_by(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic_by(path: Path, write: Callable[[Path], None], *, mode: int = PUBLIC_MODE) -> None:
     """Let `write` fill a file that takes the place of `path`, as in `write_atomic`.
 
     For libraries that want a name. Some put a file of their own in the place of the one they are
-    given, so this is no way to write a secret.
+    given, which has `mode` only once it is written: a secret needs a folder that is its owner's.
 
     Args:
         path: What is replaced; its folder is made.
         write: Given the name of an empty file.
+        mode: Of the file once it is whole.
     """
-    with _replacing(path, PUBLIC_MODE, sync_name=True) as (_, temporary):
+    with _replacing(path, mode, sync_name=True) as (_, temporary):
         write(temporary)
         descriptor = os.open(temporary, os.O_RDONLY)
         try:
-            os.fchmod(descriptor, PUBLIC_MODE)
+            os.fchmod(descriptor, mode)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

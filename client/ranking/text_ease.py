@@ -149,7 +149,7 @@ def fit_text_ease(
     if by_rows:
         left = 1 - left
     return TextEaseModel(
-        factors=factors.astype(np.float32),
+        factors=np.ascontiguousarray(factors, np.float32),  # as a file would have them
         diagonal=left.astype(np.float32),  # l2 times P's diagonal: above 0
         sign=1.0 if by_rows else -1.0,
         l2=l2,

@@ -178,7 +178,10 @@ def _with_ids(catalogue: Catalogue, ids: Collection[str], field: str) -> Mask:
 
 
 def _in_categories(catalogue: Catalogue, wanted: Collection[str], field: str) -> Mask:
-    known = {item.category for item in catalogue.items}
+    if not wanted:
+        return np.zeros(len(catalogue), dtype=bool)
+    places = catalogue.places_by_category
+    known = set(places)
     unknown = sorted(set(wanted) - known)
     if unknown:
         named = ", ".join(repr(one) for one in sorted(known - {""})[:8])
@@ -187,14 +190,16 @@ def _in_categories(catalogue: Catalogue, wanted: Collection[str], field: str) ->
             f"{f'there are {named}' if named else 'the catalogue names no categories'}.",
             field=field,
         )
-    chosen = frozenset(wanted)
-    return np.array([item.category in chosen for item in catalogue.items], dtype=bool)
+    chosen = np.zeros(len(catalogue), dtype=bool)
+    for one in wanted:
+        chosen[places[one]] = True
+    return chosen
 
 
 def _stocked(catalogue: Catalogue, ids: Collection[str]) -> Mask:
     """Return what is in stock. A shop's stock may hold more than its catalogue, but not only."""
-    there = frozenset(ids)
-    stocked = np.array([item.item_id in there for item in catalogue.items], dtype=bool)
+    stocked = np.zeros(len(catalogue), dtype=bool)
+    stocked[[catalogue.index_of(one) for one in ids if one in catalogue]] = True
     if ids and not stocked.any():
         raise InputError(
             f"stock: none of its {len(ids)} item_ids in stock is in the catalogue; are they the "

@@ -1,25 +1,17 @@
-"""Recommendations at a merchant: a verified release, the shop's own data, and a history."""
+"""Recommendations at a merchant: a fitted shop model and a history."""
 
 import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client.ranking.purchase_probability import fit_chances, pairs_of
-from client.ranking.released_vectors import ReleasedVectors, released_vectors
-from client.ranking.shop_fit import ShopFit
 from client.recommending.explanation import Explanation, ShopperScores
-from client.recommending.filters import Filters, best_eligible
-from client.recommending.new_items import with_new_items
-from client.shop.dataset import MerchantData
+from client.recommending.filters import Filters, Mask, best_eligible
+from client.recommending.shop_model import ShopModel
 from client.shop.histories import Histories, histories, typed_history
-from client.shop.splitting import evaluation_cases, split_interactions
-from common.catalogue import Catalogue, Item, popularity_buckets
+from common.catalogue import Catalogue, Item
 from common.errors import InputError
-from common.release.verify import VerifiedRelease
 
 NO_RULES = Filters()
 
@@ -47,55 +39,47 @@ class Recommended:
         return self.explanation.score
 
 
+@dataclass(frozen=True, eq=False)
+class Picked:
+    """The best items for one history, before anybody asks why.
+
+    Attributes:
+        items: int64 [k], indices, best first.
+        scores: float32 [k].
+        chances: float64 [k], see `Recommended.chance`; None if there are none.
+        scored: What explains them.
+    """
+
+    items: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    chances: NDArray[np.float64] | None
+    scored: ShopperScores
+
+
 class Recommender:
-    """Ranks one merchant's catalogue with one verified release."""
+    """Ranks one merchant's catalogue with a fitted model."""
 
-    def __init__(
-        self,
-        release: VerifiedRelease,
-        data: MerchantData,
-        cache: Path,
-        new_items: Sequence[Item] = (),
-        tail_boost: float = 1.0,
-    ) -> None:
-        """Encode the catalogue, or find it in `cache`, and fit what is the merchant's own.
-
-        `ShopFit` makes the ranker. Nothing of it leaves this machine. A shop that has not trained,
-        or has hardly sold, ranks with the release as it is.
-
-        Args:
-            release: Verified.
-            data: The merchant's own.
-            cache: Folder of encoded catalogues.
-            new_items: Items that came after the import.
-            tail_boost: How much more what sells little counts: 0 head, 1 as fitted, 2 tail.
+    def __init__(self, model: ShopModel, tail_boost: float = 1.0) -> None:
+        """Rank with `model` at a tail boost: 0 head, 1 as fitted, 2 tail.
 
         Raises:
-            ReleaseError: if the base model at hand is not the release's.
-            InputError: if the tail boost is not in [0, 2], or a new item is in the catalogue
-                already.
+            InputError: if the tail boost is not in [0, 2].
         """
-        vectors = released_vectors(release, data.catalogue, cache)
-        if new_items:
-            old, new = data.catalogue, Catalogue(tuple(new_items))
-            data = with_new_items(data, new_items)
-            parts = [(old, vectors), (new, released_vectors(release, new, cache))]
-            vectors = _in_one_order(parts, data)
-        self._data = data
-        split = split_interactions(data.interactions, data.split_rule)
-        cases = evaluation_cases(split.train, split.valid)
-        fit = ShopFit(split.train, cases, data.interactions, vectors.frozen)
-        text = fit.text_scorer(vectors.adapted, vectors.decay)
-        early, self._ranker = fit.fit(text, tail_boost)
-        self._tail = popularity_buckets(early.sales).tail
-        self._chances = None
-        if len(cases):
-            self._chances = fit_chances(pairs_of(early.score, split.train, cases, self._tail))
+        self._model = model
+        self._ranker = model.ranker
+        if tail_boost != 1:
+            self._ranker = self._ranker.with_weights(self._ranker.weights.boosted(tail_boost))
+        self._chances = model.chances.get(tail_boost)
 
     @property
     def catalogue(self) -> Catalogue:
         """All that can be recommended, new items included."""
-        return self._data.catalogue
+        return self._model.catalogue
+
+    @property
+    def shopper_ids(self) -> tuple[str, ...]:
+        """All shoppers of the import."""
+        return self._model.purchases.shopper_ids
 
     def for_shopper(
         self, shopper_id: str, top: int, filters: Filters = NO_RULES
@@ -105,17 +89,23 @@ class Recommender:
         Raises:
             InputError: if the shop has no such shopper, or as `Filters.eligible`.
         """
-        try:
-            shopper = self._data.interactions.shopper_ids.index(shopper_id)
-        except ValueError:
+        history, bought = self.known_shopper(shopper_id)
+        return self.explained(self.picked(history, filters.eligible(self.catalogue, bought), top))
+
+    def known_shopper(self, shopper_id: str) -> tuple[Histories, NDArray[np.int32]]:
+        """Return a shopper's history as ranking reads it, and the indices of all it ever bought.
+
+        Raises:
+            InputError: if the shop has no such shopper.
+        """
+        shopper = self._model.place_of_shopper.get(shopper_id)
+        if shopper is None:
             raise InputError(
                 "The shop has no shopper of that id; ids are those of the imported events.",
                 field="shopper",
-            ) from None
-        rows = self._data.interactions
-        # All it ever bought: ranking's history is the latest items only.
-        bought = np.unique(rows.item[rows.shopper == shopper])
-        return self._best(histories(rows, np.array([shopper])), bought, top, filters)
+            )
+        history = histories(self._model.purchases, np.array([shopper]))
+        return history, self._model.bought_by(shopper)
 
     def for_history(
         self, names: list[str], top: int, filters: Filters = NO_RULES
@@ -127,39 +117,33 @@ class Recommender:
         Raises:
             InputError: if the catalogue has no such item, or as `Filters.eligible`.
         """
-        items = [find_item(self._data.catalogue, name) for name in names]
-        history = typed_history(items, len(self._data.catalogue))
-        return self._best(history, np.array(items, np.int64), top, filters)
+        items = [find_item(self.catalogue, name) for name in names]
+        history = typed_history(items, len(self.catalogue))
+        eligible = filters.eligible(self.catalogue, np.array(items, np.int64))
+        return self.explained(self.picked(history, eligible, top))
 
-    def _best(
-        self, history: Histories, bought: NDArray[np.integer], top: int, filters: Filters
-    ) -> list[Recommended]:
-        catalogue = self._data.catalogue
-        eligible = filters.eligible(catalogue, bought)
+    def picked(self, history: Histories, eligible: Mask, top: int) -> Picked:
+        """Return the `top` best of the `eligible` items (bool [items]), fewer only if fewer are.
+
+        Raises:
+            InputError: if `top` is below 1, or `history` is not that of one shopper.
+        """
         scored = ShopperScores(self._ranker, history)
         best = best_eligible(scored.scores, eligible, top)
+        scores, chances = scored.scores[best], None
         # The curves know shoppers with a history only.
-        chances = None
         if self._chances is not None and len(history.item):
-            chances = self._chances.of(scored.scores[best], self._tail[best])
+            chances = self._chances.of(scores, self._model.tail[best])
+        return Picked(best, scores, chances, scored)
+
+    def explained(self, picked: Picked) -> list[Recommended]:
+        """Return the items with their reasons."""
         found = []
-        for place, why in enumerate(scored.explain(best)):
-            chance = None if chances is None else float(chances[place])
-            item = catalogue.items[why.item]
-            found.append(Recommended(item, why, why.because(catalogue), chance))
+        for place, why in enumerate(picked.scored.explain(picked.items)):
+            chance = None if picked.chances is None else float(picked.chances[place])
+            item = self.catalogue.items[why.item]
+            found.append(Recommended(item, why, why.because(self.catalogue), chance))
         return found
-
-
-def _in_one_order(
-    parts: Sequence[tuple[Catalogue, ReleasedVectors]], data: MerchantData
-) -> ReleasedVectors:
-    """Return the vectors of several catalogues by the index of `data`, which holds them all."""
-    width = parts[0][1].frozen.shape[1]
-    adapted, frozen = (np.empty((len(data.catalogue), width), np.float32) for _ in range(2))
-    for catalogue, vectors in parts:
-        places = [data.catalogue.index_of(item.item_id) for item in catalogue.items]
-        adapted[places], frozen[places] = vectors.adapted, vectors.frozen
-    return ReleasedVectors(adapted, frozen, parts[0][1].decay)
 
 
 def find_item(catalogue: Catalogue, name: str) -> int:

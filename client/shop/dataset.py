@@ -141,8 +141,18 @@ def load_merchant_data(folder: Path) -> MerchantData:
 
 
 def dataset_digest(folder: Path) -> str:
-    """Return the SHA-256 of the pointer, and so of the whole set, as hex."""
-    return sha256_hex((folder / POINTER).read_bytes())
+    """Return the SHA-256 of the pointer, and so of the whole set, as hex.
+
+    Raises:
+        InputError: if there is no set.
+    """
+    try:
+        return sha256_hex((folder / POINTER).read_bytes())
+    except OSError:
+        raise InputError(
+            f"{folder.name}: no data set here ({POINTER} is missing); import the shop first.",
+            field="dataset",
+        ) from None
 
 
 def _frames(data: MerchantData) -> dict[str, pl.DataFrame]:

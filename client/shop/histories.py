@@ -59,18 +59,19 @@ class Histories:
 
 def histories(interactions: Interactions, shoppers: NDArray[np.integer]) -> Histories:
     """Return the histories of `shoppers`, in that order."""
-    edges = np.searchsorted(interactions.shopper, np.arange(interactions.shopper_count + 1))
+    wanted = np.asarray(shoppers, interactions.shopper.dtype)  # else the column would be copied
+    starts = np.searchsorted(interactions.shopper, wanted, side="left")
+    ends = np.searchsorted(interactions.shopper, wanted, side="right")
     items: list[NDArray[np.int64]] = []
     ages: list[NDArray[np.float64]] = []
-    for shopper in shoppers:
-        rows = slice(edges[shopper], edges[shopper + 1])
+    for rows in map(slice, starts, ends):
         item, age = latest(interactions.item[rows], interactions.basket[rows])
         items.append(item)
         ages.append(age)
-    starts = np.cumsum([0, *(len(item) for item in items)]).astype(np.int64)
+    edges = np.cumsum([0, *(len(item) for item in items)]).astype(np.int64)
     joined_items = np.concatenate([np.empty(0, np.int64), *items])
     return Histories(
-        joined_items, np.concatenate([np.empty(0), *ages]), starts, interactions.item_count
+        joined_items, np.concatenate([np.empty(0), *ages]), edges, interactions.item_count
     )
 
 

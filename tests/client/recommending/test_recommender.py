@@ -8,6 +8,7 @@ from client.ranking.fusion_weights import DEFAULT_WEIGHTS, default_fusion_weight
 from client.ranking.purchase_probability import pairs_of
 from client.ranking.released_vectors import released_vectors
 from client.recommending.filters import Filters
+from client.recommending.model_fit import fit_shop_model
 from client.recommending.new_items import with_new_items
 from client.recommending.recommender import Recommender, find_item
 from client.shop.dataset import load_merchant_data
@@ -45,7 +46,7 @@ def shop(simulated):
 
 @pytest.fixture(scope="module")
 def recommender(release, shop, tmp_path_factory):
-    return Recommender(release, shop, tmp_path_factory.mktemp("cache"))
+    return Recommender(fit_shop_model(release, shop, tmp_path_factory.mktemp("cache")))
 
 
 def test_nobody_is_recommended_what_they_bought(recommender, shop):
@@ -64,7 +65,7 @@ def test_also_what_was_bought_before_the_history_that_ranking_looks_at(release, 
     table = [row for row in table if row[0] != 0]
     table += [(0, item, item * 10**6, item) for item in range(130)]
     shop = type(shop)(shop.name, shop.catalogue, interactions_of(table, 140, 30), shop.split_rule)
-    found = Recommender(release, shop, tmp_path).for_shopper("shopper-0", 140)
+    found = Recommender(fit_shop_model(release, shop, tmp_path)).for_shopper("shopper-0", 140)
     assert sorted(int(one.item.item_id.removeprefix("item-")) for one in found) == list(
         range(130, 140)
     )
@@ -106,7 +107,7 @@ def test_a_shop_with_a_catalogue_of_its_own_is_ranked_too(release, tmp_path):
     interactions = interactions_of([(0, 3, 1, 0)], 12, 1)
     base = make_shop(items=12, shoppers=10)
     shop = type(base)("Tiny", catalogue, interactions, base.split_rule)
-    found = Recommender(release, shop, tmp_path).for_shopper("shopper-0", 12)
+    found = Recommender(fit_shop_model(release, shop, tmp_path)).for_shopper("shopper-0", 12)
     assert len(found) == 11
     assert all(np.isfinite(one.score) for one in found)
 
@@ -124,9 +125,9 @@ def test_a_shop_without_validation_cases_keeps_the_decay_of_training(
     base = make_shop(items=12, shoppers=10)
     interactions = interactions_of([(0, 3, 1, 0)], 12, 1)
     shop = type(base)("Tiny", make_catalogue(12, seed=5), interactions, base.split_rule)
-    assert Recommender(release, shop, tmp_path)._ranker.text.decay == 0.7
+    assert Recommender(fit_shop_model(release, shop, tmp_path))._ranker.text.decay == 0.7
     new = [Item("new", "A new thing", "a new thing")]
-    assert Recommender(release, shop, tmp_path, new)._ranker.text.decay == 0.7
+    assert Recommender(fit_shop_model(release, shop, tmp_path, new))._ranker.text.decay == 0.7
 
 
 def test_the_adapter_of_the_release_is_what_ranks(release, shop, recommender, tmp_path):
@@ -139,7 +140,7 @@ def test_chances_rise_with_the_score_among_head_and_among_tail_items(recommender
     found = recommender.for_shopper(shop.interactions.shopper_ids[2], 50)
     tail = {
         item.item_id: bool(one)
-        for item, one in zip(shop.catalogue.items, recommender._tail, strict=True)
+        for item, one in zip(shop.catalogue.items, recommender._model.tail, strict=True)
     }
     for of_tail in (True, False):
         chances = [one.chance for one in found if tail[one.item.item_id] is of_tail]
@@ -154,11 +155,13 @@ def test_a_chance_is_that_of_the_score_as_the_tail_boost_leaves_it(
     asked = []
     monkeypatch.setattr("client.ranking.shop_fit.fit_fusion_weights", lambda *_: DEFAULT_WEIGHTS)
     monkeypatch.setattr(
-        "client.recommending.recommender.pairs_of",
+        "client.recommending.model_fit.pairs_of",
         lambda score, *more: asked.append(score.__self__.weights) or pairs_of(score, *more),
     )
     ranking = [
-        Recommender(release, shop, tmp_path, tail_boost=tail_boost)._ranker.weights
+        Recommender(
+            fit_shop_model(release, shop, tmp_path, boosts=[tail_boost]), tail_boost
+        )._ranker.weights
         for tail_boost in (0, 1, 2)
     ]
     assert asked == ranking == [DEFAULT_WEIGHTS.boosted(tail_boost) for tail_boost in (0, 1, 2)]
@@ -175,7 +178,9 @@ def test_weights_are_fitted_from_those_of_a_shop_with_or_without_a_clock(
     )
     rows = replace(shop.interactions, timed=timed)
     rule = shop.split_rule if timed else SplitRule("leave_last_out")
-    Recommender(release, replace(shop, interactions=rows, split_rule=rule), tmp_path)
+    Recommender(
+        fit_shop_model(release, replace(shop, interactions=rows, split_rule=rule), tmp_path)
+    )
     assert asked == [default_fusion_weights(rows)]
 
 
@@ -186,7 +191,7 @@ def test_an_item_that_came_after_the_import_is_ranked_by_its_text(release, shop,
     words = old.text.split()
     text = " ".join([words[1], words[0], *words[2:]])
     new = Item("new-1", f"The new {old.title}", text)
-    recommender = Recommender(release, shop, tmp_path, [new])
+    recommender = Recommender(fit_shop_model(release, shop, tmp_path, [new]))
     found = recommender.for_history([old.item_id], 50)
     assert len(found) == len(shop.catalogue)
     place = [one.item.item_id for one in found].index("new-1")
@@ -199,7 +204,7 @@ def test_new_items_get_the_vectors_that_an_import_would_have_given_them(release,
     new = [Item("item-15b", "Jug", "ivory jug"), Item("a", "Mug", "rustic oak mug with lid")]
     more = with_new_items(shop, new)
     together = released_vectors(release, more.catalogue, tmp_path)
-    apart = Recommender(release, shop, tmp_path, new)
+    apart = Recommender(fit_shop_model(release, shop, tmp_path, new))
     assert apart.catalogue.items == more.catalogue.items
     text = apart._ranker.text
     assert text.history_vectors == pytest.approx(together.adapted, abs=1e-5)
@@ -230,7 +235,7 @@ def test_a_merchant_that_sold_nothing_and_never_trained_uses_the_release_as_it_i
 ):
     base = make_shop(items=20, shoppers=3, seed=8)
     shop = type(base)("New", base.catalogue, interactions_of([], 20, 3), base.split_rule)
-    found = Recommender(release, shop, tmp_path).for_history(["item-4"], 20)
+    found = Recommender(fit_shop_model(release, shop, tmp_path)).for_history(["item-4"], 20)
     assert len(found) == 19
     assert all(one.explanation.collaborative == 0 and one.chance is None for one in found)
     assert len({one.score for one in found}) > 10

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client.recommending.model_fit import fit_shop_model
 from client.recommending.recommender import Recommender
 from client.shop.dataset import MerchantData, load_merchant_data
 from client.shop.histories import histories
@@ -48,7 +49,7 @@ def test_what_is_measured_is_what_is_served(simulated, release, tmp_path):
     folders = sorted((simulated / "merchants").glob("0*"))
     for evaluator, folder in zip(evaluators, folders, strict=True):
         own = load_merchant_data(folder)
-        recommender = Recommender(release, own, tmp_path / "merchant")
+        recommender = Recommender(fit_shop_model(release, own, tmp_path / "merchant"))
         ranker = evaluator.fused(evaluator.text(model.adapter))
         cases = evaluator.shop.test_cases
         assert len(cases) > 5
@@ -91,7 +92,7 @@ def test_the_list_served_is_the_list_judged_for_five_hundred_shoppers(
     lists, scores = judged_lists(evaluator, evaluator.fused(evaluator.text(model.adapter)))
     assert len(lists) >= DRAWN // EXAMPLES
     node = MerchantData("Any", catalogue, shop.node_data, data.split_rule)
-    recommender = Recommender(release, node, folder)
+    recommender = Recommender(fit_shop_model(release, node, folder))
     chosen = random.choice(len(lists), DRAWN // EXAMPLES, replace=False)
     for place in chosen.tolist():
         name = rows.shopper_ids[shop.test_cases.shoppers[place]]

@@ -1,0 +1,248 @@
+"""`fedtail client fit`, `recommend` and `benefit`: a shop model, lists from it, and a verdict."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from client.options import Cache, Key, Model, Release, Shop
+from common.errors import InputError
+
+if TYPE_CHECKING:
+    from client.recommending.shop_model import ModelSource, ShopModel
+    from common.release.verify import VerifiedRelease
+
+app = typer.Typer()
+
+RULES = "Rules: what may be recommended"
+MODEL_FOLDER = "model"  # in the shop's folder
+
+
+@app.command()
+def fit(release: Release, key: Key, shop: Shop, model: Model = None, cache: Cache = None) -> None:
+    """Fit the shop's model once, for `recommend` and `serve` to read.
+
+    Whoever reads the model meanwhile keeps the old one: the new one takes its place when it is
+    whole. Nothing of it leaves this machine.
+    """
+    from client.recommending.model_fit import fit_shop_model  # torch loads here, not before
+    from client.recommending.shop_model import save_shop_model
+    from client.shop.dataset import load_merchant_data
+
+    verified = _verified(release, key)
+    source = _source(verified, shop)
+    data, folder = load_merchant_data(shop), model or shop / MODEL_FOLDER
+    made = fit_shop_model(verified, data, cache or shop / "node" / "cache", source=source)
+    digest = save_shop_model(made, folder)
+    print_ = Console().print
+    print_(f"{folder}: {len(data.catalogue)} items, release {source.release}.", soft_wrap=True)
+    print_(f"Model {digest}", soft_wrap=True)
+
+
+@app.command()
+def recommend(
+    release: Release,
+    key: Key,
+    shop: Shop,
+    shopper: Annotated[str | None, typer.Option(help="A shopper's id.")] = None,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(help="An item's id or title; repeat it, the latest purchase last."),
+    ] = None,
+    new_shopper: Annotated[
+        bool, typer.Option("--new-shopper", help="Somebody of whom nothing is known yet.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="How many items.")] = 10,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say why: each score's parts, and the chief reason.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON with all parts of each score.")
+    ] = False,
+    new_items: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of items newer than the import: item_id, title, [text, category]."
+        ),
+    ] = None,
+    filters: Annotated[
+        Path | None, typer.Option(help="TOML file with the rules below.", rich_help_panel=RULES)
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these items: an id; repeat it.", rich_help_panel=RULES),
+    ] = None,
+    deny: Annotated[
+        list[str] | None,
+        typer.Option(help="Never this item: an id; repeat it.", rich_help_panel=RULES),
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this category; repeat it for more.", rich_help_panel=RULES),
+    ] = None,
+    not_category: Annotated[
+        list[str] | None,
+        typer.Option(help="Never this category; repeat it for more.", rich_help_panel=RULES),
+    ] = None,
+    stock: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table with item_id and quantity; what is not there is left out.",
+            rich_help_panel=RULES,
+        ),
+    ] = None,
+    keep_bought: Annotated[
+        bool,
+        typer.Option("--keep-bought", help="Also what was bought before.", rich_help_panel=RULES),
+    ] = False,
+    tail_boost: Annotated[
+        float,
+        typer.Option(
+            min=0, max=2, help="0 favours the head, 2 the tail; `benefit` shows what it costs."
+        ),
+    ] = 1.0,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="A list for each shopper of the import, into --out.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="With --all: the file to write, a JSON line a shopper.")
+    ] = None,
+    model: Model = None,
+    cache: Cache = None,
+) -> None:
+    """Verify a release, then rank the shop's catalogue for a shopper or a history.
+
+    Rules decide before the best are picked: the list has as many items as you ask for, or all
+    that pass. Nothing of it leaves this machine. A shop model of this release, shop and code is
+    read where there is one (`fit`); else the shop is fitted for this one list.
+    """
+    from client.recommending.everybody import write_lists
+    from client.recommending.filters import Filters, read_stock
+    from client.recommending.new_items import read_new_items
+    from client.recommending.output import explained_list, list_json, list_table
+    from client.recommending.recommender import Recommender
+
+    if sum((shopper is not None, bool(history), new_shopper, everybody)) != 1:
+        raise InputError(
+            "Name one of --shopper, --history, --new-shopper and --all, and not two of them.",
+            field="history",
+        )
+    if everybody != (out is not None):
+        raise InputError("Give --all and --out together.", field="out")
+    rules = Filters(
+        allow=allow or None,
+        deny=deny or (),
+        categories=category or None,
+        not_categories=not_category or (),
+        in_stock=None if stock is None else read_stock(stock),
+        keep_bought=keep_bought,
+    )
+    if filters is not None:
+        rules = Filters.from_toml(filters).joined(rules)
+    more = [] if new_items is None else read_new_items(new_items)
+    verified = _verified(release, key)
+    fitted = None if more else _fresh_model(verified, shop, model)
+    if fitted is None:
+        from client.recommending.model_fit import fit_shop_model  # torch loads here, not before
+        from client.shop.dataset import load_merchant_data
+
+        place, data = cache or shop / "node" / "cache", load_merchant_data(shop)
+        fitted = fit_shop_model(verified, data, place, more, boosts=[tail_boost])
+    recommender = Recommender(fitted, tail_boost)
+    if out is not None:
+        written = write_lists(recommender, top, rules, verified.manifest.version, out)
+        Console().print(f"{out}: {written} lists", soft_wrap=True)
+        return
+    if shopper is not None:
+        found = recommender.for_shopper(shopper, top, rules)
+    else:
+        found = recommender.for_history(history or [], top, rules)
+    version = verified.manifest.version
+    if as_json:
+        typer.echo(list_json(found, recommender.catalogue, version))
+        return
+    title = f"Release {version}, verified"
+    Console().print(
+        explained_list(found, recommender.catalogue, title) if explain else list_table(found, title)
+    )
+    if len(found) < top:
+        Console().print(f"Only {len(found)} item(s) pass the rules; {top} were asked for.")
+
+
+@app.command()
+def benefit(
+    release: Release,
+    key: Key,
+    shop: Shop,
+    solo: Annotated[
+        Path | None, typer.Option(help="A release that this shop trained alone, to compare with.")
+    ] = None,
+    solo_key: Annotated[Path | None, typer.Option(help="The public key of that release.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every metric.")] = False,
+    model: Model = None,
+    cache: Cache = None,
+) -> None:
+    """Join or stay solo: what a release brings to this shop, on the shop's own shoppers.
+
+    Compares, on the validation period, popularity and the shop's own purchases, with and without
+    their trend, with frozen text, a solo adapter if there is one, and the release, these alone and
+    fused with what the shop has itself. It all happens on this machine; nothing is written but
+    encodings of public text, and nothing is sent.
+    """
+    from client.ranking.released_vectors import ReleasedVectors, released_vectors
+    from client.recommending.join_benefit import measure_benefit  # torch loads here, not before
+    from client.recommending.join_benefit_output import benefit_json, benefit_page
+    from client.shop.dataset import load_merchant_data
+    from common.settings.run import RunSettings
+
+    if (solo is None) != (solo_key is None):
+        raise InputError("Give --solo and its --solo-key together.", field="solo")
+    verified, data = _verified(release, key), load_merchant_data(shop)
+    place = cache or shop / "node" / "cache"
+    alone = None
+    if solo is not None and solo_key is not None:
+        alone = released_vectors(_verified(solo, solo_key), data.catalogue, place)
+    fitted = _fresh_model(verified, shop, model)
+    if fitted is None:
+        joined = released_vectors(verified, data.catalogue, place)
+    else:
+        text, settings = fitted.ranker.text, verified.manifest.adapter.settings
+        decay = RunSettings.from_flat(dict(settings)).history_decay
+        joined = ReleasedVectors(text.history_vectors, text.candidate_vectors, decay)
+    found = measure_benefit(data, joined, alone)
+    version = verified.manifest.version
+    took_part = data.catalogue.digest in verified.manifest.catalogues.values()
+    if as_json:
+        typer.echo(benefit_json(found, version, took_part=took_part))
+    else:
+        Console().print(benefit_page(found, data.name, version, took_part=took_part))
+
+
+def _verified(release: Path, key: Path) -> "VerifiedRelease":
+    from common.identity.signing_key import PublicKey
+    from common.release.verify import verify_release
+
+    return verify_release(release, PublicKey.load(key))
+
+
+def _source(release: "VerifiedRelease", shop: Path) -> "ModelSource":
+    from client.recommending.shop_model import ModelSource
+    from client.shop.dataset import dataset_digest
+    from common.release.code_digest import code_digest
+
+    manifest = release.manifest
+    return ModelSource(
+        release=manifest.version,
+        release_digest=manifest.digest,
+        data_digest=dataset_digest(shop),
+        code_digest=code_digest(),
+    )
+
+
+def _fresh_model(release: "VerifiedRelease", shop: Path, model: Path | None) -> "ShopModel | None":
+    """Return the kept model of just this release, shop and code, if there is one."""
+    from client.recommending.shop_model import is_fresh, load_shop_model
+
+    folder = model or shop / MODEL_FOLDER
+    return load_shop_model(folder) if is_fresh(folder, _source(release, shop)) else None

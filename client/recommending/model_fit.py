@@ -1,0 +1,80 @@
+"""Fit a shop's model: the one place where a release meets the shop's own purchases.
+
+What is heavy is loaded here: whoever only reads a model imports no language model.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from client.ranking.purchase_probability import fit_chances, pairs_of
+from client.ranking.released_vectors import ReleasedVectors, released_vectors
+from client.ranking.shop_fit import ShopFit
+from client.recommending.new_items import with_new_items
+from client.recommending.shop_model import ModelSource, ShopModel
+from client.shop.dataset import MerchantData
+from client.shop.splitting import evaluation_cases, split_interactions
+from common.catalogue import Catalogue, Item, popularity_buckets
+from common.release.verify import VerifiedRelease
+
+BOOSTS = (0.0, 0.5, 1.0, 1.5, 2.0)  # tail boosts that a kept model has click curves for
+
+
+def fit_shop_model(
+    release: VerifiedRelease,
+    data: MerchantData,
+    cache: Path,
+    new_items: Sequence[Item] = (),
+    *,
+    boosts: Sequence[float] = BOOSTS,
+    source: ModelSource | None = None,
+) -> ShopModel:
+    """Encode the catalogue, or find it in `cache`, and fit what is the merchant's own.
+
+    `ShopFit` makes the ranker. Nothing of it leaves this machine. A shop that has not trained, or
+    has hardly sold, ranks with the release as it is.
+
+    Args:
+        release: Verified.
+        data: The merchant's own.
+        cache: Folder of encoded catalogues.
+        new_items: Items that came after the import.
+        boosts: Tail boosts to fit click curves for.
+        source: What the model says it was made of, if it is to be kept.
+
+    Raises:
+        ReleaseError: if the base model at hand is not the release's.
+        InputError: if a boost is not in [0, 2], or a new item is in the catalogue already.
+    """
+    vectors = released_vectors(release, data.catalogue, cache)
+    if new_items:
+        old, new = data.catalogue, Catalogue(tuple(new_items))
+        data = with_new_items(data, new_items)
+        parts = [(old, vectors), (new, released_vectors(release, new, cache))]
+        vectors = _in_one_order(parts, data)
+    split = split_interactions(data.interactions, data.split_rule)
+    cases = evaluation_cases(split.train, split.valid)
+    fit = ShopFit(split.train, cases, data.interactions, vectors.frozen)
+    early, ranker = fit.fit(fit.text_scorer(vectors.adapted, vectors.decay))
+    tail = popularity_buckets(early.sales).tail
+    chances = {}
+    for boost in boosts:
+        boosted = early.with_weights(early.weights.boosted(boost))
+        if len(cases):
+            found = fit_chances(pairs_of(boosted.score, split.train, cases, tail))
+            if found is not None:
+                chances[boost] = found
+    return ShopModel(data.name, source, data.catalogue, ranker, tail, chances, data.interactions)
+
+
+def _in_one_order(
+    parts: Sequence[tuple[Catalogue, ReleasedVectors]], data: MerchantData
+) -> ReleasedVectors:
+    """Return the vectors of several catalogues by the index of `data`, which holds them all."""
+    width = parts[0][1].frozen.shape[1]
+    adapted, frozen = (np.empty((len(data.catalogue), width), np.float32) for _ in range(2))
+    for catalogue, vectors in parts:
+        places = [data.catalogue.index_of(item.item_id) for item in catalogue.items]
+        adapted[places], frozen[places] = vectors.adapted, vectors.frozen
+    return ReleasedVectors(adapted, frozen, parts[0][1].decay)

@@ -1,0 +1,297 @@
+"""A shop's model: all that ranking needs, fitted once and then only read.
+
+It lies in a folder: `manifest.json` names the files and their digests, and is renamed into place
+last. Whatever stops the writer before that leaves the old model, whole; whoever has mapped the old
+files keeps them. Arrays are mapped and not read, so two processes share them.
+
+The model holds purchases, and factors made of them. Its folder is for the owner alone.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from client.ranking.fusion import FusedRanker, FusionWeights
+from client.ranking.purchase_probability import ClickChances
+from client.ranking.text_ease import TextEaseModel
+from client.ranking.text_scorer import TextScorer
+from client.shop.interactions import Interactions
+from common.arrays import map_arrays, write_arrays
+from common.catalogue import Catalogue, read_catalogue, write_catalogue
+from common.errors import InputError
+from common.evaluation.calibration import ClickCurve
+from common.files import PRIVATE_MODE, sha256_hex, write_atomic
+from common.record import FrozenMap, Record, Sha256, first_problem
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_FOLDER_MODE = 0o700
+_FILES = ("arrays", "catalogue", "shoppers")
+_COLUMNS = ("shopper", "item", "time", "basket", "value")
+
+
+class ModelSource(Record):
+    """What a model was made of.
+
+    Attributes:
+        release: The release's version.
+        release_digest: `Manifest.digest` of the release.
+        data_digest: `dataset_digest` of the shop's folder.
+        code_digest: `common.release.code_digest` of the code that fitted it.
+    """
+
+    release: str
+    release_digest: Sha256
+    data_digest: Sha256
+    code_digest: Sha256
+
+
+class ModelFile(Record):
+    """One file of a model: its name, its size in bytes and its SHA-256."""
+
+    name: str = Field(pattern=r"\A[a-z]+-[0-9a-f]{16}\.(safetensors|jsonl|json)\z")
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+class ModelManifest(Record):
+    """`manifest.json` of a model's folder."""
+
+    format: int
+    shop: str
+    source: ModelSource
+    timed: bool
+    weights: FrozenMap[float]
+    decay: float = Field(gt=0, le=1)
+    sign: float
+    l2: float
+    text_strength: float
+    boosts: tuple[float, ...]
+    files: FrozenMap[ModelFile]
+
+
+@dataclass(frozen=True, eq=False)
+class ShopModel:
+    """One merchant's ranker and what it was fitted on.
+
+    Attributes:
+        shop: The data set's name.
+        source: What it was made of; None where it was fitted for one list and is not kept.
+        catalogue: What can be ranked.
+        ranker: At tail boost 1.
+        tail: bool [items], the tail by what sold before the validation period.
+        chances: Click curves by tail boost; there is none for other boosts.
+        purchases: Of all shoppers.
+        digest: SHA-256 of its manifest; "" if it is not kept.
+    """
+
+    shop: str
+    source: ModelSource | None
+    catalogue: Catalogue
+    ranker: FusedRanker
+    tail: NDArray[np.bool_]
+    chances: Mapping[float, ClickChances]
+    purchases: Interactions
+    digest: str = ""
+
+    @cached_property
+    def place_of_shopper(self) -> Mapping[str, int]:
+        """Each shopper's index in `purchases`."""
+        return {name: place for place, name in enumerate(self.purchases.shopper_ids)}
+
+    def bought_by(self, shopper: int) -> NDArray[np.int32]:
+        """Return all items that a shopper (an index) ever bought, each once."""
+        column = self.purchases.shopper
+        wanted = column.dtype.type(shopper)
+        rows = slice(*np.searchsorted(column, [wanted, wanted + 1]))
+        return np.unique(self.purchases.item[rows])
+
+
+def save_shop_model(model: ShopModel, folder: Path) -> str:
+    """Write `model` into `folder`, in the place of the model there; return its digest.
+
+    Raises:
+        InputError: if the model does not say what it was made of.
+        OSError: if the disk is full, or the folder cannot be written.
+    """
+    own = model.ranker.collaborative
+    if model.source is None or not isinstance(own, TextEaseModel):
+        raise InputError("This model was not made to be kept; use `fedtail client fit`.")
+    folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    folder.chmod(_FOLDER_MODE)
+    new = folder / f"new-{os.getpid()}"
+    write_catalogue(model.catalogue, new)
+    files = {"catalogue": _named(new, folder, "catalogue", "jsonl")}
+    write_atomic(new, json.dumps(model.purchases.shopper_ids).encode(), mode=PRIVATE_MODE)
+    files["shoppers"] = _named(new, folder, "shoppers", "json")
+    write_arrays(new, _arrays(model, own), mode=PRIVATE_MODE)
+    files["arrays"] = _named(new, folder, "arrays", "safetensors")
+    manifest = ModelManifest(
+        format=FORMAT,
+        shop=model.shop,
+        source=model.source,
+        timed=model.purchases.timed,
+        weights=asdict(model.ranker.weights),
+        decay=model.ranker.text.decay,
+        sign=own.sign,
+        l2=own.l2,
+        text_strength=own.text_strength,
+        boosts=tuple(model.chances),
+        files=files,
+    )
+    content = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False).encode()
+    write_atomic(folder / MANIFEST, content, mode=PRIVATE_MODE)
+    _remove_unnamed(folder, {one.name for one in files.values()})
+    return sha256_hex(content)
+
+
+def load_shop_model(folder: Path) -> ShopModel:
+    """Read the model that `save_shop_model` wrote last.
+
+    Raises:
+        InputError: if there is none, or a file is missing, altered or of another format.
+    """
+    try:
+        return _load(folder)
+    except FileNotFoundError:
+        pass  # a fit may have replaced the model between our two reads: look once more
+    try:
+        return _load(folder)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder.name}: no shop model here ({Path(error.filename).name} is missing); make one "
+            "with `fedtail client fit`.",
+            field="model",
+        ) from None
+
+
+def read_manifest(folder: Path) -> tuple[ModelManifest, str]:
+    """Return what the model in `folder` is and was made of, and its digest.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        InputError: if it is not of this version.
+    """
+    content = (folder / MANIFEST).read_bytes()
+    try:
+        manifest = ModelManifest.model_validate_json(content)
+        if manifest.format != FORMAT or set(manifest.files) != set(_FILES):
+            raise InputError(
+                f"{MANIFEST}: format {manifest.format}; this version reads {FORMAT}. Fit the shop "
+                "again.",
+                field="model",
+            )
+    except ValidationError as error:
+        raise InputError(
+            f"{MANIFEST}: is no shop model's: {first_problem(error)}. Fit the shop again.",
+            field="model",
+        ) from None
+    return manifest, sha256_hex(content)
+
+
+def is_fresh(folder: Path, source: ModelSource) -> bool:
+    """Whether the model in `folder` is there and was made of just that."""
+    try:
+        return read_manifest(folder)[0].source == source
+    except (FileNotFoundError, InputError):
+        return False
+
+
+def _load(folder: Path) -> ShopModel:
+    manifest, digest = read_manifest(folder)
+    for one in manifest.files.values():
+        _check(folder / one.name, one)
+    catalogue = read_catalogue(folder / manifest.files["catalogue"].name)
+    arrays = map_arrays(folder / manifest.files["arrays"].name)
+    shopper_ids = tuple(json.loads((folder / manifest.files["shoppers"].name).read_bytes()))
+    own = TextEaseModel(
+        arrays["factors"],
+        arrays["diagonal"],
+        manifest.sign,
+        manifest.l2,
+        manifest.text_strength,
+    )
+    text = TextScorer(arrays["history_vectors"], arrays["candidate_vectors"], manifest.decay)
+    weights = FusionWeights(**manifest.weights)
+    columns = {name: arrays[f"purchases.{name}"] for name in _COLUMNS}
+    return ShopModel(
+        manifest.shop,
+        manifest.source,
+        catalogue,
+        FusedRanker(text, own, weights, arrays["sales"], arrays["trend"]),
+        arrays["tail"],
+        {boost: _chances(arrays, place) for place, boost in enumerate(manifest.boosts)},
+        Interactions(shopper_ids, len(catalogue), **columns, timed=manifest.timed),
+        digest,
+    )
+
+
+def _arrays(model: ShopModel, own: TextEaseModel) -> dict[str, NDArray[Any]]:
+    ranker = model.ranker
+    curves = {
+        f"chances.{place}.{bucket}.{name}": getattr(getattr(one, bucket), name)
+        for place, one in enumerate(model.chances.values())
+        for bucket in ("head", "tail")
+        for name in ("starts", "chances")
+    }
+    purchases = {f"purchases.{name}": getattr(model.purchases, name) for name in _COLUMNS}
+    return (
+        curves
+        | purchases
+        | {
+            "history_vectors": ranker.text.history_vectors,
+            "candidate_vectors": ranker.text.candidate_vectors,
+            "factors": own.factors,
+            "diagonal": own.diagonal,
+            "sales": ranker.sales,
+            "trend": ranker.trend,
+            "tail": model.tail,
+        }
+    )
+
+
+def _chances(arrays: Mapping[str, NDArray[Any]], place: int) -> ClickChances:
+    def curve(bucket: str) -> ClickCurve:
+        start = f"chances.{place}.{bucket}"
+        return ClickCurve(arrays[f"{start}.starts"], arrays[f"{start}.chances"])
+
+    return ClickChances(curve("head"), curve("tail"))
+
+
+def _named(new: Path, folder: Path, name: str, ending: str) -> ModelFile:
+    """Give a whole new file the name that its digest asks for."""
+    new.chmod(PRIVATE_MODE)
+    digest, size = _digest(new), new.stat().st_size
+    named = f"{name}-{digest[:16]}.{ending}"
+    new.replace(folder / named)
+    return ModelFile(name=named, size=size, sha256=digest)
+
+
+def _check(path: Path, want: ModelFile) -> None:
+    if path.stat().st_size != want.size or _digest(path) != want.sha256:
+        raise InputError(
+            f"{path.name}: was altered since it was made; fit the shop again.", field="model"
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_unnamed(folder: Path, named: set[str]) -> None:
+    for name in (*_FILES, "new"):
+        for path in folder.glob(f"{name}-*"):
+            if path.name not in named:
+                with contextlib.suppress(OSError):  # the next fit tries again
+                    path.unlink()
