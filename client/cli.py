@@ -9,6 +9,7 @@ from rich.console import Console
 from client.options import Shop
 from client.privacy.cli import app as ledger_app
 from client.recommending.cli import app as recommending
+from client.serving.cli import app as serving
 from common.errors import InputError
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 
 app.add_typer(recommending)
+app.add_typer(serving)
 app.add_typer(ledger_app)  # without a name: its commands stand beside the others
 
 Node = Annotated[Path, typer.Option(help="The node's folder.")]

@@ -9,6 +9,7 @@
     │   └── PolicyError      the run asks for less privacy than the merchant's policy allows
     ├── ReleaseError         a release is incomplete, altered or signed by somebody else
     ├── EnrolmentError       a key, certificate, invite or request is not to be trusted
+    ├── StorageError         a database cannot be read or written just now
     └── FederationError      a round cannot go on
         ├── QuorumError      too few merchants answered in time
         └── JournalError     the server's journal cannot be read, written or trusted
@@ -84,6 +85,13 @@ class EnrolmentError(FedtailError):
     """A key, certificate, invite or request is not to be trusted."""
 
     code = "enrolment"
+
+
+class StorageError(FedtailError):
+    """A database cannot be read or written just now, such as on a full disk."""
+
+    code = "storage"
+    status = 1
 
 
 class FederationError(FedtailError):

@@ -88,9 +88,15 @@ class TextEaseModel:
         rows = self.factors[:, history].T.astype(np.float64)
         added: NDArray[np.float64] = rows @ self.factors[:, items] / divisor[items]
         added[np.asarray(history)[:, None] == items] = 0
-        itself = self._itself[history] / divisor[history]
-        added -= (rows @ self._centre - itself / len(divisor))[:, None]
+        added -= self.averages(history)[:, None]
         return added
+
+    def averages(self, history: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return what each bought item adds to the average item: float64 [h]."""
+        rows = self.factors[:, history].T.astype(np.float64)
+        itself = self._itself[history] / (self.diagonal[history].astype(np.float64) * self.sign)
+        averages: NDArray[np.float64] = rows @ self._centre - itself / len(self.diagonal)
+        return averages
 
     @cached_property
     def _centre(self) -> _Doubles:

@@ -92,6 +92,10 @@ class Recommender:
         history, bought = self.known_shopper(shopper_id)
         return self.explained(self.picked(history, filters.eligible(self.catalogue, bought), top))
 
+    def knows(self, shopper_id: str) -> bool:
+        """Whether the import has such a shopper."""
+        return shopper_id in self._model.place_of_shopper
+
     def known_shopper(self, shopper_id: str) -> tuple[Histories, NDArray[np.int32]]:
         """Return a shopper's history as ranking reads it, and the indices of all it ever bought.
 

@@ -1,12 +1,21 @@
 """Shop models for tests of serving: random, seeded, and made without a language model."""
 
+import asyncio
+
+import httpx
 import numpy as np
 
 from client.ranking.fusion import FusedRanker, FusionWeights
 from client.ranking.purchase_probability import ClickChances
 from client.ranking.text_ease import fit_text_ease
 from client.ranking.text_scorer import TextScorer
-from client.recommending.shop_model import ModelSource, ShopModel
+from client.recommending.shop_model import ModelSource, ShopModel, save_shop_model
+from client.serving.feedback.store import Store
+from client.serving.http.context import Service
+from client.serving.http.gate import USUAL_RATE
+from client.serving.http.service import create_app
+from client.serving.keys import Keys
+from client.serving.live_shop import LiveShop
 from common.catalogue import Catalogue, Item, popularity_buckets
 from common.evaluation.calibration import ClickCurve
 from tests.support.shops import make_catalogue, make_interactions
@@ -33,3 +42,77 @@ def made_model(*, items=60, shoppers=40, width=16, seed=0):
     chances = {boost: ClickChances(curve, curve) for boost in (0.0, 1.0, 2.0)}
     tail = popularity_buckets(ranker.sales).tail
     return ShopModel("Ash", SOURCE, Catalogue(tuple(named)), ranker, tail, chances, rows)
+
+
+NOW = 1_790_000_000_000_000  # in microseconds: what the service of a test takes for now
+
+
+class NoTorch:
+    """Stands for the worker: a text's vectors are made of its letters, and it counts its calls."""
+
+    def __init__(self, digest=SOURCE.release_digest, width=16):
+        self.digest, self.width, self.read = digest, width, []
+
+    def encode(self, texts):
+        self.read += texts
+        return self.digest, [letters(text, self.width) for text in texts]
+
+    def budget(self):
+        return {"entries": 3, "epsilon": 1.5, "delta": 1e-5, "max_epsilon": 8.0}
+
+
+def letters(text, width=16):
+    """float32 [2, width] of a text, as bytes; equal texts have equal vectors."""
+    vectors = np.random.default_rng(list(text.encode())).normal(size=(2, width))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float32).tobytes()
+
+
+class Counter:
+    """A service in this process, and a client that holds a key of every scope."""
+
+    def __init__(self, folder, model=None, rate=USUAL_RATE):
+        self.folder = folder
+        save_shop_model(model or made_model(), folder / "model")
+        self.store = Store(f"sqlite:///{folder / 'events.db'}")
+        self.live = LiveShop(folder / "model", self.store)
+        self.worker = NoTorch()
+        self.service = Service(self.live, self.store, self.worker, now=lambda: NOW)
+        self.keys = Keys(folder / "keys.json")
+        self.key = self.keys.new("all", ["serve", "events", "admin"])
+        self.app = create_app(self.service, self.keys, rate)
+
+    def ask(self, method, path, *, key="", **more):
+        """Send one request, and hold every error to being a problem."""
+
+        async def send():
+            transport = httpx.ASGITransport(app=self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+                headers = {"X-API-Key": key or self.key} | more.pop("headers", {})
+                return await client.request(method, path, headers=headers, **more)
+
+        answer = asyncio.run(send())
+        if answer.status_code >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+            problem = answer.json()
+            assert problem["status"] == answer.status_code
+            assert {"type", "title", "status", "detail"} <= problem.keys()
+        return answer
+
+    def recommend(self, **body):
+        """Return a list as JSON."""
+        answer = self.ask("POST", "/v1/recommendations", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def send(self, *events):
+        """Return what became of events."""
+        answer = self.ask("POST", "/v1/events", json={"events": events})
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+
+def event(number, kind="click", item="item-3", **more):
+    """An event that is well formed."""
+    time = "2026-09-01T10:00:00Z"
+    return {"event_id": f"e-{number}", "type": kind, "item_id": item, "time": time, **more}

@@ -1,0 +1,1 @@
+"""Recommendations over HTTP, and what shoppers did with them."""

@@ -1,0 +1,1 @@
+"""The store of lists that were shown and events that came back."""

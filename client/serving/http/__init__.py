@@ -1,0 +1,1 @@
+"""The service's routes, and what stands before them."""

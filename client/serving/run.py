@@ -1,0 +1,152 @@
+"""Run the service: uvicorn, the worker beside it, and a look for new models."""
+
+import contextlib
+import ipaddress
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from client.recommending.shop_model import ModelSource
+from client.serving.feedback.store import Store
+from client.serving.http.context import Service
+from client.serving.http.gate import USUAL_RATE, Rate
+from client.serving.http.service import create_app
+from client.serving.keys import Keys
+from client.serving.live_shop import LiveShop, watch
+from client.serving.worker import Worker
+from common.errors import FedtailError, InputError, ReleaseError
+from common.identity.signing_key import PublicKey
+from common.release.verify import verify_release
+
+_MOST_AT_ONCE = 1000  # connections; more are told 503
+_DRAIN_SECONDS = 10
+_LOOK_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where a service finds its things, and where it listens.
+
+    Attributes:
+        release: The release's folder; it may be a link that is switched.
+        key: The operator's public key.
+        shop: The shop's folder.
+        model: The shop model's folder.
+        store: SQLAlchemy's address of the events.
+        keys: The file of keys.
+        cache: Folder of encodings.
+        host: An address of this machine.
+        port: Its port.
+        certificate: PEM file for TLS; needed with `private_key` where `host` is no loopback.
+        private_key: PEM file.
+        rate: Of each key.
+    """
+
+    release: Path
+    key: Path
+    shop: Path
+    model: Path
+    store: str
+    keys: Path
+    cache: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    certificate: Path | None = None
+    private_key: Path | None = None
+    rate: Rate = USUAL_RATE
+
+
+def run_service(serving: Serving, tell: Callable[[str], None]) -> None:
+    """Serve until the process is told to stop; requests in flight are answered first.
+
+    Raises:
+        InputError: if it would listen beyond this machine without TLS, or a file is not there.
+        ReleaseError: if the release is not verified, or the model is of another one.
+        StorageError: if the events cannot be kept.
+    """
+    _check_address(serving)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    with opened(serving, tell) as service:
+        app = create_app(service, Keys(serving.keys), serving.rate)
+        config = uvicorn.Config(
+            app,
+            host=serving.host,
+            port=serving.port,
+            ssl_certfile=serving.certificate,
+            ssl_keyfile=serving.private_key,
+            access_log=False,  # its lines hold paths, and so ids of shoppers; ours do not
+            server_header=False,
+            limit_concurrency=_MOST_AT_ONCE,
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+            log_config=None,
+        )
+        scheme = "https" if serving.certificate else "http"
+        source = service.live.snapshot.source
+        tell(f"Release {source.release} on {scheme}://{serving.host}:{serving.port}/v1")
+        uvicorn.Server(config).run()
+
+
+@contextlib.contextmanager
+def opened(serving: Serving, tell: Callable[[str], None]) -> Iterator[Service]:
+    """Give a service that looks for new models until the end.
+
+    Raises:
+        FedtailError: as `run_service`.
+    """
+
+    def accepts(source: ModelSource) -> None:
+        release = verify_release(serving.release, PublicKey.load(serving.key))
+        if release.manifest.digest != source.release_digest:
+            raise ReleaseError(
+                f"The shop model is of release {source.release} and another digest than "
+                f"{serving.release.name}; run `fedtail client fit` with this release.",
+                field="model",
+            )
+
+    store = Store(serving.store)
+    stop = threading.Event()
+    worker = Worker(serving.release, serving.key, serving.shop, serving.cache)
+    try:
+        service = Service(LiveShop(serving.model, store, accepts), store, worker)
+
+        def told(line: str) -> None:
+            tell(line)
+            _place(service, tell)
+
+        looking = threading.Thread(
+            target=watch, args=(service.live, stop, _LOOK_SECONDS, told), daemon=True
+        )
+        looking.start()
+        threading.Thread(target=_place, args=(service, tell), daemon=True).start()
+        yield service
+        stop.set()
+        looking.join(_LOOK_SECONDS)
+    finally:
+        stop.set()
+        worker.close()
+        store.close()
+
+
+def _place(service: Service, tell: Callable[[str], None]) -> None:
+    try:
+        if placed := service.place_waiting():
+            tell(f"{placed} new item(s) read by this release")
+    except FedtailError as error:
+        tell(f"new items wait: {error}")
+
+
+def _check_address(serving: Serving) -> None:
+    try:
+        local = ipaddress.ip_address(serving.host).is_loopback
+    except ValueError:
+        local = serving.host == "localhost"
+    if not local and not (serving.certificate and serving.private_key):
+        raise InputError(
+            f"{serving.host} is reached from other machines: give --certificate and --private-key, "
+            "or listen on 127.0.0.1 behind a proxy that has them.",
+            field="host",
+        )

@@ -1,0 +1,115 @@
+"""A process beside the service for what needs the language model or the accountants.
+
+The serving process never loads torch. Its one worker is started by the first text to be read, and
+stays.
+"""
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from common.errors import FedtailError, StorageError
+
+_SECONDS = 300.0  # a cold worker loads a language model first
+
+
+@dataclass(eq=False)
+class Worker:
+    """Encodes texts with a release, and reads the ledger, in another process.
+
+    Attributes:
+        release: The release's folder.
+        key: The operator's public key.
+        shop: The shop's folder, whose ledger `budget` reads.
+        cache: Folder of encodings.
+    """
+
+    release: Path
+    key: Path
+    shop: Path
+    cache: Path
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _pool: ProcessPoolExecutor | None = field(default=None, init=False)
+
+    def encode(self, texts: Sequence[str]) -> tuple[str, list[bytes]]:
+        """Return the release's digest, and float32 [2, d] of each text, adapted and frozen.
+
+        Raises:
+            FedtailError: if the release cannot be verified, or the worker fails.
+        """
+        found: tuple[str, list[bytes]] = self._run(_encode, self, list(texts))
+        return found
+
+    def budget(self) -> dict[str, float]:
+        """Return what `/v1/budget` answers.
+
+        Raises:
+            FedtailError: if the ledger cannot be read, or the worker fails.
+        """
+        found: dict[str, float] = self._run(_budget, self.shop)
+        return found
+
+    def close(self) -> None:
+        """Stop the process."""
+        with self._lock:
+            if self._pool is not None:
+                self._pool.shutdown(cancel_futures=True)
+                self._pool = None
+
+    def __getstate__(self) -> dict[str, Path]:
+        return {name: getattr(self, name) for name in ("release", "key", "shop", "cache")}
+
+    def _run(self, work: Any, *arguments: Any) -> Any:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            pool = self._pool
+        try:
+            return pool.submit(work, *arguments).result(_SECONDS)
+        except FedtailError:
+            raise
+        except BrokenExecutor:
+            self.close()
+            raise StorageError("The worker process ended; try again.", field="worker") from None
+        except FutureTimeoutError:
+            raise StorageError("The worker process is busy; try again.", field="worker") from None
+
+
+def _encode(worker: Worker, texts: list[str]) -> tuple[str, list[bytes]]:
+    # Imported in the worker's process alone: the serving process loads no torch.
+    import numpy as np  # noqa: PLC0415 -- see above
+
+    from client.ranking.released_vectors import released_vectors  # noqa: PLC0415 -- see above
+    from common.catalogue import Catalogue, Item  # noqa: PLC0415 -- see above
+    from common.identity.signing_key import PublicKey  # noqa: PLC0415 -- see above
+    from common.release.verify import verify_release  # noqa: PLC0415 -- see above
+
+    release = verify_release(worker.release, PublicKey.load(worker.key))
+    items = [Item(str(place), text, text) for place, text in enumerate(texts)]
+    found = released_vectors(release, Catalogue(tuple(items)), worker.cache)
+    pairs = np.stack([found.adapted, found.frozen], axis=1).astype(np.float32)
+    return release.manifest.digest, [pair.tobytes() for pair in pairs]
+
+
+def _budget(shop: Path) -> dict[str, float]:
+    from client.privacy.budget import LEDGER_FILE  # noqa: PLC0415 -- see above
+    from client.privacy.policy import read_policy  # noqa: PLC0415 -- see above
+    from common.privacy.accounting.accountants import account  # noqa: PLC0415 -- see above
+    from common.privacy.ledger.entry import spent_events  # noqa: PLC0415 -- see above
+    from common.privacy.ledger.ledger import Ledger  # noqa: PLC0415 -- see above
+
+    policy, path = read_policy(shop), shop / "node" / LEDGER_FILE
+    bound = Ledger.bound_to(path) if path.exists() else None
+    entries = () if bound is None else Ledger.open(path, shop.resolve().name, bound).entries()
+    report = account(spent_events(entries), policy.delta)
+    return {
+        "entries": len(entries),
+        "epsilon": report.pld,
+        "delta": policy.delta,
+        "max_epsilon": policy.max_epsilon,
+    }
