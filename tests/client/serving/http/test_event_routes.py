@@ -28,7 +28,7 @@ def test_an_event_is_kept_once_whoever_sends_it_again(counter):
     assert [row["event_id"] for row in rows(counter)] == ["e-1", "e-2", "e-3"]
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(batches=st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=8), max_size=5))
 def test_any_batches_leave_each_event_once(tmp_path_factory, batches):
     counter = Counter(tmp_path_factory.mktemp("events"))

@@ -25,7 +25,7 @@ def ids(answer):
 IDS = [f"item-{place}" for place in range(60)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_served_list_is_the_recommenders(counter, data):
     boost = data.draw(st.sampled_from([0.0, 0.3, 1.0, 2.0]))
