@@ -1,0 +1,116 @@
+"""What a list costs against the bare product that it cannot do without, measured in one run."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from client.ranking.fusion import FusedRanker, FusionWeights
+from client.ranking.text_ease import TextEaseModel
+from client.ranking.text_scorer import TextScorer
+from client.recommending.filters import Filters
+from client.recommending.recommender import Recommender
+from client.recommending.shop_model import ShopModel
+from client.shop.histories import typed_history
+from client.shop.interactions import Interactions
+from common.catalogue import Catalogue, Item, popularity_buckets
+
+SIZES = (20_000, 100_000)
+LIMIT = 1.5  # times the bare product at 100,000 items
+WIDTH = 384  # of the item vectors
+FACTORS = 384  # rows of the collaborative factors: a shop whose titles say most of it
+HISTORY = 20
+TOP = 10
+REPEATS = 31
+
+
+@dataclass(frozen=True)
+class MeasuredList:
+    """Median seconds of the top 10 of so many items, by the clock.
+
+    Attributes:
+        items: In the catalogue.
+        bare: A NumPy product with the vectors, one with the factors, and argpartition.
+        plain: The list, scored and filtered.
+        explained: The same with its exact parts.
+    """
+
+    items: int
+    bare: float
+    plain: float
+    explained: float
+
+
+def measure_lists(items: int) -> MeasuredList:
+    """Measure lists of a random shop."""
+    model = _model(items)
+    recommender, rules = Recommender(model), Filters(not_categories=["Garden"])
+    random = np.random.default_rng(1)
+    own, text = model.ranker.collaborative, model.ranker.text
+    assert isinstance(own, TextEaseModel)  # noqa: S101 -- `_model` made it
+
+    def picked() -> list[int]:
+        return random.choice(items, HISTORY, replace=False).tolist()
+
+    def bare() -> None:
+        history = picked()
+        taste = text.history_vectors[history].mean(axis=0)
+        scores = text.candidate_vectors @ taste
+        scores += own.factors[:, history].sum(axis=1) @ own.factors
+        np.argpartition(-scores, TOP)
+
+    def plain() -> None:
+        history = picked()
+        eligible = rules.eligible(model.catalogue, np.array(history))
+        recommender.picked(typed_history(history, items), eligible, TOP)
+
+    def explained() -> None:
+        history = picked()
+        eligible = rules.eligible(model.catalogue, np.array(history))
+        recommender.explained(recommender.picked(typed_history(history, items), eligible, TOP))
+
+    return MeasuredList(items, *_medians(bare, plain, explained))
+
+
+def _medians(*ways: Callable[[], None]) -> list[float]:
+    """Return each way's median seconds; they take turns, so that all meet the same machine."""
+    found: list[list[float]] = [[] for _ in ways]
+    for turn in range(REPEATS + 3):
+        for way, times in zip(ways, found, strict=True):
+            began = time.perf_counter()
+            way()
+            if turn >= 3:  # the first warm caches up
+                times.append(time.perf_counter() - began)
+    return [median(times) for times in found]
+
+
+def _model(items: int) -> ShopModel:
+    random = np.random.default_rng(0)
+    shoppers, rows = 2000, 40_000
+    shopper = np.sort(random.integers(0, shoppers, rows)).astype(np.int32)
+    item = random.zipf(1.3, rows) % items
+    purchases = Interactions(
+        tuple(f"{place}" for place in range(shoppers)),
+        items,
+        shopper,
+        item.astype(np.int32),
+        np.arange(rows) * 10**6,
+        np.arange(rows, dtype=np.int32),
+        np.ones(rows, np.float32),
+        timed=True,
+    )
+    vectors = random.standard_normal((2, items, WIDTH), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    factors = random.standard_normal((FACTORS, items), dtype=np.float32) / np.float32(40)
+    diagonal = (1 - np.einsum("ij,ij->j", factors, factors)).clip(0.1)
+    own = TextEaseModel(factors, diagonal, 1.0, 200.0, 10.0)
+    text = TextScorer(vectors[0], vectors[1], 0.95)
+    ranker = FusedRanker.of(text, own, FusionWeights(), purchases)
+    named = (
+        Item(f"{place:06}", f"Item {place}", f"Item {place}", ("Kitchen", "Garden")[place % 2])
+        for place in range(items)
+    )
+    tail = popularity_buckets(ranker.sales).tail
+    return ShopModel("bench", None, Catalogue(tuple(named)), ranker, tail, {}, purchases)
