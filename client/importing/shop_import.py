@@ -13,6 +13,7 @@ import polars as pl
 from client.importing import labels_and_reviews
 from client.importing.assembly import assemble, summarise
 from client.importing.columns import event_columns, item_columns, label_columns, review_columns
+from client.importing.feedback import EVENTS_FILE, read_feedback, with_feedback
 from client.importing.formats.encodings import known_encoding
 from client.importing.look import ImportLook
 from client.importing.mapping import (
@@ -49,6 +50,8 @@ def import_shop(
 ) -> tuple[MerchantData, QualityReport]:
     """Read a shop as `read_shop` does, and save the data set and `quality.json` in `out`.
 
+    Purchases that the shop's service has events of, in `out`, join those of the tables.
+
     Raises:
         InputError: as `read_shop`, or if `out` is the shop's own folder; `out` is then as it was.
     """
@@ -64,6 +67,9 @@ def import_shop(
         max_dropped_share=max_dropped_share,
         name=name,
     )
+    events = out / EVENTS_FILE
+    if events.is_file():
+        data = with_feedback(data, read_feedback(f"sqlite:///{events.resolve()}"))
     try:
         save_merchant_data(data, out)
         # Written last: after a crash between the two, its digest shows that it is not of this set.

@@ -52,7 +52,7 @@ def measure_lists(items: int) -> MeasuredList:
     assert isinstance(own, TextEaseModel)  # noqa: S101 -- `_model` made it
 
     def picked() -> list[int]:
-        return random.choice(items, HISTORY, replace=False).tolist()
+        return [int(one) for one in random.choice(items, HISTORY, replace=False)]
 
     def bare() -> None:
         history = picked()
