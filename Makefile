@@ -23,7 +23,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-statistical faults coverage matrix e2e check format docs \
-  wheel bench chaos settings results clean
+  wheel bench chaos settings http results clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
@@ -94,6 +94,9 @@ chaos: $(STAMP) ## kill a node 200 times at random moments and check its ledger 
 
 settings: $(STAMP) ## pyproject.toml's table of run settings, from common/settings/run.py
 	$(BIN)/python -m common.settings.flower_table pyproject.toml
+
+http: $(STAMP) ## docs/ref-http.md from the service's OpenAPI
+	$(BIN)/python -m client.serving.http.reference docs/ref-http.md
 
 results: $(STAMP) ## docs/ref-results.md from its extracts, with RUNS="out/a out/b" added
 	$(BIN)/python -m simulations.results_page.page $(RUNS)

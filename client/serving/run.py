@@ -78,6 +78,7 @@ def run_service(serving: Serving, tell: Callable[[str], None]) -> None:
             port=serving.port,
             ssl_certfile=serving.certificate,
             ssl_keyfile=serving.private_key,
+            ws="none",
             access_log=False,  # its lines hold paths, and so ids of shoppers; ours do not
             server_header=False,
             limit_concurrency=_MOST_AT_ONCE,

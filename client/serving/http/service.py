@@ -38,6 +38,14 @@ _STATUSES = {
 
 def create_app(service: Service, keys: Keys, rate: Rate = USUAL_RATE) -> FastAPI:
     """Return the ASGI app of a service."""
+    app = described_app()
+    app.state.service = service
+    app.add_middleware(Gate, keys=keys, metrics=service.metrics, rate=rate)
+    return app
+
+
+def described_app() -> FastAPI:
+    """Return the routes and their OpenAPI description, without a service behind them."""
     app = FastAPI(
         title="fedtail",
         version="1",
@@ -54,11 +62,9 @@ def create_app(service: Service, keys: Keys, rate: Rate = USUAL_RATE) -> FastAPI
             for status, told in _STATUSES.items()
         },
     )
-    app.state.service = service
     for routes in (list_routes, event_routes, catalogue_routes, state_routes):
         app.include_router(routes.router)
     handle_problems(app)
-    app.add_middleware(Gate, keys=keys, metrics=service.metrics, rate=rate)
     described = app.openapi
 
     def openapi() -> dict[str, object]:
