@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_a_swap_of_models_under_load_loses_no_request(listening):
 
 def test_what_is_no_http_of_ours_is_refused_and_the_service_goes_on(listening):
     _, address = listening
-    for path in ("/%00", "/%ff", "/v1/items/%00/similar", "/" + "a" * 70_000):
+    for path in ("/%00", "/%ff", "/v1/items/%00/similar", "/" + "a" * 60_000):
         assert 400 <= httpx.post(address + path, headers={"X-API-Key": "x"}).status_code < 500
     for header in ("x" * 100_000, "a\tb"):
         answer = httpx.get(address + "/v1/release", headers={"X-API-Key": header})
@@ -105,12 +106,27 @@ def merchant(simulated, tmp_path_factory):
     (folder / "tables").mkdir()
     lines = [f"{item.item_id},{item.title}\n" for item in items]
     (folder / "tables" / "items.csv").write_text("item_id,title\n" + "".join(lines))
-    start = 1_700_000_000
+    start = datetime(2024, 1, 1, tzinfo=UTC)
     sold = [
-        f"{rows.shopper_ids[shopper]},{items[item].item_id},{start + when // 10**6}\n"
+        f"{rows.shopper_ids[shopper]},{items[item].item_id},"
+        f"{(start + timedelta(microseconds=int(when))).isoformat()}\n"
         for shopper, item, when in zip(rows.shopper, rows.item, rows.time, strict=True)
     ]
     (folder / "tables" / "events.csv").write_text("shopper_id,item_id,time\n" + "".join(sold))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(merchant, simulated, tmp_path_factory):
+    """The same with the shop imported and fitted."""
+    folder = tmp_path_factory.mktemp("fitted") / "merchant"
+    shutil.copytree(merchant, folder)
+    shop, cache = str(folder / "shop"), simulated.parent / "cache"
+    tables = ["--source", str(folder / "tables"), "--out", shop]
+    named = ["--release", str(folder / "release"), "--key", str(folder / "operator.pub")]
+    for words in (["import", *tables], ["fit", *named, "--shop", shop]):
+        done = command(["client", *words], cache)
+        assert done.exception is None, done.output
     return folder
 
 
@@ -161,29 +177,29 @@ def test_the_commands_of_the_page_lead_to_a_recommendation(merchant, simulated, 
 
 
 @pytest.mark.slow
-def test_a_new_item_is_read_by_the_release_in_the_worker(merchant, simulated):
-    """After the page's commands; the real worker, with the language model."""
-    key = new_key(merchant, "admin", "serve")
+def test_a_new_item_is_read_by_the_release_in_the_worker(fitted, simulated):
+    """The real worker, with the language model."""
+    key = new_key(fitted, "admin", "serve")
     port = free_port()
     options = ["--release", "release/", "--key", "operator.pub", "--shop", "shop/"]
-    with started(["client", "serve", *options], merchant, port, simulated.parent / "cache"):
-        client = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": key}, timeout=300
-        )
-        assert client.put("/v1/items/new-1", json={"title": "blue jug with lid"}).status_code == 200
-        body = {"history": [{"item_id": "item-3"}], "filters": {"allow": ["new-1"]}}
-        [one] = client.post("/v1/recommendations", json=body).json()["items"]
-        assert one["bucket"] == "new"
-        assert client.get("/v1/budget").json()["entries"] == 0
+    with started(["client", "serve", *options], fitted, port, simulated.parent / "cache"):
+        base, headers = f"http://127.0.0.1:{port}", {"X-API-Key": key}
+        with httpx.Client(base_url=base, headers=headers, timeout=300) as client:
+            put = client.put("/v1/items/new-1", json={"title": "blue jug with lid"})
+            assert put.status_code == 200
+            body = {"history": [{"item_id": "item-3"}], "filters": {"allow": ["new-1"]}}
+            [one] = client.post("/v1/recommendations", json=body).json()["items"]
+            assert one["bucket"] == "new"
+            assert client.get("/v1/budget").json()["entries"] == 0
 
 
 @pytest.mark.slow
-def test_a_model_of_another_release_is_refused(merchant, simulated, tmp_path):
+def test_a_model_of_another_release_is_refused(fitted, simulated, tmp_path):
     save_shop_model(made_model(), tmp_path / "model")
     asked = Serving(
-        merchant / "release",
-        merchant / "operator.pub",
-        merchant / "shop",
+        fitted / "release",
+        fitted / "operator.pub",
+        fitted / "shop",
         tmp_path / "model",
         f"sqlite:///{tmp_path / 'events.db'}",
         tmp_path / "keys.json",
@@ -194,11 +210,9 @@ def test_a_model_of_another_release_is_refused(merchant, simulated, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_under_load_it_loses_no_acknowledged_event_and_counts_none_twice(
-    merchant, simulated
-):
+def test_killed_under_load_it_loses_no_acknowledged_event_and_counts_none_twice(fitted, simulated):
     cache = simulated.parent / "cache"
-    key = new_key(merchant, "events")
+    key = new_key(fitted, "events")
     options = ["--release", "release/", "--key", "operator.pub", "--shop", "shop/"]
     port, numbers, moments = free_port(), count(), random.Random(7)  # noqa: S311 -- moments, not keys
     acknowledged: set[str] = set()
@@ -224,7 +238,7 @@ def test_killed_under_load_it_loses_no_acknowledged_event_and_counts_none_twice(
                     unsure.clear()
 
     for _ in range(KILLS):
-        with started(["client", "serve", *options], merchant, port, cache) as process:
+        with started(["client", "serve", *options], fitted, port, cache) as process:
             stop = threading.Event()
             thread = threading.Thread(target=load, args=(stop,))
             thread.start()
@@ -233,7 +247,7 @@ def test_killed_under_load_it_loses_no_acknowledged_event_and_counts_none_twice(
             process.wait()
             stop.set()
             thread.join()
-    with sqlite3.connect(merchant / "shop" / "node" / "events.db") as connection:
+    with sqlite3.connect(fitted / "shop" / "node" / "events.db") as connection:
         rows = [row[0] for row in connection.execute("SELECT event_id FROM events")]
     kept = [name for name in rows if name.startswith("e-k-")]
     assert len(acknowledged) > KILLS * 20
