@@ -1,0 +1,41 @@
+"""Whatever the description allows, and what it does not, gets no 5xx. Needs schemathesis.
+
+Its plugin for pytest knows no pytest as new as ours: run with `-p no:schemathesis`.
+"""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from client.serving.http.gate import Rate
+from tests.support.served import Counter
+
+schemathesis = pytest.importorskip("schemathesis")
+CASES = 160  # of each of two kinds for each of sixteen routes: more than 5,000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_no_request_makes_the_service_fail(tmp_path, mode):
+    counter = Counter(tmp_path, rate=Rate(1e6, 10**6))
+    schema = schemathesis.openapi.from_dict(counter.app.openapi())
+    statuses = {}
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        try:
+            strategy = operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode))
+        except Exception:  # noqa: BLE001 -- nothing can be wrong with a route that takes nothing
+            continue
+
+        @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(case=strategy)
+        def fuzz(case):
+            sent = {} if type(case.body).__name__ == "NotSet" else {"json": case.body}
+            query = {name: str(value) for name, value in (case.query or {}).items()}
+            answer = counter.ask(case.method, case.formatted_path, params=query, **sent)
+            statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
+            assert answer.status_code < 500, (answer.status_code, answer.text)
+
+        fuzz()
+    print(mode, sum(statuses.values()), statuses)  # noqa: T201 -- seen with -s
+    assert sum(statuses.values()) > 1000
+    counter.store.close()
