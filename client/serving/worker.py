@@ -97,15 +97,13 @@ def _encode(worker: Worker, texts: list[str]) -> tuple[str, list[bytes]]:
 
 
 def _budget(shop: Path) -> dict[str, float]:
-    from client.privacy.budget import LEDGER_FILE  # noqa: PLC0415 -- see above
+    from client.privacy.budget import LEDGER_FILE, open_ledger  # noqa: PLC0415 -- see above
     from client.privacy.policy import read_policy  # noqa: PLC0415 -- see above
     from common.privacy.accounting.accountants import account  # noqa: PLC0415 -- see above
     from common.privacy.ledger.entry import spent_events  # noqa: PLC0415 -- see above
-    from common.privacy.ledger.ledger import Ledger  # noqa: PLC0415 -- see above
 
     policy, path = read_policy(shop), shop / "node" / LEDGER_FILE
-    bound = Ledger.bound_to(path) if path.exists() else None
-    entries = () if bound is None else Ledger.open(path, shop.resolve().name, bound).entries()
+    entries = open_ledger(path, shop.resolve().name).entries() if path.exists() else ()
     report = account(spent_events(entries), policy.delta)
     return {
         "entries": len(entries),
