@@ -56,8 +56,8 @@ def measure_lists(items: int) -> MeasuredList:
 
     def bare() -> None:
         history = picked()
-        taste = text.history_vectors[history].mean(axis=0)
-        scores = text.candidate_vectors @ taste
+        embedding = text.history_vectors[history].mean(axis=0)
+        scores = text.candidate_vectors @ embedding
         scores += own.factors[:, history].sum(axis=1) @ own.factors
         np.argpartition(-scores, TOP)
 
