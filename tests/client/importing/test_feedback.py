@@ -87,6 +87,15 @@ def test_what_joins_is_what_the_tables_lack_in_the_order_that_all_read(events):
     assert with_feedback(shop, []) is shop
 
 
+@pytest.mark.parametrize(("days", "joins"), [(0, 0), (1, 0), (-1, 0), (500, 1)])
+def test_a_purchase_that_the_tables_have_is_not_taken_twice(days, joins):
+    shop = make_shop()
+    rows = shop.interactions
+    who, what = rows.shopper_ids[rows.shopper[0]], f"item-{rows.item[0]}"
+    event = FedBack(who, what, int(rows.time[0]) + days * DAY, "order-1")
+    assert len(with_feedback(shop, [event]).interactions) == len(rows) + joins
+
+
 def test_data_without_a_clock_stays_as_it_is():
     shop = make_shop()
     rows = type(shop.interactions)(**{**vars(shop.interactions), "timed": False})
