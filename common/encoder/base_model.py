@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import BertModel, PreTrainedTokenizerFast
 
 DEFAULT_BASE_MODEL = "all-MiniLM-L6-v2"
+_HUB_IDS = {DEFAULT_BASE_MODEL: "sentence-transformers/all-MiniLM-L6-v2"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,11 @@ def added_to_scores(mask: Tensor, dtype: torch.dtype) -> Tensor:
         dtype: Of the hidden states. Attention reads another one as if it were theirs.
     """
     return (1.0 - mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
+
+
+def hub_id(name: str) -> str:
+    """Return the name under which other loaders, such as PEFT's own, find a base model."""
+    return _HUB_IDS.get(name, name)
 
 
 def load_base_model(name: str = DEFAULT_BASE_MODEL) -> BaseModel:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from common.adapter import AdapterState
-from common.encoder.base_model import BaseModel
+from common.encoder.base_model import BaseModel, hub_id
 from common.encoder.public_basis import PublicBasis
 from common.errors import InputError, ReleaseError
 from common.release.manifest import ADAPTER_CONFIG_FILE, ADAPTER_FILE, BASIS_FILE
@@ -54,7 +54,7 @@ def peft_config(lora_targets: LoraTargets, model: BaseModel) -> dict[str, object
         r=lora_targets.rank,
         lora_alpha=lora_targets.rank,
         target_modules=names,
-        base_model_name_or_path=model.name,
+        base_model_name_or_path=hub_id(model.name),
         task_type="FEATURE_EXTRACTION",
         inference_mode=True,
     ).to_dict()

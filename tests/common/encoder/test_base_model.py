@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
-from common.encoder.base_model import DEFAULT_BASE_MODEL, load_base_model
+from common.encoder.base_model import DEFAULT_BASE_MODEL, hub_id, load_base_model
 from common.errors import SettingsError
 from tests.support.shops import CHINESE, write_tiny_bert
 
@@ -193,3 +193,8 @@ def test_a_bert_saved_with_a_head_is_loaded(copy, tiny_model):
     whole.save_pretrained(copy)
     assert load_base_model(str(copy)).digest == tiny_model.digest
     assert AutoTokenizer.from_pretrained(str(copy)) is not None
+
+
+def test_the_packaged_model_has_its_name_on_the_hub_and_others_keep_theirs():
+    assert hub_id(DEFAULT_BASE_MODEL) == "sentence-transformers/all-MiniLM-L6-v2"
+    assert hub_id("bert-base-chinese") == "bert-base-chinese"
