@@ -11,6 +11,8 @@ DOCS  := $(VENV)/.docs-installed
 PYTHONS ?= 3.11 3.12 3.13
 # Folders of finished simulations, for `make results`
 RUNS  ?=
+# How many processes share the tests
+WORKERS ?= 2
 # More for pytest or the demo, such as ARGS='-k ledger'
 ARGS  ?=
 
@@ -34,8 +36,9 @@ setup: $(STAMP) ## a virtual environment in .venv with pinned packages
 demo: $(STAMP) ## simulate a small federation into out/demo: about two minutes
 	$(BIN)/fedtail simulate --experiment simulations/experiments/demo.toml --out $(OUT) $(ARGS)
 
-test: $(STAMP) ## the tests: under ten minutes
-	$(BIN)/python -m pytest $(ARGS)
+# Files are dealt to two processes of one thread each: two of two threads would wait for each other.
+test: $(STAMP) ## the tests, in WORKERS=2 processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: $(STAMP) ## the tests that start Flower's own processes or take long
 	$(BIN)/python -m pytest -m slow $(ARGS)
