@@ -80,7 +80,9 @@ def test_nothing_in_the_wheel_imports_what_is_not(packed):
     for name in sorted(packed):
         nodes = ast.walk(ast.parse((ROOT / name).read_text())) if name.endswith(".py") else ()
         for node in nodes:
-            names = [alias.name for alias in getattr(node, "names", ())]
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            names = [alias.name for alias in node.names]
             if isinstance(node, ast.ImportFrom):
                 names = [f"{node.module}.{one}" for one in names]
             found += [f"{name}: {one}" for one in names if one.startswith(unshipped)]

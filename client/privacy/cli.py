@@ -81,6 +81,8 @@ def retire_ledger(
 ) -> None:
     """Close a ledger for good and put it away: the next one starts with the whole budget.
 
+    MERCHANT is the name on the ledger, to be sure that it is that one.
+
     For shoppers who are others than before. Nothing is deleted, and a server that has countersigned
     the old ledger refuses the new one until it has charged the same.
     """

@@ -36,7 +36,7 @@ def serve(
     model: Model = None,
     store: StoreAddress = None,
     host: Annotated[str, typer.Option(help="Beyond this machine only with TLS.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8080,
     certificate: Annotated[Path | None, typer.Option(help="PEM file, for TLS.")] = None,
     private_key: Annotated[Path | None, typer.Option(help="PEM file, for TLS.")] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second for each key.")] = 200.0,
@@ -75,6 +75,8 @@ def replay(
     store: StoreAddress = None,
 ) -> None:
     """Make a served list again: its release, its inputs, the exact parts, and whether it is same.
+
+    RECOMMENDATION_ID is what came with the list.
 
     The model must be the one that served it.
     """

@@ -11,7 +11,7 @@ import simulations.federation.in_process_grid
 from client.app import app
 from client.node.session import close_nodes
 from common.errors import QuorumError
-from common.wire import messages
+from common.wire import messages as wire
 from common.wire.refusal import REFUSED, encode_refusal
 from server.run.admission_checks import Conditions
 from server.run.cohort import Quorum
@@ -147,7 +147,7 @@ def test_node_killed_and_restarted_mid_round(town, when):
                 return super()._deliver(message)
             except Died:  # Flower answers for a node whose process is gone
                 self._contexts[message.metadata.dst_node_id].state.clear()
-                return Message(messages.error_reply(RuntimeError()), reply_to=message)
+                return Message(wire.error_reply(RuntimeError()), reply_to=message)
 
     town.shops.make = Dying
     grid = town.grid(Mourning)
@@ -167,12 +167,12 @@ def test_a_request_twice(town):
     class Twice(InProcessGrid):
         def _deliver(self, message):
             reply = super()._deliver(message)
-            if message.metadata.message_type in {messages.TRAIN, messages.POPULARITY}:
+            if message.metadata.message_type in {wire.TRAIN, wire.POPULARITY}:
                 copies.append(super()._deliver(message))
             return reply
 
     twice = town.run(town.grid(Twice)).state.adapter.digest
-    assert {messages.error_reason(copy.error) for copy in copies} == {"federation:message"}
+    assert {wire.error_reason(copy.error) for copy in copies} == {"federation:message"}
     assert len(copies) == 21
     assert town.charged() == EVERY
     assert twice == uninterrupted(town)
@@ -194,7 +194,7 @@ def test_an_old_answer_again(town, of_round):
             messages = list(messages)
             replies = list(super().send_and_receive(messages, timeout=timeout))
             number = int(messages[0].metadata.group_id or 0)
-            if messages[0].metadata.message_type == messages.TRAIN:
+            if messages[0].metadata.message_type == wire.TRAIN:
                 kept[number] = replies[0]
                 if number == 4:
                     replies[0] = kept[of_round]

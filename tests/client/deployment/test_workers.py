@@ -11,7 +11,7 @@ from client.deployment.workers import LIBRARIES
 
 CHECK = """
 import importlib, logging, os, sys
-from client import workers
+from client.deployment import workers
 for name in workers.LIBRARIES:
     importlib.import_module(name)
 ours = {"client", "common", "server", "simulations"}
@@ -29,7 +29,7 @@ def test_a_child_starts_with_the_libraries_and_without_our_code():
 
 ORPHAN = """
 import os, sys, threading
-from client import workers
+from client.deployment import workers
 workers.run_clientapp = lambda **_: (print(os.getpid(), flush=True), threading.Event().wait())
 workers._fork("", "")
 sys.stdin.readline()

@@ -125,9 +125,9 @@ from common.encoder.lexical_part import LexicalPart
 some = np.random.default_rng(0)
 table, whitening = (some.normal(size=(n, 384)).astype(np.float32) for n in (900, 384))
 ids = some.integers(900, size=4000).astype(np.int32)
-token states = TokenStates(np.zeros((4000, 1), np.float32), np.arange(0, 4001, 8), ids)
+token_states = TokenStates(np.zeros((4000, 1), np.float32), np.arange(0, 4001, 8), ids)
 part = LexicalPart(table.mean(axis=0), whitening, 0.7)
-vectors = part.vectors(table, token states, np.ones(4000, np.float32))
+vectors = part.vectors(table, token_states, np.ones(4000, np.float32))
 print(hashlib.sha256(vectors.tobytes()).hexdigest())
 """
 
