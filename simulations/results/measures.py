@@ -13,11 +13,11 @@ MODELS: Final[Mapping[str, str]] = {
     "ease_trend": "EASE + trend",
     "frozen_text": "Frozen text",
     "fused_frozen": "Frozen text, fused",
-    "fused_frozen_boosted": "Frozen, tail boost 1.3",
+    "fused_frozen_boosted": "Frozen, boost 1.3",
     "solo_adapter": "Solo adapters",
     "adapter": "Federated adapter",
     "fused": "Adapter, fused",
-    "fused_boosted": "Adapter, tail boost 1.3",
+    "fused_boosted": "Adapter, boost 1.3",
     "adapter_no_noise": "Adapter, no noise",
     "adapter_central": "Adapter, central",
 }
