@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from common.errors import InputError
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -82,5 +84,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """There is nothing before it."""
-    raise NotImplementedError("The first step cannot be undone.")
+    """Refuse: before it there are no tables, and to go back would drop acknowledged events.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError("The first version of the store cannot be undone.", field="store")
