@@ -21,7 +21,7 @@ from common.privacy.mechanism.empirical_bound import audit_canaries
 from common.privacy.mechanism.noise import NoiseSource
 from tests.client.node import test_participant, test_participant_before_charge
 from tests.client.node.test_participant import ground
-from tests.client.privacy import test_budget
+from tests.client.privacy import test_budget, test_policy
 from tests.client.privacy.test_recovery import Federation
 from tests.client.training import test_dp_trainer
 from tests.common.audit import (
@@ -162,6 +162,14 @@ def checks(small, workshop, ground, audits, tmp_path):
         ),
         "test_the_ceiling_holds_and_little_is_wasted": lambda folder: (
             test_budget.test_the_ceiling_holds_and_little_is_wasted(folder / "b.sqlite")
+        ),
+        "test_every_import_is_an_entry_and_none_opens_a_new_budget": lambda folder: (
+            test_budget.test_every_import_is_an_entry_and_none_opens_a_new_budget(
+                folder / "b.sqlite"
+            )
+        ),
+        "test_an_app_runs_only_if_it_is_the_installed_one_or_listed": lambda _: (
+            test_policy.test_an_app_runs_only_if_it_is_the_installed_one_or_listed()
         ),
         "test_orders_are_new_in_each_step_round_and_run_and_are_committed_to": lambda _: (
             test_canaries.test_orders_are_new_in_each_step_round_and_run_and_are_committed_to()

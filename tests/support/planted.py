@@ -7,6 +7,7 @@ import common.audit.seals
 import common.privacy.accounting.accountants
 import common.privacy.mechanism.clipping
 from client.node.participant import MerchantWork
+from client.privacy.policy import Policy
 from client.training.dp_trainer import PrivateTrainer
 from client.training.examples import ShopperExamples
 from client.training.shopper_gradients import PackedGradients
@@ -17,6 +18,7 @@ from common.privacy.mechanism.canaries import CanaryRecord
 from common.privacy.mechanism.noise import NoiseSource
 from common.wire import messages
 from tests.client.node.test_participant import ground
+from tests.client.privacy import test_budget
 from tests.common.audit import (
     test_countersignatures,
 )
@@ -324,6 +326,25 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
             ('"public" if options.public_data else "nothing"', '"public"'),
         ),
         REAL_DATA,
+    ),
+    "a budget for each import": (
+        edit(
+            test_budget,
+            "open_for_use",
+            (
+                "ledger = Ledger.open(path, merchant)",
+                "ledger = Ledger.open(path.with_name(f'{import_id}.sqlite'), merchant)",
+            ),
+        ),
+        "test_every_import_is_an_entry_and_none_opens_a_new_budget",
+    ),
+    "an empty list lets any code in": (
+        edit(
+            Policy,
+            "check_app",
+            ("digest in self.app_digests:", "not self.app_digests or digest in self.app_digests:"),
+        ),
+        "test_an_app_runs_only_if_it_is_the_installed_one_or_listed",
     ),
     "metrics leaving unprotected": (
         loss_leaves,
