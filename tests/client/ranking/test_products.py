@@ -11,7 +11,7 @@ SHAPES = [(7, 12), (40, 300), (384, 1000), (384, 2731), (500, 2300)]  # [k, n]
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_row_is_the_same_alone_as_among_others(shape, transposed):
-    """Bit by bit, on both sides of SMALL: BLAS would differ for one row and for small matrices."""
+    """Bit by bit, on both sides of SMALL: BLAS would differ by how many rows there are."""
     width = shape[0]
     random = np.random.default_rng(0)
     matrix = random.normal(size=shape).astype(np.float32)
@@ -19,9 +19,9 @@ def test_a_row_is_the_same_alone_as_among_others(shape, transposed):
     rows = random.normal(size=(90, width)).astype(np.float32)
     together = row_products(rows, matrix)
     assert together.dtype == np.float32
-    assert together == pytest.approx(rows.astype(float) @ matrix, abs=2e-3)
-    for size in (1, 2, 3, 17, 64):
-        for start in (0, 13, 26):
+    assert np.abs(together - rows.astype(float) @ matrix).max() < 2e-3
+    for size in (1, 2, 3, 5, 8, 17, 64):
+        for start in (0, 1, 13, 26):
             some = slice(start, start + size)
             assert np.array_equal(row_products(rows[some], matrix), together[some])
 
