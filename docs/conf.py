@@ -1,11 +1,14 @@
 """How `make docs` builds these pages and the API reference, with Sphinx and without a network."""
 
+import builtins
 import re
 import tomllib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +85,17 @@ def as_rest(_app: Sphinx, what: str, _name: str, _it: Any, _options: Any, lines:
     lines[:] = ["..", "", *out] if what == "property" else out
 
 
+def builtins_are_no_links(_app: Sphinx, page: nodes.document) -> None:
+    """Leave Python's own names in signatures as they are.
+
+    Sphinx would look for any attribute of that name: `type` in a signature is no event's type.
+    """
+    for link in list(page.findall(pending_xref)):
+        if link.get("refdomain") == "py" and hasattr(builtins, link["reftarget"]):
+            link.replace_self(link.children)
+
+
 def setup(app: Sphinx) -> None:
-    """Read docstrings before Napoleon does."""
+    """Read docstrings before Napoleon does, and pages before links are looked up."""
     app.connect("autodoc-process-docstring", as_rest, priority=400)
+    app.connect("doctree-read", builtins_are_no_links)
