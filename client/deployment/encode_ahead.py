@@ -25,12 +25,15 @@ def main() -> None:
         SystemExit: if the shop or the base model cannot be read; no text of the shop is in it.
     """
     from client.shop.dataset import load_merchant_data  # noqa: PLC0415 - the starter loads no model
-    from common.encoder.catalogue_encoder import encode_ahead  # noqa: PLC0415 - the same
-    from common.settings.run import RunSettings  # noqa: PLC0415 - the same
 
     shop, cache = map(Path, sys.argv[1:])
     try:
-        encode_ahead(load_merchant_data(shop).catalogue, RunSettings(), cache)
+        catalogue = load_merchant_data(shop).catalogue
+        # After the shop: what is wrong with it is said before a language model's library loads.
+        from common.encoder.catalogue_encoder import encode_ahead  # noqa: PLC0415 - as above
+        from common.settings.run import RunSettings  # noqa: PLC0415 - the same
+
+        encode_ahead(catalogue, RunSettings(), cache)
     except FedtailError as error:
         raise SystemExit(f"{error}") from None
 
