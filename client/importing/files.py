@@ -17,8 +17,8 @@ import polars as pl
 
 from client.importing.formats.csv_tables import CsvStyle, csv_column_names, read_csv
 from client.importing.formats.encodings import as_utf8, is_wide
+from client.importing.formats.json_lines import first_keys, read_json_lines
 from client.importing.formats.xml_feed import read_xml, xml_rows
-from client.importing.json_lines import first_keys, read_json_lines
 from client.importing.mapping import TableSource
 from common.errors import InputError
 

@@ -1,1 +1,1 @@
-"""How single files are written: encodings, the strict structure of CSV, XML feeds."""
+"""How single files are written: encodings, the strict structure of CSV, JSON Lines, XML feeds."""
