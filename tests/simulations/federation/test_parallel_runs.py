@@ -1,5 +1,6 @@
 """Trainings in processes of their own: the same adapters, clear errors, a stop that can go on."""
 
+import multiprocessing
 import os
 import signal
 from dataclasses import replace
@@ -14,6 +15,7 @@ from simulations.data.shop import Shop
 from simulations.federation.comparisons import Trainer
 from simulations.federation.parallel_runs import train_side_by_side
 from simulations.harness.memory import descendants
+from tests.support.pool_work import make_number, tell_for_ever
 from tests.support.shops import make_settings, make_shop
 
 ROUNDS = 3
@@ -34,6 +36,16 @@ def folders(trainer):
     return sorted((trainer.folder / "checkpoints").iterdir())
 
 
+def test_processes_tell_of_rounds_and_give_what_they_made_in_the_jobs_order(monkeypatch):
+    """Two processes and five jobs that make an adapter of their number, the first the slowest."""
+    monkeypatch.setattr("simulations.federation.parallel_runs._work", make_number)
+    told = []
+    made = train_side_by_side([5, 3, 2, 1, 0], lambda place, news: told.append((place, news)), 2)
+    assert [adapter.flatten().tolist() for adapter in made] == [[5], [3], [2], [1], [0]]
+    assert sorted(told) == [(0, 5), (1, 3), (2, 2), (3, 1), (4, 0)]
+
+
+@pytest.mark.slow
 def test_two_at_once_train_what_one_after_the_other_does(trainer, shops, tmp_path):
     rounds = {1: [], 2: []}
     trained = {}
@@ -68,6 +80,21 @@ def test_what_stops_one_is_raised_as_it_was_raised_there(trainer, shops):
         train_side_by_side([job, other], lambda *_: None, 2)
 
 
+def test_ctrl_c_ends_every_process_at_its_next_round(monkeypatch, tmp_path):
+    """Processes that would tell of rounds for ever, and train nothing."""
+    monkeypatch.setattr("simulations.federation.parallel_runs._work", tell_for_ever)
+
+    def press(run, record):
+        raise KeyboardInterrupt
+
+    places = [tmp_path / "one", tmp_path / "two"]
+    with pytest.raises(KeyboardInterrupt):
+        train_side_by_side(places, press, 2)
+    assert {path.read_text() for path in places if path.exists()} == {"Stopped"}
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
 def test_ctrl_c_stops_all_after_their_round_and_the_same_call_goes_on(trainer, shops):
     rounds = 60  # more than are done before anybody looks
     settings = trainer.settings.model_copy(update={"rounds": rounds})
