@@ -187,15 +187,23 @@ def checks(small, workshop, ground, audits, tmp_path):
 
 
 # ----------------------------------------------------------------------- bugs
+@pytest.fixture(scope="module")
+def passed():
+    """The names of the checks that have passed without a bug: each needs to do so once."""
+    return set()
+
+
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_caught_by_a_check_that_passes_without_it(
-    bug, checks, tmp_path, monkeypatch
+    bug, checks, passed, tmp_path, monkeypatch
 ):
     planted, name = BUGS[bug]
     folders = [tmp_path / side for side in ("clean", "bug")]
     for folder in folders:
         folder.mkdir()
-    checks[name](folders[0])
+    if name not in passed:
+        checks[name](folders[0])
+        passed.add(name)
     with monkeypatch.context() as patch:
         planted(patch)
         with pytest.raises((AssertionError, FedtailError, pytest.fail.Exception)):

@@ -1,6 +1,7 @@
 """A release is judged on public shoppers, who are nobody's private ones, and may be refused."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from simulations.evaluation import release_gate
 from simulations.evaluation.release_gate import check_apart, load_holdout
 from simulations.options import SimulationOptions
 from simulations.results.schema import load_results
-from tests.support.shops import command, make_shop, simulate_small, small_options
+from tests.support.shops import command, make_shop, small_options
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +102,15 @@ def test_a_hold_out_without_a_test_is_an_error(tmp_path):
 
 # ------------------------------------------------------------------ what comes of it
 def test_a_refused_release_is_not_published_and_the_reason_stands(
-    tiny_bert, tmp_path, public, monkeypatch
+    simulated, tiny_bert, tmp_path, public, monkeypatch
 ):
-    out = simulate_small(tmp_path / "out", tiny_bert)
+    shutil.copytree(simulated.parent, tmp_path / "copy")
+    out = tmp_path / "copy" / "out"
     assert (out / "release").exists()  # of an earlier run: it must not pass for this one's
     assert load_results(out / "results.json").gate is None
     monkeypatch.setattr(release_gate, "decide_release", always(passed=False))
     arguments = [*small_options(out, tiny_bert), "--public-holdout", str(public)]
-    done = command(arguments, tmp_path / "cache")
+    done = command(arguments, out.parent / "cache")
     assert isinstance(done.exception, ReleaseError)
     assert done.exception.field == "gate"
     assert not (out / "release").exists()
@@ -121,32 +123,32 @@ def test_a_refused_release_is_not_published_and_the_reason_stands(
     assert results.metrics["adapter"]["ndcg@10"] is not None  # the research stands
 
 
-def test_a_release_that_passes_carries_the_gate_under_its_signature(
-    tiny_bert, tmp_path, public, monkeypatch
-):
-    monkeypatch.setattr(release_gate, "decide_release", always(passed=True))
-    out = tmp_path / "out"
-    arguments = [*small_options(out, tiny_bert), "--public-holdout", str(public)]
-    assert command(arguments, tmp_path / "cache").exception is None
+@pytest.fixture(scope="module")
+def passed(tiny_bert, tmp_path_factory, public):
+    """The folder of a run whose release passed, and what the decision was given."""
+    out, seen = tmp_path_factory.mktemp("passed") / "out", {}
+
+    def looking(release, frozen, *, seed):
+        seen.update(release=release, frozen=frozen)
+        return always(passed=True)(release, frozen, seed=seed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(release_gate, "decide_release", looking)
+        arguments = [*small_options(out, tiny_bert), "--public-holdout", str(public)]
+        assert command(arguments, out.parent / "cache").exception is None
+    return out, seen
+
+
+def test_a_release_that_passes_carries_the_gate_under_its_signature(passed):
+    out, _ = passed
     verified = verify_release(out / "release", PublicKey.load(out / "operator.pub"))
     gate = json.loads(verified.files["gate.json"])
     assert gate["passed"]
     assert gate == load_results(out / "results.json").gate.model_dump(mode="json")
 
 
-def test_the_gate_judges_the_release_and_the_frozen_model_on_the_hold_out(
-    tiny_bert, tmp_path, public, monkeypatch
-):
-    seen = {}
-
-    def looking(release, frozen, *, seed):
-        seen.update(release=release, frozen=frozen)
-        return always(passed=True)(release, frozen, seed=seed)
-
-    monkeypatch.setattr(release_gate, "decide_release", looking)
-    out = tmp_path / "out"
-    arguments = [*small_options(out, tiny_bert), "--public-holdout", str(public)]
-    assert command(arguments, tmp_path / "cache").exception is None
+def test_the_gate_judges_the_release_and_the_frozen_model_on_the_hold_out(passed, public):
+    out, seen = passed
     shop = load_holdout(
         SimulationOptions(out=out, data=out, public_holdout=str(public)), make_shop(seed=1), out
     )
