@@ -9,6 +9,14 @@ OUT   ?= out/demo
 DOCS  := $(VENV)/.docs-installed
 # What `make matrix` looks for
 PYTHONS ?= 3.11 3.12 3.13
+# What `make matrix-light` installs and runs: nothing of either imports torch
+LIGHT := cryptography dp-accounting hypothesis ir-measures jinja2 mpmath numpy prv-accountant pydantic \
+  pytest pytest-timeout safetensors scikit-learn scipy typer
+NO_TORCH := tests/common/evaluation tests/common/privacy/ledger tests/common/settings \
+  $(addprefix tests/common/privacy/accounting/test_,accountants.py plan.py pld.py replacement.py) \
+  $(addprefix tests/common/test_,arrays.py arrays_map.py files.py pages.py processes.py record.py) \
+  tests/common/federation/test_aggregation.py tests/common/release/test_code_digest.py \
+  tests/server/releases/test_gate.py tests/server/run/test_checkpoint.py
 # Folders of finished simulations, for `make results`
 RUNS  ?=
 # How many processes share the tests
@@ -24,7 +32,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-statistical faults coverage matrix e2e check format docs \
+.PHONY: help setup demo test test-slow test-statistical faults coverage matrix matrix-light e2e check format docs \
   wheel bench chaos settings http results clean
 
 help: ## list the targets
@@ -36,9 +44,12 @@ setup: $(STAMP) ## a virtual environment in .venv with pinned packages
 demo: $(STAMP) ## simulate a small federation into out/demo: about two minutes
 	$(BIN)/fedtail simulate --experiment simulations/experiments/demo.toml --out $(OUT) $(ARGS)
 
-# Files are dealt to two processes of one thread each: two of two threads would wait for each other.
+# Files are dealt, in their order, to two processes of one thread each: two of two threads would wait
+# for each other.
+SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: $(STAMP) ## the tests, in WORKERS=2 processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 test-slow: $(STAMP) ## the tests that start Flower's own processes or take long
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -50,20 +61,40 @@ faults: $(STAMP) ## break a federation on purpose in each known way, and 20 rand
 	$(BIN)/python -m pytest -m faults $(ARGS)
 
 coverage: $(STAMP) ## the tests, and which lines they run, in out/coverage
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html:out/coverage -o timeout=3000 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) \
+	  --cov --cov-report=term --cov-report=html:out/coverage $(ARGS)
 
-# Each interpreter gets an environment of its own under out/matrix. ARGS chooses tests, as above.
+# Each interpreter gets an environment of its own under out/matrix, and each is tried, whatever came of
+# the one before. ARGS chooses tests, as above.
 matrix: ## the tests under each Python of PYTHONS that is in PATH
-	@tried=; for version in $(PYTHONS); do \
+	@passed=; failed=; for version in $(PYTHONS); do \
 	  python$$version -c '' 2>/dev/null || { echo "Python $$version: skipped, not in PATH"; continue; }; \
 	  here=out/matrix/$$version; \
 	  echo "$$(python$$version --version) in $$here"; \
-	  python$$version -m venv $$here && \
-	  $$here/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
-	    -c constraints.txt -e '.[dev]' && \
-	  PATH="$(CURDIR)/$$here/bin:$$PATH" $$here/bin/python -m pytest $(ARGS) || exit 1; \
-	  tried="$$tried $$version"; \
-	done; echo "Passed under:$${tried:- none}"; test -n "$$tried"
+	  if python$$version -m venv $$here && \
+	    $$here/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+	      -c constraints.txt -e '.[dev]' && \
+	    OMP_NUM_THREADS=1 PATH="$(CURDIR)/$$here/bin:$$PATH" $$here/bin/python -m pytest $(SHARED) $(ARGS); \
+	  then passed="$$passed $$version"; else failed="$$failed $$version"; fi; \
+	done; echo "Passed under:$${passed:- none}. Failed under:$${failed:- none}."; \
+	test -n "$$passed" && test -z "$$failed"
+
+# torch may be at hand as a small CPU build for one Python, and for another as several gigabytes.
+matrix-light: $(STAMP) ## the same without torch: syntax, types and the tests that need none of it
+	@passed=; failed=; for version in $(PYTHONS); do \
+	  python$$version -c '' 2>/dev/null || { echo "Python $$version: skipped, not in PATH"; continue; }; \
+	  here=out/matrix/$$version-light; \
+	  echo "$$(python$$version --version) in $$here"; \
+	  if python$$version -m venv $$here && \
+	    $$here/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+	      -c constraints.txt $(LIGHT) && \
+	    PYTHONPYCACHEPREFIX=$$here/compiled $$here/bin/python -W error -m compileall -qf \
+	      fedtail.py client common server simulations tests && \
+	    $(BIN)/mypy --python-version $$version && \
+	    $$here/bin/python -m pytest $(NO_TORCH) $(ARGS); \
+	  then passed="$$passed $$version"; else failed="$$failed $$version"; fi; \
+	done; echo "Passed under:$${passed:- none}. Failed under:$${failed:- none}."; \
+	test -n "$$passed" && test -z "$$failed"
 
 e2e: $(STAMP) ## one server and four nodes on this machine, from nothing to recommendations
 	rm -rf out/e2e

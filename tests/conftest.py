@@ -1,12 +1,27 @@
-"""Settings for every test: property tests have no deadline, as a busy machine misses any."""
+"""Settings for every test, the order of files, and what many tests share.
+
+A fixture that many share makes what nobody changes, and waits for no clock: what a busy machine
+could spoil would fail them all.
+"""
 
 import shutil
 
 import pytest
 from hypothesis import settings
 
-settings.register_profile("fedtail", deadline=None)
+# A property has no deadline, as a busy machine misses any. Each run draws other examples.
+settings.register_profile("fedtail", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=400)
 settings.load_profile("fedtail")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the last room: whole simulations take longest, and none must be left to the end.
+
+    Within a file the order stays.
+    """
+    place = {path: number for number, path in enumerate(dict.fromkeys(one.path for one in items))}
+    items.sort(key=lambda one: -place[one.path])
 
 
 @pytest.fixture(scope="session")

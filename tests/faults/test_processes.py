@@ -112,7 +112,7 @@ def check(town, outcome):
 
 
 def schedules(count):
-    fast = 2
+    fast = 1
     slow = [pytest.mark.slow, pytest.mark.timeout(7200)]
     return [seed if seed < fast else pytest.param(seed, marks=slow) for seed in range(count)]
 

@@ -176,8 +176,8 @@ def test_the_report_counts_and_never_quotes(tmp_path):
 @pytest.mark.parametrize(
     ("folder", "shoppers", "items", "unsold", "pairs"),
     [
-        ("online_retail", 4_334, 3_659, 0, 266_221),
-        ("amazon_games_5core", 49_156, 17_332, 0, 342_329),
+        pytest.param("online_retail", 4_334, 3_659, 0, 266_221, marks=pytest.mark.slow),
+        pytest.param("amazon_games_5core", 49_156, 17_332, 0, 342_329, marks=pytest.mark.slow),
         ("amazon_industrial_2018_recent", 3_285, 3_686, 145, 21_664),
     ],
 )

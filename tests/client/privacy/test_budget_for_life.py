@@ -216,7 +216,7 @@ ACTS = (
     st.booleans(),
 )
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_no_sequence_of_acts_gets_more_than_the_ceiling(tmp_path_factory, acts, enrolled):
     """Imports, runs, lost replies, copies, second folders, backups, deletions, retirements.
