@@ -13,8 +13,8 @@ PYTHONS ?= 3.11 3.12 3.13
 LIGHT := cryptography dp-accounting hypothesis ir-measures jinja2 mpmath numpy prv-accountant pydantic \
   pytest pytest-timeout safetensors scikit-learn scipy typer
 NO_TORCH := tests/common/evaluation tests/common/privacy/ledger tests/common/settings \
-  $(addprefix tests/common/privacy/accounting/test_,accountants.py plan.py pld.py replacement.py) \
-  $(addprefix tests/common/test_,arrays.py arrays_map.py files.py pages.py processes.py record.py) \
+  $(addprefix tests/common/privacy/accounting/test_,plan.py pld.py replacement.py) \
+  $(addprefix tests/common/test_,arrays.py arrays_map.py files.py pages.py record.py) \
   tests/common/federation/test_aggregation.py tests/common/release/test_code_digest.py \
   tests/server/releases/test_gate.py tests/server/run/test_checkpoint.py
 # Folders of finished simulations, for `make results`

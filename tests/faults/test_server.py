@@ -69,7 +69,7 @@ def kill_at(town, place):
 
 
 @pytest.mark.parametrize(
-    "stride", [41, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])]
+    "stride", [29, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])]
 )
 def test_server_killed_anywhere(shops, tmp_path, stride):
     """Killed at any step to disk or nodes, then resumed: the adapter of an uninterrupted run.

@@ -264,7 +264,7 @@ def test_a_ledgers_times_say_the_day_and_no_more(path, monkeypatch):
     waits=st.lists(st.integers(-3, 50), min_size=1, max_size=12),
     each=st.integers(1, 30),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_span_of_the_policys_days_stays_below_its_ceiling(tmp_path_factory, days, waits, each):
     """Whatever the clock does between charges: in any D days on end no more than the ceiling."""
     policy = replace(POLICY, budget_days=days)

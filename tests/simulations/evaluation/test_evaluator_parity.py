@@ -68,12 +68,23 @@ def test_what_is_measured_is_what_is_served(simulated, release, tmp_path):
             assert [one.score for one in served] == scores[place][lists[place]].tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), alike=st.booleans())
 def test_the_list_served_is_the_list_judged_for_five_hundred_shoppers(
     release, tmp_path_factory, seed, alike
 ):
-    """Bit by bit: a hundred shoppers of each of five random shops, alone and among others.
+    """A hundred shoppers of each of five random shops."""
+    check_lists(release, tmp_path_factory, seed, alike=alike)
+
+
+@pytest.mark.parametrize(("seed", "alike"), [(1, False), (2, True)])
+def test_the_list_served_is_the_list_judged(release, tmp_path_factory, seed, alike):
+    check_lists(release, tmp_path_factory, seed, alike=alike, drawn=40)
+
+
+def check_lists(release, tmp_path_factory, seed, *, alike, drawn=DRAWN // EXAMPLES):
+    """Hold the lists of a random shop's `drawn` shoppers bit by bit, alone and among others.
 
     Where items are `alike`, each title stands twice, so that ties must be broken alike too.
     """
@@ -85,15 +96,15 @@ def test_the_list_served_is_the_list_judged_for_five_hundred_shoppers(
         catalogue = Catalogue(
             tuple(Item(f"item-{place}", text, text) for place, text in enumerate(texts))
         )
-    rows = make_interactions(items, 3 * DRAWN // EXAMPLES, seed, baskets=(2, 12))
+    rows = make_interactions(items, 3 * drawn, seed, baskets=(2, 12))
     data = MerchantData("Any", catalogue, rows, SplitRule("time", 180 * DAY, 270 * DAY))
     shop, model = Shop.of(data), released_model(release)
     [evaluator] = make_evaluators([shop], model.basis, model.settings, folder)
     lists, scores = judged_lists(evaluator, evaluator.fused(evaluator.text(model.adapter)))
-    assert len(lists) >= DRAWN // EXAMPLES
+    assert len(lists) >= drawn
     node = MerchantData("Any", catalogue, shop.node_data, data.split_rule)
     recommender = Recommender(fit_shop_model(release, node, folder))
-    chosen = random.choice(len(lists), DRAWN // EXAMPLES, replace=False)
+    chosen = random.choice(len(lists), drawn, replace=False)
     for place in chosen.tolist():
         name = rows.shopper_ids[shop.test_cases.shoppers[place]]
         served = recommender.for_shopper(name, SHOWN)
