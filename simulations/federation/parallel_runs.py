@@ -12,9 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.queues import Queue
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 from common.adapter import AdapterState
@@ -80,11 +79,12 @@ def train_side_by_side(
 
 
 @contextmanager
-def _pool(processes: int) -> Iterator[tuple[ProcessPoolExecutor, "Queue[Any]"]]:
+def _pool(processes: int) -> Iterator[tuple[ProcessPoolExecutor, "SimpleQueue[Any]"]]:
     """Give a pool and the queue it tells of rounds by; on an error have its runs stop."""
     # Spawned, not forked: torch's threads and Flower's do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    told: Queue[Any] = context.Queue()
+    # Simple: what was put is there before its run is done. A queue with a thread may lag behind.
+    told: SimpleQueue[Any] = context.SimpleQueue()
     stop = context.Event()
     threads = max(1, usable_cores() // processes)
     pool = ProcessPoolExecutor(processes, context, begin, (threads, os.getpid(), told, stop))
@@ -104,12 +104,9 @@ def _pool(processes: int) -> Iterator[tuple[ProcessPoolExecutor, "Queue[Any]"]]:
         told.close()
 
 
-def _arrived(told: "Queue[Any]") -> Iterator[tuple[int, RoundRecord]]:
-    while True:
-        try:
-            yield told.get_nowait()
-        except Empty:
-            return
+def _arrived(told: "SimpleQueue[Any]") -> Iterator[tuple[int, RoundRecord]]:
+    while not told.empty():
+        yield told.get()
 
 
 def _work(job: Job, place: int) -> bytes:

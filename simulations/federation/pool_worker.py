@@ -7,7 +7,7 @@ and that is after `begin`.
 import os
 import threading
 import time
-from multiprocessing.queues import Queue
+from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
 from signal import SIG_IGN, SIGINT, signal
 from typing import Any
@@ -23,10 +23,10 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong: it ends a run that
 class Caller:
     """The line to the caller: what is told, and whether it wants more. There is one a process."""
 
-    _told: "Queue[Any]"
+    _told: "SimpleQueue[Any]"
     _stop: Event
 
-    def begin(self, threads: int, parent: int, told: "Queue[Any]", stop: Event) -> None:
+    def begin(self, threads: int, parent: int, told: "SimpleQueue[Any]", stop: Event) -> None:
         """Set a new process up.
 
         Args:
@@ -46,15 +46,15 @@ class Caller:
         Raises:
             Stopped: if it wants no more.
         """
-        self._told.put(news)
-        if self._stop.is_set():
+        if self._stop.is_set():  # nobody reads any more, and a full pipe would hold this up
             raise Stopped
+        self._told.put(news)
 
 
 caller = Caller()
 
 
-def begin(threads: int, parent: int, told: "Queue[Any]", stop: Event) -> None:
+def begin(threads: int, parent: int, told: "SimpleQueue[Any]", stop: Event) -> None:
     """Set this process up, as `Caller.begin`."""
     caller.begin(threads, parent, told, stop)
 
