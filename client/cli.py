@@ -44,6 +44,10 @@ def import_(
     max_dropped_share: Annotated[
         float, typer.Option(help="Fail if more than this share of a table's rows is dropped.")
     ] = 0.35,
+    catalogue_only: Annotated[
+        bool,
+        typer.Option("--catalogue-only", help="Items and no purchase: a shop that opens today."),
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Show what an import would do, and write nothing.")
     ] = False,
@@ -53,14 +57,26 @@ def import_(
 
     if source is None and database_url is None:
         raise InputError("Give the shop's tables: --source or --database-url.", field="source")
-    place = {"database_url": database_url, "encoding": encoding}
     if check:
-        Console().print(shop_import.look_at_shop(source, mapping, **place))
+        look = shop_import.look_at_shop(
+            source,
+            mapping,
+            database_url=database_url,
+            encoding=encoding,
+            catalogue_only=catalogue_only,
+        )
+        Console().print(look)
         return
     if out is None:
         raise InputError("Give --out, the data set's folder, or --check.", field="out")
     _, report = shop_import.import_shop(
-        source, mapping, out, max_dropped_share=max_dropped_share, **place
+        source,
+        mapping,
+        out,
+        max_dropped_share=max_dropped_share,
+        database_url=database_url,
+        encoding=encoding,
+        catalogue_only=catalogue_only,
     )
     Console().print(report)
 

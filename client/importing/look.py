@@ -6,6 +6,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from client.importing.catalogue_only import NO_EVENTS
 from client.importing.mapping import Mapping
 from client.importing.quality_report import QualityReport
 from client.shop.dataset import MerchantData
@@ -33,7 +34,7 @@ class ImportLook:
     def _layout(self) -> Iterator[RenderableType]:
         for name in _SECTIONS:
             section = getattr(self._mapping, name)
-            if section is not None:
+            if section is not None and section != NO_EVENTS:
                 given = section.model_dump(exclude_defaults=True, exclude_none=True)
                 cells = ", ".join(f"{key} = {_short(value)}" for key, value in given.items())
                 yield Text(f"[{name}] {cells}")

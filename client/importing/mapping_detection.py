@@ -79,13 +79,44 @@ def detect_mapping(source: Path, *, encoding: str | None = None) -> Mapping:
     guess = _from_platforms(source, seen) or _from_common_names(source, seen)
     if guess is not None:
         return guess
-    listed = "; ".join(f"{path.name}: {', '.join(names)}" for path, (_, names) in seen.items())
     raise InputError(
         f"{source.name}: no ready-made mapping fits and the columns have no common names. Seen: "
-        f"{listed or 'no table'}. Write a {MAPPING_FILE} (see docs/ref-mapping.md) or name one of: "
-        f"{', '.join(mapping_names())}. Exports known without one: {', '.join(platform_names())}.",
+        f"{_listed(seen)}. Write a {MAPPING_FILE} (see docs/ref-mapping.md) or name one of: "
+        f"{', '.join(mapping_names())}. Exports known without one: {', '.join(platform_names())}. "
+        "A shop that has not sold yet: --catalogue-only.",
         field="mapping",
     )
+
+
+def detect_items(source: Path, *, encoding: str | None = None) -> ItemsTable:
+    """Return the table of items in the folder, or the one file, at `source`.
+
+    Raises:
+        InputError: if none or more than one fits, naming the files and columns seen.
+    """
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder.", field="source")
+    seen = _look_around(source, encoding or "utf-8")
+    platforms = {
+        path: found for path, (_, names) in seen.items() if (found := find_section("items", names))
+    }
+    if platforms:
+        path, best = max(platforms.items(), key=lambda one: one[1].columns)
+        place = {"file": path.name, "separator": seen[path][0] or None}
+        return ItemsTable.model_validate(place | best.section)
+    common = _common_section(ItemsTable, seen, {"item_id", "title"})
+    if common is None:
+        raise InputError(
+            f"{source.name}: not one table with the ids and titles of items. Seen: "
+            f"{_listed(seen)}. Write a {MAPPING_FILE} with [items] (see docs/ref-mapping.md).",
+            field="mapping",
+        )
+    return ItemsTable.model_validate(common)
+
+
+def _listed(seen: dict[Path, tuple[str, list[str]]]) -> str:
+    listed = "; ".join(f"{path.name}: {', '.join(names)}" for path, (_, names) in seen.items())
+    return listed or "no table"
 
 
 def _columns_found(source: Path, mapping: Mapping, encoding: str | None) -> int:

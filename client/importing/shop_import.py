@@ -12,6 +12,7 @@ import polars as pl
 
 from client.importing import labels_and_reviews
 from client.importing.assembly import assemble, summarise
+from client.importing.catalogue_only import find_catalogue_mapping, no_events
 from client.importing.columns import event_columns, item_columns, label_columns, review_columns
 from client.importing.feedback import EVENTS_FILE, read_feedback, with_feedback
 from client.importing.formats.encodings import known_encoding
@@ -30,6 +31,7 @@ from client.importing.rules.ids import has_fractions
 from client.importing.rules.table import Bounds, event_rules, id_rules, item_rules, run_rules
 from client.importing.sources import ShopSource
 from client.shop.dataset import MerchantData, dataset_digest, save_merchant_data
+from client.shop.splitting import usual_rule
 from common.errors import InputError
 from common.files import PRIVATE_MODE, write_atomic
 
@@ -47,6 +49,7 @@ def import_shop(
     encoding: str | None = None,
     max_dropped_share: float = MAX_DROPPED_SHARE,
     name: str | None = None,
+    catalogue_only: bool = False,
 ) -> tuple[MerchantData, QualityReport]:
     """Read a shop as `read_shop` does, and save the data set and `quality.json` in `out`.
 
@@ -66,10 +69,13 @@ def import_shop(
         encoding=encoding,
         max_dropped_share=max_dropped_share,
         name=name,
+        catalogue_only=catalogue_only,
     )
     events = out / EVENTS_FILE
     if events.is_file():
         data = with_feedback(data, read_feedback(f"sqlite:///{events.resolve()}"))
+        if catalogue_only and data.split_rule.kind == "leave_last_out":
+            data = replace(data, split_rule=usual_rule(data.interactions))
     try:
         save_merchant_data(data, out)
         # Written last: after a crash between the two, its digest shows that it is not of this set.
@@ -90,15 +96,22 @@ def look_at_shop(
     *,
     database_url: str | None = None,
     encoding: str | None = None,
+    catalogue_only: bool = False,
 ) -> ImportLook:
     """Read a shop as an import would, whatever share is dropped, and write nothing.
 
     Raises:
         InputError: as `read_shop`.
     """
-    found = find_mapping(source, mapping, encoding)
+    find = find_catalogue_mapping if catalogue_only else find_mapping
+    found = find(source, mapping, encoding)
     data, report = read_shop(
-        source, found, database_url=database_url, encoding=encoding, max_dropped_share=1.0
+        source,
+        found,
+        database_url=database_url,
+        encoding=encoding,
+        max_dropped_share=1.0,
+        catalogue_only=catalogue_only,
     )
     report = replace(report, max_dropped_share=MAX_DROPPED_SHARE)
     return ImportLook(ShopSource(source, database_url, encoding).with_variants(found), data, report)
@@ -132,6 +145,7 @@ def read_shop(
     max_dropped_share: float = MAX_DROPPED_SHARE,
     name: str | None = None,
     now: datetime | None = None,
+    catalogue_only: bool = False,
 ) -> tuple[MerchantData, QualityReport]:
     """Read, clean and count one shop, and write nothing.
 
@@ -144,6 +158,7 @@ def read_shop(
         max_dropped_share: The import fails when a larger share of a table's rows is dropped.
         name: The data set's name; by default the folder's, else the mapping's.
         now: Later events are refused; by default a day from now.
+        catalogue_only: Read the items and no purchase, for a shop that has not sold yet.
 
     Raises:
         InputError: if a file, row, column, mapping or database is not as expected, too much is
@@ -154,11 +169,13 @@ def read_shop(
             f"max_dropped_share is {max_dropped_share}; it must be from 0 to 1.",
             field="max_dropped_share",
         )
-    mapping = find_mapping(source, mapping, encoding)
+    find = find_catalogue_mapping if catalogue_only else find_mapping
+    mapping = find(source, mapping, encoding)
     shop = ShopSource(source, database_url, encoding)
     mapping = shop.with_variants(mapping)
     latest = microseconds(now or datetime.now(UTC) + _CLOCK_SLACK)
-    raw_items, items, events, qualities = _clean_tables(shop, mapping, latest, max_dropped_share)
+    clean = _clean_items if catalogue_only else _clean_tables
+    raw_items, items, events, qualities = clean(shop, mapping, latest, max_dropped_share)
     folder = source.resolve().name.split(".")[0] if source is not None else ""
     given = name or folder or mapping.name
     data = assemble(given, items, events, mapping)
@@ -196,6 +213,20 @@ def _clean_tables(
     qualities.insert(1, tally.finish(events.height))
     require_clean(qualities[1], max_dropped_share)
     return raw_items, items, events, qualities
+
+
+def _clean_items(
+    shop: ShopSource, mapping: Mapping, latest: int, max_dropped_share: float
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, list[TableQuality]]:
+    """Return the same for a shop without purchases; labels and reviews wait for these."""
+    place, names = mapping.items_place, mapping.items.columns()
+    raw = item_columns(shop.table(mapping, "items", place, names), mapping.items)
+    events = no_events()
+    tally = Tally("items", raw.height)
+    items = run_rules(raw, item_rules(_bounds(mapping, raw, events, latest)), tally)
+    quality = tally.finish(items.height)
+    require_clean(quality, max_dropped_share)
+    return raw, items, events, [quality]
 
 
 def _bounds(mapping: Mapping, items: pl.DataFrame, events: pl.DataFrame, latest: int) -> Bounds:
