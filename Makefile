@@ -33,7 +33,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-statistical faults coverage matrix matrix-light e2e check format docs \
-  wheel bench chaos settings http results clean
+  wheel bench chaos settings http reference results clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
@@ -131,6 +131,10 @@ settings: $(STAMP) ## pyproject.toml's table of run settings, from common/settin
 
 http: $(STAMP) ## docs/ref-http.md from the service's OpenAPI
 	$(BIN)/python -m client.serving.http.reference docs/ref-http.md
+
+reference: http $(STAMP) ## docs/ref-cli.md, ref-settings.md and ref-http.md from the code
+	PYTHONPATH=. $(BIN)/python docs/cli_reference.py docs/ref-cli.md
+	$(BIN)/python -m common.settings.reference docs/ref-settings.md
 
 results: $(STAMP) ## docs/ref-results.md from its extracts, with RUNS="out/a out/b" added
 	$(BIN)/python -m simulations.results_page.page $(RUNS)

@@ -14,7 +14,7 @@ from common.audit.cli import app as audit
 from common.errors import FedtailError
 from server.cli import app as server
 from simulations.cli import HELP as SIMULATE_HELP
-from simulations.cli import simulate
+from simulations.cli import report, simulate
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")  # a merchant's node tells nobody that it runs
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
@@ -55,6 +55,7 @@ app.add_typer(client, name="client")
 app.add_typer(server, name="server")
 app.add_typer(audit, name="audit")
 app.command(help=SIMULATE_HELP)(simulate)
+app.command()(report)
 
 
 def main() -> None:

@@ -153,6 +153,31 @@ def simulate(
     )
 
 
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished simulation.")],
+    pdf: Annotated[
+        Path | None, typer.Option(help="Write two pages for a board to this file, as PDF.")
+    ] = None,
+) -> None:
+    """Write a finished run's report again from its results.json, or two pages for a board.
+
+    RUN is a folder that `fedtail simulate` wrote. Without --pdf it is report.html that is written.
+    """
+    from simulations.results.schema import load_results
+
+    results = load_results(run / "results.json")
+    if pdf is None:
+        from simulations.report.html import write_report  # matplotlib loads here, not before
+
+        pdf = run / "report.html"
+        write_report(results, pdf)
+    else:
+        from simulations.report.board_pdf import write_board_pdf
+
+        write_board_pdf(results, pdf)
+    Console().print(f"{pdf}", highlight=False, soft_wrap=True)
+
+
 def _run(
     console: Console,
     out: Path,

@@ -188,9 +188,16 @@ def benefit(
     Compares, on the validation period, popularity and the shop's own purchases, with and without
     their trend, with frozen text, a solo adapter if there is one, and the release, these alone and
     fused with what the shop has itself. It all happens on this machine; nothing is written but
-    encodings of public text, and nothing is sent.
+    encodings of public text, and nothing is sent. A shop with too few purchases to be measured is
+    shown what simulated shops got with so many orders.
     """
     from client.ranking.released_vectors import ReleasedVectors, released_vectors
+    from client.recommending.expected_benefit import (
+        can_be_measured,
+        count_orders,
+        expected_json,
+        expected_page,
+    )
     from client.recommending.join_benefit import measure_benefit  # torch loads here, not before
     from client.recommending.join_benefit_output import benefit_json, benefit_page
     from client.shop.dataset import load_merchant_data
@@ -199,6 +206,13 @@ def benefit(
     if (solo is None) != (solo_key is None):
         raise InputError("Give --solo and its --solo-key together.", field="solo")
     verified, data = _verified(release, key), load_merchant_data(shop)
+    if not can_be_measured(data):
+        orders, told = count_orders(data), verified.manifest.version
+        if as_json:
+            typer.echo(expected_json(orders, told))
+        else:
+            Console().print(expected_page(orders))
+        return
     place = cache or shop / "node" / "cache"
     alone = None
     if solo is not None and solo_key is not None:

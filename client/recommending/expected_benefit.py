@@ -1,0 +1,173 @@
+"""What a shop that cannot be judged yet may expect: what simulated shops got with so many orders.
+
+The numbers come with the package. `simulations/results_page/orders_curve.py` measured them on real
+data, on merchants that had no part in the release; `fedtail client benefit` shows them to a shop
+that has too few purchases to be measured on its own.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from pydantic import Field
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from client.shop.dataset import MerchantData
+from client.shop.splitting import MIN_SHOPPERS, evaluation_cases, split_interactions
+from common.record import Record
+
+CURVES_FILE = "orders_curves.json"  # beside this module
+
+
+class Share(Record):
+    """A mean over shoppers, its 95% interval, and the lowest and highest of the shops.
+
+    Attributes:
+        mean: Over the shoppers of all shops.
+        low: Of a bootstrap over these shoppers: it answers for other shoppers of the same shops.
+        high: Likewise.
+        worst_shop: The lowest mean of a shop.
+        best_shop: The highest.
+    """
+
+    mean: float
+    low: float
+    high: float
+    worst_shop: float
+    best_shop: float
+
+
+class ExpectedBenefit(Record):
+    """What shops got that knew so many orders.
+
+    Attributes:
+        orders: How many the shop learnt from; 0 is a shop that opens today.
+        found: Of what a shopper then bought, the share that a list of ten held; with the release.
+        found_in_tail: The same of items outside the best-selling fifth.
+        best_sellers_found: The same as `found` for a list of the shop's best sellers.
+        own_model_found: The same for the shop's own EASE.
+        own_model_found_in_tail: As `found_in_tail`, for the shop's own EASE.
+    """
+
+    orders: int = Field(ge=0)
+    found: Share
+    found_in_tail: Share
+    best_sellers_found: Share
+    own_model_found: Share
+    own_model_found_in_tail: Share
+
+
+class OrdersCurve(Record):
+    """One data set's curve.
+
+    Attributes:
+        data: Its name, as in docs/ref-results.md.
+        shops: How many simulated shops, all without a part in the release.
+        shoppers: Who were ranked for, a shopper of two seeds' shops counted twice.
+        items: In the catalogue.
+        merchants: How many trained the release.
+        epsilon: Of each of these.
+        points: By number of orders, the fewest first.
+    """
+
+    data: str
+    shops: int = Field(ge=1)
+    shoppers: int = Field(ge=1)
+    items: int = Field(ge=1)
+    merchants: int = Field(ge=1)
+    epsilon: float = Field(gt=0)
+    points: tuple[ExpectedBenefit, ...] = Field(min_length=1)
+
+    def at(self, orders: int) -> ExpectedBenefit:
+        """Return the last point with at most so many orders: nothing is read between two points."""
+        reached = [point for point in self.points if point.orders <= orders]
+        return reached[-1] if reached else self.points[0]
+
+
+class _Curves(Record):
+    curves: tuple[OrdersCurve, ...]
+
+
+@cache
+def expected_by_orders() -> tuple[OrdersCurve, ...]:
+    """Return what shops got by how many orders they had, a curve for each data set.
+
+    No shop is promised any of it: another catalogue's titles may tell more, or less.
+    """
+    content = (files("client.recommending") / CURVES_FILE).read_bytes()
+    return _Curves.model_validate_json(content).curves
+
+
+def can_be_measured(data: MerchantData) -> bool:
+    """Whether two shoppers or more bought something new in the shop's validation period."""
+    split = split_interactions(data.interactions, data.split_rule)
+    return len(evaluation_cases(split.train, split.valid)) >= MIN_SHOPPERS
+
+
+def count_orders(data: MerchantData) -> int:
+    """Return how many orders the shop's data has."""
+    rows = data.interactions
+    return len(np.unique(np.stack([rows.shopper, rows.basket]), axis=1).T)
+
+
+def expected_json(orders: int, release: str) -> str:
+    """Return what `expected_page` shows, as JSON."""
+    curves = [curve.model_dump(mode="json") for curve in expected_by_orders()]
+    document = {"release": release, "verdict": "cannot tell", "orders": orders, "expected": curves}
+    return json.dumps(document, indent=2, allow_nan=False)
+
+
+def curves_json(curves: Sequence[OrdersCurve]) -> bytes:
+    """Return the package's file of curves."""
+    return _Curves(curves=tuple(curves)).model_dump_json(indent=1).encode() + b"\n"
+
+
+def expected_page(orders: int) -> RenderableType:
+    """Return tables of the curves, for a shop that has so many orders and cannot be judged yet."""
+    verdict = (
+        f"[bold]Verdict: cannot tell yet[/bold]. {orders:,} orders are too few to measure a "
+        "release on this shop's own shoppers: two must have bought again in the validation period, "
+        "and fifty for a verdict.\n\n"
+        "What simulated shops got that had no part in the release, by how many orders they had. "
+        "Of what a shopper bought next, the share that was in a list of ten:"
+    )
+    parts: list[RenderableType] = [verdict]
+    for curve in expected_by_orders():
+        parts += ["", _curve_table(curve)]
+    parts.append(
+        "\n[dim]95% intervals over shoppers; in the second lines the worst and the best shop. The "
+        "shopper's own purchases were told with each request. Other titles may tell more or "
+        "less: it promises nothing.[/dim]"
+    )
+    return Group(*parts)
+
+
+def _curve_table(curve: OrdersCurve) -> Table:
+    title = (
+        f"{curve.data}: {curve.shops} shops, {curve.shoppers:,} shoppers, {curve.items:,} items; "
+        f"release of {curve.merchants} others at ε = {curve.epsilon:g}"
+    )
+    table = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold")
+    table.add_column("orders", justify="right")
+    for heading in ("with the release", "in the tail", "own EASE", "in the tail", "best sellers"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for point in curve.points:
+        shares = (
+            point.found,
+            point.found_in_tail,
+            point.own_model_found,
+            point.own_model_found_in_tail,
+            point.best_sellers_found,
+        )
+        table.add_row(f"{point.orders:,}", *map(_cell, shares))
+    return table
+
+
+def _cell(share: Share) -> str:
+    return (
+        f"{share.mean:.1%} ({share.low:.1%}–{share.high:.1%})\n"
+        f"[dim]{share.worst_shop:.1%} to {share.best_shop:.1%}[/dim]"
+    )
