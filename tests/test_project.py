@@ -31,6 +31,8 @@ ADRS = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
 LONGEST_MODULE = 400
 LONGEST_READING_PATH = 9
 OF_THE_WHOLE = {
+    "test_containers.py",
+    "test_readmes.py",
     "test_project.py",
     "test_fedtail_cli.py",
     "test_privacy_bugs.py",
