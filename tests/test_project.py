@@ -330,13 +330,16 @@ def test_hooks_before_a_commit_are_what_make_check_runs_and_fetch_nothing():
 
 
 def commands(page):
-    """Yield the words of each `fedtail` and `make` command in a page's blocks of shell."""
+    """Yield the words of each `fedtail` and `make` command in a page's blocks of shell.
+
+    Where a command's output goes (`> FILE`) is the shell's business.
+    """
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text(page), re.MULTILINE | re.DOTALL)
     for language, block in blocks:
         for line in block.replace("\\\n", " ").splitlines():
             command = line.strip().removeprefix("$ ").removeprefix(".venv/bin/")
             if language in {"", "sh"} and command.startswith(("fedtail ", "make ")):
-                yield shlex.split(command, comments=True)
+                yield shlex.split(re.sub(r" > \S+$", "", command), comments=True)
 
 
 def unknown_words(words):

@@ -59,6 +59,18 @@ def assemble(
     return MerchantData(name, catalogue, interactions, rule, merchant, tuple(names), declared)
 
 
+def no_events() -> pl.DataFrame:
+    """Return clean events, of which there are none."""
+    return pl.DataFrame(
+        schema={
+            "shopper_id": pl.String,
+            "item_id": pl.String,
+            "time": pl.Int64,
+            "basket": pl.Int32,
+        }
+    )
+
+
 def summarise(
     data: MerchantData,
     tables: tuple[TableQuality, ...],

@@ -6,8 +6,8 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from client.importing.catalogue_only import NO_EVENTS
 from client.importing.mapping import Mapping
+from client.importing.mapping_detection import NO_EVENTS
 from client.importing.quality_report import QualityReport
 from client.shop.dataset import MerchantData
 

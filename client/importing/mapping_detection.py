@@ -5,6 +5,7 @@ that names the most columns found; last, common names such as customer_id and �
 """
 
 import re
+import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from client.importing.mapping import (
     TableSource,
     load_mapping,
     mapping_names,
+    parse_mapping,
 )
 from client.importing.platforms.layouts import event_part, find_section, item_part, platform_names
 from common.errors import InputError
@@ -55,6 +57,9 @@ _COMMON = {
     "merchant": "merchant seller brand store vendor 商家 品牌 店铺",
 }
 
+# Stands where a mapping needs events. Nothing reads it: there is no such file.
+NO_EVENTS = EventsTable(file=("-",), shopper_id="-", item_id="-", time="-")
+
 
 def detect_mapping(source: Path, *, encoding: str | None = None) -> Mapping:
     """Return the mapping that fits the folder, or the one file, at `source`.
@@ -88,6 +93,24 @@ def detect_mapping(source: Path, *, encoding: str | None = None) -> Mapping:
     )
 
 
+def find_catalogue_mapping(
+    source: Path | None, mapping: Mapping | str | Path | None, encoding: str | None
+) -> Mapping:
+    """Return a mapping whose items are the shop's; a file needs no `[events]` for it.
+
+    Raises:
+        InputError: if no table of items is found, or the mapping reads them out of the events.
+    """
+    found = _catalogue_mapping(source, mapping, encoding)
+    if not (found.items.file or found.items.in_database):
+        raise InputError(
+            f"The mapping {found.name} reads its items out of the events; without purchases name "
+            "a table under [items].",
+            field="mapping",
+        )
+    return found
+
+
 def detect_items(source: Path, *, encoding: str | None = None) -> ItemsTable:
     """Return the table of items in the folder, or the one file, at `source`.
 
@@ -112,6 +135,36 @@ def detect_items(source: Path, *, encoding: str | None = None) -> ItemsTable:
             field="mapping",
         )
     return ItemsTable.model_validate(common)
+
+
+def _catalogue_mapping(
+    source: Path | None, mapping: Mapping | str | Path | None, encoding: str | None
+) -> Mapping:
+    if isinstance(mapping, Mapping):
+        return mapping
+    if mapping is None:
+        if source is None:
+            raise InputError("A database needs a mapping; give one by file.", field="mapping")
+        if not (source / MAPPING_FILE).is_file():
+            items = detect_items(source, encoding=encoding)
+            return Mapping(name=source.name.split(".")[0], items=items, events=NO_EVENTS)
+        mapping = source / MAPPING_FILE
+    return _loaded_catalogue_mapping(mapping)
+
+
+def _loaded_catalogue_mapping(mapping: str | Path) -> Mapping:
+    path = Path(mapping)
+    if mapping in mapping_names() or not path.is_file():
+        return load_mapping(mapping)
+    text = path.read_text("utf-8")
+    try:
+        has_events = "events" in tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        has_events = True  # what is wrong is said as for any mapping
+    if has_events:
+        return parse_mapping(text, path.name)
+    stand_in = '\n[events]\nfile = "-"\nshopper_id = "-"\nitem_id = "-"\ntime = "-"\n'
+    return parse_mapping(text + stand_in, path.name)
 
 
 def _listed(seen: dict[Path, tuple[str, list[str]]]) -> str:

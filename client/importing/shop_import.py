@@ -11,8 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from client.importing import labels_and_reviews
-from client.importing.assembly import assemble, summarise
-from client.importing.catalogue_only import find_catalogue_mapping, no_events
+from client.importing.assembly import assemble, no_events, summarise
 from client.importing.columns import event_columns, item_columns, label_columns, review_columns
 from client.importing.feedback import EVENTS_FILE, read_feedback, with_feedback
 from client.importing.formats.encodings import known_encoding
@@ -24,7 +23,7 @@ from client.importing.mapping import (
     load_mapping,
     microseconds,
 )
-from client.importing.mapping_detection import detect_mapping
+from client.importing.mapping_detection import detect_mapping, find_catalogue_mapping
 from client.importing.quality_report import QualityReport, TableQuality, Tally, require_clean
 from client.importing.rules.doubts import doubts
 from client.importing.rules.ids import has_fractions

@@ -15,9 +15,10 @@ from typing import Final
 import numpy as np
 from pydantic import TypeAdapter
 
-from client.ranking.baselines import EASE_STRENGTHS, choose_ease, fit_ease, fit_popularity
+from client.ranking.baselines import EASE_STRENGTHS, fit_popularity
 from client.ranking.released_vectors import ReleasedVectors, released_vectors
 from client.ranking.shop_fit import ShopFit
+from client.ranking.text_ease import choose_text_ease
 from client.recommending.expected_benefit import (
     CURVES_FILE,
     ExpectedBenefit,
@@ -135,8 +136,11 @@ def _evaluated(case: _Case, orders: int) -> Mapping[str, Scorecard]:
     fitted_on = evaluation_cases(split.train, split.valid)
     fit = ShopFit(split.train, fitted_on, past, case.vectors.frozen)
     ranker = fit.fit(fit.text_scorer(case.vectors.adapted, case.vectors.decay)).ranker
-    strength = choose_ease(split.train.matrix(), fitted_on, EASE_STRENGTHS).model.l2
-    own, popularity = fit_ease(past.matrix(), strength), fit_popularity(past.matrix())
+    # EASE by way of its factors, as many as there are shoppers: a small shop takes no time.
+    candidates = [(l2, 0.0) for l2 in EASE_STRENGTHS]
+    early = choose_text_ease(split.train.matrix(), case.vectors.frozen, fitted_on, candidates)
+    own = early.refitted(past.matrix(), case.vectors.frozen)
+    popularity = fit_popularity(past.matrix())
     cases, history = shop.test_cases, histories(shop.past, shop.test_cases.shoppers)
 
     def judged(score: Scores) -> Scorecard:

@@ -1,6 +1,6 @@
 import pytest
 
-from client.importing.catalogue_only import NO_EVENTS, find_catalogue_mapping
+from client.importing.mapping_detection import NO_EVENTS, find_catalogue_mapping
 from client.importing.shop_import import import_shop, look_at_shop, read_shop
 from client.serving.feedback.store import NewEvent, Store
 from client.shop.dataset import load_merchant_data
