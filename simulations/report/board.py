@@ -235,7 +235,10 @@ def _privacy(results: Results) -> Iterator[str]:
     audits = [one.audit for one in results.privacy.merchants.values() if one.audit is not None]
     if audits:
         bound = max(one.epsilon for one in audits)
-        yield f"Canaries measured that at least ε = {bound:.2f} was spent; it must not be above."
+        yield (
+            f"Canaries measured that at least ε = {bound:.2f} was spent. More than what is claimed "
+            "would be an alarm."
+        )
     yield TRUST[results.privacy.dp_model]
     yield (
         "It covers one shopper at one merchant. It does not cover that a merchant takes part, its "
