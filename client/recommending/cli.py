@@ -10,7 +10,6 @@ from client.options import Cache, Key, Model, Release, Shop
 from common.errors import InputError
 
 if TYPE_CHECKING:
-    from client.recommending.shop_model import ModelSource, ShopModel
     from common.release.verify import VerifiedRelease
 
 app = typer.Typer()
@@ -24,20 +23,15 @@ def fit(release: Release, key: Key, shop: Shop, model: Model = None, cache: Cach
     """Fit the shop's model once, for `recommend` and `serve` to read.
 
     Whoever reads the model meanwhile keeps the old one: the new one takes its place when it is
-    whole. Nothing of it leaves this machine.
+    whole. The last few models are kept, to go back to. Nothing of it leaves this machine.
     """
-    from client.recommending.model_fit import fit_shop_model  # torch loads here, not before
-    from client.recommending.shop_model import save_shop_model
-    from client.shop.dataset import load_merchant_data
+    from client.recommending.model_fit import fit_and_keep  # torch loads here, not before
 
-    verified = _verified(release, key)
-    source = _source(verified, shop)
-    data, folder = load_merchant_data(shop), model or shop / MODEL_FOLDER
-    made = fit_shop_model(verified, data, cache or shop / "node" / "cache", source=source)
-    digest = save_shop_model(made, folder)
+    folder = model or shop / MODEL_FOLDER
+    made = fit_and_keep(release, key, shop, folder, cache or shop / "node" / "cache")
     print_ = Console().print
-    print_(f"{folder}: {len(data.catalogue)} items, release {source.release}.", soft_wrap=True)
-    print_(f"Model {digest}", soft_wrap=True)
+    print_(f"{folder}: {made.items} items, release {made.release}.", soft_wrap=True)
+    print_(f"Model {made.digest}", soft_wrap=True)
 
 
 @app.command()
@@ -119,6 +113,7 @@ def recommend(
     """
     from client.recommending.everybody import write_lists
     from client.recommending.filters import Filters, read_stock
+    from client.recommending.fresh_model import fresh_model
     from client.recommending.new_items import read_new_items
     from client.recommending.output import explained_list, list_json, list_table
     from client.recommending.recommender import Recommender
@@ -142,7 +137,7 @@ def recommend(
         rules = Filters.from_toml(filters).joined(rules)
     more = [] if new_items is None else read_new_items(new_items)
     verified = _verified(release, key)
-    fitted = None if more else _fresh_model(verified, shop, model)
+    fitted = None if more else fresh_model(verified, shop, model or shop / MODEL_FOLDER)
     if fitted is None:
         from client.recommending.model_fit import fit_shop_model  # torch loads here, not before
         from client.shop.dataset import load_merchant_data
@@ -191,46 +186,35 @@ def benefit(
     encodings of public text, and nothing is sent. A shop with too few purchases to be measured is
     shown what simulated shops got with so many orders.
     """
-    from client.ranking.released_vectors import ReleasedVectors, released_vectors
+    from client.recommending.benefit_of_release import benefit_of  # torch loads here, not before
     from client.recommending.expected_benefit import (
         can_be_measured,
         count_orders,
         expected_json,
         expected_page,
     )
-    from client.recommending.join_benefit import measure_benefit  # torch loads here, not before
     from client.recommending.join_benefit_output import benefit_json, benefit_page
     from client.shop.dataset import load_merchant_data
-    from common.settings.run import RunSettings
 
     if (solo is None) != (solo_key is None):
         raise InputError("Give --solo and its --solo-key together.", field="solo")
     verified, data = _verified(release, key), load_merchant_data(shop)
     if not can_be_measured(data):
-        orders, told = count_orders(data), verified.manifest.version
+        orders = count_orders(data)
         if as_json:
-            typer.echo(expected_json(orders, told))
+            typer.echo(expected_json(orders, verified.manifest.version))
         else:
             Console().print(expected_page(orders))
         return
-    place = cache or shop / "node" / "cache"
-    alone = None
-    if solo is not None and solo_key is not None:
-        alone = released_vectors(_verified(solo, solo_key), data.catalogue, place)
-    fitted = _fresh_model(verified, shop, model)
-    if fitted is None:
-        joined = released_vectors(verified, data.catalogue, place)
-    else:
-        text, settings = fitted.ranker.text, verified.manifest.adapter.settings
-        decay = RunSettings.from_flat(dict(settings)).history_decay
-        joined = ReleasedVectors(text.history_vectors, text.candidate_vectors, decay)
-    found = measure_benefit(data, joined, alone)
-    version = verified.manifest.version
-    took_part = data.catalogue.digest in verified.manifest.catalogues.values()
+    alone = None if solo is None or solo_key is None else _verified(solo, solo_key)
+    place, folder = cache or shop / "node" / "cache", model or shop / MODEL_FOLDER
+    told = benefit_of(verified, shop, folder, place, alone)
     if as_json:
-        typer.echo(benefit_json(found, version, took_part=took_part))
+        typer.echo(benefit_json(told.benefit, told.release, took_part=told.took_part))
     else:
-        Console().print(benefit_page(found, data.name, version, took_part=took_part))
+        Console().print(
+            benefit_page(told.benefit, told.shop, told.release, took_part=told.took_part)
+        )
 
 
 def _verified(release: Path, key: Path) -> "VerifiedRelease":
@@ -238,25 +222,3 @@ def _verified(release: Path, key: Path) -> "VerifiedRelease":
     from common.release.verify import verify_release
 
     return verify_release(release, PublicKey.load(key))
-
-
-def _source(release: "VerifiedRelease", shop: Path) -> "ModelSource":
-    from client.recommending.shop_model import ModelSource
-    from client.shop.dataset import dataset_digest
-    from common.release.code_digest import code_digest
-
-    manifest = release.manifest
-    return ModelSource(
-        release=manifest.version,
-        release_digest=manifest.digest,
-        data_digest=dataset_digest(shop),
-        code_digest=code_digest(),
-    )
-
-
-def _fresh_model(release: "VerifiedRelease", shop: Path, model: Path | None) -> "ShopModel | None":
-    """Return the kept model of just this release, shop and code, if there is one."""
-    from client.recommending.shop_model import is_fresh, load_shop_model
-
-    folder = model or shop / MODEL_FOLDER
-    return load_shop_model(folder) if is_fresh(folder, _source(release, shop)) else None

@@ -14,8 +14,9 @@ What float32 rounds away, some 10⁻⁶, is added to the largest share. So the s
 and rounded to float32, are the part bit by bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,16 @@ from client.ranking.fusion import FusedRanker, ScoreParts, Standardised
 from client.shop.histories import Histories
 from common.catalogue import Catalogue
 from common.errors import InputError
+
+Reason = Literal["trend", "cold_start", "popular", "left", "together", "alike"]
+REASONS: Mapping[Reason, str] = {
+    "trend": "Selling more than usual lately.",
+    "cold_start": "Nobody has bought it here yet.",
+    "popular": "Popular in this shop.",
+    "left": "The best of what is left.",
+    "together": "Because you bought {title}: they go together.",
+    "alike": "Because you bought {title}: the two have much in common.",
+}
 
 
 @dataclass(frozen=True)
@@ -80,19 +91,22 @@ class Explanation:
         """The numbers that add up to the score, by name."""
         return {name: getattr(self, name) for name in ScoreParts._fields}
 
-    def because(self, catalogue: Catalogue) -> str:
-        """Return the chief reason as a sentence that may be shown to the shopper."""
+    @property
+    def reason(self) -> Reason:
+        """What speaks most for the item."""
         first = self.history[0] if self.history else None
         if first is None or first.total <= 0 or first.total < self.trend:
             if self.trend > 0:
-                return "Selling more than usual lately."
+                return "trend"
             if self.cold_start > 0:
-                return "Nobody has bought it here yet."
-            return "Popular in this shop." if self.popularity > 0 else "The best of what is left."
-        title = catalogue.items[first.item].title
-        if first.collaborative > first.text:
-            return f"Because you bought {title}: they go together."
-        return f"Because you bought {title}: the two have much in common."
+                return "cold_start"
+            return "popular" if self.popularity > 0 else "left"
+        return "together" if first.collaborative > first.text else "alike"
+
+    def because(self, catalogue: Catalogue) -> str:
+        """Return the chief reason as a sentence that may be shown to the shopper."""
+        title = catalogue.items[self.history[0].item].title if self.history else ""
+        return REASONS[self.reason].format(title=title)
 
 
 class ShopperScores:

@@ -4,6 +4,7 @@ What is heavy is loaded here: whoever only reads a model imports no language mod
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ import numpy as np
 from client.ranking.purchase_probability import fit_chances, pairs_of
 from client.ranking.released_vectors import ReleasedVectors, released_vectors
 from client.ranking.shop_fit import ShopFit
+from client.recommending.fresh_model import source_of
+from client.recommending.model_history import keep_shop_model
 from client.recommending.new_items import with_new_items
 from client.recommending.shop_model import ModelSource, ShopModel
-from client.shop.dataset import MerchantData
+from client.shop.dataset import MerchantData, load_merchant_data
 from client.shop.splitting import evaluation_cases, split_interactions
 from common.catalogue import Catalogue, Item, popularity_buckets
-from common.release.verify import VerifiedRelease
+from common.identity.signing_key import PublicKey
+from common.release.verify import VerifiedRelease, verify_release
 
 BOOSTS = (0.0, 0.5, 1.0, 1.5, 2.0)  # tail boosts that a kept model has click curves for
 
@@ -66,6 +70,37 @@ def fit_shop_model(
             if found is not None:
                 chances[boost] = found
     return ShopModel(data.name, source, data.catalogue, ranker, tail, chances, data.interactions)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit left: the model's digest, its release's version, and how many items it ranks."""
+
+    digest: str
+    release: str
+    items: int
+
+
+def fit_and_keep(release: Path, key: Path, shop: Path, folder: Path, cache: Path) -> Fitted:
+    """Verify a release, fit the shop with it and make the model the one that serves.
+
+    Args:
+        release: The release's folder.
+        key: The operator's public key.
+        shop: The shop's folder.
+        folder: The models' folder.
+        cache: Folder of encodings.
+
+    Raises:
+        FedtailError: as `verify_release`, `load_merchant_data`, `fit_shop_model` and
+            `keep_shop_model`.
+    """
+    verified = verify_release(release, PublicKey.load(key))
+    source = source_of(verified, shop)
+    data = load_merchant_data(shop)
+    model = fit_shop_model(verified, data, cache, source=source)
+    digest = keep_shop_model(model, folder, release)
+    return Fitted(digest, source.release, len(data.catalogue))
 
 
 def _in_one_order(

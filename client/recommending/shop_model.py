@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -117,8 +117,15 @@ class ShopModel:
         return np.unique(self.purchases.item[rows])
 
 
-def save_shop_model(model: ShopModel, folder: Path) -> str:
+def save_shop_model(
+    model: ShopModel, folder: Path, *, named_elsewhere: Collection[str] = ()
+) -> str:
     """Write `model` into `folder`, in the place of the model there; return its digest.
+
+    Args:
+        model: Made to be kept.
+        folder: Is made if it is not there.
+        named_elsewhere: Files of the folder that stay, since other models name them.
 
     Raises:
         InputError: if the model does not say what it was made of.
@@ -151,22 +158,22 @@ def save_shop_model(model: ShopModel, folder: Path) -> str:
     )
     content = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False).encode()
     write_atomic(folder / MANIFEST, content, mode=PRIVATE_MODE)
-    _remove_unnamed(folder, {one.name for one in files.values()})
+    remove_unnamed(folder, {one.name for one in files.values()}.union(named_elsewhere))
     return sha256_hex(content)
 
 
-def load_shop_model(folder: Path) -> ShopModel:
-    """Read the model that `save_shop_model` wrote last.
+def load_shop_model(folder: Path, *, manifest: str = MANIFEST) -> ShopModel:
+    """Read the model that `save_shop_model` wrote last, or the one of another manifest there.
 
     Raises:
         InputError: if there is none, or a file is missing, altered or of another format.
     """
     try:
-        return _load(folder)
+        return _load(folder, manifest)
     except FileNotFoundError:
         pass  # a fit may have replaced the model between our two reads: look once more
     try:
-        return _load(folder)
+        return _load(folder, manifest)
     except FileNotFoundError as error:
         raise InputError(
             f"{folder.name}: no shop model here ({Path(error.filename).name} is missing); make one "
@@ -182,7 +189,15 @@ def read_manifest(folder: Path) -> tuple[ModelManifest, str]:
         FileNotFoundError: if there is none.
         InputError: if it is not of this version.
     """
-    content = (folder / MANIFEST).read_bytes()
+    return parse_model_manifest((folder / MANIFEST).read_bytes())
+
+
+def parse_model_manifest(content: bytes) -> tuple[ModelManifest, str]:
+    """Return what a manifest says, and its digest.
+
+    Raises:
+        InputError: if it is not of this version.
+    """
     try:
         manifest = ModelManifest.model_validate_json(content)
         if manifest.format != FORMAT or set(manifest.files) != set(_FILES):
@@ -207,8 +222,8 @@ def is_fresh(folder: Path, source: ModelSource) -> bool:
         return False
 
 
-def _load(folder: Path) -> ShopModel:
-    manifest, digest = read_manifest(folder)
+def _load(folder: Path, name: str) -> ShopModel:
+    manifest, digest = parse_model_manifest((folder / name).read_bytes())
     for one in manifest.files.values():
         _check(folder / one.name, one)
     catalogue = read_catalogue(folder / manifest.files["catalogue"].name)
@@ -289,9 +304,10 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _remove_unnamed(folder: Path, named: set[str]) -> None:
+def remove_unnamed(folder: Path, named: Collection[str]) -> None:
+    """Remove files of models that no manifest names any more."""
     for name in (*_FILES, "new"):
         for path in folder.glob(f"{name}-*"):
-            if path.name not in named:
+            if path.name not in named and path.is_file():
                 with contextlib.suppress(OSError):  # the next fit tries again
                     path.unlink()
