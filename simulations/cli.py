@@ -1,6 +1,7 @@
 """`fedtail simulate`: a whole federation on one machine."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -214,6 +215,7 @@ def _run(
 
 def show(console: Console, results: Any, out: Path) -> None:
     """Print what a run came to."""
+    from client.node.settings import merchant_folders
     from common.audit.layout import PUBLIC_KEY
     from simulations.report.terminal import (
         comparison_table,
@@ -238,8 +240,19 @@ def show(console: Console, results: Any, out: Path) -> None:
     console.print(f"Release gate: {gate_line(results)}", highlight=False)
     for name in ("report.html", "results.json", *(("release",) if results.release else ())):
         console.print(f"{name:<13} {out / name}", highlight=False)
-    check = f"fedtail audit run {out} --key {out / PUBLIC_KEY}"
+    key, program = out / PUBLIC_KEY, _program()
+    check = f"{program} audit run {out} --key {key}"
     console.print(f"{'check it':<13} {check}", highlight=False, soft_wrap=True)
+    if results.release:
+        shop = merchant_folders(out / "merchants")[0]
+        page = f"{program} client open --release {out / 'release'} --key {key} --shop {shop}"
+        console.print(f"{'look at it':<13} {page}", highlight=False, soft_wrap=True)
+
+
+def _program() -> str:
+    """Return how this program was called, so that a command works as it is printed."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "fedtail" and not called.is_absolute() else "fedtail"
 
 
 def examples_table(results: Any) -> Table:

@@ -43,7 +43,7 @@ def serve(
     burst: Annotated[int, typer.Option(min=1, help="Requests of a key at once.")] = 400,
     cache: Cache = None,
 ) -> None:
-    """Serve recommendations over HTTP from a fitted shop model, and take events, until Ctrl-C.
+    """Serve recommendations and the page over HTTP, and take events, until Ctrl-C.
 
     A model that `fit` puts into the folder meanwhile takes over without a request lost.
     """
@@ -65,6 +65,39 @@ def serve(
         rate=Rate(rate, burst),
     )
     run_service(serving, lambda line: Console().print(line, soft_wrap=True))
+
+
+@app.command("open")
+def open_(
+    release: Release,
+    key: Key,
+    shop: Shop,
+    model: Model = None,
+    store: StoreAddress = None,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="The first port to try; others follow.")
+    ] = 8080,
+    browser: Annotated[bool, typer.Option(help="Open a browser, where there is a screen.")] = True,
+    cache: Cache = None,
+) -> None:
+    """Open the page of a shop: fit the model if that is due, serve on this machine, sign in.
+
+    As `serve` on 127.0.0.1; the printed address lets one browser in without a key.
+    """
+    from client.serving.opening import open_page
+    from client.serving.run import Serving
+
+    serving = Serving(
+        release=release,
+        key=key,
+        shop=shop,
+        model=model or shop / MODEL_FOLDER,
+        store=store or _events(shop),
+        keys=shop / "node" / KEYS_FILE,
+        cache=cache or shop / "node" / "cache",
+        port=port,
+    )
+    open_page(serving, lambda line: Console().print(line, soft_wrap=True), browser=browser)
 
 
 @app.command()

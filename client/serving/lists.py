@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from client.serving.messages import (
 from client.shop.histories import Histories, latest, typed_history
 from common.errors import InputError
 
+Fallback = Literal["no_history", "unknown_shopper"]
 VARIANT = "release"  # the arm of an experiment; there is one
 
 
@@ -60,8 +61,8 @@ def serve_list(
             for and not known.
     """
     recommender = Recommender(snapshot.model, request.tail_boost)
-    history, bought, fallback = _history(recommender, request, is_erased)
-    eligible = _eligible(snapshot, request, bought, shown)
+    history, bought, fallback = history_of(recommender, request, is_erased)
+    eligible = eligible_items(snapshot, request, bought, shown)
     picked = recommender.picked(history, eligible, request.count)
     items = _items(snapshot, recommender, picked, explain=request.explain)
     source = snapshot.source
@@ -104,9 +105,9 @@ def bucket_of(snapshot: Snapshot, item: int) -> Bucket:
     return "tail" if snapshot.model.tail[item] else "head"
 
 
-def _history(
+def history_of(
     recommender: Recommender, request: RecommendationRequest, is_erased: Callable[[str], bool]
-) -> tuple[Histories, NDArray[np.integer], Any]:
+) -> tuple[Histories, NDArray[np.integer], Fallback | None]:
     """Return what ranking reads, all that was bought, and why there is nothing, if so."""
     catalogue = recommender.catalogue
     nobody = typed_history([], len(catalogue))
@@ -131,12 +132,17 @@ def _history(
     return Histories(item, age, edges, len(catalogue)), items, None
 
 
-def _eligible(
+def eligible_items(
     snapshot: Snapshot,
     request: RecommendationRequest,
     bought: NDArray[np.integer],
     shown: Sequence[str],
 ) -> NDArray[np.bool_]:
+    """Return which items may be listed: bool [items].
+
+    Raises:
+        InputError: as `serve_list`.
+    """
     rules, catalogue = request.filters, snapshot.model.catalogue
     filters = Filters(
         allow=rules.allow,

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from client.recommending.model_history import model_named
 from client.recommending.shop_model import load_shop_model
 from client.serving.feedback.store import Store
 from client.serving.lists import request_of, serve_list
@@ -17,7 +18,7 @@ def replay(store: Store, recommendation_id: str, model: Path) -> dict[str, Any]:
     Args:
         store: That the list was written to.
         recommendation_id: Its id.
-        model: The folder of the shop model that served it.
+        model: The folder of the shop model that served it, or that keeps it.
 
     Returns:
         A JSON object: `same` is whether items and scores are those that were served.
@@ -31,7 +32,7 @@ def replay(store: Store, recommendation_id: str, model: Path) -> dict[str, Any]:
             "The store has no list of that id; a shopper's lists go when they are forgotten.",
             field="recommendation_id",
         )
-    kept = load_shop_model(model)
+    kept = load_shop_model(model, manifest=model_named(model, row["model_digest"]))
     if kept.digest != row["model_digest"]:
         raise InputError(
             f"The list was served from the model {row['model_digest']}, and {model.name} holds "

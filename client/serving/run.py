@@ -10,17 +10,19 @@ from pathlib import Path
 
 import uvicorn
 
+from client.recommending.model_history import release_of
 from client.recommending.shop_model import ModelSource
 from client.serving.feedback.store import Store
 from client.serving.http.context import Service
-from client.serving.http.gate import USUAL_RATE, Rate
+from client.serving.http.gate import PAGE, USUAL_RATE, Rate
 from client.serving.http.service import create_app
 from client.serving.keys import Keys
 from client.serving.live_shop import LiveShop, watch
+from client.serving.page.app import add_page
+from client.serving.page.parts import PageFolders
 from client.serving.worker import Worker
-from common.errors import FedtailError, InputError, ReleaseError
+from common.errors import FedtailError, InputError
 from common.identity.signing_key import PublicKey
-from common.release.verify import verify_release
 
 _MOST_AT_ONCE = 1000  # connections; more are told 503
 _DRAIN_SECONDS = 10
@@ -44,6 +46,7 @@ class Serving:
         certificate: PEM file for TLS; needed with `private_key` where `host` is no loopback.
         private_key: PEM file.
         rate: Of each key.
+        ready: Given an address that lets one browser into the page, once; None: nobody asks.
     """
 
     release: Path
@@ -58,6 +61,7 @@ class Serving:
     certificate: Path | None = None
     private_key: Path | None = None
     rate: Rate = USUAL_RATE
+    ready: Callable[[str], None] | None = None
 
 
 def run_service(serving: Serving, tell: Callable[[str], None]) -> None:
@@ -71,7 +75,9 @@ def run_service(serving: Serving, tell: Callable[[str], None]) -> None:
     _check_address(serving)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     with opened(serving, tell) as service:
-        app = create_app(service, Keys(serving.keys), serving.rate)
+        keys = Keys(serving.keys)
+        app = create_app(service, keys, serving.rate)
+        sessions = add_page(app, service, keys, PageFolders(serving.shop, serving.model))
         config = uvicorn.Config(
             app,
             host=serving.host,
@@ -87,7 +93,12 @@ def run_service(serving: Serving, tell: Callable[[str], None]) -> None:
         )
         scheme = "https" if serving.certificate else "http"
         source = service.live.snapshot.source
-        tell(f"Release {source.release} on {scheme}://{serving.host}:{serving.port}/v1")
+        host = f"[{serving.host}]" if ":" in serving.host else serving.host
+        address = f"{scheme}://{host}:{serving.port}"
+        tell(f"Release {source.release} on {address}/v1")
+        tell(f"The page: {address}{PAGE}/")
+        if serving.ready is not None:
+            serving.ready(f"{address}{PAGE}/enter?ticket={sessions.ticket()}")
         uvicorn.Server(config).run()
 
 
@@ -100,17 +111,11 @@ def opened(serving: Serving, tell: Callable[[str], None]) -> Iterator[Service]:
     """
 
     def accepts(source: ModelSource) -> None:
-        release = verify_release(serving.release, PublicKey.load(serving.key))
-        if release.manifest.digest != source.release_digest:
-            raise ReleaseError(
-                f"The shop model is of release {source.release} and another digest than "
-                f"{serving.release.name}; run `fedtail client fit` with this release.",
-                field="model",
-            )
+        release_of(source, serving.model, serving.release, PublicKey.load(serving.key))
 
     store = Store(serving.store)
     stop = threading.Event()
-    worker = Worker(serving.release, serving.key, serving.shop, serving.cache)
+    worker = worker_of(serving)
     try:
         service = Service(LiveShop(serving.model, store, accepts), store, worker)
 
@@ -130,6 +135,11 @@ def opened(serving: Serving, tell: Callable[[str], None]) -> Iterator[Service]:
         stop.set()
         worker.close()
         store.close()
+
+
+def worker_of(serving: Serving) -> Worker:
+    """Return the worker of a service."""
+    return Worker(serving.release, serving.key, serving.shop, serving.cache, serving.model)
 
 
 def _place(service: Service, tell: Callable[[str], None]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
+from client.privacy.next_run import NextRun
 from client.serving.feedback.store import Change, Store
 from client.serving.http.problems import Problem
 from client.serving.keys import KeyRecord, Scope
@@ -29,6 +30,14 @@ class HeavyWork(Protocol):
 
     def budget(self) -> dict[str, float]:
         """Return what the ledger has spent."""
+        ...
+
+    def next_run(self) -> NextRun:
+        """Return what another run would cost."""
+        ...
+
+    def benefit(self) -> str:
+        """Return what the release brings, as JSON, after a while."""
         ...
 
 

@@ -19,6 +19,8 @@ from client.serving.keys import KeyRecord, Keys
 from client.serving.metrics import Metrics
 
 MOST_BODY_BYTES = 2 * 1024 * 1024
+PAGE = "/page"  # what is below it brings a session, which the page itself looks at
+_PAGE_BODY_BYTES = 64 * 1024  # read before anybody has signed in
 _BODY_SECONDS = 30.0
 _OPEN = {"/health/live", "/health/ready", "/v1/openapi.json"}
 _LOG = logging.getLogger("fedtail.access")
@@ -85,7 +87,8 @@ class Gate:
         try:
             try:
                 key = self._admitted(scope)
-                body = await _whole_body(Headers(scope=scope), receive)
+                most = _PAGE_BODY_BYTES if _is_page(scope) else MOST_BODY_BYTES
+                body = await _whole_body(Headers(scope=scope), receive, most)
             except Problem as problem:
                 await problem.response()(scope, receive, noted)
                 return
@@ -111,7 +114,7 @@ class Gate:
             )
 
     def _admitted(self, scope: Scope) -> KeyRecord | None:
-        if scope["path"] in _OPEN:
+        if scope["path"] in _OPEN or _is_page(scope):
             return None
         presented = _presented(Headers(scope=scope))
         key = self._keys.find(presented) if presented else None
@@ -139,13 +142,18 @@ def _presented(headers: Headers) -> str:
     return headers.get("x-api-key", "")
 
 
-async def _whole_body(headers: Headers, receive: Receive) -> bytes:
+def _is_page(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path in {"/", PAGE} or path.startswith(f"{PAGE}/")
+
+
+async def _whole_body(headers: Headers, receive: Receive, most: int) -> bytes:
     """Read the body, but no more than the limit."""
     length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()):
         raise Problem(400, "Content-Length is not a number.")
-    if len(length) > len(str(MOST_BODY_BYTES)) or int(length) > MOST_BODY_BYTES:
-        raise _too_large()
+    if len(length) > len(str(most)) or int(length) > most:
+        raise _too_large(most)
     parts, size = [], 0
     try:
         async with asyncio.timeout(_BODY_SECONDS):
@@ -155,8 +163,8 @@ async def _whole_body(headers: Headers, receive: Receive) -> bytes:
                     raise Problem(400, "The request was broken off.")
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
-                if size > MOST_BODY_BYTES:
-                    raise _too_large()
+                if size > most:
+                    raise _too_large(most)
                 if not message.get("more_body", False):
                     break
     except TimeoutError:
@@ -164,10 +172,8 @@ async def _whole_body(headers: Headers, receive: Receive) -> bytes:
     return b"".join(parts)
 
 
-def _too_large() -> Problem:
-    return Problem(
-        413, f"A body has at most {MOST_BODY_BYTES} bytes.", headers={"Connection": "close"}
-    )
+def _too_large(most: int) -> Problem:
+    return Problem(413, f"A body has at most {most} bytes.", headers={"Connection": "close"})
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
