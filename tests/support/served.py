@@ -1,10 +1,12 @@
 """Shop models for tests of serving: random, seeded, and made without a language model."""
 
 import asyncio
+import json
 
 import httpx
 import numpy as np
 
+from client.privacy.next_run import NextRun
 from client.ranking.fusion import FusedRanker, FusionWeights
 from client.ranking.purchase_probability import ClickChances
 from client.ranking.text_ease import fit_text_ease
@@ -16,6 +18,8 @@ from client.serving.http.gate import USUAL_RATE
 from client.serving.http.service import create_app
 from client.serving.keys import Keys
 from client.serving.live_shop import LiveShop
+from client.serving.page.outlook import COMPARED, METRICS
+from client.serving.page.preview import BOOSTS
 from common.catalogue import Catalogue, Item, popularity_buckets
 from common.evaluation.calibration import ClickCurve
 from tests.support.shops import make_catalogue, make_interactions
@@ -60,12 +64,52 @@ class NoTorch:
     def budget(self):
         return {"entries": 3, "epsilon": 1.5, "delta": 1e-5, "max_epsilon": 8.0}
 
+    def next_run(self):
+        return made_cost()
+
+    def benefit(self):
+        return json.dumps(made_benefit())
+
 
 def letters(text, width=16):
     """float32 [2, width] of a text, as bytes; equal texts have equal vectors."""
     vectors = np.random.default_rng(list(text.encode())).normal(size=(2, width))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors.astype(np.float32).tobytes()
+
+
+def made_cost(**more):
+    """A run that fits, after an earlier one."""
+    usual = {
+        "entries": 41,
+        "spent": 4.0,
+        "spent_share": 0.31,
+        "max_epsilon": 8.0,
+        "delta": 1e-5,
+        "budget_days": 0,
+        "rounds": 40,
+        "run_epsilon": 4.0,
+        "round_share": 0.01,
+        "run_share": 0.31,
+        "fits": True,
+        "refused": "",
+        "noise_that_fits": None,
+    }
+    return NextRun(**usual | more)
+
+
+def made_benefit(verdict="join"):
+    """What `client benefit --json` prints, in part."""
+    means = {one: {"mean": 0.1, "low": 0.08, "high": 0.13} for one in METRICS}
+    return {
+        "release": SOURCE.release,
+        "verdict": verdict,
+        "shoppers": 120,
+        "took_part": True,
+        "gains": {**means, "tail_recall@10": {"mean": None, "low": None, "high": None}},
+        "models": dict.fromkeys(COMPARED, means),
+        "tail_boost": {f"{one:g}": {"ndcg@10": 0.1, "tail_recall@10": 0.05} for one in BOOSTS},
+    }
 
 
 class Counter:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from client.serving.page.reach import Bin
 
+_LEAST = 1e-9  # below it a scale would tell nothing
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -79,7 +81,7 @@ class Scale:
 def scale_to(values: Sequence[float]) -> Scale:
     """Return a scale whose ticks are round and whose end is at least the largest value."""
     most = max((one for one in values if math.isfinite(one)), default=0.0)
-    if most <= 0:
+    if most < _LEAST:
         return Scale(1.0, (0.0, 0.5, 1.0))
     step = _round_step(most / 4)
     count = math.ceil(most / step - 1e-9)

@@ -142,7 +142,7 @@ def own_path(path: str) -> str:
     """Return a path of the page, or its start where another was given."""
     parts = urlsplit(path)
     inside = parts.path == PAGE or parts.path.startswith(f"{PAGE}/")
-    if parts.scheme or parts.netloc or not inside or "\\" in path:
+    if parts.scheme or parts.netloc or not inside or ".." in path:
         return f"{PAGE}/"
     return quote(parts.path)
 
