@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 OUT   ?= out/demo
 # The toolchain of `make docs`, which nothing else needs
 DOCS  := $(VENV)/.docs-installed
+# What drives a browser: `make browser`, `make screenshots`
+BROWSER := $(VENV)/.browser-installed
 # What `make matrix` looks for
 PYTHONS ?= 3.11 3.12 3.13
 # What `make matrix-light` installs and runs: nothing of either imports torch
@@ -32,7 +34,8 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-statistical faults coverage matrix matrix-light e2e check format docs \
+.PHONY: help setup demo test test-slow test-statistical faults browser screenshots coverage matrix matrix-light \
+  e2e check format docs \
   wheel bench chaos settings http reference results clean
 
 help: ## list the targets
@@ -59,6 +62,12 @@ test-statistical: $(STAMP) ## the tests that repeat a random experiment many tim
 
 faults: $(STAMP) ## break a federation on purpose in each known way, and 20 random ways
 	$(BIN)/python -m pytest -m faults $(ARGS)
+
+browser: $(BROWSER) ## look at the merchant's page with the machine's Chromium (CHROMIUM=... names it)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser $(ARGS)
+
+screenshots: $(BROWSER) | $(OUT)/release ## pictures of the page on the demo's shop, into docs/images
+	$(BIN)/python -m tests.support.screenshots --demo $(OUT) --out docs/images
 
 coverage: $(STAMP) ## the tests, and which lines they run, in out/coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) \
@@ -150,6 +159,14 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
 	  -c constraints.txt -e '.[dev]'
 	@touch $@
+
+$(BROWSER): $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
+	  -c constraints.txt -e '.[dev,browser]'
+	@touch $@
+
+$(OUT)/release:
+	@echo "make: no demo in $(OUT); run make demo first." >&2; exit 1
 
 $(DOCS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \

@@ -19,7 +19,16 @@ MODEL_FOLDER = "model"  # in the shop's folder
 
 
 @app.command()
-def fit(release: Release, key: Key, shop: Shop, model: Model = None, cache: Cache = None) -> None:
+def fit(
+    release: Release,
+    key: Key,
+    shop: Shop,
+    model: Model = None,
+    keep: Annotated[
+        int, typer.Option(min=1, max=50, help="How many models stay, this one with them.")
+    ] = 5,
+    cache: Cache = None,
+) -> None:
     """Fit the shop's model once, for `recommend` and `serve` to read.
 
     Whoever reads the model meanwhile keeps the old one: the new one takes its place when it is
@@ -28,7 +37,7 @@ def fit(release: Release, key: Key, shop: Shop, model: Model = None, cache: Cach
     from client.recommending.model_fit import fit_and_keep  # torch loads here, not before
 
     folder = model or shop / MODEL_FOLDER
-    made = fit_and_keep(release, key, shop, folder, cache or shop / "node" / "cache")
+    made = fit_and_keep(release, key, shop, folder, cache or shop / "node" / "cache", most=keep)
     print_ = Console().print
     print_(f"{folder}: {made.items} items, release {made.release}.", soft_wrap=True)
     print_(f"Model {made.digest}", soft_wrap=True)

@@ -13,7 +13,7 @@ from client.ranking.purchase_probability import fit_chances, pairs_of
 from client.ranking.released_vectors import ReleasedVectors, released_vectors
 from client.ranking.shop_fit import ShopFit
 from client.recommending.fresh_model import source_of
-from client.recommending.model_history import keep_shop_model
+from client.recommending.model_history import MOST_KEPT, keep_shop_model
 from client.recommending.new_items import with_new_items
 from client.recommending.shop_model import ModelSource, ShopModel
 from client.shop.dataset import MerchantData, load_merchant_data
@@ -81,7 +81,9 @@ class Fitted:
     items: int
 
 
-def fit_and_keep(release: Path, key: Path, shop: Path, folder: Path, cache: Path) -> Fitted:
+def fit_and_keep(
+    release: Path, key: Path, shop: Path, folder: Path, cache: Path, *, most: int = MOST_KEPT
+) -> Fitted:
     """Verify a release, fit the shop with it and make the model the one that serves.
 
     Args:
@@ -90,6 +92,7 @@ def fit_and_keep(release: Path, key: Path, shop: Path, folder: Path, cache: Path
         shop: The shop's folder.
         folder: The models' folder.
         cache: Folder of encodings.
+        most: How many models stay, see `keep_shop_model`.
 
     Raises:
         FedtailError: as `verify_release`, `load_merchant_data`, `fit_shop_model` and
@@ -99,7 +102,7 @@ def fit_and_keep(release: Path, key: Path, shop: Path, folder: Path, cache: Path
     source = source_of(verified, shop)
     data = load_merchant_data(shop)
     model = fit_shop_model(verified, data, cache, source=source)
-    digest = keep_shop_model(model, folder, release)
+    digest = keep_shop_model(model, folder, release, most)
     return Fitted(digest, source.release, len(data.catalogue))
 
 

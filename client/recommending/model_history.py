@@ -52,20 +52,23 @@ class KeptModel:
     serves: bool
 
 
-def keep_shop_model(model: ShopModel, folder: Path, release: Path) -> str:
+def keep_shop_model(model: ShopModel, folder: Path, release: Path, most: int = MOST_KEPT) -> str:
     """Save a model as the one that serves, keep those before it, and return its digest.
 
-    Of more than MOST_KEPT the oldest go. Whatever stops this leaves a whole model serving.
+    Of more than `most` the oldest go. Whatever stops this leaves a whole model serving.
 
     Args:
         model: See `save_shop_model`.
         folder: The models' folder.
         release: The folder of the model's release, already verified; a copy is kept.
+        most: How many models stay, this one with them: 1 forgets all purchases of earlier ones.
 
     Raises:
-        InputError: as `save_shop_model`.
+        InputError: as `save_shop_model`, or if `most` is below 1.
         OSError: if the disk is full, or the folder cannot be written.
     """
+    if most < 1:
+        raise InputError(f"{most} models cannot be kept; one serves.", field="keep")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(folder):
         _keep_serving(folder)  # a folder of an earlier version keeps its model too
@@ -73,7 +76,7 @@ def keep_shop_model(model: ShopModel, folder: Path, release: Path) -> str:
             _keep_release(release, folder, model.source.release_digest)
         digest = save_shop_model(model, folder, named_elsewhere=_named_files(folder))
         _keep_serving(folder)
-        _forget_oldest(folder)
+        _forget_oldest(folder, most)
     return digest
 
 
@@ -185,14 +188,14 @@ def _keep_release(release: Path, folder: Path, digest: str) -> None:
         raise
 
 
-def _forget_oldest(folder: Path) -> None:
-    """Remove what is past MOST_KEPT, and what no kept model names. The one that serves stays."""
+def _forget_oldest(folder: Path, most: int) -> None:
+    """Remove what is past `most`, and what no kept model names. The one that serves stays."""
     models = kept_models(folder)
     ordered = [one for one in models if one.serves] + [one for one in models if not one.serves]
-    for one in ordered[MOST_KEPT:]:
+    for one in ordered[most:]:
         (folder / _kept_name(one.digest)).unlink(missing_ok=True)
     remove_unnamed(folder, _named_files(folder))
-    releases = {_release_name(one.source.release_digest) for one in ordered[:MOST_KEPT]}
+    releases = {_release_name(one.source.release_digest) for one in ordered[:most]}
     for path in folder.glob("release-*"):
         if path.name not in releases:
             shutil.rmtree(path, ignore_errors=True)  # the next fit tries again

@@ -2,13 +2,18 @@
 
 import asyncio
 import re
+import threading
+import time
+from contextlib import contextmanager
 
 import httpx
+import uvicorn
 
 from client.recommending.model_history import keep_shop_model
 from client.serving.page.app import add_page
 from client.serving.page.parts import PageFolders
 from tests.support.served import Counter, made_model
+from tests.support.serving_process import free_port
 
 
 class PageCounter(Counter):
@@ -68,3 +73,19 @@ class Visitor:
         """The secret that stands in the forms of this session."""
         found = re.search(r'name="csrf" value="([^"]+)"', self.get("/page/models").text)
         return found[1] if found else ""
+
+
+@contextmanager
+def listening(counter):
+    """The service behind a real uvicorn on a free port; gives the page's address."""
+    port = free_port()
+    config = uvicorn.Config(counter.app, port=port, ws="none", log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}/page"
+    server.should_exit = True
+    thread.join()

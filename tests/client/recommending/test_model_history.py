@@ -97,6 +97,17 @@ def test_the_oldest_goes_and_the_one_that_serves_never(tmp_path, release):
     check(folder)
 
 
+def test_all_earlier_models_can_be_forgotten_with_their_purchases(tmp_path, release):
+    folder = tmp_path / "model"
+    for model in MODELS[:3]:
+        keep_shop_model(model, folder, release)
+    last = keep_shop_model(MODELS[3], folder, release, most=1)
+    assert [one.digest for one in kept_models(folder)] == [last]
+    assert len(list(folder.glob("arrays-*"))) == len(list(folder.glob("shoppers-*"))) == 1
+    with pytest.raises(InputError, match="cannot be kept"):
+        keep_shop_model(MODELS[3], folder, release, most=0)
+
+
 def test_a_folder_of_an_earlier_version_keeps_its_model(tmp_path, release):
     first = save_shop_model(MODELS[0], tmp_path / "model")
     keep_shop_model(MODELS[1], tmp_path / "model", release)
