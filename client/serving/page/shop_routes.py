@@ -103,6 +103,7 @@ def results(
         "click_scale": scale_to([one.clicks.high or 0.0 for one in rates]),
         "conversion_scale": scale_to([one.conversions.high or 0.0 for one in rates]),
         "experiments": parts.experiments.views(),
+        "choices": parts.experiments.choices(),
     }
     return render(request, "results.html.j2", values)
 
@@ -173,6 +174,21 @@ def measure(request: Request, _: Posted, session: Signed, parts: PartsOf) -> Res
     if is_fragment(request):
         return outlook(request, session, parts)
     return RedirectResponse(f"{PAGE}/training", _SEE_OTHER)
+
+
+@router.post("/experiments/start")
+def start_experiment(form: Posted, parts: PartsOf) -> Response:
+    """Start an experiment between two arms."""
+    name, *arms = (form.first(field).strip() for field in ("name", "baseline", "challenger"))
+    parts.experiments.start(name, *arms)
+    return RedirectResponse(f"{PAGE}/results", _SEE_OTHER)
+
+
+@router.post("/experiments/stop")
+def stop_experiment(form: Posted, parts: PartsOf) -> Response:
+    """End an experiment by hand."""
+    parts.experiments.stop(form.first("name"))
+    return RedirectResponse(f"{PAGE}/results", _SEE_OTHER)
 
 
 @router.post("/models/roll-back")

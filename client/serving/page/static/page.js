@@ -17,6 +17,8 @@
     const done = document.getElementById("done");
     if (done) done.focus();
     const current = document.querySelector(".side nav [aria-current]");
-    if (current) current.scrollIntoView({ block: "nearest", inline: "center" });
+    // Not scrollIntoView, after which the first press of Tab would begin there.
+    const nav = current && current.closest("nav");
+    if (nav) nav.scrollLeft += current.getBoundingClientRect().left - nav.clientWidth / 3;
   });
 })();

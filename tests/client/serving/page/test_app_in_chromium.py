@@ -1,6 +1,7 @@
 """The page as a person meets it: in Chromium, on a desk and on a phone, by eye, key and reader."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -32,13 +33,28 @@ EXPERIMENT = ExperimentView(
 
 
 class OneExperiment:
+    def __init__(self):
+        self.kept = EXPERIMENT
+
     def views(self):
-        return (EXPERIMENT,)
+        return (self.kept,)
+
+    def choices(self):
+        return ("own", "release")
+
+    def start(self, name, baseline, challenger):
+        arms = tuple(Arm(one, 0, Rate.of(0, 0)) for one in (baseline, challenger))
+        self.kept = ExperimentView(name, arms, "running", None)
+
+    def stop(self, name):
+        self.kept = replace(self.kept, state="stopped", winner=self.kept.arms[0].name)
 
 
 @pytest.fixture(scope="module")
 def counter(tmp_path_factory):
-    found = PageCounter(tmp_path_factory.mktemp("chromium"), experiments=OneExperiment())
+    experiments = OneExperiment()
+    found = PageCounter(tmp_path_factory.mktemp("chromium"), experiments=experiments)
+    found.experiments = experiments
     found.keep(made_model(seed=1))
     listed = found.recommend(shopper_id="shopper-3")
     name = listed["recommendation_id"]
@@ -218,12 +234,22 @@ def test_language_and_colours_are_chosen_and_remembered(visit):
     assert visit.quiet(), visit.said
 
 
-def test_an_experiment_stands_there_with_its_intervals(visit):
+def test_an_experiment_stands_there_is_stopped_and_another_started(visit, counter):
+    counter.experiments.kept = EXPERIMENT
     page = visit.go("results")
     article = page.get_by_role("article")
     assert "More tail" in article.inner_text()
     assert "running" in article.inner_text()
     assert re.search(r"5\.00%\s*3\.\d\d?–6\.\d\d?%", article.inner_text())
+    page.locator(".experiment summary").click()
+    page.get_by_role("button", name="Yes, stop").click()
+    assert "as fitted won." in page.get_by_role("article").inner_text()
+    page.locator("summary", has_text="Start an experiment").click()
+    page.get_by_label("Name", exact=True).fill("own-or-release")
+    assert findings(page) == []
+    page.get_by_role("button", name="Start an experiment").click()
+    page.get_by_role("heading", name="own-or-release").wait_for()
+    assert visit.quiet(), visit.said
 
 
 def test_going_back_takes_two_steps_and_says_what_serves(visit, counter):

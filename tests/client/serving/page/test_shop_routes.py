@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +13,28 @@ from tests.support.visits import PageCounter, Visitor
 
 PAGES = ["/page/", "/page/lists", "/page/results", "/page/training", "/page/models", "/page/data"]
 PARTS = ["/page/reach", "/page/training/outlook", "/page/data/worker"]
+
+
+class MadeExperiments:
+    """Experiments of a test."""
+
+    def __init__(self, views=()):
+        self.kept, self.calls = list(views), []
+
+    def views(self):
+        return tuple(self.kept)
+
+    def choices(self):
+        return ("own", "release")
+
+    def start(self, name, baseline, challenger):
+        self.calls.append(("start", name, baseline, challenger))
+        arms = tuple(Arm(one, 0, Rate.of(0, 0)) for one in (baseline, challenger))
+        self.kept.insert(0, ExperimentView(name, arms, "running", None))
+
+    def stop(self, name):
+        self.calls.append(("stop", name))
+        self.kept = [replace(one, state="stopped", winner=one.arms[0].name) for one in self.kept]
 
 
 @pytest.fixture
@@ -188,15 +211,36 @@ def test_an_experiment_shows_its_arms_its_state_and_who_won(tmp_path):
         Evidence("e", 25.0),
     )
 
-    class One:
-        def views(self):
-            return (view,)
-
-    counter = PageCounter(tmp_path, experiments=One())
+    counter = PageCounter(tmp_path, experiments=MadeExperiments([view]))
     text = Visitor(counter).get("/page/results").text
     for needed in ("Boost 1.5", "stopped", "more tail won.", "e-value 25.000", "5.00%"):
         assert needed in text
     counter.store.close()
+
+
+def test_an_experiment_is_started_and_stopped_on_the_page(tmp_path):
+    made = MadeExperiments()
+    counter = PageCounter(tmp_path, experiments=made)
+    visitor = Visitor(counter)
+    assert "Start an experiment" in visitor.get("/page/results").text
+    form = {"name": "boost", "baseline": "own", "challenger": "release"}
+    assert visitor.post("/page/experiments/start", form).headers["location"] == "/page/results"
+    text = visitor.get("/page/results").text
+    assert "Not decided yet." in text
+    assert "Start an experiment" not in text
+    visitor.post("/page/experiments/stop", {"name": "boost"})
+    assert "own won." in visitor.get("/page/results").text
+    assert made.calls == [("start", "boost", "own", "release"), ("stop", "boost")]
+    assert visitor.post("/page/experiments/start", form, csrf="x").status_code == 403
+    counter.store.close()
+
+
+def test_a_service_without_experiments_says_so_and_offers_none(visitor):
+    text = visitor.get("/page/results").text
+    assert "No experiment runs." in text
+    assert "Start an experiment" not in text
+    for act in ("start", "stop"):
+        assert visitor.post(f"/page/experiments/{act}", {}).status_code == 422
 
 
 def test_text_of_the_catalogue_is_never_markup(tmp_path):
