@@ -134,8 +134,9 @@ def main():
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        shop = Path(folder) / "shop"
-        shutil.copytree(min((given.demo / "merchants").glob("00-*")), shop)
+        original = min((given.demo / "merchants").glob("00-*"))
+        shop = Path(folder) / original.name  # its ledger carries the name
+        shutil.copytree(original, shop)
         for old in ("events.db", "benefit.json"):
             (shop / "node" / old).unlink(missing_ok=True)
         key = Keys(shop / "node" / "keys.json").new("pictures", ["serve", "events", "admin"])

@@ -204,7 +204,7 @@ def test_a_history_is_made_of_words_and_taken_back(visit, counter):
     page.get_by_text("Bought, by your choice").wait_for()
     assert words.input_value() == ""
     page.get_by_role("button", name=f"Take out {chosen}").click()
-    page.get_by_text("Nothing is known of this shopper yet").locator("visible=true").wait_for()
+    page.locator(".note", has_text="Nothing is known of this shopper yet").wait_for()
     words.fill("no such thing")
     page.keyboard.press("Enter")
     assert "No product has" in page.get_by_role("alert").inner_text()
