@@ -102,7 +102,7 @@ class Gate:
                 await told.response()(scope, receive, noted)
         finally:
             seconds = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", "unmatched")
+            route = _route_of(scope)
             self._metrics.answered(route, status, seconds)
             _LOG.info(
                 "%s %s %d %.1f ms key=%s",
@@ -140,6 +140,12 @@ def _presented(headers: Headers) -> str:
     if scheme.lower() == "bearer":
         return value.strip()
     return headers.get("x-api-key", "")
+
+
+def _route_of(scope: Scope) -> str:
+    """Return the template of a path, with what it is mounted below; never the path itself."""
+    below, route = scope.get("root_path", ""), getattr(scope.get("route"), "path", "")
+    return f"{below}{route}" or "unmatched"
 
 
 def _is_page(scope: Scope) -> bool:

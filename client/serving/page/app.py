@@ -97,6 +97,9 @@ def _handle_errors(page: FastAPI) -> None:
         HTTPException, told(lambda error: Problem(error.status_code, str(error.detail)))
     )
     page.add_exception_handler(
+        OSError, told(lambda error: Problem(503, f"A file cannot be used: {error.strerror}."))
+    )
+    page.add_exception_handler(
         Exception, told(lambda _: Problem(500, "The service's log has the kind of error."))
     )
 

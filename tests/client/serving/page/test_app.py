@@ -61,6 +61,6 @@ def test_no_log_line_holds_an_id(counter, visitor, caplog):
         visitor.post("/page/lists", {"shopper": "shopper-3"})
         visitor.get("/page/results?days=7")
     said = "\n".join(record.getMessage() for record in caplog.records if "fedtail" in record.name)
-    assert "POST" in said
+    assert "POST /page/lists 200" in said
     assert "shopper-3" not in said
     assert isinstance(visitor.cookies, httpx.Cookies)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+import client.recommending.model_history
 from client.recommending.model_history import kept_models
 from client.serving.feedback.online import Rate
 from client.serving.page.experiments import Arm, Evidence, ExperimentView
@@ -160,6 +161,21 @@ def test_a_model_that_is_refused_is_not_left_for_the_next_start(fresh, monkeypat
     answer = Visitor(fresh).post("/page/models/roll-back", {"digest": first})
     assert answer.status_code == 503
     assert [one.digest for one in kept_models(fresh.folder / "model") if one.serves] == [second]
+
+
+def test_a_full_disk_undoes_no_going_back_and_is_told(fresh, monkeypatch):
+    first = fresh.live.snapshot.model.digest
+    second = fresh.keep(made_model(seed=1))
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "shopper-3")
+
+    monkeypatch.setattr(client.recommending.model_history, "write_atomic", full)
+    answer = Visitor(fresh).post("/page/models/roll-back", {"digest": first})
+    assert answer.status_code == 503
+    assert "No space left" in answer.text
+    assert "shopper-3" not in answer.text
+    assert fresh.live.snapshot.model.digest == second
 
 
 def test_the_budget_and_the_advice_stand_there(fresh):
