@@ -25,6 +25,8 @@ from common.release.verify import verify_release
 _MOST_AT_ONCE = 1000  # connections; more are told 503
 _DRAIN_SECONDS = 10
 _LOOK_SECONDS = 2.0
+_FIGURES_SECONDS = 60.0  # how often an experiment's figures are looked at
+_LOG = logging.getLogger("fedtail.serving")
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def opened(serving: Serving, tell: Callable[[str], None]) -> Iterator[Service]:
         )
         looking.start()
         threading.Thread(target=_place, args=(service, tell), daemon=True).start()
+        threading.Thread(target=_look, args=(service, stop), daemon=True).start()
         yield service
         stop.set()
         looking.join(_LOOK_SECONDS)
@@ -130,6 +133,16 @@ def opened(serving: Serving, tell: Callable[[str], None]) -> Iterator[Service]:
         stop.set()
         worker.close()
         store.close()
+
+
+def _look(service: Service, stop: threading.Event) -> None:
+    """Look at the figures every so often until `stop` is set."""
+    while not stop.wait(_FIGURES_SECONDS):
+        try:
+            for line in service.look():
+                _LOG.warning(line)
+        except FedtailError as error:
+            _LOG.warning("the figures were not looked at: %s", error)
 
 
 def _place(service: Service, tell: Callable[[str], None]) -> None:

@@ -14,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from common.errors import InputError, StorageError
@@ -26,6 +26,10 @@ _PRAGMAS = (
     "secure_delete=ON",
     "busy_timeout=5000",
 )
+
+
+class RowExistsError(StorageError):
+    """Another process wrote a row of that key meanwhile."""
 
 
 def open_database(address: str) -> Engine:
@@ -75,12 +79,15 @@ def told_plainly() -> Iterator[None]:
     """Turn what a database refuses into an error without a row in it.
 
     Raises:
+        RowExistsError: if a row of that key is there.
         StorageError: with the database's own reason, such as a full disk.
     """
     try:
         yield
     except PoolTimeoutError:
         raise StorageError("The store is busy; try again.", field="store") from None
+    except IntegrityError:
+        raise RowExistsError("The store has that row already.", field="store") from None
     except DBAPIError as error:
         # Of the driver's words only SQLite's are known to hold no value of a row.
         known = isinstance(error.orig, sqlite3.OperationalError)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, Engine, delete, insert, select, text
-from sqlalchemy.exc import IntegrityError
 
-from client.serving.feedback.database import open_database, told_plainly, writing
+from client.serving.feedback.database import RowExistsError, open_database, told_plainly, writing
 from client.serving.feedback.list_log import ListLog
 from client.serving.feedback.tables import (
     CATALOGUE_CHANGES,
@@ -118,7 +117,7 @@ class Store:
             try:
                 with told_plainly(), writing(self.engine) as connection:
                     return _insert_new(connection, rows)
-            except IntegrityError:
+            except RowExistsError:
                 continue  # another process wrote one of them meanwhile: look again
         raise StorageError("The store is busy; send the events again.", field="store")
 
@@ -173,6 +172,16 @@ class Store:
         query = select(ERASURES.c.time).where(ERASURES.c.shopper_hash == self._hashed(shopper_id))
         with told_plainly(), self.engine.connect() as connection:
             return connection.execute(query).first() is not None
+
+    def keyed_hash(self, purpose: str, text: str) -> bytes:
+        """Return 32 bytes that only this store can make of a text; purposes have nothing in common.
+
+        Args:
+            purpose: At most 16 ASCII letters.
+            text: Anything.
+        """
+        key, person = self._hash_key, purpose.encode()
+        return hashlib.blake2b(text.encode(), key=key, person=person, digest_size=32).digest()
 
     def _hashed(self, shopper_id: str) -> str:
         return hashlib.blake2b(shopper_id.encode(), key=self._hash_key, digest_size=32).hexdigest()

@@ -8,6 +8,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
+from client.serving.experiments.running import Experiments
 from client.serving.feedback.store import Change, Store
 from client.serving.http.problems import Problem
 from client.serving.keys import KeyRecord, Scope
@@ -41,6 +42,20 @@ class Service:
     worker: HeavyWork
     metrics: Metrics = field(default_factory=Metrics)
     now: Callable[[], int] = now_in_microseconds
+    experiments: Experiments = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Go on with the experiment that ran."""
+        self.experiments = Experiments(self.store, self.live, self.now())
+
+    def look(self) -> list[str]:
+        """Look at the figures: end an experiment that is decided; return a line for each event.
+
+        Raises:
+            StorageError: if the store cannot be used.
+        """
+        ended = self.experiments.look(self.now())
+        return [] if ended is None else [ended]
 
     def place_waiting(self) -> int:
         """Have the release read the texts of new items that wait for it; return how many did.

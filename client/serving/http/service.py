@@ -2,7 +2,13 @@
 
 from fastapi import FastAPI
 
-from client.serving.http import catalogue_routes, event_routes, list_routes, state_routes
+from client.serving.http import (
+    catalogue_routes,
+    event_routes,
+    experiment_routes,
+    list_routes,
+    state_routes,
+)
 from client.serving.http.context import Service
 from client.serving.http.gate import USUAL_RATE, Gate, Rate
 from client.serving.http.problems import MEDIA_TYPE, handle_problems
@@ -62,7 +68,13 @@ def described_app() -> FastAPI:
             for status, told in _STATUSES.items()
         },
     )
-    for routes in (list_routes, event_routes, catalogue_routes, state_routes):
+    for routes in (
+        list_routes,
+        event_routes,
+        catalogue_routes,
+        experiment_routes,
+        state_routes,
+    ):
         app.include_router(routes.router)
     handle_problems(app)
     described = app.openapi
