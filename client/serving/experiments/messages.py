@@ -1,12 +1,14 @@
-"""What `/v1/experiments` takes and answers, as OpenAPI shows it."""
+"""What `/v1/experiments` and `/v1/alerts` take and answer, as OpenAPI shows it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
+from client.serving.experiments.alerts import Figure
 from client.serving.experiments.arms import ARM_PATTERN, OWN, RELEASE
 from client.serving.experiments.design import Design, GuardedMetric, GuardrailState, Metric, Reason
+from client.serving.experiments.drift import Direction
 from client.serving.experiments.running import Experiment
 from client.serving.messages import Message
 
@@ -106,6 +108,24 @@ class ExperimentsAnswer(Message):
     """All experiments, the running one first."""
 
     experiments: list[ExperimentAnswer]
+
+
+class AlertAnswer(Message):
+    """A figure of a day's lists that has drifted."""
+
+    figure: Figure
+    direction: Direction
+    day: date = Field(description="the day that settled it")
+    value: float
+    usual: float = Field(description="the median of the days it was held against")
+    days: int = Field(description="how many those were")
+    active: bool = Field(description="whether it is of the last seven days")
+
+
+class AlertsAnswer(Message):
+    """All alerts, the latest first."""
+
+    alerts: list[AlertAnswer]
 
 
 def answer_of(one: Experiment, figures: dict[str, Any] | None) -> ExperimentAnswer:

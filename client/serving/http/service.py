@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from client.serving.http import (
+    alert_routes,
     catalogue_routes,
     event_routes,
     experiment_routes,
@@ -73,6 +74,7 @@ def described_app() -> FastAPI:
         event_routes,
         catalogue_routes,
         experiment_routes,
+        alert_routes,
         state_routes,
     ):
         app.include_router(routes.router)

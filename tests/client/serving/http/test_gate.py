@@ -30,6 +30,7 @@ ROUTES = [
     ("GET", f"{EXPERIMENTS}/a"),
     ("GET", EXPERIMENTS),
     ("POST", f"{EXPERIMENTS}/a/stop"),
+    ("GET", "/v1/alerts"),
     ("GET", "/v1/online"),
     ("GET", "/v1/release"),
     ("GET", "/v1/budget"),
@@ -67,6 +68,7 @@ WHOLE = {path: {} for _, path in ROUTES} | {
     "/v1/items/item-1": {"title": "Jug"},
     "/v1/stock": {"items": []},
     f"{EXPERIMENTS}/a": {"baseline": "own", "challenger": "release"},
+    f"{EXPERIMENTS}/a/stop": {"serve": "release"},
 }
 
 
