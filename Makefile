@@ -33,7 +33,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-statistical faults coverage matrix matrix-light e2e check format docs \
-  wheel bench chaos settings http reference results clean
+  wheel bench chaos settings http reference results traffic clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
@@ -122,6 +122,9 @@ wheel: $(STAMP) ## the wheel in dist/
 
 bench: $(STAMP) ## measure the parts that take the time
 	$(BIN)/python -m simulations.benchmarks $(ARGS)
+
+traffic: $(STAMP) ## four weeks of a simulated shop, many times: an hour; ARGS='--parts http' is a minute
+	OMP_NUM_THREADS=1 $(BIN)/python -m simulations.traffic $(ARGS)
 
 chaos: $(STAMP) ## kill a node 200 times at random moments and check its ledger each time
 	$(BIN)/python -m simulations.harness.chaos $(ARGS)

@@ -6,7 +6,11 @@ import json
 def list_row(name, time=0, shopper=None, *, variant="release", experiment=None, items=10):
     """A list's row; items take turns in head and tail."""
     listed = [
-        {"item_id": f"item-{place}", "score": 1.0 - place / 100, "bucket": ("head", "tail")[place % 2]}
+        {
+            "item_id": f"item-{place}",
+            "score": 1.0 - place / 100,
+            "bucket": ("head", "tail")[place % 2],
+        }
         for place in range(items)
     ]
     return {

@@ -6,6 +6,7 @@ overwritten (secure_delete). The file is for its owner alone.
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ _PRAGMAS = (
     "secure_delete=ON",
     "busy_timeout=5000",
 )
+
+_MIGRATING = threading.Lock()
+_ADVISORY = 0x666564_7461696C  # "fedtail": PostgreSQL's lock of a migration, held to the commit
 
 
 class RowExistsError(StorageError):
@@ -57,11 +61,18 @@ def open_database(address: str) -> Engine:
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the tables to today's, in the transaction of `connection`."""
+    """Bring the tables to today's, in the transaction of `connection`.
+
+    One at a time: Alembic's context belongs to the process, and PostgreSQL would let two services
+    that start at once make the same table. SQLite has one writer anyway.
+    """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with _MIGRATING:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY})")
+        command.upgrade(config, "head")
 
 
 @contextmanager
