@@ -1,5 +1,6 @@
 """Keep lists and events. An event is acknowledged once it is on disk, and counted once."""
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -66,8 +67,7 @@ class Store:
             InputError: if the address is not one.
         """
         self.engine: Engine = open_database(address)
-        with told_plainly(), writing(self.engine) as connection:
-            self._hash_key = _secret(connection)
+        self._hash_key = _secret(self.engine)
         self.lists = ListLog(self.engine)
 
     def close(self) -> None:
@@ -187,14 +187,15 @@ class Store:
         return hashlib.blake2b(shopper_id.encode(), key=self._hash_key, digest_size=32).hexdigest()
 
 
-def _secret(connection: Connection) -> bytes:
+def _secret(engine: Engine) -> bytes:
+    """Return the store's key, made by the first that opens it."""
     query = select(SETTINGS.c.value).where(SETTINGS.c.name == _HASH_KEY)
-    found = connection.execute(query).scalar()
-    if found is None:
-        found = secrets.token_bytes(32)
-        values = {"name": _HASH_KEY, "value": found}
-        connection.execute(insert(SETTINGS).values(values))
-    return bytes(found)
+    made = {"name": _HASH_KEY, "value": secrets.token_bytes(32)}
+    with contextlib.suppress(RowExistsError), told_plainly(), writing(engine) as connection:
+        if connection.execute(query).scalar() is None:
+            connection.execute(insert(SETTINGS).values(made))
+    with told_plainly(), engine.connect() as connection:
+        return bytes(connection.execute(query).scalar_one())
 
 
 def _row(event: NewEvent, listed: Mapping[str, Any] | None) -> dict[str, Any]:
