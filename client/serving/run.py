@@ -4,7 +4,7 @@ import contextlib
 import ipaddress
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class Serving:
         certificate: PEM file for TLS; needed with `private_key` where `host` is no loopback.
         private_key: PEM file.
         rate: Of each key.
+        arm_releases: Folders of further releases, whose models may be arms of an experiment.
     """
 
     release: Path
@@ -60,6 +61,7 @@ class Serving:
     certificate: Path | None = None
     private_key: Path | None = None
     rate: Rate = USUAL_RATE
+    arm_releases: tuple[Path, ...] = ()
 
 
 def run_service(serving: Serving, tell: Callable[[str], None]) -> None:
@@ -102,19 +104,16 @@ def opened(serving: Serving, tell: Callable[[str], None]) -> Iterator[Service]:
     """
 
     def accepts(source: ModelSource) -> None:
-        release = verify_release(serving.release, PublicKey.load(serving.key))
-        if release.manifest.digest != source.release_digest:
-            raise ReleaseError(
-                f"The shop model is of release {source.release} and another digest than "
-                f"{serving.release.name}; run `fedtail client fit` with this release.",
-                field="model",
-            )
+        _check_release(source, (serving.release,), serving.key)
+
+    def accepts_beside(source: ModelSource) -> None:
+        _check_release(source, (serving.release, *serving.arm_releases), serving.key)
 
     store = Store(serving.store)
     stop = threading.Event()
     worker = Worker(serving.release, serving.key, serving.shop, serving.cache)
     try:
-        service = Service(LiveShop(serving.model, store, accepts), store, worker)
+        service = Service(LiveShop(serving.model, store, accepts, accepts_beside), store, worker)
 
         def told(line: str) -> None:
             tell(line)
@@ -133,6 +132,19 @@ def opened(serving: Serving, tell: Callable[[str], None]) -> Iterator[Service]:
         stop.set()
         worker.close()
         store.close()
+
+
+def _check_release(source: ModelSource, releases: Sequence[Path], key: Path) -> None:
+    """Refuse a model that was made with none of `releases`, all of which must verify."""
+    known = PublicKey.load(key)
+    digests = {verify_release(one, known).manifest.digest for one in releases}
+    if source.release_digest not in digests:
+        raise ReleaseError(
+            f"The shop model is of release {source.release} and another digest than "
+            f"{' and '.join(one.name for one in releases)}; run `fedtail client fit` with this "
+            "release.",
+            field="model",
+        )
 
 
 def _look(service: Service, stop: threading.Event) -> None:

@@ -27,7 +27,7 @@ def rows(store):
         return [dict(row) for row in connection.execute(select(EVENTS)).mappings()]
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(batches=st.lists(st.lists(st.integers(0, 12), max_size=8), max_size=4))
 def test_an_event_counts_once_however_often_and_in_whatever_batches_it_comes(
     tmp_path_factory, batches
