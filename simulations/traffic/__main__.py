@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t
 
+from client.serving.experiments.arms import OWN, RELEASE
 from simulations.traffic.fed_back import MODELS, measure_gain
 from simulations.traffic.over_http import four_weeks, online, running_shop
 from simulations.traffic.repeats import (
-    OWN,
-    RELEASE,
     SAME,
     VISITS,
     Repeated,

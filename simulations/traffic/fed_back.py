@@ -1,7 +1,7 @@
 """Does a round that is trained on fed-back events find more of the tail than one without?
 
 A small federation whose shops have tables up to a day. For four weeks after it their purchases
-reach the service as events: what shoppers bought there of lists, by their tastes, and what they
+reach the service as events: what shoppers bought there of lists, by their preferences, and what they
 bought anyway. Then the shops are imported again, which takes the purchases from the store, and the
 federation trains again. Both models are asked for what the same shoppers buy in the weeks after
 that, and neither may list what was bought already.

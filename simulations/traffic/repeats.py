@@ -298,7 +298,7 @@ def repeat(
 
 def make_worlds(count: int) -> list[tuple[World, Mapping[str, Lists]]]:
     """Return shops with their lists by arm."""
-    found = []
+    found: list[tuple[World, Mapping[str, Lists]]] = []
     for seed in range(count):
         world = make_world(seed)
         release = make_lists(world, RELEASE)

@@ -1,4 +1,4 @@
-"""A shop whose shoppers' tastes are known, and its fitted model, without a language model.
+"""A shop whose shoppers' preferences are known, and its fitted model, without a language model.
 
 The shop is one merchant of the synthetic marketplace. An item's frozen vector says the facets of
 its title, all alike; the adapted one weighs them nearer to how shoppers do. The release ranks by
