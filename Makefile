@@ -123,7 +123,7 @@ wheel: $(STAMP) ## the wheel in dist/
 bench: $(STAMP) ## measure the parts that take the time
 	$(BIN)/python -m simulations.benchmarks $(ARGS)
 
-traffic: $(STAMP) ## four weeks of a simulated shop, many times: an hour; ARGS='--parts http' is a minute
+traffic: $(STAMP) ## four weeks of a simulated shop, many times: some minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m simulations.traffic $(ARGS)
 
 chaos: $(STAMP) ## kill a node 200 times at random moments and check its ledger each time

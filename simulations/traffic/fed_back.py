@@ -1,8 +1,8 @@
 """Does a round that is trained on fed-back events find more of the tail than one without?
 
-A small federation whose shops have tables up to a day. For four weeks after it their purchases
-reach the service as events: what shoppers bought there of lists, by their preferences, and what they
-bought anyway. Then the shops are imported again, which takes the purchases from the store, and the
+A small federation whose shops have tables up to a day. For four weeks after it purchases reach the
+service as events: what shoppers bought of its lists, by their preferences, and what they bought
+anyway. Then the shops are imported again, which takes the purchases from the store, and the
 federation trains again. Both models are asked for what the same shoppers buy in the weeks after
 that, and neither may list what was bought already.
 """
@@ -40,11 +40,11 @@ from simulations.traffic.world import SOURCE, click_chances
 
 MERCHANTS = 2
 SETTINGS = MarketplaceSettings(
-    merchants=MERCHANTS, min_shoppers=150, max_shoppers=200, items=600, cold_share=0.0
+    merchants=MERCHANTS, min_shoppers=100, max_shoppers=120, items=300, cold_share=0.0
 )
 # As the demo's: chosen for the marketplace, where a real shop has the defaults.
 TRAINING = {
-    "rounds": 20,
+    "rounds": 10,
     "sif_smoothing": 0.0,
     "whitening_power": 0.8,
     "lexical_weight": 0.0,

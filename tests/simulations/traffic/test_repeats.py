@@ -9,6 +9,7 @@ from simulations.traffic.repeats import (
     directly,
     make_lists,
     make_worlds,
+    online_coverage,
     repeat,
     through_the_store,
 )
@@ -40,4 +41,8 @@ def test_it_ends_on_the_better_arm_and_on_none_of_equals():
     assert equal.winners[""] >= 37
     guarded = repeat(worlds, design_of(RELEASE, OWN, "conversion", "tail_share"), 10)
     assert guarded.winners == {RELEASE: 10}
-    assert equal.shown_covered >= 36
+    assert better.effect_covered >= 37
+    assert equal.effect_covered >= 37
+    shown, truth = online_coverage(worlds, 200)
+    assert shown >= 180  # 190 and three times its deviation
+    assert truth >= 175
