@@ -11,6 +11,7 @@ from common.errors import InputError
 
 if TYPE_CHECKING:
     from client.recommending.shop_model import ModelSource, ShopModel
+    from common.catalogue import Item
     from common.release.verify import VerifiedRelease
 
 app = typer.Typer()
@@ -118,8 +119,7 @@ def recommend(
     read where there is one (`fit`); else the shop is fitted for this one list.
     """
     from client.recommending.everybody import write_lists
-    from client.recommending.filters import Filters, read_stock
-    from client.recommending.new_items import read_new_items
+    from client.recommending.filters import Filters
     from client.recommending.output import explained_list, list_json, list_table
     from client.recommending.recommender import Recommender
 
@@ -135,12 +135,12 @@ def recommend(
         deny=deny or (),
         categories=category or None,
         not_categories=not_category or (),
-        in_stock=None if stock is None else read_stock(stock),
+        in_stock=None if stock is None else _stock(stock),
         keep_bought=keep_bought,
     )
     if filters is not None:
         rules = Filters.from_toml(filters).joined(rules)
-    more = [] if new_items is None else read_new_items(new_items)
+    more = [] if new_items is None else _new_items(new_items)
     verified = _verified(release, key)
     fitted = None if more else _fresh_model(verified, shop, model)
     if fitted is None:
@@ -233,6 +233,18 @@ def benefit(
         Console().print(benefit_page(found, data.name, version, took_part=took_part))
 
 
+def _stock(path: Path) -> frozenset[str]:
+    from client.recommending.stock import read_stock  # Polars loads here, not before
+
+    return read_stock(path)
+
+
+def _new_items(path: Path) -> "list[Item]":
+    from client.recommending.new_items import read_new_items  # Polars loads here, not before
+
+    return read_new_items(path)
+
+
 def _verified(release: Path, key: Path) -> "VerifiedRelease":
     from common.identity.signing_key import PublicKey
     from common.release.verify import verify_release
@@ -242,7 +254,7 @@ def _verified(release: Path, key: Path) -> "VerifiedRelease":
 
 def _source(release: "VerifiedRelease", shop: Path) -> "ModelSource":
     from client.recommending.shop_model import ModelSource
-    from client.shop.dataset import dataset_digest
+    from client.shop.pointer import dataset_digest
     from common.release.code_digest import code_digest
 
     manifest = release.manifest
