@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Path
 from client.serving.experiments.arms import Assigned
 from client.serving.http.context import Here, Service, needs
 from client.serving.http.problems import Problem, problem_of
+from client.serving.http.strict_json import StrictRoute
 from client.serving.lists import request_of, serve_list
 from client.serving.live_shop import Snapshot
 from client.serving.messages import (
@@ -23,7 +24,12 @@ from client.serving.messages import (
 )
 from common.errors import InputError
 
-router = APIRouter(prefix="/v1", tags=["recommendations"], dependencies=[Depends(needs("serve"))])
+router = APIRouter(
+    route_class=StrictRoute,
+    prefix="/v1",
+    tags=["recommendations"],
+    dependencies=[Depends(needs("serve"))],
+)
 
 
 @router.post("/recommendations")
