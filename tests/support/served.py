@@ -1,9 +1,13 @@
 """Shop models for tests of serving: random, seeded, and made without a language model."""
 
 import asyncio
+import contextlib
+import threading
+import time
 
 import httpx
 import numpy as np
+import uvicorn
 
 from client.ranking.fusion import FusedRanker, FusionWeights
 from client.ranking.purchase_probability import ClickChances
@@ -16,8 +20,10 @@ from client.serving.http.gate import USUAL_RATE
 from client.serving.http.service import create_app
 from client.serving.keys import Keys
 from client.serving.live_shop import LiveShop
+from client.serving.run import Serving, server_config
 from common.catalogue import Catalogue, Item, popularity_buckets
 from common.evaluation.calibration import ClickCurve
+from tests.support.serving_process import free_port
 from tests.support.shops import make_catalogue, make_interactions
 
 SOURCE = ModelSource(
@@ -116,3 +122,27 @@ def event(number, kind="click", item="item-3", **more):
     """An event that is well formed."""
     time = "2026-09-01T10:00:00Z"
     return {"event_id": f"e-{number}", "type": kind, "item_id": item, "time": time, **more}
+
+
+def serving(folder, **changes):
+    """Where a service finds its things, none of which is there."""
+    nowhere = folder / "nowhere"
+    return Serving(nowhere, nowhere, folder, nowhere, "sqlite://", nowhere, nowhere, **changes)
+
+
+@contextlib.contextmanager
+def listening(folder, rate=USUAL_RATE):
+    """Give a counter behind a real uvicorn, set up as `client serve` does, and its port."""
+    counter, port = Counter(folder, rate=rate), free_port()
+    server = uvicorn.Server(server_config(counter.app, serving(folder, port=port)))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield counter, port
+    finally:
+        server.should_exit = True
+        thread.join()
+        counter.store.close()

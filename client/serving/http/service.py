@@ -35,6 +35,7 @@ _STATUSES = {
     "401": "A key is needed.",
     "403": "The key is not for this.",
     "404": "There is no such thing.",
+    "408": "The request took too long.",
     "409": "Not possible just now.",
     "413": "The body is too large.",
     "422": "The request is not valid.",
