@@ -106,8 +106,9 @@ class TextEaseModel:
 
     def _itself(self, items: NDArray[np.integer]) -> FloatMatrix:
         """Return factor_j . factor_j of some items: float32 [k]."""
-        diagonal = self.diagonal[items]
-        return 1 - diagonal if self.sign > 0 else diagonal
+        diagonal: FloatMatrix = self.diagonal[items]
+        itself: FloatMatrix = 1 - diagonal if self.sign > 0 else diagonal
+        return itself
 
 
 def fit_text_ease(
