@@ -198,11 +198,13 @@ class FusedRanker:
 
     @cached_property
     def _trend_part(self) -> FloatMatrix:
-        return self.trend * np.float32(self.weights.trend)
+        part: FloatMatrix = self.trend * np.float32(self.weights.trend)
+        return part
 
     @cached_property
     def _cold_start_part(self) -> FloatMatrix:
-        return (self.sales == 0) * np.float32(self.weights.cold_start)
+        part: FloatMatrix = (self.sales == 0) * np.float32(self.weights.cold_start)
+        return part
 
     def with_weights(self, weights: FusionWeights) -> "FusedRanker":
         """Return the ranker with other weights."""

@@ -8,12 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
-from fastapi import FastAPI
-
 from client.recommending.shop_model import ModelSource
 from client.serving.feedback.store import Store
-from client.serving.http.connections import MOST_CONNECTIONS, BoundedHttp
+from client.serving.http.connections import Address, listen
 from client.serving.http.context import Service
 from client.serving.http.gate import USUAL_RATE, Rate
 from client.serving.http.service import create_app
@@ -24,8 +21,6 @@ from common.errors import FedtailError, InputError, ReleaseError
 from common.identity.signing_key import PublicKey
 from common.release.verify import verify_release
 
-_MOST_AT_ONCE = MOST_CONNECTIONS + 100  # requests; more are told 503
-_DRAIN_SECONDS = 10
 _LOOK_SECONDS = 2.0
 _FIGURES_SECONDS = 60.0  # how often an experiment's figures are looked at
 _LOG = logging.getLogger("fedtail.serving")
@@ -65,6 +60,11 @@ class Serving:
     rate: Rate = USUAL_RATE
     arm_releases: tuple[Path, ...] = ()
 
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        return Address(self.host, self.port, self.certificate, self.private_key)
+
 
 def run_service(serving: Serving, tell: Callable[[str], None]) -> None:
     """Serve until the process is told to stop; requests in flight are answered first.
@@ -81,25 +81,7 @@ def run_service(serving: Serving, tell: Callable[[str], None]) -> None:
         scheme = "https" if serving.certificate else "http"
         source = service.live.snapshot.source
         tell(f"Release {source.release} on {scheme}://{serving.host}:{serving.port}/v1")
-        uvicorn.Server(server_config(app, serving)).run()
-
-
-def server_config(app: FastAPI, serving: Serving) -> uvicorn.Config:
-    """Return how uvicorn runs `app`."""
-    return uvicorn.Config(
-        app,
-        host=serving.host,
-        port=serving.port,
-        ssl_certfile=serving.certificate,
-        ssl_keyfile=serving.private_key,
-        http=BoundedHttp,
-        ws="none",
-        access_log=False,  # its lines hold paths, and so ids of shoppers; ours do not
-        server_header=False,
-        limit_concurrency=_MOST_AT_ONCE,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
-        log_config=None,
-    )
+        listen(app, serving.address)
 
 
 @contextlib.contextmanager

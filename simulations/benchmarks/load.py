@@ -17,17 +17,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import uvicorn
 from rich.console import Console
 
 from client.recommending.shop_model import ModelSource, save_shop_model
 from client.serving.feedback.store import Store
+from client.serving.http.connections import Address, listen
 from client.serving.http.context import Service
 from client.serving.http.gate import Rate
 from client.serving.http.service import create_app
 from client.serving.keys import Keys
 from client.serving.live_shop import LiveShop
-from client.serving.run import Serving, server_config
 from client.serving.worker import Worker
 from common.errors import InputError
 from simulations.benchmarks.serving import HISTORY, random_model
@@ -108,9 +107,7 @@ def _serve(folder: Path, port: int) -> None:
         Keys(folder / "keys.json"),
         Rate(1e6, 10**6),
     )
-    nowhere = folder / "nowhere"
-    here = Serving(nowhere, nowhere, folder, nowhere, "", nowhere, nowhere, port=port)
-    uvicorn.Server(server_config(app, here)).run()
+    listen(app, Address("127.0.0.1", port))
 
 
 def _measure(folder: Path, port: int, key: str, connections: int, *, explain: bool) -> MeasuredLoad:

@@ -15,12 +15,12 @@ from client.ranking.text_ease import fit_text_ease
 from client.ranking.text_scorer import TextScorer
 from client.recommending.shop_model import ModelSource, ShopModel, save_shop_model
 from client.serving.feedback.store import Store
+from client.serving.http.connections import Address, server_config
 from client.serving.http.context import Service
 from client.serving.http.gate import USUAL_RATE
 from client.serving.http.service import create_app
 from client.serving.keys import Keys
 from client.serving.live_shop import LiveShop
-from client.serving.run import Serving, server_config
 from common.catalogue import Catalogue, Item, popularity_buckets
 from common.evaluation.calibration import ClickCurve
 from tests.support.serving_process import free_port
@@ -124,17 +124,11 @@ def event(number, kind="click", item="item-3", **more):
     return {"event_id": f"e-{number}", "type": kind, "item_id": item, "time": time, **more}
 
 
-def serving(folder, **changes):
-    """Where a service finds its things, none of which is there."""
-    nowhere = folder / "nowhere"
-    return Serving(nowhere, nowhere, folder, nowhere, "sqlite://", nowhere, nowhere, **changes)
-
-
 @contextlib.contextmanager
 def listening(folder, rate=USUAL_RATE):
     """Give a counter behind a real uvicorn, set up as `client serve` does, and its port."""
     counter, port = Counter(folder, rate=rate), free_port()
-    server = uvicorn.Server(server_config(counter.app, serving(folder, port=port)))
+    server = uvicorn.Server(server_config(counter.app, Address("127.0.0.1", port)))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -9,8 +9,11 @@ connection, and where connections run out, the one that has waited longest for i
 import asyncio
 import json
 from http import HTTPStatus
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from client.serving.http.problems import MEDIA_TYPE, Problem
@@ -18,6 +21,40 @@ from client.serving.http.problems import MEDIA_TYPE, Problem
 MOST_CONNECTIONS = 500
 MOST_HEAD_BYTES = 65_536
 HEAD_SECONDS = 10.0
+_MOST_AT_ONCE = MOST_CONNECTIONS + 100  # requests; more are told 503
+_DRAIN_SECONDS = 10
+
+
+class Address(NamedTuple):
+    """Where a service listens; with TLS if it has both files, PEM."""
+
+    host: str
+    port: int
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+
+def listen(app: FastAPI, address: Address) -> None:
+    """Answer requests until the process is told to stop; those in flight are answered first."""
+    uvicorn.Server(server_config(app, address)).run()
+
+
+def server_config(app: FastAPI, address: Address) -> uvicorn.Config:
+    """Return how uvicorn runs `app`."""
+    return uvicorn.Config(
+        app,
+        host=address.host,
+        port=address.port,
+        ssl_certfile=address.certificate,
+        ssl_keyfile=address.private_key,
+        http=BoundedHttp,
+        ws="none",
+        access_log=False,  # its lines hold paths, and so ids of shoppers; ours do not
+        server_header=False,
+        limit_concurrency=_MOST_AT_ONCE,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+        log_config=None,
+    )
 
 
 class BoundedHttp(HttpToolsProtocol):

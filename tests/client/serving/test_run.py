@@ -17,7 +17,7 @@ from client.recommending.shop_model import save_shop_model
 from client.serving.run import Serving, run_service
 from client.shop.dataset import load_merchant_data
 from common.errors import InputError, ReleaseError
-from tests.support.served import event, listening, made_model, serving
+from tests.support.served import event, listening, made_model
 from tests.support.serving_process import free_port, started
 from tests.support.shops import command
 
@@ -69,6 +69,12 @@ def test_what_is_no_http_of_ours_is_refused_and_the_service_goes_on(address):
         answer = httpx.get(address + "/v1/release", headers={"X-API-Key": header})
         assert 400 <= answer.status_code < 500
     assert httpx.get(address + "/health/live").json() == {"status": "ok"}
+
+
+def serving(folder, **changes):
+    """Where a service finds its things, none of which is there."""
+    nowhere = folder / "nowhere"
+    return Serving(nowhere, nowhere, folder, nowhere, "sqlite://", nowhere, nowhere, **changes)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "shop.example"])  # noqa: S104 -- refused
