@@ -36,7 +36,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-statistical faults browser screenshots coverage matrix matrix-light \
   e2e check format docs \
-  wheel bench chaos settings http reference results clean
+  wheel bench chaos settings http reference results traffic load fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
@@ -131,6 +131,15 @@ wheel: $(STAMP) ## the wheel in dist/
 
 bench: $(STAMP) ## measure the parts that take the time
 	$(BIN)/python -m simulations.benchmarks $(ARGS)
+
+traffic: $(STAMP) ## four weeks of a simulated shop, many times: some minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m simulations.traffic $(ARGS)
+
+load: $(STAMP) ## ask one service of 20,000 items for lists, from another process (needs wrk)
+	OMP_NUM_THREADS=1 $(BIN)/python -m simulations.benchmarks.load $(ARGS)
+
+fuzz: $(STAMP) ## ask the service what its OpenAPI allows and what it does not, 5,000 times
+	$(BIN)/python -m pytest -m slow -s tests/client/serving/http/test_service_fuzz.py $(ARGS)
 
 chaos: $(STAMP) ## kill a node 200 times at random moments and check its ledger each time
 	$(BIN)/python -m simulations.harness.chaos $(ARGS)

@@ -14,7 +14,9 @@ from common.release.code_digest import code_digest
 
 ROOT = Path(__file__).parents[1]
 WINGS = ("client", "common", "server", "simulations")
-NOT_SHIPPED = tuple(f"simulations/{room}" for room in ("benchmarks", "harness", "results_page"))
+NOT_SHIPPED = tuple(
+    f"simulations/{room}" for room in ("benchmarks", "harness", "results_page", "traffic")
+)
 
 
 def is_shipped(path):

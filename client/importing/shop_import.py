@@ -29,7 +29,8 @@ from client.importing.rules.doubts import doubts
 from client.importing.rules.ids import has_fractions
 from client.importing.rules.table import Bounds, event_rules, id_rules, item_rules, run_rules
 from client.importing.sources import ShopSource
-from client.shop.dataset import MerchantData, dataset_digest, save_merchant_data
+from client.shop.dataset import MerchantData, save_merchant_data
+from client.shop.pointer import dataset_digest
 from client.shop.splitting import usual_rule
 from common.errors import InputError
 from common.files import PRIVATE_MODE, write_atomic

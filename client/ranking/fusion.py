@@ -179,14 +179,32 @@ class FusedRanker:
 
     def weighted(self, signals: Signals) -> ScoreParts:
         """Return the parts of the score of shoppers whose signals are known."""
-        weights, known, nothing = self.weights, signals.known, np.float32(0)
-        return ScoreParts(
-            signals.collaborative.scores * np.float32(weights.collaborative),
-            signals.text.scores * weights.text_weights(self.sales),
-            np.where(known, self.trend * np.float32(weights.trend), nothing),
-            np.where(known, (self.sales == 0) * np.float32(weights.cold_start), nothing),
+        known, nothing = signals.known, np.float32(0)
+        alike = (
+            np.where(known, self._trend_part, nothing),
+            np.where(known, self._cold_start_part, nothing),
             np.where(known, nothing, self._popularity),
         )
+        return ScoreParts(
+            signals.collaborative.scores * np.float32(self.weights.collaborative),
+            signals.text.scores * self.text_weights,
+            *alike,
+        )
+
+    @cached_property
+    def text_weights(self) -> FloatMatrix:
+        """The text's weight for each item: float32 [items]."""
+        return self.weights.text_weights(self.sales)
+
+    @cached_property
+    def _trend_part(self) -> FloatMatrix:
+        part: FloatMatrix = self.trend * np.float32(self.weights.trend)
+        return part
+
+    @cached_property
+    def _cold_start_part(self) -> FloatMatrix:
+        part: FloatMatrix = (self.sales == 0) * np.float32(self.weights.cold_start)
+        return part
 
     def with_weights(self, weights: FusionWeights) -> "FusedRanker":
         """Return the ranker with other weights."""
@@ -200,7 +218,8 @@ class FusedRanker:
 def standardised(scores: FloatMatrix) -> Standardised:
     """Return each row with mean 0 and deviation 1; zeros if it varies no more than by rounding."""
     centred = scores - scores.mean(axis=1, keepdims=True)
-    spread = scores.std(axis=1, keepdims=True)
-    largest = np.abs(scores).max(axis=1, keepdims=True)
-    deviation = np.where(spread > ROUNDING * largest, spread, np.inf)
-    return Standardised(np.asarray(centred / deviation, dtype=np.float32), deviation)
+    spread = np.sqrt((centred * centred).mean(axis=1, keepdims=True))
+    largest = np.maximum(scores.max(axis=1, keepdims=True), -scores.min(axis=1, keepdims=True))
+    deviation = np.where(spread > ROUNDING * largest, spread, np.float32(np.inf))
+    centred /= deviation
+    return Standardised(centred, deviation)

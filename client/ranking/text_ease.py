@@ -13,11 +13,10 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, lapack, solve_triangular
 from scipy.sparse import csr_matrix
 
 from client.ranking.model_selection import clearly_better, validation_ndcg
-from client.ranking.products import double_products, row_products
+from client.ranking.products import double_sum, row_products
 from client.shop.splitting import Cases
 from common.errors import InputError
 
@@ -40,8 +39,8 @@ class TextEaseModel:
     """Item-to-item weights as a product: B[i, j] = ± (factor_i . factor_j) / room_j, B[i, i] = 0.
 
     Attributes:
-        factors: float32 [m, items], Z or F of `fit_text_ease`; m is shoppers + text dimensions, or
-            items where those are fewer.
+        factors: float32 [items, m], Zᵀ or Fᵀ of `fit_text_ease`, contiguous; m is shoppers + text
+            dimensions, or items where those are fewer.
         diagonal: float32 [items], d: the diagonal of P of `fit_text_ease` times l2, which is
             1 - |Z_j|², or |F_j|². It is what the other items leave unsaid of j.
         sign: Of the product: 1.0 with Z, -1.0 with F.
@@ -65,15 +64,16 @@ class TextEaseModel:
         Raises:
             InputError: if the history is of another catalogue.
         """
-        if history.shape[1] != self.factors.shape[1]:
+        if history.shape[1] != len(self.factors):
             raise InputError(
-                f"The history has {history.shape[1]} items; the model knows "
-                f"{self.factors.shape[1]}.",
+                f"The history has {history.shape[1]} items; the model knows {len(self.factors)}.",
                 field="history",
             )
-        scores = row_products(self._summed(history), self.factors)
+        summed = np.asarray(history.astype(np.float32) @ self.factors)
+        scores = row_products(summed, self.factors)
         bought = history.tocoo()  # an item adds nothing to itself
-        scores[bought.row, bought.col] -= self._itself[bought.col] * bought.data.astype(np.float32)
+        itself = self._itself(bought.col) * bought.data.astype(np.float32)
+        scores[bought.row, bought.col] -= itself
         scores /= self.diagonal * np.float32(self.sign)
         return scores
 
@@ -84,17 +84,17 @@ class TextEaseModel:
 
         Its sum over the history is score − mean score, but for the rounding of float32.
         """
-        divisor = self.diagonal.astype(np.float64) * self.sign
-        rows = self.factors[:, history].T.astype(np.float64)
-        added: NDArray[np.float64] = rows @ self.factors[:, items] / divisor[items]
+        divisor = self.diagonal[items].astype(np.float64) * self.sign
+        rows = self.factors[history].astype(np.float64)
+        added: NDArray[np.float64] = rows @ self.factors[items].T / divisor
         added[np.asarray(history)[:, None] == items] = 0
         added -= self.averages(history)[:, None]
         return added
 
     def averages(self, history: NDArray[np.integer]) -> NDArray[np.float64]:
         """Return what each bought item adds to the average item: float64 [h]."""
-        rows = self.factors[:, history].T.astype(np.float64)
-        itself = self._itself[history] / (self.diagonal[history].astype(np.float64) * self.sign)
+        rows = self.factors[history].astype(np.float64)
+        itself = self._itself(history) / (self.diagonal[history].astype(np.float64) * self.sign)
         averages: NDArray[np.float64] = rows @ self._centre - itself / len(self.diagonal)
         return averages
 
@@ -102,21 +102,13 @@ class TextEaseModel:
     def _centre(self) -> _Doubles:
         """The mean over items j of factor_j / (± d_j): float64 [m]."""
         inverse = 1 / (self.diagonal.astype(np.float64) * self.sign)
-        return double_products(self.factors, inverse) / len(inverse)
+        return double_sum(self.factors, inverse) / len(inverse)
 
-    @property
-    def _itself(self) -> FloatMatrix:
-        """factor_j . factor_j: float32 [items]."""
-        return 1 - self.diagonal if self.sign > 0 else self.diagonal
-
-    def _summed(self, history: csr_matrix) -> FloatMatrix:
-        """Return the sum of each history's factors: float32 [cases, m]."""
-        if history.shape[0] != 1:
-            return np.asarray(history.astype(np.float32) @ self.factors.T)
-        # The same sum in the same order; SciPy would copy all of the factors for it.
-        rows = np.ascontiguousarray(self.factors[:, history.indices].T)
-        rows *= history.data.astype(np.float32)[:, None]
-        return np.asarray(np.add.reduce(rows, axis=0, keepdims=True))
+    def _itself(self, items: NDArray[np.integer]) -> FloatMatrix:
+        """Return factor_j . factor_j of some items: float32 [k]."""
+        diagonal: FloatMatrix = self.diagonal[items]
+        itself: FloatMatrix = 1 - diagonal if self.sign > 0 else diagonal
+        return itself
 
 
 def fit_text_ease(
@@ -155,7 +147,7 @@ def fit_text_ease(
     if by_rows:
         left = 1 - left
     return TextEaseModel(
-        factors=np.ascontiguousarray(factors, np.float32),  # as a file would have them
+        factors=np.ascontiguousarray(factors.T, np.float32),  # an item's numbers side by side
         diagonal=left.astype(np.float32),  # l2 times P's diagonal: above 0
         sign=1.0 if by_rows else -1.0,
         l2=l2,
@@ -165,6 +157,9 @@ def fit_text_ease(
 
 def _factors_by_rows(bought: csr_matrix, texts: _Doubles, l2: float) -> _Doubles:
     """Return Z = L⁻¹A [rows, items] with LLᵀ = AAᵀ + l2·I."""
+    # scipy.linalg loads here: who only ranks with a model waits for none of it.
+    from scipy.linalg import cholesky, solve_triangular  # noqa: PLC0415 -- see above
+
     joined = np.vstack([bought.toarray(), texts])
     gram = joined @ joined.T
     gram[np.diag_indices_from(gram)] += l2
@@ -175,6 +170,8 @@ def _factors_by_rows(bought: csr_matrix, texts: _Doubles, l2: float) -> _Doubles
 
 def _factors_by_items(bought: csr_matrix, texts: _Doubles, l2: float) -> _Doubles:
     """Return F = sqrt(l2)·L⁻¹ [items, items] with LLᵀ = AᵀA + l2·I."""
+    from scipy.linalg import cholesky, lapack  # noqa: PLC0415 -- as in `_factors_by_rows`
+
     gram = (bought.T @ bought).toarray()
     gram += texts.T @ texts
     gram[np.diag_indices_from(gram)] += l2

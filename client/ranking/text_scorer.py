@@ -41,7 +41,7 @@ class TextScorer:
 
     def score(self, history: Histories) -> FloatMatrix:
         """Return cosine similarities [shoppers, items]."""
-        return row_products(self.user_embeddings(history), self.candidate_vectors.T)
+        return row_products(self.user_embeddings(history), self.candidate_vectors)
 
     def shares(self, history: Histories, items: NDArray[np.integer]) -> NDArray[np.float64]:
         """Return what each bought item adds to the score of `items` above the average item.

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.ranking.released_vectors import ReleasedVectors, released_vectors
-from client.recommending.fresh_model import fresh_model
 from client.recommending.join_benefit import Benefit, measure_benefit
+from client.recommending.model_history import fresh_model
 from client.shop.dataset import load_merchant_data
 from common.release.verify import VerifiedRelease
 from common.settings.run import RunSettings

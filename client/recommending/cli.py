@@ -10,6 +10,7 @@ from client.options import Cache, Key, Model, Release, Shop
 from common.errors import InputError
 
 if TYPE_CHECKING:
+    from common.catalogue import Item
     from common.release.verify import VerifiedRelease
 
 app = typer.Typer()
@@ -121,9 +122,8 @@ def recommend(
     read where there is one (`fit`); else the shop is fitted for this one list.
     """
     from client.recommending.everybody import write_lists
-    from client.recommending.filters import Filters, read_stock
-    from client.recommending.fresh_model import fresh_model
-    from client.recommending.new_items import read_new_items
+    from client.recommending.filters import Filters
+    from client.recommending.model_history import fresh_model
     from client.recommending.output import explained_list, list_json, list_table
     from client.recommending.recommender import Recommender
 
@@ -139,12 +139,12 @@ def recommend(
         deny=deny or (),
         categories=category or None,
         not_categories=not_category or (),
-        in_stock=None if stock is None else read_stock(stock),
+        in_stock=None if stock is None else _stock(stock),
         keep_bought=keep_bought,
     )
     if filters is not None:
         rules = Filters.from_toml(filters).joined(rules)
-    more = [] if new_items is None else read_new_items(new_items)
+    more = [] if new_items is None else _new_items(new_items)
     verified = _verified(release, key)
     fitted = None if more else fresh_model(verified, shop, model or shop / MODEL_FOLDER)
     if fitted is None:
@@ -224,6 +224,18 @@ def benefit(
         Console().print(
             benefit_page(told.benefit, told.shop, told.release, took_part=told.took_part)
         )
+
+
+def _stock(path: Path) -> frozenset[str]:
+    from client.recommending.stock import read_stock  # Polars loads here, not before
+
+    return read_stock(path)
+
+
+def _new_items(path: Path) -> "list[Item]":
+    from client.recommending.new_items import read_new_items  # Polars loads here, not before
+
+    return read_new_items(path)
 
 
 def _verified(release: Path, key: Path) -> "VerifiedRelease":

@@ -138,7 +138,7 @@ class ShopperScores:
     def explain(self, items: Sequence[int] | NDArray[np.integer]) -> list[Explanation]:
         """Return the parts of the scores of `items`, in that order."""
         ranker, history, wanted = self._ranker, self._history, np.asarray(items, np.int64)
-        text_weights = ranker.weights.text_weights(ranker.sales)[wanted]
+        text_weights = ranker.text_weights[wanted]
         parts = self._parts.of(wanted)
         added = (
             _shares(

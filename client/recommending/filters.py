@@ -11,17 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
-from client.importing.files import ROW, read_files
-from client.importing.mapping import TableSource
 from common.catalogue import Catalogue
 from common.errors import InputError
-from common.evaluation.metrics import NOT_AN_ITEM, rank_top_k
 from common.settings.run import read_toml
 
 Mask = NDArray[np.bool_]
-_STOCK_COLUMNS = ("item_id", "quantity")
 
 
 @dataclass(frozen=True)
@@ -93,6 +88,9 @@ class Filters:
             _check_kind(path, key, value)
         stock = table.pop("stock", None)
         if stock is not None:
+            # Polars loads here, not before: most lists ask for no stock.
+            from client.recommending.stock import read_stock  # noqa: PLC0415 -- see above
+
             table["in_stock"] = read_stock(path.parent / stock)
         return cls(**table)
 
@@ -114,38 +112,29 @@ class Filters:
 def best_eligible(scores: NDArray[np.floating], eligible: Mask, top: int) -> NDArray[np.int64]:
     """Return the `top` best of the eligible items, or all there are: int64 [at most top].
 
-    Scores are compared as float32; equal ones go to the lower index, which is the lower id.
+    Scores are compared as float32; equal ones go to the lower index, which is the lower id: the
+    order of `common.evaluation.metrics.rank_top_k`.
 
     Raises:
         InputError: if a score is not finite, the two differ in length, or `top` is below 1.
     """
-    barred = csr_matrix(~eligible[None, :])
-    places = rank_top_k(scores[None, :], barred, top).items[0]
-    found: NDArray[np.int64] = places[places != NOT_AN_ITEM].astype(np.int64)
-    return found
-
-
-def read_stock(path: Path) -> frozenset[str]:
-    """Return the ids in stock, from a table with the columns item_id and quantity.
-
-    A row with a quantity of 0 or less is out of stock, and so is an item without a row. An id in
-    several rows (warehouses) is in stock if one of them has some.
-
-    Raises:
-        InputError: if the table cannot be read, lacks a column, or a quantity is no number.
-    """
-    rows = read_files([path], TableSource(), _STOCK_COLUMNS, "utf-8")
-    stocked = set()
-    for item_id, quantity, row in rows.select(*_STOCK_COLUMNS, ROW).iter_rows():
-        try:
-            has_some = float(quantity) > 0
-        except (TypeError, ValueError):
-            raise InputError(
-                f"{path.name}: quantity in row {row} is not a number.", field="stock"
-            ) from None
-        if has_some:
-            stocked.add(str(item_id))
-    return frozenset(stocked)
+    if scores.shape != eligible.shape:
+        raise InputError(
+            f"There are {len(scores)} scores and {len(eligible)} items.", field="scores"
+        )
+    if top < 1:
+        raise InputError(f"top is {top}; it must be at least 1.", field="top")
+    with np.errstate(over="ignore"):  # a float64 too large for float32 is caught as infinite
+        descending = -scores.astype(np.float32)
+    if not np.isfinite(descending).all():
+        raise InputError("A score is not a finite float32 number.", field="scores")
+    descending[~eligible] = np.inf
+    top = min(top, int(eligible.sum()))
+    if not top:
+        return np.empty(0, np.int64)
+    last = np.partition(descending, top - 1)[top - 1]
+    among = np.flatnonzero(descending <= last)  # more than `top` only where the last are equal
+    return among[np.argsort(descending[among], kind="stable")[:top]]
 
 
 def _check_kind(path: Path, key: str, value: Any) -> None:

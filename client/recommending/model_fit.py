@@ -12,8 +12,7 @@ import numpy as np
 from client.ranking.purchase_probability import fit_chances, pairs_of
 from client.ranking.released_vectors import ReleasedVectors, released_vectors
 from client.ranking.shop_fit import ShopFit
-from client.recommending.fresh_model import source_of
-from client.recommending.model_history import MOST_KEPT, keep_shop_model
+from client.recommending.model_history import MOST_KEPT, keep_shop_model, source_of
 from client.recommending.new_items import with_new_items
 from client.recommending.shop_model import ModelSource, ShopModel
 from client.shop.dataset import MerchantData, load_merchant_data

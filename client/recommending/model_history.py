@@ -19,15 +19,18 @@ from client.recommending.shop_model import (
     ModelManifest,
     ModelSource,
     ShopModel,
+    is_fresh,
     load_shop_model,
     parse_model_manifest,
     read_manifest,
     remove_unnamed,
     save_shop_model,
 )
+from client.shop.pointer import dataset_digest
 from common.errors import InputError, ReleaseError
 from common.files import PRIVATE_MODE, sync_folder, write_atomic
 from common.identity.signing_key import PublicKey
+from common.release.code_digest import code_digest
 from common.release.verify import VerifiedRelease, verify_release
 
 MOST_KEPT = 5  # models in a folder, with the one that serves
@@ -149,6 +152,30 @@ def release_of(source: ModelSource, folder: Path, release: Path, key: PublicKey)
         "run `fedtail client fit` with this release.",
         field="model",
     )
+
+
+def source_of(release: VerifiedRelease, shop: Path) -> ModelSource:
+    """Return what a model of this release, shop and code is made of.
+
+    Raises:
+        InputError: if the shop's folder has no data set.
+    """
+    manifest = release.manifest
+    return ModelSource(
+        release=manifest.version,
+        release_digest=manifest.digest,
+        data_digest=dataset_digest(shop),
+        code_digest=code_digest(),
+    )
+
+
+def fresh_model(release: VerifiedRelease, shop: Path, folder: Path) -> ShopModel | None:
+    """Return the model in `folder` if it is of just this release, shop and code.
+
+    Raises:
+        InputError: if the shop's folder has no data set, or a file of the model was altered.
+    """
+    return load_shop_model(folder) if is_fresh(folder, source_of(release, shop)) else None
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from common.files import PRIVATE_MODE, sha256_hex, write_atomic
 from common.record import FrozenMap, Record, Sha256, first_problem
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2  # 1 had the factors the other way round
 _FOLDER_MODE = 0o700
 _FILES = ("arrays", "catalogue", "shoppers")
 _COLUMNS = ("shopper", "item", "time", "basket", "value")

@@ -41,6 +41,9 @@ def serve(
     private_key: Annotated[Path | None, typer.Option(help="PEM file, for TLS.")] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second for each key.")] = 200.0,
     burst: Annotated[int, typer.Option(min=1, help="Requests of a key at once.")] = 400,
+    arm_release: Annotated[
+        list[Path] | None, typer.Option(help="Another release, for an experiment; repeat it.")
+    ] = None,
     cache: Cache = None,
 ) -> None:
     """Serve recommendations and the page over HTTP, and take events, until Ctrl-C.
@@ -63,6 +66,7 @@ def serve(
         certificate=certificate,
         private_key=private_key,
         rate=Rate(rate, burst),
+        arm_releases=tuple(arm_release or ()),
     )
     run_service(serving, lambda line: Console().print(line, soft_wrap=True))
 

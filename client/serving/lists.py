@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from client.recommending.filters import Filters
 from client.recommending.recommender import Picked, Recommender
+from client.serving.experiments.arms import TO_ALL, Assigned
 from client.serving.live_shop import Snapshot
 from client.serving.messages import (
     Bucket,
@@ -28,7 +29,6 @@ from client.shop.histories import Histories, latest, typed_history
 from common.errors import InputError
 
 Fallback = Literal["no_history", "unknown_shopper"]
-VARIANT = "release"  # the arm of an experiment; there is one
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,17 @@ def serve_list(
     *,
     is_erased: Callable[[str], bool] = lambda _: False,
     shown: Sequence[str] = (),
+    assigned: Assigned = TO_ALL,
 ) -> Served:
     """Return the best items for a request.
 
     Args:
-        snapshot: The shop.
+        snapshot: The shop, with the model of the arm.
         request: What is asked for.
         time: In microseconds since 1970 UTC.
         is_erased: Whether a shopper asked to be forgotten: they are nobody then.
         shown: Ids that came before this list and are left out.
+        assigned: The arm, and the experiment that the list counts in.
 
     Raises:
         InputError: if a filter names an item or a category that is not there, or stock is asked
@@ -69,7 +71,7 @@ def serve_list(
     answer = Recommendations(
         recommendation_id=secrets.token_hex(16),
         release=source.release,
-        variant=VARIANT,
+        variant=assigned.variant,
         fallback=fallback,
         items=items,
     )
@@ -88,6 +90,7 @@ def serve_list(
         "catalogue_version": snapshot.version,
         "inputs": json.dumps({"request": inputs, "shown": list(shown)}),
         "items": json.dumps(listed),
+        "experiment": assigned.experiment,
     }
     return Served(answer, row)
 

@@ -161,7 +161,11 @@ class LiveShop:
     """Holds the current snapshot."""
 
     def __init__(
-        self, folder: Path, store: Store, accepts: Callable[[ModelSource], None] = lambda _: None
+        self,
+        folder: Path,
+        store: Store,
+        accepts: Callable[[ModelSource], None] = lambda _: None,
+        accepts_beside: Callable[[ModelSource], None] | None = None,
     ) -> None:
         """Load the model in `folder` and what changed since.
 
@@ -170,11 +174,13 @@ class LiveShop:
             store: With the changes.
             accepts: Raises if a model of that source must not serve, such as one of a release that
                 is not verified.
+            accepts_beside: The same for a model that is an arm of an experiment; else `accepts`.
 
         Raises:
             FedtailError: if there is no model, or `accepts` refuses it.
         """
         self._folder, self._store, self._accepts = folder, store, accepts
+        self._accepts_beside = accepts_beside or accepts
         self._changing = threading.Lock()
         self._base = self._load()
         self._current = snapshot_of(self._base, store.changes())
@@ -213,11 +219,23 @@ class LiveShop:
             self._current = snapshot_of(self._base, self._store.changes())
         return version
 
+    def beside(self, name: str) -> ShopModel:
+        """Return the model in the folder `name` beside this one, without what changed since.
+
+        Raises:
+            FedtailError: if there is none, or it is refused.
+        """
+        return _loaded(self._folder.parent / name, self._accepts_beside)
+
     def _load(self) -> ShopModel:
-        model = load_shop_model(self._folder)
-        if model.source is not None:
-            self._accepts(model.source)
-        return model
+        return _loaded(self._folder, self._accepts)
+
+
+def _loaded(folder: Path, accepts: Callable[[ModelSource], None]) -> ShopModel:
+    model = load_shop_model(folder)
+    if model.source is not None:
+        accepts(model.source)
+    return model
 
 
 def watch(

@@ -1,6 +1,6 @@
 """Counts for Prometheus. No label holds an id of a shopper, an item, a list or a key."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -44,6 +44,12 @@ class Metrics:
         self._lost = Gauge(
             "fedtail_lists_lost", "Lists that never reached the disk.", registry=self.registry
         )
+        self._drift = Gauge(
+            "fedtail_drift",
+            "Whether a figure of the shop's lists drifted in the last seven days: 1 or 0.",
+            ["figure"],
+            registry=self.registry,
+        )
         self._surfaces: set[str] = set()
 
     def recommended(self, surface: str, variant: str, buckets: Iterable[str]) -> None:
@@ -72,6 +78,11 @@ class Metrics:
     def spent(self, epsilon: float) -> None:
         """Say what the ledger has spent."""
         self._epsilon.set(epsilon)
+
+    def drifted(self, figures: Mapping[str, bool]) -> None:
+        """Say which figures of lists have drifted lately."""
+        for figure, there in figures.items():
+            self._drift.labels(figure).set(there)
 
     def page(self, release: str, lost: int) -> bytes:
         """Return all of it as Prometheus reads it."""

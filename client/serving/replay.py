@@ -6,6 +6,7 @@ from typing import Any
 
 from client.recommending.model_history import model_named
 from client.recommending.shop_model import load_shop_model
+from client.serving.experiments.arms import Assigned, with_arm
 from client.serving.feedback.store import Store
 from client.serving.lists import request_of, serve_list
 from client.serving.live_shop import snapshot_of
@@ -40,10 +41,18 @@ def replay(store: Store, recommendation_id: str, model: Path) -> dict[str, Any]:
             field="model",
         )
     snapshot = snapshot_of(kept, store.changes(until=row["catalogue_version"]))
+    snapshot = with_arm(snapshot, row["variant"])
     request, shown = request_of(row)
     explained = request.model_copy(update={"explain": True})
     forgotten = row["fallback"] == "unknown_shopper"
-    again = serve_list(snapshot, explained, row["time"], is_erased=lambda _: forgotten, shown=shown)
+    again = serve_list(
+        snapshot,
+        explained,
+        row["time"],
+        is_erased=lambda _: forgotten,
+        shown=shown,
+        assigned=Assigned(row["variant"]),
+    )
     same = json.loads(again.row["items"]) == row["items"]
     names = ("time", "surface", "variant", "fallback", "release", "release_digest", "model_digest")
     return {

@@ -4,15 +4,14 @@ import contextlib
 import ipaddress
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import uvicorn
 
 from client.recommending.model_history import release_of
 from client.recommending.shop_model import ModelSource
 from client.serving.feedback.store import Store
+from client.serving.http.connections import Address, listen
 from client.serving.http.context import Service
 from client.serving.http.gate import PAGE, USUAL_RATE, Rate
 from client.serving.http.service import create_app
@@ -21,12 +20,13 @@ from client.serving.live_shop import LiveShop, watch
 from client.serving.page.app import add_page
 from client.serving.page.parts import PageFolders
 from client.serving.worker import Worker
-from common.errors import FedtailError, InputError
+from common.errors import FedtailError, InputError, ReleaseError
 from common.identity.signing_key import PublicKey
+from common.release.verify import verify_release
 
-_MOST_AT_ONCE = 1000  # connections; more are told 503
-_DRAIN_SECONDS = 10
 _LOOK_SECONDS = 2.0
+_FIGURES_SECONDS = 60.0  # how often an experiment's figures are looked at
+_LOG = logging.getLogger("fedtail.serving")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Serving:
         private_key: PEM file.
         rate: Of each key.
         ready: Given an address that lets one browser into the page, once; None: nobody asks.
+        arm_releases: Folders of further releases, whose models may be arms of an experiment.
     """
 
     release: Path
@@ -62,6 +63,12 @@ class Serving:
     private_key: Path | None = None
     rate: Rate = USUAL_RATE
     ready: Callable[[str], None] | None = None
+    arm_releases: tuple[Path, ...] = ()
+
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        return Address(self.host, self.port, self.certificate, self.private_key)
 
 
 def run_service(serving: Serving, tell: Callable[[str], None]) -> None:
@@ -78,19 +85,6 @@ def run_service(serving: Serving, tell: Callable[[str], None]) -> None:
         keys = Keys(serving.keys)
         app = create_app(service, keys, serving.rate)
         sessions = add_page(app, service, keys, PageFolders(serving.shop, serving.model))
-        config = uvicorn.Config(
-            app,
-            host=serving.host,
-            port=serving.port,
-            ssl_certfile=serving.certificate,
-            ssl_keyfile=serving.private_key,
-            ws="none",
-            access_log=False,  # its lines hold paths, and so ids of shoppers; ours do not
-            server_header=False,
-            limit_concurrency=_MOST_AT_ONCE,
-            timeout_graceful_shutdown=_DRAIN_SECONDS,
-            log_config=None,
-        )
         scheme = "https" if serving.certificate else "http"
         source = service.live.snapshot.source
         host = f"[{serving.host}]" if ":" in serving.host else serving.host
@@ -99,7 +93,7 @@ def run_service(serving: Serving, tell: Callable[[str], None]) -> None:
         tell(f"The page: {address}{PAGE}/")
         if serving.ready is not None:
             serving.ready(f"{address}{PAGE}/enter?ticket={sessions.ticket()}")
-        uvicorn.Server(config).run()
+        listen(app, serving.address)
 
 
 @contextlib.contextmanager
@@ -113,11 +107,14 @@ def opened(serving: Serving, tell: Callable[[str], None]) -> Iterator[Service]:
     def accepts(source: ModelSource) -> None:
         release_of(source, serving.model, serving.release, PublicKey.load(serving.key))
 
+    def accepts_beside(source: ModelSource) -> None:
+        _check_release(source, (serving.release, *serving.arm_releases), serving.key)
+
     store = Store(serving.store)
     stop = threading.Event()
     worker = worker_of(serving)
     try:
-        service = Service(LiveShop(serving.model, store, accepts), store, worker)
+        service = Service(LiveShop(serving.model, store, accepts, accepts_beside), store, worker)
 
         def told(line: str) -> None:
             tell(line)
@@ -128,6 +125,7 @@ def opened(serving: Serving, tell: Callable[[str], None]) -> Iterator[Service]:
         )
         looking.start()
         threading.Thread(target=_place, args=(service, tell), daemon=True).start()
+        threading.Thread(target=_look, args=(service, stop), daemon=True).start()
         yield service
         stop.set()
         looking.join(_LOOK_SECONDS)
@@ -140,6 +138,29 @@ def opened(serving: Serving, tell: Callable[[str], None]) -> Iterator[Service]:
 def worker_of(serving: Serving) -> Worker:
     """Return the worker of a service."""
     return Worker(serving.release, serving.key, serving.shop, serving.cache, serving.model)
+
+
+def _check_release(source: ModelSource, releases: Sequence[Path], key: Path) -> None:
+    """Refuse a model that was made with none of `releases`, all of which must verify."""
+    known = PublicKey.load(key)
+    digests = {verify_release(one, known).manifest.digest for one in releases}
+    if source.release_digest not in digests:
+        raise ReleaseError(
+            f"The shop model is of release {source.release} and another digest than "
+            f"{' and '.join(one.name for one in releases)}; run `fedtail client fit` with this "
+            "release.",
+            field="model",
+        )
+
+
+def _look(service: Service, stop: threading.Event) -> None:
+    """Look at the figures every so often until `stop` is set."""
+    while not stop.wait(_FIGURES_SECONDS):
+        try:
+            for line in service.look():
+                _LOG.warning(line)
+        except FedtailError as error:
+            _LOG.warning("the figures were not looked at: %s", error)
 
 
 def _place(service: Service, tell: Callable[[str], None]) -> None:

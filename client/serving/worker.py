@@ -187,7 +187,7 @@ def _benefit(worker: Worker) -> str:
 
 
 def _fit_if_stale(worker: Worker) -> bool:
-    from client.recommending.fresh_model import source_of  # noqa: PLC0415 -- see above
+    from client.recommending.model_history import source_of  # noqa: PLC0415 -- see above
     from client.recommending.shop_model import is_fresh  # noqa: PLC0415 -- see above
     from common.identity.signing_key import PublicKey  # noqa: PLC0415 -- see above
     from common.release.verify import verify_release  # noqa: PLC0415 -- see above

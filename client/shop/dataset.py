@@ -18,12 +18,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from client.shop.interactions import Interactions
+from client.shop.pointer import POINTER
 from client.shop.splitting import SplitRule
 from common.catalogue import Catalogue, Item
 from common.errors import InputError
 from common.files import PRIVATE_MODE, PUBLIC_MODE, sha256_hex, write_atomic
 
-POINTER = "dataset.json"
 _FORMAT = 2
 _WITHOUT_DECLARATION = 1  # the format before `catalogue_declared`, still read
 _POINTER_KEYS = {
@@ -136,21 +136,6 @@ def load_merchant_data(folder: Path) -> MerchantData:
         raise InputError(
             f"{folder.name}: no data set here ({Path(error.filename).name} is missing); import the "
             "shop first.",
-            field="dataset",
-        ) from None
-
-
-def dataset_digest(folder: Path) -> str:
-    """Return the SHA-256 of the pointer, and so of the whole set, as hex.
-
-    Raises:
-        InputError: if there is no set.
-    """
-    try:
-        return sha256_hex((folder / POINTER).read_bytes())
-    except OSError:
-        raise InputError(
-            f"{folder.name}: no data set here ({POINTER} is missing); import the shop first.",
             field="dataset",
         ) from None
 

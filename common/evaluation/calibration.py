@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 from scipy.sparse import csr_matrix
 
 from common.errors import InputError
@@ -58,6 +57,9 @@ def fit_click_curve(scores: Floats, clicked: Flags) -> ClickCurve:
     _check(scores, clicked)
     order = np.argsort(scores, kind="stable")
     sorted_scores, hits = scores[order].astype(np.float64), clicked[order]
+    # scipy.optimize loads here: who only reads a curve waits for none of it.
+    from scipy.optimize import isotonic_regression  # noqa: PLC0415 -- see above
+
     starts = _step_starts(sorted_scores, hits)
     sizes = np.diff(np.append(starts, len(hits)))
     rates = np.add.reduceat(hits.astype(np.float64), starts) / sizes

@@ -7,7 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from client.importing.shop_import import import_shop, read_shop
-from client.shop.dataset import POINTER, MerchantData, load_merchant_data
+from client.shop.dataset import MerchantData, load_merchant_data
+from client.shop.pointer import POINTER
 from client.shop.splitting import split_interactions
 from common.catalogue import popularity_buckets
 from common.errors import InputError

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from client.node.settings import merchant_folders
-from client.shop.dataset import POINTER, MerchantData, load_merchant_data
+from client.shop.dataset import MerchantData, load_merchant_data
 from client.shop.interactions import Interactions
+from client.shop.pointer import POINTER
 from common.adapter import AdapterState
 from common.catalogue import Catalogue, Item
 from common.errors import InputError

@@ -1,10 +1,14 @@
 """Shop models for tests of serving: random, seeded, and made without a language model."""
 
 import asyncio
+import contextlib
 import json
+import threading
+import time
 
 import httpx
 import numpy as np
+import uvicorn
 
 from client.privacy.next_run import NextRun
 from client.ranking.fusion import FusedRanker, FusionWeights
@@ -13,6 +17,7 @@ from client.ranking.text_ease import fit_text_ease
 from client.ranking.text_scorer import TextScorer
 from client.recommending.shop_model import ModelSource, ShopModel, save_shop_model
 from client.serving.feedback.store import Store
+from client.serving.http.connections import Address, server_config
 from client.serving.http.context import Service
 from client.serving.http.gate import USUAL_RATE
 from client.serving.http.service import create_app
@@ -22,6 +27,7 @@ from client.serving.page.outlook import COMPARED, METRICS
 from client.serving.page.preview import BOOSTS
 from common.catalogue import Catalogue, Item, popularity_buckets
 from common.evaluation.calibration import ClickCurve
+from tests.support.serving_process import free_port
 from tests.support.shops import make_catalogue, make_interactions
 
 SOURCE = ModelSource(
@@ -160,3 +166,21 @@ def event(number, kind="click", item="item-3", **more):
     """An event that is well formed."""
     time = "2026-09-01T10:00:00Z"
     return {"event_id": f"e-{number}", "type": kind, "item_id": item, "time": time, **more}
+
+
+@contextlib.contextmanager
+def listening(folder, rate=USUAL_RATE):
+    """Give a counter behind a real uvicorn, set up as `client serve` does, and its port."""
+    counter, port = Counter(folder, rate=rate), free_port()
+    server = uvicorn.Server(server_config(counter.app, Address("127.0.0.1", port)))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield counter, port
+    finally:
+        server.should_exit = True
+        thread.join()
+        counter.store.close()

@@ -6,6 +6,7 @@ overwritten (secure_delete). The file is for its owner alone.
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from common.errors import InputError, StorageError
@@ -26,6 +27,13 @@ _PRAGMAS = (
     "secure_delete=ON",
     "busy_timeout=5000",
 )
+
+_MIGRATING = threading.Lock()
+_ADVISORY = 0x666564_7461696C  # "fedtail": PostgreSQL's lock of a migration, held to the commit
+
+
+class RowExistsError(StorageError):
+    """Another process wrote a row of that key meanwhile."""
 
 
 def open_database(address: str) -> Engine:
@@ -53,11 +61,18 @@ def open_database(address: str) -> Engine:
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the tables to today's, in the transaction of `connection`."""
+    """Bring the tables to today's, in the transaction of `connection`.
+
+    One at a time: Alembic's context belongs to the process, and PostgreSQL would let two services
+    that start at once make the same table. SQLite has one writer anyway.
+    """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with _MIGRATING:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY})")
+        command.upgrade(config, "head")
 
 
 @contextmanager
@@ -75,12 +90,15 @@ def told_plainly() -> Iterator[None]:
     """Turn what a database refuses into an error without a row in it.
 
     Raises:
+        RowExistsError: if a row of that key is there.
         StorageError: with the database's own reason, such as a full disk.
     """
     try:
         yield
     except PoolTimeoutError:
         raise StorageError("The store is busy; try again.", field="store") from None
+    except IntegrityError:
+        raise RowExistsError("The store has that row already.", field="store") from None
     except DBAPIError as error:
         # Of the driver's words only SQLite's are known to hold no value of a row.
         known = isinstance(error.orig, sqlite3.OperationalError)

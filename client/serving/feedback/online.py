@@ -72,19 +72,23 @@ def measure_online(engine: Engine, where: Where) -> Online:
         wanted.append(EVENTS.c.time < where.until)
     named = {name: getattr(where, name) for name in ("surface", "variant", "bucket")}
     wanted += [EVENTS.c[name] == value for name, value in named.items() if value is not None]
+    with told_plainly(), engine.connect() as connection:
+        seen, clicked, converted = (
+            connection.execute(_pairs([*wanted, more])).scalar_one()
+            for more in (EVENTS.c.type != "refund", EVENTS.c.type == "click", bought_for_good())
+        )
+    return Online(seen, Rate.of(clicked, seen), Rate.of(converted, seen))
+
+
+def bought_for_good() -> ColumnElement[bool]:
+    """Return whether an event is a purchase that was not refunded."""
     refund = EVENTS.alias("refund")
     refunded = exists().where(
         refund.c.type == "refund",
         refund.c.item_id == EVENTS.c.item_id,
         refund.c.order_id == EVENTS.c.order_id,
     )
-    bought = and_(EVENTS.c.type == "purchase", not_(refunded))
-    with told_plainly(), engine.connect() as connection:
-        seen, clicked, converted = (
-            connection.execute(_pairs([*wanted, more])).scalar_one()
-            for more in (EVENTS.c.type != "refund", EVENTS.c.type == "click", bought)
-        )
-    return Online(seen, Rate.of(clicked, seen), Rate.of(converted, seen))
+    return and_(EVENTS.c.type == "purchase", not_(refunded))
 
 
 def _pairs(wanted: list[ColumnElement[bool]]) -> Select[int]:

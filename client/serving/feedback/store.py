@@ -1,5 +1,6 @@
 """Keep lists and events. An event is acknowledged once it is on disk, and counted once."""
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -8,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, Engine, delete, insert, select, text
-from sqlalchemy.exc import IntegrityError
 
-from client.serving.feedback.database import open_database, told_plainly, writing
+from client.serving.feedback.database import RowExistsError, open_database, told_plainly, writing
 from client.serving.feedback.list_log import ListLog
 from client.serving.feedback.tables import (
     CATALOGUE_CHANGES,
@@ -67,8 +67,7 @@ class Store:
             InputError: if the address is not one.
         """
         self.engine: Engine = open_database(address)
-        with told_plainly(), writing(self.engine) as connection:
-            self._hash_key = _secret(connection)
+        self._hash_key = _secret(self.engine)
         self.lists = ListLog(self.engine)
 
     def close(self) -> None:
@@ -118,7 +117,7 @@ class Store:
             try:
                 with told_plainly(), writing(self.engine) as connection:
                     return _insert_new(connection, rows)
-            except IntegrityError:
+            except RowExistsError:
                 continue  # another process wrote one of them meanwhile: look again
         raise StorageError("The store is busy; send the events again.", field="store")
 
@@ -174,18 +173,29 @@ class Store:
         with told_plainly(), self.engine.connect() as connection:
             return connection.execute(query).first() is not None
 
+    def keyed_hash(self, purpose: str, text: str) -> bytes:
+        """Return 32 bytes that only this store can make of a text; purposes have nothing in common.
+
+        Args:
+            purpose: At most 16 ASCII letters.
+            text: Anything.
+        """
+        key, person = self._hash_key, purpose.encode()
+        return hashlib.blake2b(text.encode(), key=key, person=person, digest_size=32).digest()
+
     def _hashed(self, shopper_id: str) -> str:
         return hashlib.blake2b(shopper_id.encode(), key=self._hash_key, digest_size=32).hexdigest()
 
 
-def _secret(connection: Connection) -> bytes:
+def _secret(engine: Engine) -> bytes:
+    """Return the store's key, made by the first that opens it."""
     query = select(SETTINGS.c.value).where(SETTINGS.c.name == _HASH_KEY)
-    found = connection.execute(query).scalar()
-    if found is None:
-        found = secrets.token_bytes(32)
-        values = {"name": _HASH_KEY, "value": found}
-        connection.execute(insert(SETTINGS).values(values))
-    return bytes(found)
+    made = {"name": _HASH_KEY, "value": secrets.token_bytes(32)}
+    with contextlib.suppress(RowExistsError), told_plainly(), writing(engine) as connection:
+        if connection.execute(query).scalar() is None:
+            connection.execute(insert(SETTINGS).values(made))
+    with told_plainly(), engine.connect() as connection:
+        return bytes(connection.execute(query).scalar_one())
 
 
 def _row(event: NewEvent, listed: Mapping[str, Any] | None) -> dict[str, Any]:

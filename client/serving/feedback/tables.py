@@ -33,7 +33,10 @@ RECOMMENDATIONS = Table(
     Column("catalogue_version", Integer, nullable=False),
     Column("inputs", Text, nullable=False),  # JSON: what the list was made from
     Column("items", Text, nullable=False),  # JSON: item_id, score and bucket, best first
+    Column("experiment", String(32)),  # whose test the list counts in; none for most
 )
+Index("recommendations_by_experiment", RECOMMENDATIONS.c.experiment, RECOMMENDATIONS.c.shopper_id)
+Index("recommendations_by_time", RECOMMENDATIONS.c.time)
 
 EVENTS = Table(
     "events",
@@ -68,6 +71,34 @@ CATALOGUE_CHANGES = Table(
     Column("category", Text),
     Column("release_digest", String(64)),
     Column("vectors", LargeBinary),  # float32 [2, d]: adapted, frozen; none if the text is the old
+)
+
+# Tests of two arms, the running one and those that have ended. None holds a shopper.
+EXPERIMENTS = Table(
+    "experiments",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("design", Text, nullable=False),  # JSON: arms, window, level and guardrails
+    Column("started", BigInteger, nullable=False),
+    Column("stopped", BigInteger),
+    Column("winner", String(32)),  # the arm that all shoppers get from then on
+    Column("reason", String(32)),
+    Column("result", Text),  # JSON: the figures that it ended with
+)
+
+# What a day's lists were like, once the day is over: sums, and no shopper.
+DAILY_FIGURES = Table(
+    "daily_figures",
+    METADATA,
+    Column("day", Integer, primary_key=True, autoincrement=False),  # since 1970 UTC
+    Column("lists", Integer, nullable=False),
+    Column("listed", Integer, nullable=False),  # items of lists
+    Column("tail_listed", Integer, nullable=False),  # of them outside the head
+    Column("different", Integer, nullable=False),  # different items
+    Column("rankable", Integer, nullable=False),  # what could have been listed
+    Column("seen", Integer, nullable=False),
+    Column("clicked", Integer, nullable=False),
+    Column("bought", Integer, nullable=False),
 )
 
 # Who asked to be forgotten, as a keyed hash: their purchases are in the model until the next fit.

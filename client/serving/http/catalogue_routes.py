@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Path
 from client.serving.feedback.store import Change
 from client.serving.http.context import Here, Service, needs
 from client.serving.http.problems import Problem
+from client.serving.http.strict_json import StrictRoute
 from client.serving.messages import (
     Id,
     ItemAnswer,
@@ -17,7 +18,9 @@ from client.serving.messages import (
 )
 from common.catalogue import Item
 
-router = APIRouter(prefix="/v1", tags=["shop"], dependencies=[Depends(needs("admin"))])
+router = APIRouter(
+    route_class=StrictRoute, prefix="/v1", tags=["shop"], dependencies=[Depends(needs("admin"))]
+)
 
 
 @router.put("/items/{item_id:path}")

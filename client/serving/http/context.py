@@ -9,6 +9,8 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from client.privacy.next_run import NextRun
+from client.serving.experiments.alerts import FIGURES, Alerts
+from client.serving.experiments.running import Experiments
 from client.serving.feedback.store import Change, Store
 from client.serving.http.problems import Problem
 from client.serving.keys import KeyRecord, Scope
@@ -50,6 +52,26 @@ class Service:
     worker: HeavyWork
     metrics: Metrics = field(default_factory=Metrics)
     now: Callable[[], int] = now_in_microseconds
+    experiments: Experiments = field(init=False)
+    alerts: Alerts = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Go on with the experiment that ran, and with the days that were watched."""
+        self.experiments = Experiments(self.store, self.live, self.now())
+        self.alerts = Alerts(self.store)
+
+    def look(self) -> list[str]:
+        """End an experiment that is decided, watch the days; return a line for what happened.
+
+        Raises:
+            StorageError: if the store cannot be used.
+        """
+        now = self.now()
+        ended = self.experiments.look(now)
+        found = self.alerts.look(now, int(self.live.snapshot.rankable.sum()))
+        active = {one.figure for one in self.alerts.all(now) if one.active}
+        self.metrics.drifted({figure: figure in active for figure in FIGURES})
+        return ([] if ended is None else [ended]) + [one.line() for one in found]
 
     def place_waiting(self) -> int:
         """Have the release read the texts of new items that wait for it; return how many did.

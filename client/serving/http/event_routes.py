@@ -8,10 +8,13 @@ from pydantic import ValidationError
 from client.serving.feedback.store import NewEvent
 from client.serving.http.context import Here, needs
 from client.serving.http.problems import first_words
+from client.serving.http.strict_json import StrictRoute
 from client.serving.live_shop import Snapshot
 from client.serving.messages import Event, EventBatch, EventsAnswer, Rejected
 
-router = APIRouter(prefix="/v1", tags=["events"], dependencies=[Depends(needs("events"))])
+router = APIRouter(
+    route_class=StrictRoute, prefix="/v1", tags=["events"], dependencies=[Depends(needs("events"))]
+)
 _AHEAD = 86_400 * 10**6  # a clock may be wrong by so much, in microseconds
 
 

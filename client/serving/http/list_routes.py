@@ -5,8 +5,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
 
+from client.serving.experiments.arms import Assigned
 from client.serving.http.context import Here, Service, needs
 from client.serving.http.problems import Problem, problem_of
+from client.serving.http.strict_json import StrictRoute
 from client.serving.lists import request_of, serve_list
 from client.serving.live_shop import Snapshot
 from client.serving.messages import (
@@ -22,7 +24,12 @@ from client.serving.messages import (
 )
 from common.errors import InputError
 
-router = APIRouter(prefix="/v1", tags=["recommendations"], dependencies=[Depends(needs("serve"))])
+router = APIRouter(
+    route_class=StrictRoute,
+    prefix="/v1",
+    tags=["recommendations"],
+    dependencies=[Depends(needs("serve"))],
+)
 
 
 @router.post("/recommendations")
@@ -55,7 +62,8 @@ def recommend_more(
     before, shown = request_of(row)
     shown += [one["item_id"] for one in row["items"]]
     after = before.model_copy(update={"count": request.count})
-    return _serve(here, here.live.snapshot, after, shown)
+    going_on = here.experiments.again(row["variant"], row["experiment"])
+    return _serve(here, here.live.snapshot, after, shown, going_on)
 
 
 @router.post("/items/{item_id:path}/similar")
@@ -73,9 +81,22 @@ def recommend_similar(
 
 
 def _serve(
-    here: Service, snapshot: Snapshot, request: RecommendationRequest, shown: Sequence[str] = ()
+    here: Service,
+    snapshot: Snapshot,
+    request: RecommendationRequest,
+    shown: Sequence[str] = (),
+    assigned: Assigned | None = None,
 ) -> Recommendations:
-    served = serve_list(snapshot, request, here.now(), is_erased=here.store.is_erased, shown=shown)
+    if assigned is None:
+        assigned = here.experiments.assigned(snapshot, request.shopper_id)
+    served = serve_list(
+        here.experiments.armed(snapshot, assigned.variant),
+        request,
+        here.now(),
+        is_erased=here.store.is_erased,
+        shown=shown,
+        assigned=assigned,
+    )
     here.store.lists.add(served.row)
     answer = served.answer
     here.metrics.recommended(request.surface, answer.variant, (one.bucket for one in answer.items))

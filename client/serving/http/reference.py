@@ -12,6 +12,7 @@ _SCOPES = {
     "recommendations": "a key with the scope `serve`",
     "events": "a key with the scope `events`",
     "shop": "a key with the scope `admin`",
+    "experiments": "a key with the scope `admin`",
     "state": "a key with the scope `admin`; health is open",
 }
 _HEAD = """# The service's routes

@@ -2,7 +2,14 @@
 
 from fastapi import FastAPI
 
-from client.serving.http import catalogue_routes, event_routes, list_routes, state_routes
+from client.serving.http import (
+    alert_routes,
+    catalogue_routes,
+    event_routes,
+    experiment_routes,
+    list_routes,
+    state_routes,
+)
 from client.serving.http.context import Service
 from client.serving.http.gate import USUAL_RATE, Gate, Rate
 from client.serving.http.problems import MEDIA_TYPE, handle_problems
@@ -28,6 +35,7 @@ _STATUSES = {
     "401": "A key is needed.",
     "403": "The key is not for this.",
     "404": "There is no such thing.",
+    "408": "The request took too long.",
     "409": "Not possible just now.",
     "413": "The body is too large.",
     "422": "The request is not valid.",
@@ -62,7 +70,14 @@ def described_app() -> FastAPI:
             for status, told in _STATUSES.items()
         },
     )
-    for routes in (list_routes, event_routes, catalogue_routes, state_routes):
+    for routes in (
+        list_routes,
+        event_routes,
+        catalogue_routes,
+        experiment_routes,
+        alert_routes,
+        state_routes,
+    ):
         app.include_router(routes.router)
     handle_problems(app)
     described = app.openapi

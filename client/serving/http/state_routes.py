@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
+from client.serving.experiments.messages import Arm
 from client.serving.feedback.online import Where, measure_online
 from client.serving.http.context import Here, needs
 from client.serving.http.problems import Problem
@@ -54,7 +55,7 @@ def online(
     since: Annotated[Time | None, Query(alias="from")] = None,
     until: Annotated[Time | None, Query(alias="to")] = None,
     surface: Annotated[Surface | None, Query()] = None,
-    variant: Annotated[Surface | None, Query()] = None,
+    variant: Annotated[Arm | None, Query()] = None,
     bucket: Annotated[Bucket | None, Query()] = None,
 ) -> OnlineAnswer:
     """Return impressions, click-through and conversion, with 95% intervals; `to` is excluded."""

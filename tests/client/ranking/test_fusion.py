@@ -17,6 +17,7 @@ from client.shop.histories import histories, typed_history
 from client.shop.splitting import evaluation_cases
 from common.errors import InputError
 from common.evaluation.metrics import ndcg, rank_scores
+from tests.support.served import made_model
 from tests.support.shops import interactions_of, make_interactions
 
 ITEMS, SHOPPERS, WIDTH = 25, 20, 8
@@ -287,3 +288,13 @@ def test_seen_items_are_no_part_of_a_validation_ranking(shop):
         listed = ranking.items[shopper]
         seen = set(validation.seen[shopper].indices.tolist())
         assert not seen & set(listed[listed >= 0].tolist())
+
+
+def test_a_shopper_of_a_large_shop_has_the_same_score_alone_as_among_others():
+    """Bit by bit, with more numbers than the shops of other tests have: BLAS has other kernels."""
+    model = made_model(items=2900, shoppers=60, width=384)
+    shoppers = histories(model.purchases, np.arange(60))
+    together = model.ranker.score(shoppers)
+    for place in range(60):
+        alone = model.ranker.score(shoppers.take(slice(place, place + 1)))
+        assert np.array_equal(alone[0], together[place])

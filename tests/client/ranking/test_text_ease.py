@@ -39,7 +39,8 @@ def test_the_scores_are_those_of_the_definition(seed, shoppers, l2, strength):
     model = fit_text_ease(bought, vectors, l2, strength)
     expected = bought.toarray() @ dense_weights(bought, vectors, l2, strength)
     assert model.score(bought) == pytest.approx(expected, abs=2e-4)
-    assert len(model.factors) == min(np.diff(bought.indptr).astype(bool).sum() + WIDTH, ITEMS)
+    width = min(np.diff(bought.indptr).astype(bool).sum() + WIDTH, ITEMS)
+    assert model.factors.shape == (ITEMS, width)
 
 
 def test_without_text_it_is_ease():

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.recommending.filters import Filters, best_eligible, read_stock
+from client.recommending.filters import Filters, best_eligible
+from client.recommending.stock import read_stock
 from common.catalogue import Catalogue, Item
 from common.errors import InputError
 

@@ -177,7 +177,8 @@ try:
     fedtail.app(sys.argv[1:])
 except SystemExit:
     pass
-heavy = {"torch", "peft", "transformers", "opacus", "flwr"} & set(sys.modules)
+slow = {"polars", "scipy.linalg", "scipy.optimize"}
+heavy = ({"torch", "peft", "transformers", "opacus", "flwr"} | slow) & set(sys.modules)
 sys.exit(f"loaded {heavy}" if heavy else 0)
 """
     ask = ["client", "recommend", "--shopper", "shopper-3", "--json"]

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
 from client.recommending.shop_model import save_shop_model
 from client.serving.run import Serving, run_service
 from client.shop.dataset import load_merchant_data
 from common.errors import InputError, ReleaseError
-from tests.support.served import Counter, event, made_model
+from tests.support.served import event, listening, made_model
 from tests.support.serving_process import free_port, started
 from tests.support.shops import command
 
@@ -27,24 +26,14 @@ KILLS = 50
 
 
 @pytest.fixture
-def listening(tmp_path):
+def address(tmp_path):
     """A counter behind a real uvicorn, and its address."""
-    counter, port = Counter(tmp_path), free_port()
-    config = uvicorn.Config(counter.app, port=port, ws="none", log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    yield counter, f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
-    counter.store.close()
+    with listening(tmp_path) as (counter, port):
+        yield counter, f"http://127.0.0.1:{port}"
 
 
-def test_a_swap_of_models_under_load_loses_no_request(listening):
-    counter, address = listening
+def test_a_swap_of_models_under_load_loses_no_request(address):
+    counter, address = address
     headers, stop, found = {"X-API-Key": counter.key}, threading.Event(), []
 
     def load():
@@ -72,8 +61,8 @@ def test_a_swap_of_models_under_load_loses_no_request(listening):
     assert len({listed for _, listed in found}) == 6  # each model's list, and none mixed of two
 
 
-def test_what_is_no_http_of_ours_is_refused_and_the_service_goes_on(listening):
-    _, address = listening
+def test_what_is_no_http_of_ours_is_refused_and_the_service_goes_on(address):
+    _, address = address
     for path in ("/%00", "/%ff", "/v1/items/%00/similar", "/" + "a" * 60_000):
         assert 400 <= httpx.post(address + path, headers={"X-API-Key": "x"}).status_code < 500
     for header in ("x" * 100_000, "a\tb"):
@@ -83,6 +72,7 @@ def test_what_is_no_http_of_ours_is_refused_and_the_service_goes_on(listening):
 
 
 def serving(folder, **changes):
+    """Where a service finds its things, none of which is there."""
     nowhere = folder / "nowhere"
     return Serving(nowhere, nowhere, folder, nowhere, "sqlite://", nowhere, nowhere, **changes)
 
@@ -206,6 +196,7 @@ def test_a_model_of_another_release_is_refused(fitted, simulated, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_killed_under_load_it_loses_no_acknowledged_event_and_counts_none_twice(fitted, simulated):
     cache = simulated.parent / "cache"
     key = new_key(fitted, "events")

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.shop import dataset
-from client.shop.dataset import MerchantData, dataset_digest, load_merchant_data, save_merchant_data
+from client.shop.dataset import MerchantData, load_merchant_data, save_merchant_data
 from client.shop.interactions import Interactions
+from client.shop.pointer import dataset_digest
 from client.shop.splitting import SplitRule
 from common.catalogue import Catalogue, Item
 from common.errors import InputError

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.shop.dataset import POINTER, save_merchant_data
+from client.shop.dataset import save_merchant_data
+from client.shop.pointer import POINTER
 from common.errors import InputError, SettingsError
 from simulations.data import datasets
 from simulations.data.datasets import DatasetSummary, import_key, load_dataset, summarise_dataset

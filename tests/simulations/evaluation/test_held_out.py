@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.shop.dataset import POINTER, load_merchant_data
+from client.shop.dataset import load_merchant_data
+from client.shop.pointer import POINTER
 from common.errors import InputError, SettingsError
 from simulations.data.partition import partition_merchants
 from simulations.data.shop import Shop

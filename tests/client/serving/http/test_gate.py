@@ -14,6 +14,7 @@ def counter(tmp_path_factory):
 
 
 LISTS, EVENTS = "/v1/recommendations", "/v1/events"
+EXPERIMENTS = "/v1/experiments"
 ROUTES = [
     ("POST", LISTS),
     ("POST", f"{LISTS}/batch"),
@@ -25,6 +26,11 @@ ROUTES = [
     ("DELETE", "/v1/items/item-1"),
     ("PUT", "/v1/stock"),
     ("DELETE", "/v1/shoppers/shopper-1"),
+    ("PUT", f"{EXPERIMENTS}/a"),
+    ("GET", f"{EXPERIMENTS}/a"),
+    ("GET", EXPERIMENTS),
+    ("POST", f"{EXPERIMENTS}/a/stop"),
+    ("GET", "/v1/alerts"),
     ("GET", "/v1/online"),
     ("GET", "/v1/release"),
     ("GET", "/v1/budget"),
@@ -47,6 +53,7 @@ def test_nothing_is_done_without_a_key(counter, method, path, key):
 def test_a_key_opens_what_it_is_for(counter, method, path):
     needed = {"POST": "serve", "PUT": "admin", "PATCH": "admin", "DELETE": "admin", "GET": "admin"}
     scope = "events" if path == EVENTS else needed[method]
+    scope = "admin" if path.startswith(EXPERIMENTS) else scope
     for other in {"serve", "events", "admin"} - {scope}:
         answer = counter.ask(method, path, key=counter.keys.new("one", [other]), json=WHOLE[path])
         assert answer.status_code == 403
@@ -60,6 +67,8 @@ WHOLE = {path: {} for _, path in ROUTES} | {
     EVENTS: {"events": [event(1)]},
     "/v1/items/item-1": {"title": "Jug"},
     "/v1/stock": {"items": []},
+    f"{EXPERIMENTS}/a": {"baseline": "own", "challenger": "release"},
+    f"{EXPERIMENTS}/a/stop": {"serve": "release"},
 }
 
 
