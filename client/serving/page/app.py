@@ -17,7 +17,7 @@ from client.serving.http.gate import PAGE
 from client.serving.http.problems import Problem, problem_of
 from client.serving.keys import Keys
 from client.serving.page import session_routes, shop_routes
-from client.serving.page.experiments import NO_EXPERIMENTS, Experiments
+from client.serving.page.experiments import Experiments, ServiceExperiments
 from client.serving.page.outlook import BENEFIT_FILE, BenefitJob
 from client.serving.page.parts import PageFolders, Parts
 from client.serving.page.reach import ReachOfLists
@@ -35,7 +35,7 @@ def add_page(
     service: Service,
     keys: Keys,
     folders: PageFolders,
-    experiments: Experiments = NO_EXPERIMENTS,
+    experiments: Experiments | None = None,
 ) -> Sessions:
     """Put the page into the app of a service; return who is let in.
 
@@ -44,14 +44,14 @@ def add_page(
         service: The service.
         keys: The keys that are valid.
         folders: Where the page reads what the service does not hold.
-        experiments: Whoever runs experiments.
+        experiments: Whoever runs experiments; else the service does.
     """
     parts = Parts(
         service=service,
         sessions=Sessions(keys),
         reach=ReachOfLists(lambda digest: count_served(service.store.engine, digest)),
         benefit=BenefitJob(service.worker.benefit, folders.shop / "node" / BENEFIT_FILE),
-        experiments=experiments,
+        experiments=experiments or ServiceExperiments(service),
         folders=folders,
     )
     page = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)

@@ -1,11 +1,21 @@
 """What the page shows of an experiment, whoever runs it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from pydantic import TypeAdapter, ValidationError
+
+from client.serving.experiments.arms import FROZEN, OWN, RELEASE
+from client.serving.experiments.messages import ExperimentBody, Name
+from client.serving.experiments.running import Experiment, as_json
 from client.serving.feedback.online import Rate
+from client.serving.http.context import Service
 from common.errors import InputError
+from common.record import first_problem
+
+_SHOWN = 5  # experiments, the latest first
+_Z = 1.959963984540054  # of 95%, two-sided
 
 
 @dataclass(frozen=True)
@@ -14,21 +24,13 @@ class Arm:
 
     Attributes:
         name: The merchant's.
-        impressions: Products that were seen.
-        clicks: Of these, and the rate with its 95% interval.
+        shoppers: Who count: those whose window is over.
+        clicks: Of these, who clicked; and the rate for each item seen, with its 95% interval.
     """
 
     name: str
-    impressions: int
+    shoppers: int
     clicks: Rate
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """How sure it is: a p-value, or an e-value, which may be looked at any time."""
-
-    kind: Literal["p", "e"]
-    value: float
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,13 @@ class ExperimentView:
         arms: The usual one first.
         state: Whether shoppers still see different arms.
         winner: The arm that won; None if none has, yet or for good.
-        evidence: None while there is none.
-        effect: The same.
+        effect: None while there is too little to say.
     """
 
     name: str
     arms: tuple[Arm, ...]
     state: Literal["running", "stopped"]
     winner: str | None
-    evidence: Evidence | None = None
     effect: Effect | None = None
 
 
@@ -89,32 +89,72 @@ class Experiments(Protocol):
         ...
 
 
-class NoExperiments:
-    """Nobody runs any."""
+class ServiceExperiments:
+    """The experiments of a service, as the page shows them."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
 
     def views(self) -> Sequence[ExperimentView]:
-        """Return none."""
-        return ()
+        """Return the latest few.
+
+        Raises:
+            StorageError: if the store cannot be read.
+        """
+        return tuple(self._view(one) for one in self._service.experiments.all()[:_SHOWN])
 
     def choices(self) -> Sequence[str]:
-        """Return none."""
-        return ()
+        """Return the arms that are made of the model that serves."""
+        return (OWN, FROZEN, RELEASE)
 
-    def start(self, name: str, baseline: str, challenger: str) -> None:  # noqa: ARG002 -- as asked
-        """Refuse.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError("This service runs no experiments.", field="experiments")
-
-    def stop(self, name: str) -> None:  # noqa: ARG002 -- as asked
-        """Refuse, as `start`.
+    def start(self, name: str, baseline: str, challenger: str) -> None:
+        """Start one with the usual window, level and guardrails.
 
         Raises:
-            InputError: always.
+            InputError: as `Experiments.start`, or if the name or an arm is none.
         """
-        raise InputError("This service runs no experiments.", field="experiments")
+        try:
+            known = TypeAdapter(Name).validate_python(name)
+            body = ExperimentBody(baseline=baseline, challenger=challenger)
+        except ValidationError as error:
+            raise InputError(first_problem(error), field="experiment") from None
+        self._service.experiments.start(known, body.design(), self._service.now())
+
+    def stop(self, name: str) -> None:
+        """End one by hand; all get its first arm then.
+
+        Raises:
+            InputError: if there is none of that name, or as `Experiments.stop`.
+        """
+        if self._service.experiments.stop(name, None, self._service.now()) is None:
+            raise InputError("There is no experiment of that name.", field="name")
+
+    def _view(self, one: Experiment) -> ExperimentView:
+        running = one.stopped is None
+        if running:
+            found = as_json(self._service.experiments.figures(one, self._service.now()))
+        else:
+            found = dict(one.result or {})
+        names = (one.design.baseline, one.design.challenger)
+        arms = tuple(
+            _arm(name, found.get(place, {}).get("ctr", {}))
+            for name, place in zip(names, ("baseline", "challenger"), strict=True)
+        )
+        state: Literal["running", "stopped"] = "running" if running else "stopped"
+        return ExperimentView(one.name, arms, state, one.winner, effect=_effect(found))
 
 
-NO_EXPERIMENTS = NoExperiments()
+def _arm(name: str, sums: Mapping[str, Any]) -> Arm:
+    """Return an arm's click rate with the 95% interval of its variance over shoppers."""
+    shoppers, variance = int(sums.get("shoppers", 0)), sums.get("variance")
+    if variance is None:
+        return Arm(name, shoppers, Rate(0, None, None, None))
+    rate, half = float(sums["rate"]), _Z * float(variance) ** 0.5
+    counted = Rate(int(sums["with_event"]), rate, max(rate - half, 0.0), min(rate + half, 1.0))
+    return Arm(name, shoppers, counted)
+
+
+def _effect(found: Mapping[str, Any]) -> Effect | None:
+    effect = found.get("effect", {})
+    low, high = effect.get("low"), effect.get("high")
+    return None if low is None or high is None else Effect(effect["difference"], low, high)

@@ -226,7 +226,9 @@ def _health(parts: Parts) -> dict[str, Any]:
 
 def _listed(parts: Parts, form: Form) -> dict[str, Any]:
     """Return the list that a form asks for, and the form as it stands then."""
-    snapshot = parts.service.live.snapshot
+    experiments, snapshot = parts.service.experiments, parts.service.live.snapshot
+    # What a shopper gets who is in no test: an experiment that ended may have changed it.
+    snapshot = experiments.armed(snapshot, experiments.assigned(snapshot, None).variant)
     catalogue = snapshot.model.catalogue
     shopper = form.first("shopper").strip()
     items = [one for one in form.all("item") if one in catalogue][-_MOST_HISTORY:]

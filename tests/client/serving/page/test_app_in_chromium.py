@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from client.serving.feedback.online import Rate
-from client.serving.page.experiments import Arm, Evidence, ExperimentView
+from client.serving.page.experiments import Arm, Effect, ExperimentView
 from common.errors import StorageError
 from tests.support.chromium import chromium, chromium_path
 from tests.support.served import event, made_model
@@ -28,7 +28,7 @@ EXPERIMENT = ExperimentView(
     (Arm("as fitted", 900, Rate.of(45, 900)), Arm("boost 1.5", 880, Rate.of(70, 880))),
     "running",
     None,
-    Evidence("e", 3.2),
+    Effect(0.03, -0.01, 0.07),
 )
 
 

@@ -7,7 +7,7 @@ import pytest
 import client.recommending.model_history
 from client.recommending.model_history import kept_models
 from client.serving.feedback.online import Rate
-from client.serving.page.experiments import Arm, Evidence, ExperimentView
+from client.serving.page.experiments import Arm, Effect, ExperimentView
 from common.errors import StorageError
 from tests.support.served import event, made_cost, made_model
 from tests.support.visits import PageCounter, Visitor
@@ -224,12 +224,18 @@ def test_an_experiment_shows_its_arms_its_state_and_who_won(tmp_path):
         (Arm("as fitted", 900, Rate.of(45, 900)), Arm("more tail", 880, Rate.of(70, 880))),
         "stopped",
         "more tail",
-        Evidence("e", 25.0),
+        Effect(0.03, 0.01, 0.05),
     )
 
     counter = PageCounter(tmp_path, experiments=MadeExperiments([view]))
     text = Visitor(counter).get("/page/results").text
-    for needed in ("Boost 1.5", "stopped", "more tail won.", "e-value 25.000", "5.00%"):
+    for needed in (
+        "Boost 1.5",
+        "stopped",
+        "more tail won.",
+        "+3.00 points (+1.00 to +5.00",
+        "5.00%",
+    ):
         assert needed in text
     counter.store.close()
 
@@ -251,12 +257,28 @@ def test_an_experiment_is_started_and_stopped_on_the_page(tmp_path):
     counter.store.close()
 
 
-def test_a_service_without_experiments_says_so_and_offers_none(visitor):
+def test_the_services_own_experiments_are_started_shown_and_stopped(fresh):
+    visitor = Visitor(fresh)
+    assert "No experiment runs." in visitor.get("/page/results").text
+    form = {"name": "own-or-release", "baseline": "own", "challenger": "release"}
+    for wrong in ({"name": "No Name"}, {"challenger": "own"}, {"baseline": "x"}):
+        assert visitor.post("/page/experiments/start", form | wrong).status_code == 422
+    assert visitor.post("/page/experiments/start", form).status_code == 303
+    assert fresh.service.experiments.find("own-or-release").stopped is None
     text = visitor.get("/page/results").text
-    assert "No experiment runs." in text
-    assert "Start an experiment" not in text
-    for act in ("start", "stop"):
-        assert visitor.post(f"/page/experiments/{act}", {}).status_code == 422
+    assert "own-or-release" in text
+    assert "Not decided yet." in text
+    assert visitor.post("/page/experiments/stop", {"name": "another"}).status_code == 422
+    visitor.post("/page/experiments/stop", {"name": "own-or-release"})
+    assert "own won." in visitor.get("/page/results").text
+    # All get the baseline now, and so does the preview.
+    served = fresh.recommend(shopper_id="shopper-3")["items"]
+    shown = visitor.post("/page/lists", {"shopper": "shopper-3"}).text
+    items = fresh.live.snapshot.model.catalogue.items
+    titles = [items[int(one["item_id"].removeprefix("item-"))].title for one in served]
+    assert [shown.index(f'class="title">{one} ') for one in titles] == sorted(
+        shown.index(f'class="title">{one} ') for one in titles
+    )
 
 
 def test_text_of_the_catalogue_is_never_markup(tmp_path):
