@@ -101,7 +101,7 @@ def _serve(folder: Path, port: int) -> None:
     )
     save_shop_model(replace(random_model(ITEMS), source=source), folder / "model")
     store = Store(f"sqlite:///{folder / 'events.db'}")
-    worker = Worker(folder, folder, folder, folder)  # no text is read here
+    worker = Worker(folder, folder, folder, folder, folder / "model")  # no text is read here
     app = create_app(
         Service(LiveShop(folder / "model", store), store, worker),
         Keys(folder / "keys.json"),

@@ -68,7 +68,7 @@ def running_shop(model: ShopModel, shop: Path, opening: int) -> Iterator[Running
     """Serve `model` from the folder `shop`, its events in `node/events.db`, until the end."""
     save_shop_model(model, shop / "model")
     store = Store(f"sqlite:///{(shop / 'node' / 'events.db').resolve()}")
-    worker = Worker(shop / "release", shop / "key", shop, shop / "cache")  # never asked for a text
+    worker = Worker(shop / "release", shop / "key", shop, shop / "cache", shop / "model")
     keys = Keys(shop / "node" / "keys.json")
     key = keys.new("simulation", ["serve", "events", "admin"])
     service = Service(LiveShop(shop / "model", store), store, worker)

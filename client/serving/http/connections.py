@@ -61,7 +61,7 @@ class BoundedHttp(HttpToolsProtocol):
     """One connection."""
 
     # All that wait for their client, the longest first: one event loop, one thread.
-    waiting: dict["BoundedHttp", None] = {}  # noqa: RUF012 -- shared on purpose
+    waiting: dict["BoundedHttp", None] = {}  # noqa: RUF012 - shared by all connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for a head, and let go of the longest waiting one if there are too many."""
