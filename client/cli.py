@@ -101,7 +101,7 @@ def init(
     node = init_node(folder, opened, shop, datetime.now(UTC), address=address)
     key = PublicKey.from_pem(opened.enrolment_key.encode())
     print_ = Console().print
-    print_(f"Compare with the operator, by voice: {key.key_id[:32]}")
+    print_(f"Compare with the operator, by voice: {key.key_id}", soft_wrap=True, highlight=False)
     print_(f"Then send the operator {node.request}. It holds no secret.", soft_wrap=True)
 
 
@@ -117,18 +117,62 @@ def start(folder: Node) -> None:
 
 
 @app.command()
-def fetch(folder: Node) -> None:
-    """Fetch the operator's latest release, verify it and keep it in the node's folder."""
+def fetch(
+    folder: Node,
+    source: Annotated[
+        str,
+        typer.Option("--from", help="Address or folder of the releases, if not the node's own."),
+    ] = "",
+    again: Annotated[
+        bool, typer.Option("--again", help="Take the latest also after you rolled back from it.")
+    ] = False,
+) -> None:
+    """Fetch the operator's latest release, verify it and switch to it; else keep what is in use."""
     from client.deployment.provisioning import NodeFolder
     from client.deployment.release_download import fetch_release
 
-    fetched = fetch_release(NodeFolder(folder))
+    fetched = fetch_release(NodeFolder(folder), source, again=again)
+    for line in fetched.told:
+        Console().print(line, soft_wrap=True, highlight=False, markup=False)
     Console().print(f"Verified: {fetched.place}", soft_wrap=True)
     own = fetched.own
     if own.charged or own.listed:
         said = f"All {own.charged} countersigned charges of this node are in its statement, and "
         unused = f"; {own.unused} were not used" if own.unused else ""
         Console().print(f"{said}{own.listed} of its contributions are in it{unused}.")
+
+
+@app.command()
+def rollback(
+    folder: Node,
+    to: Annotated[
+        str | None, typer.Option(help="The version; else the newest before the one in use.")
+    ] = None,
+) -> None:
+    """Go back to an older release that is kept; fetch leaves it so until there is a newer one."""
+    from client.deployment.provisioning import NodeFolder
+    from client.deployment.release_download import roll_back
+
+    version = roll_back(NodeFolder(folder), to)
+    Console().print(f"Release {version} is in use. `fetch --again` undoes it.", soft_wrap=True)
+
+
+@app.command()
+def trust(
+    folder: Node,
+    root: Annotated[
+        Path, typer.Option(help="The operator's root.json.", exists=True, dir_okay=False)
+    ],
+    fingerprint: Annotated[str, typer.Option(help="Its 64 digits, as the operator read them out.")],
+) -> None:
+    """Take another root of trust for releases: where the old one is lost, or there was none."""
+    from client.deployment.provisioning import NodeFolder
+    from client.deployment.release_repository import pin_root
+
+    node = NodeFolder(folder)
+    node.config()  # a folder of another kind is said here
+    pin_root(node, root.read_bytes(), fingerprint)
+    Console().print("The node trusts it for releases from its next fetch on.")
 
 
 @app.command()

@@ -9,6 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from server.operations.cli import Folder as _Folder
+from server.operations.cli import Keys, PassphraseFile, open_keys, read_passphrase
+from server.operations.cli import app as publishing
+from server.operations.cli import say as _say
+
 if TYPE_CHECKING:
     from server.operations.folder import ServerFolder
 
@@ -17,9 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-
-def _say(line: str) -> None:
-    Console().print(line, soft_wrap=True)
+app.add_typer(publishing)  # without a name: its commands stand beside the others
 
 
 def _tell_superlink(folder: "ServerFolder") -> None:
@@ -38,34 +41,54 @@ def _tell_superlink(folder: "ServerFolder") -> None:
         _say(f"The running server refuses the old key of {name} from now on.")
 
 
-_Folder = Annotated[Path, typer.Option(help="The server's folder.")]
-
-
 @app.command()
 def init(
     folder: Annotated[Path, typer.Option(help="A new folder for the server.")],
+    keys: Keys,
     host: Annotated[
         list[str], typer.Option(help="A name or address of the server; repeat it. First: invites.")
     ],
     port: Annotated[int, typer.Option(help="The port that nodes connect to.")] = 8443,
     listen: Annotated[str, typer.Option(help="The address here that they connect to.")] = "0.0.0.0",  # noqa: S104 - to be reached is what the proxy is for
     superlink_port: Annotated[int, typer.Option(help="SuperLink's port, on the loopback.")] = 9092,
+    federation: Annotated[str, typer.Option(help="The federation's name, public.")] = "main",
+    repository: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the repository of releases lies, such as another server's folder."
+        ),
+    ] = None,
+    passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Make the authority, the server's certificate and the keys for invites and releases."""
+    """Make the server's folder, the operator's keys and a repository of releases."""
     from server.operations.folder import ServerSettings
     from server.operations.provisioning import init_server
 
-    settings = ServerSettings(tuple(host), port, listen, superlink_port)
-    made = init_server(folder, settings, datetime.now(UTC))
-    Console().print(f"Made {made.root}. Keep a copy where only you can read it.", soft_wrap=True)
+    settings = ServerSettings(
+        tuple(host),
+        port,
+        listen,
+        superlink_port,
+        federation=federation,
+        repository="" if repository is None else str(repository.resolve()),
+    )
+    held = open_keys(keys, federation, passphrase_file)
+    secret = b"" if passphrase_file is None else read_passphrase(passphrase_file)
+    made = init_server(folder, held, settings, datetime.now(UTC), secret)
+    _say(
+        f"Made {made.root}, and the keys in {keys}. Keep a copy of both where only you can read it."
+    )
+    _say("The server runs without the keys: keep them elsewhere.")
 
 
 @app.command()
 def invite(
     folder: _Folder,
+    keys: Keys,
     name: Annotated[str, typer.Option(help="The merchant's name in the federation, public.")],
     out: Annotated[Path | None, typer.Option(help="The file; else NAME.invite here.")] = None,
     days: Annotated[int, typer.Option(min=1, max=365, help="How long it is good.")] = 14,
+    passphrase_file: PassphraseFile = None,
 ) -> None:
     """Make a one-time invite for a merchant. Send it where only that merchant reads it."""
     from common.identity.signing_key import PublicKey
@@ -73,15 +96,12 @@ def invite(
     from server.operations.provisioning import make_invite, write_invite
 
     opened = ServerFolder(folder)
-    made = make_invite(opened, name, datetime.now(UTC), valid_for=timedelta(days=days))
+    held = open_keys(keys, opened.settings().federation, passphrase_file)
+    made = make_invite(opened, held, name, datetime.now(UTC), valid_for=timedelta(days=days))
     path = out or Path(f"{name}.invite")
     write_invite(path, made)
     key = PublicKey.from_pem(made.enrolment_key.encode())
-    Console().print(
-        f"{path}: good once, until {made.expires}. The merchant will read to you: "
-        f"{key.key_id[:32]}",
-        soft_wrap=True,
-    )
+    _say(f"{path}: good once, until {made.expires}. The merchant will read to you: {key.key_id}")
 
 
 @app.command()
@@ -96,7 +116,7 @@ def enrol(
     read = Request.load(request)
     opened = ServerFolder(folder)
     key = let_in(opened, read, datetime.now(UTC))
-    Console().print(f"{read.name} is enrolled, key {key.fingerprint[:32]}", soft_wrap=True)
+    _say(f"{read.name} is enrolled, key {key.fingerprint}")
     _tell_superlink(opened)
 
 
@@ -137,9 +157,9 @@ def federate(
         Path | None, typer.Option("--app", help="The checkout whose code nodes run; else this one.")
     ] = None,
 ) -> None:
-    """Run EXPERIMENT, a TOML file of catalogues and settings, to its signed release.
+    """Run EXPERIMENT, a TOML file of catalogues and settings, to its end.
 
-    Given again it goes on from the last checkpoint.
+    Given again it goes on from the last checkpoint. `publish` then signs the release.
     """
     from server.operations.experiment import Experiment
     from server.operations.federate import app_folder
@@ -171,12 +191,14 @@ def status(folder: _Folder) -> None:
 
 
 @app.command()
-def rotate(folder: _Folder) -> None:
+def rotate(folder: _Folder, keys: Keys, passphrase_file: PassphraseFile = None) -> None:
     """Give the server a new certificate, for the hosts that server.toml names now."""
     from server.operations.folder import ServerFolder
     from server.operations.provisioning import rotate_certificate
 
-    rotate_certificate(ServerFolder(folder), datetime.now(UTC))
+    opened = ServerFolder(folder)
+    held = open_keys(keys, opened.settings().federation, passphrase_file)
+    rotate_certificate(opened, held, datetime.now(UTC))
     Console().print("Start the server again to use it. Nodes need nothing.")
 
 
@@ -186,18 +208,20 @@ def nodes(folder: _Folder) -> None:
     from common.identity.node_key import NodePublicKey
     from server.operations.folder import ServerFolder
     from server.operations.provisioning import warnings
+    from server.operations.publishing import metadata_warnings
     from server.operations.registry import read_registry
 
     opened = ServerFolder(folder)
     table = Table("node", "key", "enrolled", "revoked")
     registry = read_registry(opened.registry)
     for name, node in sorted(registry.nodes.items()):
-        fingerprint = NodePublicKey(node.public_key).fingerprint[:32]
+        fingerprint = NodePublicKey(node.public_key).fingerprint
         table.add_row(name, fingerprint, node.enrolled, node.revoked)
     Console().print(table)
     for invite_ in registry.invites.values():
         _say(f"{invite_.name} is invited until {invite_.expires}.")
-    for warning in warnings(opened, datetime.now(UTC)):
+    now = datetime.now(UTC)
+    for warning in (*warnings(opened, now), *metadata_warnings(opened, now)):
         Console(stderr=True).print(warning, style="yellow", soft_wrap=True)
 
 

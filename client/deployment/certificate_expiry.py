@@ -25,7 +25,7 @@ def warnings(folder: NodeFolder, now: datetime) -> list[str]:
         expiry_warning(
             load_certificate(folder.authority),
             "The authority's certificate",
-            "the operator has to set up a new server and invite you anew; ask for it",
+            "the operator has to rotate it, and you to run `fedtail client fetch`; ask for it",
             now,
         )
     ]

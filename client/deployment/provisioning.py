@@ -3,8 +3,12 @@
     node.toml        server, name, folders
     node.key         the node's private key; it never leaves this folder
     node.new.key     the key that a rotation asked for, until it is taken into use
-    authority.crt    the certificate authority whose server the node talks to
-    operator.pub     the key that releases must be signed with
+    authority.crt    the certificate authorities whose server the node talks to
+    operator.pub     the key that the operator signs releases with now
+    root.json        the root of trust of the repository of releases
+    metadata/        what the node has seen of that repository; without it, old may pass for new
+    releases/        releases that were fetched and verified
+    current          a link to the one in use
     enrol.json       the request that goes to the operator
     flower/          what Flower keeps, and the number that the server gave this node
     log/             what the node prints; nothing of a shopper is in it
@@ -21,10 +25,17 @@ from pathlib import Path
 
 from common.errors import EnrolmentError, SettingsError
 from common.files import PRIVATE_MODE, write_atomic
-from common.identity.enrolment import Invite, make_folder, make_request, make_rotation
+from common.identity.enrolment import (
+    Invite,
+    check_name,
+    make_folder,
+    make_request,
+    make_rotation,
+)
 from common.identity.node_key import NodeKey
 
 DEFAULT_ADDRESS = "127.0.0.1:9094"
+DEFAULT_FEDERATION = "main"
 _POLICY = b"""\
 # The least privacy this merchant's node accepts. Whatever the operator asks for, the node refuses
 # a run that goes below; what is left out has the default shown.
@@ -71,13 +82,28 @@ class NodeFolder:
 
     @property
     def authority(self) -> Path:
-        """The certificate authority's certificate."""
+        """Certificates, PEM: one of them must have signed the server's."""
         return self.root / "authority.crt"
 
     @property
     def release_key(self) -> Path:
         """The operator's public key."""
         return self.root / "operator.pub"
+
+    @property
+    def trusted_root(self) -> Path:
+        """The root metadata that came with the invite."""
+        return self.root / "root.json"
+
+    @property
+    def metadata(self) -> Path:
+        """What the node has seen of the repository of releases."""
+        return self.root / "metadata"
+
+    @property
+    def current(self) -> Path:
+        """A link to the release in use: `release`, and `operator.pub` that it verifies with."""
+        return self.root / "current"
 
     @property
     def request(self) -> Path:
@@ -123,6 +149,9 @@ class NodeConfig:
         data: The shop's folder, as `client import` made it; the policy is in it.
         state: The folder of the ledger and of encodings; empty is `node` in the shop's folder.
         address: Where the node answers /health, on this machine only.
+        federation: The federation's name in the repository of releases.
+        releases: Where that repository is: an address, http or https, or a folder; empty is
+            the server.
     """
 
     server: str
@@ -130,6 +159,8 @@ class NodeConfig:
     data: Path
     state: str = ""
     address: str = DEFAULT_ADDRESS
+    federation: str = DEFAULT_FEDERATION
+    releases: str = ""
 
     def __post_init__(self) -> None:
         for name, value in (("server", self.server), ("address", self.address)):
@@ -143,6 +174,10 @@ class NodeConfig:
                 "`address` must be an address of this machine's loopback, such as 127.0.0.1:9094.",
                 field="address",
             )
+        try:
+            check_name(self.federation)
+        except EnrolmentError as error:
+            raise SettingsError(f"`federation`: {error}", field="federation") from None
 
     @property
     def state_folder(self) -> Path:
@@ -161,6 +196,10 @@ class NodeConfig:
             f"state = {_quoted(self.state)}\n"
             "# Where the node answers /health, on this machine only; each node its own port.\n"
             f"address = {_quoted(self.address)}\n"
+            "# The federation's name in the repository of releases.\n"
+            f"federation = {_quoted(self.federation)}\n"
+            "# Where that repository is: an address or a folder; empty: the server.\n"
+            f"releases = {_quoted(self.releases)}\n"
         ).encode()
 
 
@@ -212,7 +251,9 @@ def init_node(
         SettingsError: if there is no shop, or `address` is not on the loopback.
     """
     invite.check(now)
-    config = NodeConfig(invite.server, invite.name, shop.resolve(), address=address)
+    config = NodeConfig(
+        invite.server, invite.name, shop.resolve(), address=address, federation=invite.federation
+    )
     if not shop.is_dir():
         raise SettingsError(
             f"{shop} is not a folder; name the one that `fedtail client import` made.", field="shop"
@@ -223,6 +264,7 @@ def init_node(
     key.save(folder.key)
     write_atomic(folder.authority, invite.authority.encode("ascii"))
     write_atomic(folder.release_key, invite.release_key.encode("ascii"))
+    write_atomic(folder.trusted_root, invite.root.encode())
     from client.privacy.policy import POLICY_FILE  # noqa: PLC0415 - its accountants stay out of the node's memory
 
     if not (shop / POLICY_FILE).exists():

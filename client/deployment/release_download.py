@@ -1,132 +1,224 @@
-"""Fetch the operator's latest release over TLS, and keep it only once it is verified."""
+"""Fetch the federation's latest release, verify all of it, and only then switch to it."""
 
-import json
-import shutil
-import ssl
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
-
-from client.deployment.provisioning import NodeFolder
+from client.deployment.provisioning import NodeConfig, NodeFolder
 from client.deployment.release_check import OwnPart, check_own_part
+from client.deployment.release_repository import TrustedRepository, opened_repository
+from client.deployment.release_store import KEY, RELEASE, ReleaseStore, StoreState, verify_kept
+from client.deployment.release_transport import (
+    FolderTransport,
+    Transport,
+    WebTransport,
+    check_certificates,
+    web_client,
+)
 from client.privacy.budget import LEDGER_FILE
 from common.errors import FederationError, ReleaseError
 from common.files import write_atomic
-from common.identity.signing_key import SIGNATURE_BYTES, PublicKey
+from common.identity.signing_key import PublicKey
 from common.release.manifest import (
     MANIFEST_FILE,
-    MAX_FILE_BYTES,
     MAX_MANIFEST_BYTES,
     SIGNATURE_FILE,
     parse_manifest,
 )
-from common.release.verify import VerifiedRelease, verify_release
+from common.release.published import METADATA, FederationTrust, Latest, release_path
+from common.release.verify import VerifiedRelease, verify_release, version_order
 
-LATEST = "latest.json"
-_MAX_LATEST_BYTES = 4096
+ADDRESSES = ("https://", "http://")
 
 
 @dataclass(frozen=True, eq=False)
 class Fetched:
-    """A release that was verified, where it lies, and what of this node is in it."""
+    """The release in use after a fetch.
+
+    Attributes:
+        place: Where it lies.
+        release: Verified.
+        own: What of this node is in it.
+        told: What the merchant should know beside, one line each.
+    """
 
     place: Path
     release: VerifiedRelease
     own: OwnPart
+    told: tuple[str, ...] = ()
 
 
-def fetch_release(folder: NodeFolder) -> Fetched:
-    """Fetch the latest release, verify it and hold it to this node's own ledger.
+def fetch_release(folder: NodeFolder, source: str = "", *, again: bool = False) -> Fetched:
+    """Fetch the latest release, verify it, hold it to this node's own ledger, and switch to it.
 
-    A version that is there already is checked again and not fetched.
+    Whatever fails, the release in use stays. A version that is kept is verified anew and not
+    fetched; one that the merchant rolled back from is taken only with `again`.
+
+    Args:
+        folder: The node's.
+        source: Address or folder of the repository, or the folder of one signed release; without
+            it, what the node's settings say, which without a word is the server.
+        again: Take the latest release also where the merchant has rolled back from it.
 
     Raises:
-        FederationError: if the server does not answer, or has released nothing yet.
-        ReleaseError: if what it serves is not signed with the key in operator.pub, is not whole, or
-            does not fit this node's ledger and what it sent. Nothing of it is kept then.
+        FederationError: if nothing answers, or nothing was released yet.
+        ReleaseError: if what is shown is older than what was seen, expired, mixed, altered, too
+            long, not signed by whom it must be, or does not fit this node's ledger.
         LedgerError: if the node's own files cannot be read.
+        StorageError: if the disk cannot be written to.
     """
-    config, key = folder.config(), PublicKey.load(folder.release_key)
-    ledger = config.state_folder / LEDGER_FILE
-    with _server(folder) as server:
-        version = _version(_get(server, LATEST, _MAX_LATEST_BYTES))
-        place = folder.releases / version
-        if not place.exists():
-            folder.releases.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".new.", dir=folder.releases) as temporary:
-                fresh = Path(temporary) / version
-                _download(server, version, fresh, key)
-                check_own_part(verify_release(fresh, key), ledger, config.merchant)
-                shutil.move(fresh, place)
-    release = verify_release(place, key)
-    return Fetched(place, release, check_own_part(release, ledger, config.merchant))
+    config, store = folder.config(), ReleaseStore(folder)
+    place = (source or config.releases or f"https://{config.server}/releases").rstrip("/")
+    with store.locked():
+        if not place.startswith(ADDRESSES) and not (Path(place) / METADATA).is_dir():
+            return _take_folder(store, config, Path(place))
+        with _transport(folder, config, place) as transport:
+            repository = opened_repository(folder, transport, place, config.federation)
+            told = _follow_trust(folder, repository.trust())
+            return _take_latest(store, config, repository, told, again=again)
 
 
-def _download(server: httpx.Client, version: str, fresh: Path, key: PublicKey) -> None:
-    """Fetch a release into `fresh`; no name or size in it is trusted before the signature is."""
-    manifest = _get(server, f"{version}/{MANIFEST_FILE}", MAX_MANIFEST_BYTES)
-    signature = _get(server, f"{version}/{SIGNATURE_FILE}", SIGNATURE_BYTES)
-    if not key.accepts(signature, manifest):
-        raise ReleaseError(
-            "The server's release is not signed with the key in operator.pub. Do not use it; ask "
-            "the operator, by voice.",
-            field=SIGNATURE_FILE,
+def roll_back(folder: NodeFolder, to: str | None = None) -> str:
+    """Go back to an older kept release; return its version. Raises as `ReleaseStore.roll_back`."""
+    store = ReleaseStore(folder)
+    with store.locked():
+        return store.roll_back(to)
+
+
+def _take_latest(
+    store: ReleaseStore,
+    config: NodeConfig,
+    repository: TrustedRepository,
+    told: list[str],
+    *,
+    again: bool,
+) -> Fetched:
+    latest, current = repository.latest(), store.current
+    state = store.state().model_copy(update={"withdrawn": latest.withdrawn})
+    if current is not None and (reason := latest.reason(current)) is not None:
+        told.append(f"The operator has withdrawn release {current}: {reason}")
+    version = _wanted(latest, current, state, again=again)
+    if version is None:
+        store.remember(state)
+        raise FederationError(
+            "\n".join([*told, "The server answers, but has no release to use."]), field="release"
         )
-    write_atomic(fresh / MANIFEST_FILE, manifest)
-    write_atomic(fresh / SIGNATURE_FILE, signature)
-    for name, record in parse_manifest(manifest).files.items():
-        most = min(record.size, MAX_FILE_BYTES)
-        write_atomic(fresh / name, _get(server, f"{version}/{name}", most))
+    if version != latest.version:
+        told.append(
+            f"You rolled back from {state.rolled_back}, which is still the latest: {version} stays "
+            "in use. With --again you take it, and a newer one you get without."
+        )
+    release = _kept(store, version)
+    if release is None:
+        release = _fetch(store, config, repository, version)
+    own = check_own_part(release, config.state_folder / LEDGER_FILE, config.merchant)
+    if version != current:
+        store.use(version)
+    held = state.rolled_back if version != latest.version else None
+    store.remember(state.model_copy(update={"rolled_back": held}))
+    return Fetched(store.place(version), release, own, tuple(told))
+
+
+def _wanted(latest: Latest, current: str | None, state: StoreState, *, again: bool) -> str | None:
+    """Return the version to use: the latest, or the one that the merchant went back to."""
+    version = latest.version
+    if version is None or current is None or version == current:
+        return version
+    if state.rolled_back == version and not again:
+        return current
+    if version_order(version) < version_order(current) and latest.reason(current) is None:
+        raise ReleaseError(
+            f"The server calls {version} the latest release, which is older than {current} that "
+            "is in use, and has not withdrawn that. Ask the operator.",
+            field="version",
+        )
+    return version
+
+
+def _kept(store: ReleaseStore, version: str) -> VerifiedRelease | None:
+    """Return a kept release; None where there is none that is whole."""
+    if version not in store.versions():
+        return None
+    try:
+        return store.verify(version)
+    except ReleaseError:
+        return None
+
+
+def _fetch(
+    store: ReleaseStore, config: NodeConfig, repository: TrustedRepository, version: str
+) -> VerifiedRelease:
+    """Fetch a release beside the kept ones and put it among them once all of it is verified."""
+    fresh, parts = store.fetching / version, store.fetching / "parts"
+    manifest_path = release_path(config.federation, version, MANIFEST_FILE)
+    key = PublicKey.from_pem(repository.release_key(manifest_path).encode())
+    write_atomic(fresh / KEY, key.to_pem())
+    manifest = fresh / RELEASE / MANIFEST_FILE
+    repository.download(manifest_path, manifest, parts, MAX_MANIFEST_BYTES)
+    listed = parse_manifest(manifest.read_bytes())
+    _drop_others(fresh / RELEASE, {MANIFEST_FILE, SIGNATURE_FILE, *listed.files})
+    for name in (SIGNATURE_FILE, *listed.files):
+        path = release_path(config.federation, version, name)
+        repository.download(path, fresh / RELEASE / name, parts)
+    release = verify_kept(fresh, version)
+    check_own_part(release, config.state_folder / LEDGER_FILE, config.merchant)
+    store.keep(version)
+    return release
+
+
+def _drop_others(folder: Path, wanted: set[str]) -> None:
+    """Remove what an earlier, cut short fetch left of another release of the same version."""
+    for path in folder.rglob("*"):
+        if path.is_file() and str(path.relative_to(folder)) not in wanted:
+            path.unlink()
+
+
+def _follow_trust(folder: NodeFolder, trust: FederationTrust) -> list[str]:
+    """Take the operator's new keys into use, as the signed list has them; return what to tell."""
+    told = []
+    key = PublicKey.from_pem(trust.release_key.encode())
+    if not folder.release_key.exists() or PublicKey.load(folder.release_key) != key:
+        key.save(folder.release_key)
+        told.append(f"The operator's release key is now {key.key_id}")
+    authority = trust.authority.encode()
+    if folder.authority.read_bytes() != authority:
+        check_certificates(trust.authority)
+        write_atomic(folder.authority, authority)
+        told.append("The operator's certificate authority has changed: this node trusts the new")
+    return told
+
+
+def _take_folder(store: ReleaseStore, config: NodeConfig, place: Path) -> Fetched:
+    """Take one signed release from a folder: whose it is, is known, and not whether it is new."""
+    folder = place / RELEASE if (place / RELEASE).is_dir() else place
+    key, current = PublicKey.load(store.folder.release_key), store.current
+    release = verify_release(folder, key, not_older_than=current)
+    own = check_own_part(release, config.state_folder / LEDGER_FILE, config.merchant)
+    version, state = release.manifest.version, store.state()
+    if (reason := state.reason(version)) is not None:
+        raise ReleaseError(f"The operator has withdrawn {version}: {reason}", field="version")
+    if _kept(store, version) is None:
+        fresh = store.fetching / version
+        _drop_others(fresh, set())
+        key.save(fresh / KEY)
+        for name, content in release.files.items():
+            write_atomic(fresh / RELEASE / name, content)
+        for name in (MANIFEST_FILE, SIGNATURE_FILE):
+            write_atomic(fresh / RELEASE / name, (folder / name).read_bytes())
+        verify_kept(fresh, version)
+        store.keep(version)
+    store.use(version)
+    store.remember(state.model_copy(update={"rolled_back": None}))
+    told = "It is signed by the operator, but nothing says whether it is the newest, or withdrawn."
+    return Fetched(store.place(version), release, own, (told,))
 
 
 @contextmanager
-def _server(folder: NodeFolder) -> Iterator[httpx.Client]:
-    config = folder.config()
-    trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trusted.load_verify_locations(str(folder.authority))
-    with httpx.Client(base_url=f"https://{config.server}/releases/", verify=trusted) as client:
-        yield client
-
-
-def _get(server: httpx.Client, path: str, most: int) -> bytes:
-    """Return a file of at most `most` bytes.
-
-    Raises:
-        FederationError: if the server does not answer or has no such file.
-        ReleaseError: if the file is longer.
-    """
-    content = bytearray()
-    try:
-        with server.stream("GET", path) as response:
-            response.raise_for_status()
-            for piece in response.iter_bytes():
-                content += piece
-                if len(content) > most:
-                    raise ReleaseError(f"{path} has more than {most} bytes.", field="release")
-    except httpx.HTTPStatusError as error:
-        nothing = path == LATEST and error.response.is_client_error
-        what = "nothing was released yet" if nothing else f"it has no {path}"
-        raise FederationError(f"The server answers, but {what}.", field="release") from error
-    except httpx.HTTPError as error:
-        raise FederationError(
-            f"The release cannot be fetched ({type(error).__name__}). `fedtail client start` says "
-            "what is wrong with the connection.",
-            field="server",
-        ) from error
-    return bytes(content)
-
-
-def _version(content: bytes) -> str:
-    try:
-        told: Any = json.loads(content)
-        version = told["version"]
-        if isinstance(version, str) and all(part.isdecimal() for part in version.split(".")):
-            return version
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise ReleaseError("The server does not say which release is the latest.", field="version")
+def _transport(folder: NodeFolder, config: NodeConfig, place: str) -> Iterator[Transport]:
+    if not place.startswith(ADDRESSES):
+        yield FolderTransport()
+        return
+    own = place.startswith(f"https://{config.server}/")
+    with web_client(folder.authority if own else None) as client:
+        yield WebTransport(client)

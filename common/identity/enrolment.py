@@ -1,7 +1,8 @@
 """How a merchant's node joins: an invite goes out, a request comes back, each a JSON file.
 
-    operator   invite    name, address, the authority's certificate, the release key, a secret;
-                         signed with the operator's enrolment key
+    operator   invite    name, address, the authority's certificate, the release key, the root of
+                         trust of the repository of releases, a secret; signed with the operator's
+                         enrolment key
     merchant   request   name, the node's public key, two proofs: the invite's secret (a MAC) and
                          the node's private key (a signature). Neither secret is in it.
     merchant   rotation  the same with the old key's signature in the place of the MAC
@@ -121,12 +122,14 @@ class Invite(_Signed):
         secret: 32 bytes in base64, for the request's MAC.
         authority: The certificate, PEM, that the server's certificate must be signed by.
         release_key: The operator's key for releases, PEM.
+        federation: The federation's name in the repository of releases.
+        root: The repository's root metadata, JSON: whose keys count there.
         enrolment_key: The key that signs this file, PEM.
         signature: Over all other fields, base64.
     """
 
     format: Literal["fedtail-invite"] = "fedtail-invite"
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     invite: _Hex
     name: _Name
     server: str = Field(pattern=r"^[A-Za-z0-9.:\[\]-]{1,253}:[0-9]{1,5}$")
@@ -134,6 +137,8 @@ class Invite(_Signed):
     secret: _Bytes
     authority: str = Field(max_length=20_000)
     release_key: str = Field(max_length=2000)
+    federation: _Name
+    root: str = Field(max_length=20_000)
     enrolment_key: str = Field(max_length=2000)
     signature: str = ""
 

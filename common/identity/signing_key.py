@@ -3,6 +3,7 @@
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -10,7 +11,9 @@ from typing import Final, Self
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
+    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
@@ -22,9 +25,9 @@ from common.errors import ReleaseError
 from common.files import PRIVATE_MODE, sha256_hex, sync_folder, write_atomic
 
 SIGNATURE_BYTES: Final = 64
-
-
 _MAX_KEY_BYTES: Final = 4096
+
+Passphrase = Callable[[], bytes]  # asked for once a file turns out to need it
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +103,18 @@ class SigningKey:
     _key: Ed25519PrivateKey = field(repr=False)
 
     @classmethod
-    def create(cls, path: Path) -> Self:
+    def create(cls, path: Path, passphrase: bytes = b"") -> Self:
         """Make a key and write it to `path` (PKCS8 PEM, mode 600), never over another file.
+
+        Args:
+            path: The file.
+            passphrase: Encrypts it; empty leaves it plain.
 
         Raises:
             ReleaseError: if `path` exists: a key that signed releases must not be lost.
         """
         key = Ed25519PrivateKey.generate()
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption(passphrase))
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             whole = Path(folder) / path.name
@@ -123,21 +130,29 @@ class SigningKey:
         return cls(key)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, passphrase: Passphrase | None = None) -> Self:
         """Read a key that `create` wrote.
 
+        Args:
+            path: The file.
+            passphrase: Asked only where the file is encrypted.
+
         Raises:
-            ReleaseError: if it cannot be read, others may read it, or it is no Ed25519 key.
+            ReleaseError: if it cannot be read, others may read it, the passphrase is wrong, or it
+                is no Ed25519 key.
         """
         content = _read_secret(path)
+        secret = passphrase() if passphrase is not None and is_encrypted(content) else None
         try:
-            key = load_pem_private_key(content, password=None)
+            key = load_pem_private_key(content, password=secret)
         except (ValueError, TypeError, UnsupportedAlgorithm):
             key = None
         if not isinstance(key, Ed25519PrivateKey):
             raise ReleaseError(
-                f"The signing key {path} is not an unencrypted Ed25519 private key in PEM form; "
-                "create one with SigningKey.create.",
+                f"The passphrase does not open the signing key {path}."
+                if secret is not None
+                else f"The signing key {path} is not an unencrypted Ed25519 private key in PEM "
+                "form; create one with SigningKey.create.",
                 field="signing_key",
             )
         return cls(key)
@@ -150,6 +165,16 @@ class SigningKey:
     def sign(self, message: bytes) -> bytes:
         """Return the signature [64 bytes] over `message`."""
         return self._key.sign(message)
+
+
+def encryption(passphrase: bytes) -> KeySerializationEncryption:
+    """Return how a private key is written: encrypted, or plain where the passphrase is empty."""
+    return BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+
+
+def is_encrypted(pem: bytes) -> bool:
+    """Return whether a private key's file (PKCS8 PEM) needs a passphrase."""
+    return b"BEGIN ENCRYPTED PRIVATE KEY" in pem
 
 
 def _read_secret(path: Path) -> bytes:

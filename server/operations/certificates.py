@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
@@ -29,6 +28,7 @@ from common.errors import EnrolmentError
 from common.files import PRIVATE_MODE, write_atomic
 from common.identity.expiry import load_certificate
 from common.identity.node_key import read_secret
+from common.identity.signing_key import Passphrase, encryption, is_encrypted
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 365
@@ -59,18 +59,26 @@ class Authority:
         return cls(certificate, key)
 
     @classmethod
-    def load(cls, key_path: Path, certificate_path: Path) -> "Authority":
+    def load(
+        cls, key_path: Path, certificate_path: Path, passphrase: Passphrase | None = None
+    ) -> "Authority":
         """Read what `save` wrote.
 
         Raises:
-            EnrolmentError: if a file cannot be read, or others may read the key.
+            EnrolmentError: if a file cannot be read, others may read the key, or the passphrase
+                is wrong.
         """
-        return cls(load_certificate(certificate_path), _load_key(key_path))
+        return cls(load_certificate(certificate_path), _load_key(key_path, passphrase))
 
-    def save(self, key_path: Path, certificate_path: Path) -> None:
-        """Write the key (mode 600) and the certificate."""
-        write_atomic(key_path, _key_pem(self._key), mode=PRIVATE_MODE)
-        write_atomic(certificate_path, self.certificate.public_bytes(Encoding.PEM))
+    def save(self, key_path: Path, certificate_path: Path, passphrase: bytes = b"") -> None:
+        """Write the key (mode 600; encrypted, unless the passphrase is empty) and certificate."""
+        write_atomic(key_path, _key_pem(self._key, passphrase), mode=PRIVATE_MODE)
+        write_atomic(certificate_path, self.pem)
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate, which nodes are given."""
+        return self.certificate.public_bytes(Encoding.PEM)
 
     def issue(
         self, hosts: Sequence[str], now: datetime, *, days: float = SERVER_DAYS
@@ -155,16 +163,25 @@ def _is_label(part: str) -> bool:
     return 0 < len(part) <= 63 and plain.isascii() and plain.isalnum() and part[0] != "-"
 
 
-def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate's DER form, 64 hex digits."""
+    return certificate.fingerprint(SHA256()).hex()
 
 
-def _load_key(path: Path) -> EllipticCurvePrivateKey:
+def _key_pem(key: EllipticCurvePrivateKey, passphrase: bytes = b"") -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption(passphrase))
+
+
+def _load_key(path: Path, passphrase: Passphrase | None) -> EllipticCurvePrivateKey:
     content = read_secret(path, "authority_key")
+    secret = passphrase() if passphrase is not None and is_encrypted(content) else None
     try:
-        key = load_pem_private_key(content, password=None)
+        key = load_pem_private_key(content, password=secret)
     except (ValueError, TypeError):
         key = None
     if not isinstance(key, EllipticCurvePrivateKey):
-        raise EnrolmentError(f"{path} is not the authority's key.", field="authority_key")
+        raise EnrolmentError(
+            f"{path} is not the authority's key, or the passphrase does not open it.",
+            field="authority_key",
+        )
     return key

@@ -1,12 +1,10 @@
-"""Start a run on the operator's server, follow it to its end, and release what it learnt."""
+"""Start a run on the operator's server and follow it to its end."""
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 from common.errors import FederationError, SettingsError
-from common.identity.signing_key import SigningKey
 from common.settings.run import Scalar
 from server.operations.experiment import Experiment, RunFolder
 from server.operations.folder import ServerFolder
@@ -19,8 +17,8 @@ APP_FILE = "pyproject.toml"
 Say = Callable[[str], None]
 
 
-def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) -> str:
-    """Run an experiment to its end, or go on from its last checkpoint; return the release.
+def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) -> None:
+    """Run an experiment to its end, or go on from its last checkpoint.
 
     Ctrl-C stops the run after what is on disk; the same call goes on. If this process dies, the
     run goes on without it, and the same call follows it again.
@@ -38,7 +36,7 @@ def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) 
     run = RunFolder.prepare(server, experiment)
     if run.released:
         say(f"This run has ended before: release {run.released}.")
-        return run.released
+        return
     with control(server) as link:
         config = run.config(server, experiment.settings)
         run_id = _start_or_join(link, run, app, config, say)
@@ -57,7 +55,7 @@ def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) 
             f"{len(read_history(run.root))}.",
             field="run",
         )
-    return _release(server, run, experiment, say)
+    say(f"Run {run.root.name} has ended. Sign its release: fedtail server publish")
 
 
 def app_folder() -> Path:
@@ -125,23 +123,3 @@ def round_line(record: RoundRecord, rounds: int) -> str:
         f"Round {record.round_number}/{rounds}: {record.participants} nodes{lost}{spent}, "
         f"{kilobytes:,.0f} kB, {record.seconds:.1f} s"
     )
-
-
-def _release(server: ServerFolder, run: RunFolder, experiment: Experiment, say: Say) -> str:
-    from server.releases.publish import publish_run  # noqa: PLC0415 - torch loads here, not before
-
-    manifest = publish_run(
-        run.root,
-        experiment.settings,
-        run.run_ids,
-        datetime.now(UTC),
-        journal=server.journal,
-        releases=server.releases,
-        key=SigningKey.load(server.release_key),
-    )
-    run.note_release(manifest.version)
-    for name, merchant in manifest.privacy.merchants.items():
-        audit = "not audited" if merchant.audit is None else f"audit ≥ {merchant.audit.epsilon:.2f}"
-        say(f"{name}: ε {merchant.epsilon:.2f} at δ {merchant.delta:.0e}, {audit}")
-    say(f"Release {manifest.version} is signed: {server.releases / manifest.version}")
-    return manifest.version

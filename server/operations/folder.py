@@ -1,10 +1,11 @@
 """Where the operator's server keeps its things, and its few settings.
 
-server.toml             hosts and port
-authority.key, .crt     the certificate authority
+server.toml             hosts, port, and how long metadata holds
+authority.crt           the certificate authorities that nodes trust
+enrolment.pub           the public half of the key that signs invites
+operator.pub            the public half of the key that signs releases
 tls/server.key, .crt    the server's certificate
-enrolment.key           signs invites
-operator.key, .pub      sign releases
+online/                 the keys that say which releases are the newest
 nodes.json              invites, enrolled nodes, revoked keys
 keys/NAME.pub           enrolled nodes' public keys, as Flower registers them
 flower/                 SuperLink's database and what else Flower keeps
@@ -12,25 +13,33 @@ proxy/                  the reverse proxy's configuration and temporary files
 log/                    what SuperLink and the proxy print
 cache/                  encodings of public text
 runs/NAME/              a run's checkpoints and outcome
+releases/VERSION/       signed releases
 journal/journal.jsonl   the journal of all runs, and its key
-public/releases/        signed releases: all that is here, everybody may read
+public/releases/        the repository of releases: all that is here, everybody may read
+
+The private halves of the first three lie in the operator's folder of keys, kept elsewhere.
 """
 
 import ipaddress
+import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.errors import SettingsError
+from common.errors import EnrolmentError, SettingsError
 from common.files import write_atomic
+from common.identity.enrolment import check_name
+from server.releases.lifetimes import Lifetimes
 from server.run.files import JOURNAL_FILE
 
 SETTINGS_FILE = "server.toml"
 DEFAULT_PORT = 8443
 DEFAULT_LISTEN = "0.0.0.0"  # noqa: S104 - the proxy is what others shall reach
 DEFAULT_SUPERLINK_PORT = 9092
+DEFAULT_FEDERATION = "main"
 MAX_PORT = 65_535
+_DAYS = tuple(f"{name}_days" for name in Lifetimes.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
@@ -42,12 +51,18 @@ class ServerSettings:
         port: The proxy's port, the only one that others reach.
         listen: The proxy's address on this machine.
         superlink_port: SuperLink's port on the loopback. Whoever reaches it can start runs.
+        federation: The federation's name in the repository of releases.
+        repository: The folder in which `public/releases` and `online` lie; empty is this server's.
+        lifetimes: How long what is signed for the repository holds.
     """
 
     hosts: tuple[str, ...]
     port: int = DEFAULT_PORT
     listen: str = DEFAULT_LISTEN
     superlink_port: int = DEFAULT_SUPERLINK_PORT
+    federation: str = DEFAULT_FEDERATION
+    repository: str = ""
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
 
     def __post_init__(self) -> None:
         if not self.hosts or not all(isinstance(host, str) and host for host in self.hosts):
@@ -63,6 +78,15 @@ class ServerSettings:
             ipaddress.ip_address(str(self.listen))  # a number would be read as one, too
         except ValueError:
             raise SettingsError("`listen` must be an IP address.", field="listen") from None
+        try:
+            check_name(str(self.federation))
+        except EnrolmentError:
+            raise SettingsError(
+                "`federation` must have small letters, digits and hyphens, at most 40.",
+                field="federation",
+            ) from None
+        if not isinstance(self.repository, str):
+            raise SettingsError("`repository` must be a folder's path.", field="repository")
 
     @property
     def address(self) -> str:
@@ -92,6 +116,13 @@ class ServerSettings:
             f'listen = "{self.listen}"\n'
             "# SuperLink's port on the loopback. Whoever reaches it can start runs: let nobody.\n"
             f"superlink_port = {self.superlink_port}\n"
+            "# This federation's name in the repository of releases.\n"
+            f"federation = {json.dumps(self.federation)}\n"
+            "# Where the repository's `public` and `online` lie; empty: here.\n"
+            f"repository = {json.dumps(self.repository)}\n"
+            "# After how many days what is signed for the repository expires. The first three are\n"
+            "# signed with the operator's keys, the last two by the server itself.\n"
+            + "".join(f"{name}_days = {days}\n" for name, days in vars(self.lifetimes).items())
         ).encode()
 
 
@@ -119,13 +150,8 @@ class ServerFolder:
         return self.root / SETTINGS_FILE
 
     @property
-    def authority_key(self) -> Path:
-        """The certificate authority's key."""
-        return self.root / "authority.key"
-
-    @property
     def authority(self) -> Path:
-        """The certificate authority's certificate."""
+        """Certificates, PEM, of the authorities that nodes trust; the first one issues."""
         return self.root / "authority.crt"
 
     @property
@@ -139,18 +165,13 @@ class ServerFolder:
         return self.root / "tls" / "server.crt"
 
     @property
-    def enrolment_key(self) -> Path:
-        """The key that signs invites."""
-        return self.root / "enrolment.key"
-
-    @property
-    def release_key(self) -> Path:
-        """The key that signs releases."""
-        return self.root / "operator.key"
+    def enrolment_public_key(self) -> Path:
+        """The public half of the key that signs invites."""
+        return self.root / "enrolment.pub"
 
     @property
     def release_public_key(self) -> Path:
-        """Its public half."""
+        """The public half of the key that signs releases."""
         return self.root / "operator.pub"
 
     @property
@@ -204,14 +225,28 @@ class ServerFolder:
         return self.root / "journal" / JOURNAL_FILE
 
     @property
-    def public(self) -> Path:
-        """What the proxy shows to everybody."""
-        return self.root / "public"
+    def releases(self) -> Path:
+        """Signed releases, one folder a version."""
+        return self.root / "releases"
 
     @property
-    def releases(self) -> Path:
-        """Signed releases, one folder a version, and the latest one's name."""
+    def public(self) -> Path:
+        """What the proxy shows to everybody."""
+        return self._shared / "public"
+
+    @property
+    def repository(self) -> Path:
+        """The repository of releases."""
         return self.public / "releases"
+
+    @property
+    def online(self) -> Path:
+        """The folder of the keys that say what is the newest."""
+        return self._shared / "online"
+
+    @property
+    def _shared(self) -> Path:
+        return Path(self.settings().repository or self.root)
 
     def settings(self) -> ServerSettings:
         """Read the settings.
@@ -230,13 +265,17 @@ class ServerFolder:
             raise SettingsError(
                 f"{self.settings_file} cannot be read: {error}.", field="server"
             ) from error
-        unknown = sorted(values.keys() - ServerSettings.__dataclass_fields__.keys())
+        days = {name.removesuffix("_days"): values.pop(name) for name in _DAYS if name in values}
+        known = ServerSettings.__dataclass_fields__.keys() - {"lifetimes"}
+        unknown = sorted(values.keys() - known)
         if unknown:
             raise SettingsError(
                 f"{self.settings_file} has an unknown setting {unknown[0]!r}.", field=unknown[0]
             )
         hosts = values.pop("hosts", [])
-        return ServerSettings(tuple(hosts) if isinstance(hosts, list) else (), **values)
+        return ServerSettings(
+            tuple(hosts) if isinstance(hosts, list) else (), **values, lifetimes=Lifetimes(**days)
+        )
 
     def write_settings(self, settings: ServerSettings) -> None:
         """Write the settings."""

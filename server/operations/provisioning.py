@@ -19,58 +19,80 @@ from common.identity.enrolment import (
 )
 from common.identity.expiry import expiry_warning, load_certificate
 from common.identity.node_key import NodePublicKey
-from common.identity.signing_key import PublicKey, SigningKey
+from common.identity.signing_key import PublicKey
 from server.operations.certificates import Authority, host_name
 from server.operations.folder import ServerFolder, ServerSettings
+from server.operations.key_folder import KeyFolder
+from server.operations.publishing import join_repository, open_repository
 from server.operations.registry import EnrolledNode, OpenInvite, Registry, changing, write_registry
 
 INVITE_ID_BYTES = 16
 
 
-def init_server(root: Path, settings: ServerSettings, now: datetime) -> ServerFolder:
-    """Make an operator's folder: authority, server certificate, keys and an empty list of nodes.
+def init_server(
+    root: Path, keys: KeyFolder, settings: ServerSettings, now: datetime, secret: bytes = b""
+) -> ServerFolder:
+    """Make an operator's folder: server certificate, public keys, repository, no nodes yet.
 
     `server.toml` is written last, so a folder that was cut short is not taken for a server's.
 
+    Args:
+        root: The folder.
+        keys: The operator's keys; those that are missing are made.
+        settings: The server's.
+        now: When certificates and metadata begin.
+        secret: Encrypts the keys that are made; empty leaves them plain.
+
     Raises:
         EnrolmentError: if the folder holds anything, or a host is neither an address nor a name.
+        ReleaseError: if the repository to join has another root key than `keys`.
     """
     for host in settings.hosts:
         host_name(host)
     make_folder(root, "server")
-    folder = ServerFolder(root)
-    authority = Authority.create(now)
-    authority.save(folder.authority_key, folder.authority)
+    keys.make(now, secret)
+    folder, authority = ServerFolder(root), keys.authority()
+    write_atomic(folder.authority, authority.pem)
     _issue(folder, authority, settings, now)
-    SigningKey.create(folder.enrolment_key)
-    SigningKey.create(folder.release_key).public.save(folder.release_public_key)
+    keys.load("enrolment").public.save(folder.enrolment_public_key)
+    keys.load("release").public.save(folder.release_public_key)
     write_registry(folder.registry, Registry())
     folder.write_settings(settings)
+    try:
+        join_repository(folder, keys, now)
+    except BaseException:
+        folder.settings_file.unlink()
+        raise
     return folder
 
 
-def rotate_certificate(folder: ServerFolder, now: datetime) -> None:
+def rotate_certificate(folder: ServerFolder, keys: KeyFolder, now: datetime) -> None:
     """Give the server a new key and certificate, for the hosts that `server.toml` names now.
 
     Nodes need nothing: they trust the authority, which stays. The running server takes the new
     files when it is started again.
     """
-    authority = Authority.load(folder.authority_key, folder.authority)
-    _issue(folder, authority, folder.settings(), now)
+    _issue(folder, keys.authority(), folder.settings(), now)
 
 
 def make_invite(
-    folder: ServerFolder, name: str, now: datetime, *, valid_for: timedelta = VALID_FOR
+    folder: ServerFolder,
+    keys: KeyFolder,
+    name: str,
+    now: datetime,
+    *,
+    valid_for: timedelta = VALID_FOR,
 ) -> Invite:
     """Make an invite for one merchant and remember it; an older one for the same name ends.
 
     Raises:
         EnrolmentError: if the name may not be used or its node is enrolled already.
+        ReleaseError: if the enrolment key cannot be read, or there is no repository.
     """
     check_name(name)
     secret = b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
     expires = (now + valid_for).isoformat(timespec="seconds")
-    key = SigningKey.load(folder.enrolment_key)
+    key = keys.load("enrolment")
     invite = Invite(
         invite=secrets.token_hex(INVITE_ID_BYTES),
         name=name,
@@ -79,6 +101,8 @@ def make_invite(
         secret=secret,
         authority=folder.authority.read_text(encoding="ascii"),
         release_key=PublicKey.load(folder.release_public_key).to_pem().decode(),
+        federation=folder.settings().federation,
+        root=open_repository(folder, now).root_bytes().decode("ascii"),
         enrolment_key=key.public.to_pem().decode(),
     ).signed(key)
     with changing(folder.registry) as registry:
@@ -142,7 +166,7 @@ def warnings(folder: ServerFolder, now: datetime) -> list[str]:
             (
                 folder.authority,
                 "The authority's certificate",
-                "set up a new server and invite anew",
+                "run `fedtail server keys rotate authority`",
             ),
         )
     )

@@ -68,7 +68,7 @@ def write_proxy_config(folder: ServerFolder) -> Path:
         authority=placed.authority,
         fleet_paths=FLEET_PATHS,
     )
-    for made in (placed.proxy, placed.logs, placed.releases):
+    for made in (placed.proxy, placed.logs, placed.repository):
         made.mkdir(parents=True, exist_ok=True)
     path = placed.proxy / CONFIG
     write_atomic(path, text.encode())

@@ -20,6 +20,7 @@ from server.operations.admission import admit
 from server.operations.folder import ServerFolder
 from server.operations.provisioning import warnings
 from server.operations.proxy import check_proxy, proxy_command, write_proxy_config
+from server.operations.publishing import hourly_refresh, metadata_warnings
 from server.operations.superlink import control, superlink_answers
 
 START_SECONDS = 300.0  # a busy machine takes its time; one that ends is told at once
@@ -66,7 +67,8 @@ def serve(
             say(f"Merchants connect to {settings.address}. Logs: {folder.logs}")
         else:
             say(f"SuperLink is up on {settings.superlink}, without a proxy.")
-        ended = wait_for_end(children, lambda: _warn(folder, say))
+        refresh = hourly_refresh(folder, say, time.monotonic)
+        ended = wait_for_end(children, lambda: _warn(folder, say), refresh)
         raise FederationError(
             f"{ended.name} ended by itself (status {ended.ended}); the end of {ended.log}:\n"
             f"{ended.last_output()}",
@@ -75,7 +77,8 @@ def serve(
 
 
 def _warn(folder: ServerFolder, say: Callable[[str], None]) -> None:
-    for warning in warnings(folder, datetime.now(UTC)):
+    now = datetime.now(UTC)
+    for warning in (*warnings(folder, now), *metadata_warnings(folder, now)):
         say(warning)
 
 

@@ -5,7 +5,6 @@ and the journal countersigned.
 """
 
 import importlib.metadata
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +17,6 @@ from common.encoder.catalogue_encoder import cached_base_model
 from common.encoder.public_basis import PublicBasis
 from common.encoder.release_files import model_files
 from common.errors import FederationError, ReleaseError
-from common.files import write_atomic
 from common.identity.signing_key import SigningKey
 from common.privacy.accounting.accountants import AccountantReport, account
 from common.privacy.accounting.claim import epsilon_claimed
@@ -55,8 +53,6 @@ from common.settings.run import RunSettings
 from server.run.checkpoint import read_checkpoint
 from server.run.files import CATALOGUE_FILE
 from server.run.outcome import read_outcome
-
-LATEST = "latest.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +94,7 @@ def publish_run(
     releases: Path,
     key: SigningKey,
 ) -> Manifest:
-    """Sign the release of a run that has ended, and show it to everybody.
+    """Sign the release of a run that has ended.
 
     Args:
         run: The run's folder.
@@ -106,7 +102,7 @@ def publish_run(
         run_ids: Flower's numbers of the run: it has one for each start.
         now: When.
         journal: The server's journal, a file.
-        releases: The folder that everybody may read.
+        releases: The operator's folder of releases, one a version.
         key: Signs the release.
 
     Raises:
@@ -140,10 +136,7 @@ def publish_run(
         metrics=MetricsRecord(measured_on="nothing", data="nothing was measured", values={}),
         code_version=_code_version(),
     )
-    manifest = write_release(releases / version_at(now), draft, now, key)
-    told = json.dumps({"version": manifest.version, "digest": manifest.digest})
-    write_atomic(releases / LATEST, told.encode() + b"\n")
-    return manifest
+    return write_release(releases / version_at(now), draft, now, key)
 
 
 def make_statement(

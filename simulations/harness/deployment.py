@@ -40,6 +40,7 @@ from simulations.options import declared_settings
 MERCHANTS = 4
 START_SECONDS = 300.0  # a busy machine takes its time
 DATA = Path("../shared/data/online_retail")
+KEYS = ("--keys", "keys")  # the operator's, beside the server's folder
 NAMES = ("alder", "birch", "cedar", "dogwood", "elm", "fir", "gorse", "hazel")
 
 
@@ -97,9 +98,9 @@ class Deployment:
         raise RuntimeError(f"{child.name} did not start:\n{child.last_output()}")
 
     def set_up(self) -> None:
-        """Make the server's folder."""
+        """Make the server's folder and the operator's keys."""
         self.command(
-            *("server", "init", "--folder", "server", "--host", self.hosts.server),
+            *("server", "init", "--folder", "server", *KEYS, "--host", self.hosts.server),
             *("--listen", self.hosts.server, "--port", str(self._port)),
             *("--superlink-port", str(self._superlink_port)),
         )
@@ -107,7 +108,7 @@ class Deployment:
     def enrol(self, name: str, shop: Path, host: Host) -> None:
         """Invite a merchant, make its node and let it in."""
         health = f"{host.health}:{free_port(host.health)}"
-        self.command("server", "invite", "--folder", "server", "--name", name)
+        self.command("server", "invite", "--folder", "server", *KEYS, "--name", name)
         self.command(
             *("client", "init", "--folder", name, "--invite", f"{name}.invite"),
             *("--shop", str(shop), "--address", health),
@@ -211,6 +212,7 @@ def run_all(one: Deployment, settings: RunSettings, say: Callable[[str], None]) 
             one.wait_until(node, "is connected")
         say("Server and nodes are up")
         told = one.command("server", "federate", "--folder", "server", "first.toml")
+        told += one.command("server", "publish", "--folder", "server", *KEYS, "first.toml")
     finally:
         stop.set()
         watcher.join()
@@ -231,18 +233,18 @@ def rank(one: Deployment, name: str, shop: Path, host: Host) -> str:
         RuntimeError: if a step fails.
     """
     one.command("client", "fetch", "--folder", name, host=host)
-    release = next((one.out / name / "releases").glob("2*"))
-    verify_release(release, PublicKey.load(one.out / name / "operator.pub"))
+    place = one.out / name / "current"
+    release = verify_release(place / "release", PublicKey.load(place / "operator.pub"))
     shopper = load_merchant_data(shop).interactions.shopper_ids[0]
     table = one.command(
-        *("client", "recommend", "--release", str(release)),
-        *("--key", f"{name}/operator.pub", "--shop", str(shop), "--shopper", shopper),
+        *("client", "recommend", "--release", f"{name}/current/release"),
+        *("--key", f"{name}/current/operator.pub", "--shop", str(shop), "--shopper", shopper),
         *("--top", "3"),
         host=host,
     )
     if "verified" not in table:
         raise RuntimeError(f"{name} did not rank with the release:\n{table}")
-    return f"{name} fetched {release.name}, verified it and ranked with it"
+    return f"{name} fetched {release.manifest.version}, verified it and ranked with it"
 
 
 def check_run(one: Deployment, settings: RunSettings) -> None:

@@ -171,6 +171,10 @@ def federate(name):
     return ("server", "federate", "--folder", "server", "--app", "fedtail", f"{name}.toml")
 
 
+def publish(name):
+    return ("server", "publish", "--folder", "server", "--keys", "keys", f"{name}.toml")
+
+
 def child_of(one, who):
     return next(child for child in one.children if child.name == who)
 
@@ -189,9 +193,9 @@ def test_server_and_node_killed(deployment, tmp_path):
     assert first.ended != 0
     up(deployment, "server")
     up(deployment, "birch")
-    told = deployment.command(*federate("first"))
-    assert "is signed" in told
-    version = next((tmp_path / "server" / "public" / "releases").glob("2*"))
+    deployment.command(*federate("first"))
+    assert "is signed" in deployment.command(*publish("first"))
+    version = next((tmp_path / "server" / "releases").glob("2*"))
     verify_release(version, PublicKey.load(tmp_path / "ash" / "operator.pub"))
     view = read_view(tmp_path / "server")
     assert [one.name for one in view.merchants] == list(NAMES)  # nobody enrolled again
@@ -232,7 +236,8 @@ def test_the_commands_of_the_how_to_pages(deployment, tmp_path):
     assert "does not know this node's key" in " ".join(gone.last_output().split())
     assert "cedar" in run("server", "nodes", "--folder", "server")
     # a run of the two that are left, and its journal
-    assert "is signed" in run(*federate("first"))
+    run(*federate("first"))
+    assert "is signed" in run(*publish("first"))
     printed = run("server", "journal", "server")
     assert "first: 4 of 4 rounds" in printed
     view = read_view(tmp_path / "server")
@@ -249,7 +254,8 @@ def test_the_commands_of_the_how_to_pages(deployment, tmp_path):
     up(deployment, "server")
     up(deployment, "birch")
     (tmp_path / "second.toml").write_bytes((tmp_path / "first.toml").read_bytes())
-    assert "is signed" in run(*federate("second"))
+    run(*federate("second"))
+    assert "is signed" in run(*publish("second"))
     again = read_view(tmp_path / "server")
     assert {one.merchants for one in again.runs[1].rounds} == {("ash", "birch")}
     keys = [{one.name: one.key for one in seen.merchants}["birch"] for seen in (view, again)]

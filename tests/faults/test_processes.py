@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 from client.privacy.budget import LEDGER_FILE
-from common.identity.signing_key import SigningKey
 from common.privacy.accounting.accountants import epsilon_rdp
 from common.privacy.ledger.entry import spent_events
 from common.privacy.ledger.journal import last_receipts, read_journal
 from common.privacy.ledger.ledger import Ledger
 from server.operations.folder import ServerSettings
-from server.operations.provisioning import init_server
 from server.operations.registry import read_registry
 from server.run.checkpoint import read_checkpoint
+from tests.support.doors import keys_of, set_up
 from tests.support.fake_node import make_setup
 from tests.support.process_town import CEILING, FINISHED, NAMES, PLAN, STOPPED, ProcessTown, by_hand
 
@@ -27,7 +26,7 @@ SECONDS, RESTARTS = 800.0, 10
 @pytest.fixture
 def processes(tmp_path):
     town = ProcessTown(tmp_path)
-    init_server(town.operator.root, ServerSettings(("127.0.0.1",)), datetime.now(UTC))
+    set_up(town.operator.root, ServerSettings(("127.0.0.1",)), datetime.now(UTC))
     yield town
     town.stop_all()
 
@@ -107,7 +106,7 @@ def check(town, outcome):
         assert (town.operator.node_keys / f"{name}.pub").read_text().strip() == (
             nodes[name].public_key
         )
-    SigningKey.load(town.operator.release_key)
+    keys_of(town.operator.root).load("release")
     return repeated
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from client.deployment.provisioning import init_node
 from common.identity.enrolment import Invite
 from server.operations.folder import ServerSettings
+from server.operations.key_folder import KeyFolder, Passphrase
 from server.operations.provisioning import init_server, make_invite
 
 
@@ -17,16 +18,27 @@ def now():
     return datetime.now(UTC)
 
 
+def keys_of(folder, federation="main", passphrase=None):
+    """The operator's keys for a server's folder: they lie beside it."""
+    held = None if passphrase is None else Passphrase(lambda: passphrase)
+    return KeyFolder(folder.with_name(f"{folder.name}-keys"), federation, held)
+
+
+def set_up(folder, settings, at):
+    """A server's folder, with the operator's keys beside it."""
+    return init_server(folder, keys_of(folder, settings.federation), settings, at)
+
+
 def operator(folder, port, *, hosts=("127.0.0.1",)):
     """An operator's folder, for a server on the loopback at `port`."""
-    return init_server(folder, ServerSettings(hosts, port, "127.0.0.1"), now())
+    return set_up(folder, ServerSettings(hosts, port, "127.0.0.1"), now())
 
 
 def node_of(server, folder, name="shop-a", **options):
     """A merchant's node that was invited and not enrolled."""
     shop = folder / f"shop-of-{name}"
     shop.mkdir(parents=True, exist_ok=True)
-    invite = Invite.from_bytes(make_invite(server, name, now()).to_bytes())
+    invite = Invite.from_bytes(make_invite(server, keys_of(server.root), name, now()).to_bytes())
     return init_node(folder / name, invite, shop, now(), **options)
 
 

@@ -35,6 +35,7 @@ from server.operations.provisioning import enrol, make_invite
 from server.run.cohort import Quorum
 from server.run.strategy import FedtailStrategy
 from simulations.federation.in_process_grid import InProcessGrid
+from tests.support.doors import keys_of
 from tests.support.fake_node import LOCAL, FakeShops, make_setup, seeded
 from tests.support.ledger_node import LedgerWork
 
@@ -224,11 +225,8 @@ class ProcessTown:
         noted = self.root / "enrolled"
         while True:
             name, now = f"shop-{uuid4().hex[:12]}", datetime.now(UTC)
-            enrol(
-                self.operator,
-                make_request(make_invite(self.operator, name, now), NodeKey.generate(), now),
-                now,
-            )
+            invite = make_invite(self.operator, keys_of(self.operator.root), name, now)
+            enrol(self.operator, make_request(invite, NodeKey.generate(), now), now)
             with noted.open("a") as file:
                 file.write(f"{name}\n")
             time.sleep(0.05)

@@ -13,7 +13,8 @@ from client.deployment.provisioning import init_node
 from common.errors import EnrolmentError
 from common.processes import Child, wait_for_end
 from server.operations.folder import ServerSettings
-from server.operations.provisioning import init_server, make_invite, rotate_certificate
+from server.operations.provisioning import make_invite, rotate_certificate
+from tests.support.doors import keys_of, set_up
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -44,23 +45,25 @@ def node(tmp_path):
 
     def make(server, port, name):
         server.write_settings(ServerSettings(("127.0.0.1",), port))
-        return init_node(tmp_path / name, make_invite(server, name, NOW), shop, NOW)
+        return init_node(
+            tmp_path / name, make_invite(server, keys_of(server.root), name, NOW), shop, NOW
+        )
 
     return make
 
 
 def test_the_servers_certificate_is_told_a_month_ahead(node, tmp_path):
-    server = init_server(tmp_path / "server", ServerSettings(("127.0.0.1",)), NOW - 340 * DAY)
+    server = set_up(tmp_path / "server", ServerSettings(("127.0.0.1",)), NOW - 340 * DAY)
     with serving(server) as port:
         (told,) = warnings(node(server, port, "one"), NOW)
     assert told.startswith("The server's certificate expires in 25 days: the operator has to run")
-    rotate_certificate(server, NOW)
+    rotate_certificate(server, keys_of(server.root), NOW)
     with serving(server) as port:
         assert warnings(node(server, port, "two"), NOW) == []
 
 
 def test_the_authority_is_told_without_the_server(node, tmp_path):
-    server = init_server(tmp_path / "server", ServerSettings(("127.0.0.1",)), NOW)
+    server = set_up(tmp_path / "server", ServerSettings(("127.0.0.1",)), NOW)
     folder = node(server, 9, "one")
     assert warnings(folder, NOW + 3600 * DAY) == []
     (soon,) = warnings(folder, NOW + 3640 * DAY)
@@ -73,8 +76,8 @@ def test_the_authority_is_told_without_the_server(node, tmp_path):
 
 
 def test_a_stranger_between_is_not_looked_at(node, tmp_path):
-    server = init_server(tmp_path / "server", ServerSettings(("127.0.0.1",)), NOW)
-    other = init_server(tmp_path / "other", ServerSettings(("127.0.0.1",)), NOW - 340 * DAY)
+    server = set_up(tmp_path / "server", ServerSettings(("127.0.0.1",)), NOW)
+    other = set_up(tmp_path / "other", ServerSettings(("127.0.0.1",)), NOW - 340 * DAY)
     with serving(other) as port:
         assert warnings(node(server, port, "one"), NOW) == []
 

@@ -9,8 +9,7 @@ import pytest
 from client.deployment.connection_check import check_connection
 from common.errors import EnrolmentError, FederationError
 from common.files import write_atomic
-from server.operations.certificates import Authority
-from tests.support.doors import node_of, now, operator, web_server
+from tests.support.doors import keys_of, node_of, now, operator, web_server
 from tests.support.flower_engine import free_port
 
 
@@ -33,7 +32,7 @@ def pointed_at(node, port, host="127.0.0.1"):
 
 def issued(server, tmp_path, **options):
     """A certificate and key of the server's authority, as files."""
-    authority = Authority.load(server.authority_key, server.authority)
+    authority = keys_of(server.root).authority()
     options = {"hosts": ("127.0.0.1",), "now": now(), **options}
     key, certificate = authority.issue(options.pop("hosts"), options.pop("now"), **options)
     (tmp_path / "one.key").write_bytes(key)

@@ -26,6 +26,7 @@ from server.operations.provisioning import (
     write_invite,
 )
 from server.operations.registry import changing, read_registry
+from tests.support.doors import keys_of, set_up
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -33,17 +34,22 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def server(tmp_path):
-    return init_server(tmp_path / "server", ServerSettings(("fed.example", "10.0.0.7")), NOW)
+    return set_up(tmp_path / "server", ServerSettings(("fed.example", "10.0.0.7")), NOW)
 
 
 @pytest.fixture
-def join(server, tmp_path):
+def keys(server):
+    return keys_of(server.root)
+
+
+@pytest.fixture
+def join(server, keys, tmp_path):
     """Make a node's folder by an invite for `name`."""
 
     def make(name, folder=None):
         shop = tmp_path / f"shop-{name}"
         shop.mkdir(exist_ok=True)
-        invite = Invite.from_bytes(make_invite(server, name, NOW).to_bytes())
+        invite = Invite.from_bytes(make_invite(server, keys, name, NOW).to_bytes())
         return init_node(tmp_path / (folder or name), invite, shop, NOW)
 
     return make
@@ -62,16 +68,29 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_secrets_are_for_their_owner_only(server, join, tmp_path):
+def test_secrets_are_for_their_owner_only(server, keys, join, tmp_path):
     node = join("shop-a")
     request_rotation(node, NOW)
-    write_invite(tmp_path / "x.invite", make_invite(server, "shop-b", NOW))
+    write_invite(tmp_path / "x.invite", make_invite(server, keys, "shop-b", NOW))
     secret = [
-        *(server.authority_key, server.tls_key, server.enrolment_key, server.release_key),
+        *(keys.authority_key, keys.pair("root").path, keys.pair("targets").path),
+        *(keys.pair("enrolment").path, keys.pair("release").path, server.tls_key),
+        *(server.online / "snapshot.key", server.online / "timestamp.key"),
         *(server.registry, node.key, node.new_key, node.request, tmp_path / "x.invite"),
     ]
     assert [mode(path) for path in secret] == [0o600] * len(secret)
-    assert (mode(server.root), mode(node.root)) == (0o700, 0o700)
+    folders = [server.root, server.online, keys.root, keys.root / "main", node.root]
+    assert [mode(folder) for folder in folders] == [0o700] * len(folders)
+
+
+def test_no_key_but_the_two_online_ones_and_tls_lies_with_the_server(server):
+    """The release key and the authority's once lay beside the proxy's, under its own user."""
+    private = [
+        path.relative_to(server.root).as_posix()
+        for path in server.root.rglob("*")
+        if path.is_file() and b"PRIVATE KEY" in path.read_bytes()
+    ]
+    assert sorted(private) == ["online/snapshot.key", "online/timestamp.key", "tls/server.key"]
 
 
 def test_a_node_that_was_invited_is_enrolled_and_flower_reads_both_halves(server, join):
@@ -147,19 +166,21 @@ def test_a_request_that_was_altered_is_refused(server, join, change, field):
     assert refused.value.field == field
 
 
-def test_an_invite_ends(server, join, tmp_path):
+def test_an_invite_ends(server, keys, join, tmp_path):
     node = join("shop-a")
     with pytest.raises(EnrolmentError) as refused:
         enrol(server, request_of(node), NOW + 15 * DAY)
     assert refused.value.field == "expires"
-    invite = make_invite(server, "shop-b", NOW, valid_for=DAY)
+    invite = make_invite(server, keys, "shop-b", NOW, valid_for=DAY)
     with pytest.raises(EnrolmentError) as refused:
         init_node(tmp_path / "late", invite, tmp_path, NOW + 2 * DAY)
     assert refused.value.field == "expires"
 
 
-def test_an_altered_invite_is_refused_by_the_merchant(server, tmp_path):
-    invite = make_invite(server, "shop-a", NOW).model_copy(update={"server": "evil.example:1"})
+def test_an_altered_invite_is_refused_by_the_merchant(server, keys, tmp_path):
+    invite = make_invite(server, keys, "shop-a", NOW).model_copy(
+        update={"server": "evil.example:1"}
+    )
     with pytest.raises(EnrolmentError) as refused:
         init_node(tmp_path / "node", invite, tmp_path, NOW)
     assert refused.value.field == "signature"
@@ -228,10 +249,10 @@ def test_the_certificate_names_the_hosts_and_the_loopback(server):
     load_certificate(server.tls_certificate).verify_directly_issued_by(authority)
 
 
-def test_a_new_certificate_is_trusted_by_the_same_nodes(server):
+def test_a_new_certificate_is_trusted_by_the_same_nodes(server, keys):
     before = server.tls_certificate.read_bytes()
     server.write_settings(ServerSettings(("other.example",)))
-    rotate_certificate(server, NOW)
+    rotate_certificate(server, keys, NOW)
     assert server.tls_certificate.read_bytes() != before
     renewed = load_certificate(server.tls_certificate)
     renewed.verify_directly_issued_by(load_certificate(server.authority))
@@ -246,21 +267,21 @@ def test_the_operator_is_warned_a_month_ahead(server):
     assert "has expired" in late
 
 
-def test_a_folder_that_holds_something_is_left_alone(server, join, tmp_path):
-    before = server.authority_key.read_bytes()
+def test_a_folder_that_holds_something_is_left_alone(server, keys, join, tmp_path):
+    before = keys.authority_key.read_bytes()
     with pytest.raises(EnrolmentError):
-        init_server(server.root, ServerSettings(("a.example",)), NOW)
-    assert server.authority_key.read_bytes() == before
+        init_server(server.root, keys, ServerSettings(("a.example",)), NOW)
+    assert keys.authority_key.read_bytes() == before
     node = join("shop-a")
     with pytest.raises(EnrolmentError):
-        init_node(node.root, make_invite(server, "shop-a", NOW), tmp_path, NOW)
+        init_node(node.root, make_invite(server, keys, "shop-a", NOW), tmp_path, NOW)
 
 
 @pytest.mark.parametrize("host", ["https://a.example", "a.example:443", "", "a b", "-a.example"])
 def test_a_host_is_an_address_or_a_plain_name(tmp_path, host):
     with pytest.raises((EnrolmentError, ValueError)):
-        init_server(tmp_path / "new", ServerSettings((host or " ",)), NOW)
-    assert not (tmp_path / "new").exists()
+        set_up(tmp_path / "new", ServerSettings((host or " ",)), NOW)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_policy_that_is_there_is_kept(server, join, tmp_path):
@@ -274,14 +295,14 @@ def test_a_policy_that_is_there_is_kept(server, join, tmp_path):
     assert Policy.from_toml(policy).max_epsilon == 1.0
 
 
-def test_a_secret_that_others_can_read_is_not_used(server, join):
+def test_a_secret_that_others_can_read_is_not_used(server, keys, join):
     node = join("shop-a")
     node.key.chmod(0o644)
     with pytest.raises(EnrolmentError, match="644"):
         NodeKey.load(node.key)
     server.registry.chmod(0o640)
     with pytest.raises(EnrolmentError, match="640"):
-        make_invite(server, "shop-b", NOW)
+        make_invite(server, keys, "shop-b", NOW)
 
 
 def test_a_folder_of_another_kind_is_named(tmp_path):
@@ -293,10 +314,10 @@ def test_a_folder_of_another_kind_is_named(tmp_path):
 @pytest.mark.parametrize(
     "name", ["it's", 'a "b"', "back\\slash", "\u5546\u5e97 \U0001f6d2", "tab\there"]
 )
-def test_a_shops_folder_of_any_name_is_read_back(server, tmp_path, name):
+def test_a_shops_folder_of_any_name_is_read_back(server, keys, tmp_path, name):
     shop = tmp_path / name
     shop.mkdir()
-    node = init_node(tmp_path / "node", make_invite(server, "shop-a", NOW), shop, NOW)
+    node = init_node(tmp_path / "node", make_invite(server, keys, "shop-a", NOW), shop, NOW)
     assert node.config().data == shop
 
 

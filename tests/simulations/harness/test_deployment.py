@@ -146,9 +146,9 @@ def test_every_other_path_of_superlinks_is_refused_by_the_proxy(place):
         "/v1/fleet/activate-node/",
         "/V1/FLEET/activate-node",
         "/releases/../v1/control/list-runs",
-        "/releases/../../operator.key",
-        "/releases/%2e%2e/%2e%2e/operator.key",
-        "/releases../../operator.key",
+        "/releases/../../online/timestamp.key",
+        "/releases/%2e%2e/%2e%2e/online/timestamp.key",
+        "/releases../../online/timestamp.key",
         "https://127.0.0.1/v1/control/list-runs",
     ],
 )
@@ -169,8 +169,9 @@ def test_a_nodes_paths_take_nothing_but_post_and_releases_nothing_but_get(place)
     for path in FLEET_PATHS:
         assert place.ask(f"/v1/fleet/{path}", "GET")[0] == 403
     for method in ("POST", "PUT", "DELETE"):
-        assert place.ask("/releases/latest.json", method)[0] in {403, 405}
-    assert place.ask("/releases/latest.json", "GET")[0] == 404  # nothing was released yet
+        assert place.ask("/releases/metadata/timestamp.json", method)[0] in {403, 405}
+    assert place.ask("/releases/metadata/timestamp.json", "GET")[0] == 200
+    assert place.ask("/releases/latest.json", "GET")[0] == 404
 
 
 def test_superlink_itself_is_on_the_loopback_only(place):
