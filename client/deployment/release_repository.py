@@ -209,6 +209,8 @@ def pin_root(folder: NodeFolder, content: bytes, fingerprint: str) -> None:
         )
     with _explained():
         root = Metadata[Root].from_bytes(content)
+        if root.signed.type != Root.type:
+            raise _refused("The file is no root of trust", "root")
         root.signed.verify_delegate(Root.type, root.signed_bytes, root.signatures)
     write_atomic(folder.trusted_root, content)
 

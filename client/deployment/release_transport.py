@@ -56,7 +56,7 @@ class WebTransport(Transport):
                     offset = -1
                 else:
                     at = _start(response, offset)
-                    for piece in response.iter_raw(_CHUNK):
+                    for piece in response.iter_raw():
                         yield at, piece
                         at += len(piece)
                         _check_pace(at - max(offset, 0), time.monotonic() - began)

@@ -29,7 +29,7 @@ from typing import Any
 
 from common.errors import EnrolmentError, SettingsError
 from common.files import write_atomic
-from common.identity.enrolment import check_name
+from common.identity.enrolment import NAME_RULE, check_name
 from server.releases.lifetimes import Lifetimes
 from server.run.files import JOURNAL_FILE
 
@@ -79,11 +79,10 @@ class ServerSettings:
         except ValueError:
             raise SettingsError("`listen` must be an IP address.", field="listen") from None
         try:
-            check_name(str(self.federation))
-        except EnrolmentError:
+            check_name(self.federation)
+        except (EnrolmentError, TypeError):
             raise SettingsError(
-                "`federation` must have small letters, digits and hyphens, at most 40.",
-                field="federation",
+                f"`federation` must have {NAME_RULE}.", field="federation"
             ) from None
         if not isinstance(self.repository, str):
             raise SettingsError("`repository` must be a folder's path.", field="repository")

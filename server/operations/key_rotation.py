@@ -7,8 +7,10 @@ its folder. The same command takes up what was cut short.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Final, Literal
 
+from common.errors import SettingsError
 from common.files import write_atomic
 from common.identity.expiry import load_certificate
 from common.identity.signing_key import PublicKey
@@ -151,9 +153,10 @@ def _rotate_online(folder: ServerFolder, keys: KeyFolder, role: TopRole, now: da
 
 def _rotate_release(folder: ServerFolder, keys: KeyFolder, now: datetime) -> Rotation:
     old, new = keys.load("release"), keys.pair("release").successor(keys.passphrase)
-    new.public.save(folder.release_public_key)
+    trust = trust_of(folder).model_copy(update={"release_key": new.public.to_pem().decode()})
     with changing_repository(folder, now) as federation:
-        federation.set_trust(trust_of(folder), keys.load("targets"), new)
+        federation.set_trust(trust, keys.load("targets"), new)
+        new.public.save(folder.release_public_key)
         keys.pair("release").promote(old)
     return Rotation(
         old.public.key_id,
@@ -165,6 +168,8 @@ def _rotate_release(folder: ServerFolder, keys: KeyFolder, now: datetime) -> Rot
 
 def _rotate_enrolment(folder: ServerFolder, keys: KeyFolder) -> Rotation:
     old, new = keys.load("enrolment"), keys.pair("enrolment").successor(keys.passphrase)
+    if PublicKey.load(folder.enrolment_public_key) not in {old.public, new.public}:
+        raise _others("enrolment", folder.enrolment_public_key)
     with changing(folder.registry) as registry:
         ended = len(registry.invites)
         registry.invites.clear()  # whoever has the old key can make invites that look like these
@@ -179,6 +184,8 @@ def _rotate_enrolment(folder: ServerFolder, keys: KeyFolder) -> Rotation:
 
 def _rotate_authority(folder: ServerFolder, keys: KeyFolder, now: datetime) -> Rotation:
     old = keys.authority()
+    if old.pem not in folder.authority.read_bytes():
+        raise _others(AUTHORITY, folder.authority)
     new = keys.replace_authority(now)
     write_atomic(folder.authority, new.pem + old.pem)  # the first one issues; nodes trust both
     _tell_trust(folder, keys, now)
@@ -193,3 +200,10 @@ def _rotate_authority(folder: ServerFolder, keys: KeyFolder, now: datetime) -> R
 def _tell_trust(folder: ServerFolder, keys: KeyFolder, now: datetime) -> None:
     with changing_repository(folder, now) as federation:
         federation.set_trust(trust_of(folder), keys.load("targets"), keys.load("release"))
+
+
+def _others(name: str, public: Path) -> SettingsError:
+    return SettingsError(
+        f"The {name} key in the folder of keys is not this server's: {public} lists another.",
+        field="keys",
+    )
