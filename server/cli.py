@@ -75,10 +75,8 @@ def init(
     held = open_keys(keys, federation, passphrase_file)
     secret = b"" if passphrase_file is None else read_passphrase(passphrase_file)
     made = init_server(folder, held, settings, datetime.now(UTC), secret)
-    _say(
-        f"Made {made.root}, and the keys in {keys}. Keep a copy of both where only you can read it."
-    )
-    _say("The server runs without the keys: keep them elsewhere.")
+    _say(f"Made {made.root}. Keep a copy where only you can read it.")
+    _say(f"The keys are in {keys}. The server runs without them: keep them, and a copy, elsewhere.")
 
 
 @app.command()

@@ -1,24 +1,30 @@
 """What a server keeps fresh by itself, what it warns of, and federations that share."""
 
+import shutil
 from datetime import timedelta
 
 import pytest
 
+from client.deployment.provisioning import init_node
 from common.errors import ReleaseError, SettingsError
+from common.privacy.ledger.journal import read_journal
+from common.release.verify import verify_release
+from server.operations.experiment import Experiment, RunFolder
 from server.operations.folder import ServerFolder, ServerSettings
 from server.operations.key_folder import KeyFolder
-from server.operations.provisioning import init_server
+from server.operations.provisioning import init_server, make_invite
 from server.operations.publishing import (
     changing_repository,
     hourly_refresh,
     join_repository,
     metadata_warnings,
+    publish,
     refresh_metadata,
     renew_metadata,
     withdraw,
 )
 from server.releases.lifetimes import Lifetimes
-from tests.support.doors import keys_of, now
+from tests.support.doors import keys_of, node_of, now
 from tests.support.repositories import Operator, static_server
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -110,9 +116,6 @@ def test_several_federations_share_a_repository_and_each_has_its_own_releases(tw
     with static_server(main.place) as web:
         first = web.fetch(main.node(tmp_path))
         assert first.release.manifest.version == "1.0"
-        from client.deployment.provisioning import init_node
-        from server.operations.provisioning import make_invite
-
         (tmp_path / "shop").mkdir()
         invite = make_invite(west.server, west.keys, "shop-w", now())
         node = init_node(tmp_path / "shop-w", invite, tmp_path / "shop", now())
@@ -127,8 +130,6 @@ def test_one_federations_key_lists_nothing_for_another(two):
     main, west = two
     with changing_repository(main.server, now()) as federation:
         main.build("1.0", key=west.keys.load("release"))
-        from common.release.verify import verify_release
-
         release = verify_release(main.server.releases / "1.0", west.keys.load("release").public)
         with pytest.raises(ReleaseError, match="lists another"):
             federation.release(release, b"", west.keys.load("release"))
@@ -146,8 +147,6 @@ def test_a_repository_of_another_root_is_not_joined(operator, tmp_path):
 
 
 def test_a_server_put_back_from_a_copy_goes_on_ahead_of_what_nodes_have_seen(operator, tmp_path):
-    import shutil
-
     operator.publish("1.0")
     copied = shutil.copytree(operator.server.root, tmp_path / "copy")
     operator.publish("2.0")
@@ -180,3 +179,25 @@ def test_a_repository_that_was_cut_short_is_made_whole(operator):
     (operator.place / "metadata/timestamp.json").unlink()
     join_repository(operator.server, operator.keys, now())
     operator.publish("1.0")
+
+
+def test_the_release_of_a_run_is_signed_and_what_merchants_fetch(ended, settings, tmp_path):
+    server, run = ended
+    folder = RunFolder(run)
+    for number in {entry.run_id for entry in read_journal(server.journal.read_bytes())}:
+        folder.note_run_id(int(number))
+    experiment = Experiment("first", (), settings)
+    manifest = publish(server, keys_of(server.root), experiment, now())
+    assert folder.released == manifest.version
+    with static_server(server.repository) as web:
+        fetched = web.fetch(node_of(server, tmp_path))
+    assert fetched.release.manifest == manifest
+    with pytest.raises(ReleaseError, match="is published"):
+        publish(server, keys_of(server.root), experiment, now())
+
+
+def test_another_servers_keys_sign_no_release(ended, settings, tmp_path):
+    server, _ = ended
+    other = Operator(tmp_path / "other")
+    with pytest.raises(SettingsError, match="not this server"):
+        publish(server, other.keys, Experiment("first", (), settings), now())

@@ -1,55 +1,20 @@
 """The release of a run is made of the checkpoint, the outcome and the journal, and verifies."""
 
 import json
-import shutil
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from common.catalogue import write_catalogue
 from common.errors import FederationError, InputError
 from common.identity.signing_key import PublicKey
 from common.privacy.ledger.journal import read_journal
 from common.release.verify import verify_release
-from common.settings.run import RunSettings
 from server.monitoring.status import spent_by_heads
 from server.releases.publish import publish_run
-from server.run.checkpoint import read_checkpoint, write_checkpoint
-from server.run.outcome import read_outcome, write_outcome
-from server.run.setup import CATALOGUE_FILE
-from simulations.results.schema import load_results
-from tests.support.doors import keys_of, operator
-from tests.support.flower_engine import free_port
-from tests.support.shops import make_shop
+from server.run.outcome import read_outcome
+from tests.support.doors import keys_of
 
 NOW = datetime(2026, 11, 24, 12, 0, 5, tzinfo=UTC)
-
-
-@pytest.fixture
-def ended(simulated, settings, tmp_path):
-    """A server's folder with a run as its app leaves it: a simulation's, moved there.
-
-    A deployed run's plan does not count the merchants, who share no noise.
-    """
-    server = operator(tmp_path / "server", free_port())
-    run = server.runs / "first"
-    shutil.copytree(simulated / "checkpoints" / "federated", run)
-    server.journal.parent.mkdir()
-    shutil.move(run / "journal.jsonl", server.journal)
-    release = simulated / "release"
-    checkpoint = replace(read_checkpoint(run), plan_digest=settings.plan().digest)
-    write_checkpoint(run, checkpoint)
-    write_outcome(run, checkpoint.adapter, (release / "basis.safetensors").read_bytes(), {})
-    shutil.copy(release / "canaries.safetensors", run)
-    write_catalogue(make_shop("a").catalogue, run / CATALOGUE_FILE)
-    return server, run
-
-
-@pytest.fixture
-def settings(simulated):
-    asked = dict(load_results(simulated / "results.json").settings)
-    return RunSettings.from_flat({name: asked[name] for name in RunSettings.model_fields})
 
 
 def published(server, run, settings, ids):
