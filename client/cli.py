@@ -131,9 +131,10 @@ def fetch(
     from client.deployment.provisioning import NodeFolder
     from client.deployment.release_download import fetch_release
 
-    fetched = fetch_release(NodeFolder(folder), source, again=again)
-    for line in fetched.told:
+    def say(line: str) -> None:
         Console().print(line, soft_wrap=True, highlight=False, markup=False)
+
+    fetched = fetch_release(NodeFolder(folder), source, say=say, again=again)
     Console().print(f"Verified: {fetched.place}", soft_wrap=True)
     own = fetched.own
     if own.charged or own.listed:

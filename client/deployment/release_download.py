@@ -1,6 +1,6 @@
 """Fetch the federation's latest release, verify all of it, and only then switch to it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from common.release.published import METADATA, FederationTrust, Latest, release_
 from common.release.verify import VerifiedRelease, verify_release, version_order
 
 ADDRESSES = ("https://", "http://")
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +41,16 @@ class Fetched:
         place: Where it lies.
         release: Verified.
         own: What of this node is in it.
-        told: What the merchant should know beside, one line each.
     """
 
     place: Path
     release: VerifiedRelease
     own: OwnPart
-    told: tuple[str, ...] = ()
 
 
-def fetch_release(folder: NodeFolder, source: str = "", *, again: bool = False) -> Fetched:
+def fetch_release(
+    folder: NodeFolder, source: str = "", *, say: Say = lambda _: None, again: bool = False
+) -> Fetched:
     """Fetch the latest release, verify it, hold it to this node's own ledger, and switch to it.
 
     Whatever fails, the release in use stays. A version that is kept is verified anew and not
@@ -59,6 +60,7 @@ def fetch_release(folder: NodeFolder, source: str = "", *, again: bool = False) 
         folder: The node's.
         source: Address or folder of the repository, or the folder of one signed release; without
             it, what the node's settings say, which without a word is the server.
+        say: Told what the merchant should know beside, one line each, also where it then fails.
         again: Take the latest release also where the merchant has rolled back from it.
 
     Raises:
@@ -72,11 +74,11 @@ def fetch_release(folder: NodeFolder, source: str = "", *, again: bool = False) 
     place = (source or config.releases or f"https://{config.server}/releases").rstrip("/")
     with store.locked():
         if not place.startswith(ADDRESSES) and not (Path(place) / METADATA).is_dir():
-            return _take_folder(store, config, Path(place))
+            return _take_folder(store, config, Path(place), say)
         with _transport(folder, config, place) as transport:
             repository = opened_repository(folder, transport, place, config.federation)
-            told = _follow_trust(folder, repository.trust())
-            return _take_latest(store, config, repository, told, again=again)
+            _follow_trust(folder, repository.trust(), say)
+            return _take_latest(store, config, repository, say, again=again)
 
 
 def roll_back(folder: NodeFolder, to: str | None = None) -> str:
@@ -90,26 +92,29 @@ def _take_latest(
     store: ReleaseStore,
     config: NodeConfig,
     repository: TrustedRepository,
-    told: list[str],
+    say: Say,
     *,
     again: bool,
 ) -> Fetched:
     latest, current = repository.latest(), store.current
     state = store.state().model_copy(update={"withdrawn": latest.withdrawn})
+    store.remember(state)
     if current is not None and (reason := latest.reason(current)) is not None:
-        told.append(f"The operator has withdrawn release {current}: {reason}")
+        say(f"The operator has withdrawn release {current}: {reason}")
     version = _wanted(latest, current, state, again=again)
     if version is None:
-        store.remember(state)
-        raise FederationError(
-            "\n".join([*told, "The server answers, but has no release to use."]), field="release"
-        )
+        raise FederationError("The server answers, but has no release to use.", field="release")
     if version != latest.version:
-        told.append(
+        say(
             f"You rolled back from {state.rolled_back}, which is still the latest: {version} stays "
             "in use. With --again you take it, and a newer one you get without."
         )
     release = _kept(store, version)
+    listed = release_path(config.federation, version, MANIFEST_FILE)
+    if version == latest.version and release is not None:
+        # one of that version that was taken from a folder may be another
+        same = repository.lists(listed, store.place(version) / MANIFEST_FILE)
+        release = release if same else None
     if release is None:
         release = _fetch(store, config, repository, version)
     own = check_own_part(release, config.state_folder / LEDGER_FILE, config.merchant)
@@ -117,7 +122,7 @@ def _take_latest(
         store.use(version)
     held = state.rolled_back if version != latest.version else None
     store.remember(state.model_copy(update={"rolled_back": held}))
-    return Fetched(store.place(version), release, own, tuple(told))
+    return Fetched(store.place(version), release, own)
 
 
 def _wanted(latest: Latest, current: str | None, state: StoreState, *, again: bool) -> str | None:
@@ -174,22 +179,20 @@ def _drop_others(folder: Path, wanted: set[str]) -> None:
             path.unlink()
 
 
-def _follow_trust(folder: NodeFolder, trust: FederationTrust) -> list[str]:
-    """Take the operator's new keys into use, as the signed list has them; return what to tell."""
-    told = []
+def _follow_trust(folder: NodeFolder, trust: FederationTrust, say: Say) -> None:
+    """Take the operator's new keys into use, as the signed list has them."""
     key = PublicKey.from_pem(trust.release_key.encode())
     if not folder.release_key.exists() or PublicKey.load(folder.release_key) != key:
         key.save(folder.release_key)
-        told.append(f"The operator's release key is now {key.key_id}")
+        say(f"The operator's release key is now {key.key_id}")
     authority = trust.authority.encode()
     if folder.authority.read_bytes() != authority:
         check_certificates(trust.authority)
         write_atomic(folder.authority, authority)
-        told.append("The operator's certificate authority has changed: this node trusts the new")
-    return told
+        say("The operator's certificate authority has changed: this node trusts the new one.")
 
 
-def _take_folder(store: ReleaseStore, config: NodeConfig, place: Path) -> Fetched:
+def _take_folder(store: ReleaseStore, config: NodeConfig, place: Path, say: Say) -> Fetched:
     """Take one signed release from a folder: whose it is, is known, and not whether it is new."""
     folder = place / RELEASE if (place / RELEASE).is_dir() else place
     key, current = PublicKey.load(store.folder.release_key), store.current
@@ -198,7 +201,8 @@ def _take_folder(store: ReleaseStore, config: NodeConfig, place: Path) -> Fetche
     version, state = release.manifest.version, store.state()
     if (reason := state.reason(version)) is not None:
         raise ReleaseError(f"The operator has withdrawn {version}: {reason}", field="version")
-    if _kept(store, version) is None:
+    kept = _kept(store, version)
+    if kept is None or kept.manifest != release.manifest:
         fresh = store.fetching / version
         _drop_others(fresh, set())
         key.save(fresh / KEY)
@@ -210,8 +214,8 @@ def _take_folder(store: ReleaseStore, config: NodeConfig, place: Path) -> Fetche
         store.keep(version)
     store.use(version)
     store.remember(state.model_copy(update={"rolled_back": None}))
-    told = "It is signed by the operator, but nothing says whether it is the newest, or withdrawn."
-    return Fetched(store.place(version), release, own, (told,))
+    say("It is signed by the operator, but nothing says whether it is the newest, or withdrawn.")
+    return Fetched(store.place(version), release, own)
 
 
 @contextmanager

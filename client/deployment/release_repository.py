@@ -77,6 +77,10 @@ class TrustedRepository:
             raise ReleaseError("The list of releases names no release key.", field="release_key")
         return key
 
+    def lists(self, path: str, file: Path) -> bool:
+        """Return whether a file is, to the byte, what the signed list has at `path`."""
+        return _fits(self._target(path), file)
+
     def download(self, path: str, to: Path, parts: Path, most: int = MAX_FILE_BYTES) -> None:
         """Fetch a target to `to`; what came before a cut is in `parts` and is not fetched again.
 

@@ -27,6 +27,9 @@ class Town:
     def fetch(self, **options):
         return self.web.fetch(self.node, **options)
 
+    def told(self, **options):
+        return self.web.told(self.node, **options)
+
     @property
     def current(self):
         return ReleaseStore(self.node).current

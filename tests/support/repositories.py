@@ -103,6 +103,12 @@ class StaticServer:
     def fetch(self, node, **options):
         return fetch_release(node, self.address, **options)
 
+    def told(self, node, **options):
+        """What a fetch says, line by line."""
+        lines = []
+        fetch_release(node, self.address, say=lines.append, **options)
+        return lines
+
 
 @contextlib.contextmanager
 def static_server(folder, ranges=True):

@@ -30,6 +30,12 @@ def command(*words):
     return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
 
 
+def said(node, source=""):
+    lines = []
+    fetch_release(node, source, say=lines.append)
+    return lines
+
+
 # ------------------------------------------------------------- over TLS
 def test_a_release_comes_from_the_server_itself(town):
     node, server = town.node, town.operator.server
@@ -38,7 +44,6 @@ def test_a_release_comes_from_the_server_itself(town):
         fetched = fetch_release(node)
     trusted = PublicKey.load(node.current / "operator.pub")
     assert dict(verify_release(node.current / "release", trusted).files) == fetched.release.files
-    assert fetched.told == ()
 
 
 def test_a_node_that_has_fetched_trusts_a_new_authority_before_the_server_uses_it(town):
@@ -46,14 +51,14 @@ def test_a_node_that_has_fetched_trusts_a_new_authority_before_the_server_uses_i
     town.rotate("authority")
     with web_server(server.public, server.tls_certificate, server.tls_key) as port:
         use(node, server=f"127.0.0.1:{port}")
-        assert "certificate authority has changed" in fetch_release(node).told[0]
+        assert "certificate authority has changed" in said(node)[0]
     rotate_certificate(server, town.operator.keys, now())
     retire_authority(server, town.operator.keys, now())
     with web_server(server.public, server.tls_certificate, server.tls_key) as port:
         use(node, server=f"127.0.0.1:{port}")
         fetch_release(node)
         assert node.authority.read_bytes() == server.authority.read_bytes()
-        assert fetch_release(node).told == ()
+        assert said(node) == []
 
 
 def test_a_node_that_missed_a_new_authority_gets_it_on_another_way(town):
@@ -147,11 +152,11 @@ def test_a_merchant_goes_back_and_fetch_leaves_it_so(town):
     town.fetch()
     assert roll_back(town.node) == town.current == "1.0"
     for _ in range(2):
-        told = town.fetch().told
+        told = town.told()
         assert len(told) == 1
         assert told[0].startswith("You rolled back from 2.0")
         assert town.current == "1.0"
-    assert town.fetch(again=True).told == ()
+    assert town.told(again=True) == []
     assert town.current == "2.0"
 
 
@@ -194,7 +199,7 @@ def test_a_release_that_was_withdrawn_gives_way_to_the_one_before(town):
     server, keys = town.operator.server, town.operator.keys
     assert withdraw(server, keys, "2.0", "its tail is too heavy", now()) == "1.0"
     assert not (town.place / "targets/main/2.0").exists()
-    (told,) = town.fetch().told
+    (told,) = town.told()
     assert told == "The operator has withdrawn release 2.0: its tail is too heavy"
     assert town.current == "1.0"
     town.operator.publish("3.0")
@@ -206,9 +211,21 @@ def test_a_release_that_was_withdrawn_gives_way_to_the_one_before(town):
 def test_when_the_only_release_is_withdrawn_the_merchant_is_told_and_keeps_it(town):
     town.fetch()
     withdraw(town.operator.server, town.operator.keys, "1.0", "wrong catalogue", now())
-    told = str(town.refused("release", FederationError))
-    assert "wrong catalogue" in told
-    assert "no release to use" in told
+    lines = []
+    with pytest.raises(FederationError, match="no release to use"):
+        town.fetch(say=lines.append)
+    assert lines == ["The operator has withdrawn release 1.0: wrong catalogue"]
+    assert town.current == "1.0"
+
+
+def test_a_withdrawal_is_told_also_where_the_release_before_cannot_be_fetched(town2):
+    withdraw(town2.operator.server, town2.operator.keys, "2.0", "its tail", now())
+    town2.web.bent["notes.txt"] = Bent(status=500)
+    lines = []
+    with pytest.raises(FederationError):
+        town2.fetch(say=lines.append)
+    assert lines == ["The operator has withdrawn release 2.0: its tail"]
+    assert ReleaseStore(town2.node).state().reason("2.0") == "its tail"
 
 
 # ------------------------------------------------------------ from a folder
@@ -216,18 +233,29 @@ def test_a_copy_of_the_repository_does_as_well(town, tmp_path):
     copied = shutil.copytree(town.place, tmp_path / "stick")
     assert fetch_release(town.node, str(copied)).release.manifest.version == "1.0"
     use(town.node, releases=str(copied))
-    assert fetch_release(town.node).told == ()
+    assert said(town.node) == []
 
 
 def test_one_signed_release_in_a_folder_is_taken_by_the_operators_key_alone(town2, simulated):
     """As `fedtail simulate` leaves it, with no repository around it."""
     shutil.copy(simulated / "operator.pub", town2.node.release_key)
-    fetched = fetch_release(town2.node, str(simulated))
-    assert town2.current == fetched.release.manifest.version
-    assert "nothing says whether it is the newest" in fetched.told[0]
+    assert "nothing says whether it is the newest" in said(town2.node, str(simulated))[0]
+    trusted = PublicKey.load(simulated / "operator.pub")
+    version = verify_release(simulated / "release", trusted).manifest.version
+    assert town2.current == version
     shutil.copy(town2.operator.server.release_public_key, town2.node.release_key)
     with pytest.raises(ReleaseError, match="older than"):
         fetch_release(town2.node, str(town2.operator.server.releases / "1.0"))
+
+
+def test_a_release_from_a_folder_does_not_stand_in_for_the_listed_one_of_its_version(town2):
+    """A thief of the release key signs a 3.0 of its own; the operator's 3.0 takes its place."""
+    place = town2.operator.build("3.0", **{"notes.txt": b"of a thief"})
+    fetch_release(town2.node, str(place))
+    assert town2.current == "3.0"
+    shutil.rmtree(place)
+    town2.operator.publish("3.0")
+    assert town2.fetch().release.files["notes.txt"] == b"release 3.0" * 50
 
 
 def test_a_folder_with_another_keys_release_is_refused(town2, simulated):

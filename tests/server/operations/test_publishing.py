@@ -4,11 +4,13 @@ import shutil
 from datetime import timedelta
 
 import pytest
+from typer.testing import CliRunner
 
 from client.deployment.provisioning import init_node
 from common.errors import ReleaseError, SettingsError
 from common.privacy.ledger.journal import read_journal
 from common.release.verify import verify_release
+from server.cli import app
 from server.operations.experiment import Experiment, RunFolder
 from server.operations.folder import ServerFolder, ServerSettings
 from server.operations.key_folder import KeyFolder
@@ -201,3 +203,19 @@ def test_another_servers_keys_sign_no_release(ended, settings, tmp_path):
     other = Operator(tmp_path / "other")
     with pytest.raises(SettingsError, match="not this server"):
         publish(server, other.keys, Experiment("first", (), settings), now())
+
+
+def test_the_commands_say_what_they_did(operator):
+    def command(*words):
+        line = [*words, "--folder", str(operator.server.root)]
+        return CliRunner().invoke(app, line, catch_exceptions=False).output
+
+    keys = ("--keys", str(operator.keys.root))
+    assert "Nothing is half over yet." in command("refresh-metadata")
+    assert "signed anew" in command("refresh-metadata", "--force")
+    assert "Everything is signed anew." in command("refresh-metadata", *keys)
+    for version in ("1.0", "2.0"):
+        operator.publish(version)
+    told = command("withdraw", "2.0", "--reason", "its tail", *keys)
+    assert "Release 2.0 is withdrawn. Merchants are told to use 1.0." in told
+    assert "There is no other release." in command("withdraw", "1.0", "--reason", "it too", *keys)
