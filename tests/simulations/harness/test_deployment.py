@@ -26,7 +26,9 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from client.deployment.connection_check import check_connection
+from client.deployment.release_download import fetch_release
 from common.errors import EnrolmentError, SettingsError
+from common.files import sha256_hex, write_atomic
 from common.identity.enrolment import Request
 from common.identity.node_key import NodeKey
 from common.processes import stopping
@@ -38,6 +40,7 @@ from simulations.harness.deployment import Deployment
 from simulations.harness.hosts import Host, Hosts
 from tests.support.doors import node_of, now, operator
 from tests.support.flower_engine import free_port
+from tests.support.repositories import Operator
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 NAMES = ("shop-a", "shop-b", "shop-c")
@@ -254,3 +257,15 @@ def test_a_second_server_of_one_folder_is_refused(place):
 
     with pytest.raises(SettingsError, match="runs already"):
         serve(place.server, now(), print, proxy=False)
+
+
+def test_a_release_comes_through_the_real_proxy_and_goes_on_where_it_was_cut(place):
+    content = bytes(range(256)) * 4000
+    Operator.of(place.server).publish("1.0", **{"notes.txt": content})
+    node = place.node("shop-a")
+    part = node.releases / ".fetching" / "parts" / sha256_hex(content)
+    write_atomic(part, content[:300_000])
+    assert fetch_release(node).release.files["notes.txt"] == content
+    asked = (place.server.logs / "access.log").read_text().splitlines()
+    (line,) = [one for one in asked if "notes.txt" in one]
+    assert " 206 " in line
