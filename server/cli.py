@@ -206,7 +206,7 @@ def nodes(folder: _Folder) -> None:
     from common.identity.node_key import NodePublicKey
     from server.operations.folder import ServerFolder
     from server.operations.provisioning import warnings
-    from server.operations.publishing import metadata_warnings
+    from server.operations.publication.publishing import metadata_warnings
     from server.operations.registry import read_registry
 
     opened = ServerFolder(folder)

@@ -44,10 +44,19 @@ def open_keys(root: Path, federation: str, passphrase_file: Path | None) -> "Key
 
 
 def read_passphrase(path: Path) -> bytes:
-    """Return a file's first line, which only its owner can read."""
+    """Return a file's first line, which only its owner can read.
+
+    Raises:
+        EnrolmentError: if it cannot be read, or others may read it.
+        InputError: if it is empty: the keys would be plain.
+    """
+    from common.errors import InputError
     from common.identity.node_key import read_secret
 
-    return read_secret(path, "passphrase").split(b"\n", 1)[0]
+    secret = read_secret(path, "passphrase").splitlines()[:1]
+    if not secret or not secret[0].strip():
+        raise InputError(f"The first line of {path} is empty.", field="passphrase")
+    return secret[0]
 
 
 def _opened(
@@ -64,8 +73,8 @@ def list_(folder: Folder) -> None:
     """List every key with its whole fingerprint, and until when what it signed holds."""
     from common.files import sha256_hex
     from server.operations.folder import ServerFolder
-    from server.operations.key_rotation import list_keys
-    from server.operations.publishing import open_repository
+    from server.operations.publication.key_rotation import list_keys
+    from server.operations.publication.publishing import open_repository
 
     opened, now = ServerFolder(folder), datetime.now(UTC)
     for one in list_keys(opened, now):
@@ -86,7 +95,7 @@ def new(
 
     A folder of fedtail 0.1 hands over the keys that lie in it.
     """
-    from server.operations.older_folder import take_over
+    from server.operations.publication.older_folder import take_over
 
     opened, held = _opened(folder, keys, passphrase_file)
     secret = b"" if passphrase_file is None else read_passphrase(passphrase_file)
@@ -109,7 +118,7 @@ def rotate(
 ) -> None:
     """Put a new key in the place of the one called NAME."""
     from common.errors import InputError
-    from server.operations.key_rotation import KEY_NAMES, retire_authority, rotate_key
+    from server.operations.publication.key_rotation import KEY_NAMES, retire_authority, rotate_key
 
     found = next((one for one in KEY_NAMES if one == name), None)
     if found is None or (done and found != "authority"):
@@ -132,7 +141,7 @@ def publish(
 ) -> None:
     """Sign the release of EXPERIMENT, whose run has ended, and have merchants fetch it."""
     from server.operations.experiment import Experiment
-    from server.operations.publishing import publish as run
+    from server.operations.publication.publishing import publish as run
 
     opened, held = _opened(folder, keys, passphrase_file)
     manifest = run(opened, held, Experiment.load(experiment), datetime.now(UTC))
@@ -151,7 +160,7 @@ def withdraw(
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Take release VERSION back: merchants go to the one before at their next fetch."""
-    from server.operations.publishing import withdraw as take_back
+    from server.operations.publication.publishing import withdraw as take_back
 
     opened, held = _opened(folder, keys, passphrase_file)
     left = take_back(opened, held, version, reason, datetime.now(UTC))
@@ -171,8 +180,8 @@ def refresh_metadata(
 ) -> None:
     """Sign anew what expires; a running server does it by itself, but for what needs --keys."""
     from server.operations.folder import ServerFolder
-    from server.operations.publishing import refresh_metadata as refresh
-    from server.operations.publishing import renew_metadata
+    from server.operations.publication.publishing import refresh_metadata as refresh
+    from server.operations.publication.publishing import renew_metadata
 
     now = datetime.now(UTC)
     if keys is not None:

@@ -23,7 +23,7 @@ from common.identity.signing_key import PublicKey
 from server.operations.certificates import Authority, host_name
 from server.operations.folder import ServerFolder, ServerSettings
 from server.operations.key_folder import KeyFolder
-from server.operations.publishing import join_repository, open_repository
+from server.operations.publication.publishing import join_repository, open_repository
 from server.operations.registry import EnrolledNode, OpenInvite, Registry, changing, write_registry
 
 INVITE_ID_BYTES = 16

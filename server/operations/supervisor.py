@@ -20,7 +20,7 @@ from server.operations.admission import admit
 from server.operations.folder import ServerFolder
 from server.operations.provisioning import warnings
 from server.operations.proxy import check_proxy, proxy_command, write_proxy_config
-from server.operations.publishing import hourly_refresh, metadata_warnings
+from server.operations.publication.publishing import hourly_refresh, metadata_warnings
 from server.operations.superlink import control, superlink_answers
 
 START_SECONDS = 300.0  # a busy machine takes its time; one that ends is told at once

@@ -9,8 +9,8 @@ from client.deployment.provisioning import NodeFolder
 from client.deployment.release_store import ReleaseStore
 from common.errors import ReleaseError
 from server.operations.folder import ServerFolder
-from server.operations.key_rotation import rotate_key
-from server.operations.publishing import online_pair
+from server.operations.publication.key_rotation import rotate_key
+from server.operations.publication.publishing import online_pair
 from server.releases.lifetimes import Lifetimes
 from server.releases.repository import OnlineKeys, Repository
 from tests.support.repositories import Operator, now

@@ -11,7 +11,7 @@ from pathlib import Path
 from client.deployment.release_download import fetch_release
 from common.release.build import build_release
 from server.operations.folder import ServerSettings
-from server.operations.publishing import list_release, open_repository, refresh_metadata
+from server.operations.publication.publishing import list_release, open_repository, refresh_metadata
 from tests.common.release.test_manifest import FILES, claims
 from tests.support.doors import keys_of, node_of, set_up
 

@@ -15,9 +15,9 @@ from common.errors import EnrolmentError, FederationError, ReleaseError, Storage
 from common.files import sha256_hex, write_atomic
 from common.identity.signing_key import PublicKey
 from common.release.verify import verify_release
-from server.operations.key_rotation import retire_authority
 from server.operations.provisioning import rotate_certificate
-from server.operations.publishing import withdraw
+from server.operations.publication.key_rotation import retire_authority
+from server.operations.publication.publishing import withdraw
 from tests.support.doors import web_server
 from tests.support.repositories import Bent, Operator, now, static_server
 

@@ -17,7 +17,7 @@ from common.release.published import role_of
 from server.operations.folder import ServerSettings
 from server.operations.key_folder import KeyFolder
 from server.operations.provisioning import init_server
-from server.operations.publishing import (
+from server.operations.publication.publishing import (
     changing_repository,
     list_release,
     renew_metadata,

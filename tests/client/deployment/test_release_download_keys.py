@@ -8,8 +8,8 @@ from tuf.api.metadata import Metadata, MetaFile, Snapshot
 from common.errors import FederationError
 from common.identity.signing_key import SigningKey
 from common.release.published import latest_path, role_of
-from server.operations.key_rotation import KEY_NAMES
-from server.operations.publishing import (
+from server.operations.publication.key_rotation import KEY_NAMES
+from server.operations.publication.publishing import (
     changing_repository,
 )
 from server.releases.repository import OnlineKeys

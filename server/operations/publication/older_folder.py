@@ -9,7 +9,7 @@ from common.release.manifest import MANIFEST_FILE
 from common.release.verify import version_order
 from server.operations.folder import ServerFolder
 from server.operations.key_folder import KeyFolder
-from server.operations.publishing import join_repository, list_release
+from server.operations.publication.publishing import join_repository, list_release
 
 
 def take_over(folder: ServerFolder, keys: KeyFolder, now: datetime, secret: bytes = b"") -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from common.identity.signing_key import PublicKey
 from server.operations.key_folder import KeyFolder
-from server.operations.older_folder import take_over
+from server.operations.publication.older_folder import take_over
 from tests.support.doors import now
 from tests.support.repositories import Operator, static_server
 

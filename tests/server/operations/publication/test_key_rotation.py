@@ -7,11 +7,16 @@ from common.errors import FedtailError, ReleaseError, SettingsError
 from common.identity.enrolment import Invite, Request
 from common.identity.expiry import load_certificate
 from server.cli import app
-from server.operations import key_rotation
 from server.operations.certificates import fingerprint
-from server.operations.key_rotation import KEY_NAMES, list_keys, retire_authority, rotate_key
 from server.operations.provisioning import enrol, make_invite
-from server.operations.publishing import changing_repository
+from server.operations.publication import key_rotation
+from server.operations.publication.key_rotation import (
+    KEY_NAMES,
+    list_keys,
+    retire_authority,
+    rotate_key,
+)
+from server.operations.publication.publishing import changing_repository
 from server.operations.registry import read_registry
 from tests.support.doors import keys_of, node_of, now
 from tests.support.repositories import Operator
@@ -143,6 +148,9 @@ def test_a_passphrase_comes_from_a_file_or_the_keyboard_and_never_from_the_comma
     assert "is now" in CliRunner().invoke(app, words, input="correct horse\n").output
     wrong = CliRunner().invoke(app, words, input="battery\n")
     assert isinstance(wrong.exception, ReleaseError)
+    secret.write_bytes(b"\n")
+    with pytest.raises(FedtailError, match="is empty"):
+        command("keys", "rotate", "root", *place, *with_file)
     secret.chmod(0o644)
     with pytest.raises(Exception, match="644"):
         command("keys", "rotate", "root", *place, *with_file)

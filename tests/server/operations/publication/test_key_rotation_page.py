@@ -14,7 +14,7 @@ from tests.support.doors import web_server
 from tests.support.repositories import Operator
 from tests.test_project import commands
 
-PAGE = Path(__file__).parents[3] / "docs" / "how-to-rotate-keys.md"
+PAGE = Path(__file__).parents[4] / "docs" / "how-to-rotate-keys.md"
 BEFORE = (
     "server init --folder fed-server --keys fed-keys --host 127.0.0.1 --listen 127.0.0.1",
     "server invite --folder fed-server --keys fed-keys --name shop-a",

@@ -18,7 +18,7 @@ from common.release.published import role_of
 from server.operations.certificates import fingerprint
 from server.operations.folder import ServerFolder
 from server.operations.key_folder import AUTHORITY, KeyFolder, SharedKey
-from server.operations.publishing import (
+from server.operations.publication.publishing import (
     changing_repository,
     online_pair,
     open_repository,

@@ -15,7 +15,7 @@ from server.operations.experiment import Experiment, RunFolder
 from server.operations.folder import ServerFolder, ServerSettings
 from server.operations.key_folder import KeyFolder
 from server.operations.provisioning import init_server, make_invite
-from server.operations.publishing import (
+from server.operations.publication.publishing import (
     changing_repository,
     hourly_refresh,
     join_repository,

@@ -1,0 +1,1 @@
+"""The repository of releases in an operator's hands: publish, withdraw, keep fresh, rotate keys."""
