@@ -17,7 +17,7 @@ from client.deployment.release_transport import (
     web_client,
 )
 from client.privacy.budget import LEDGER_FILE
-from common.errors import FederationError, ReleaseError
+from common.errors import FederationError, ReleaseError, StorageError
 from common.files import write_atomic
 from common.identity.signing_key import PublicKey
 from common.release.manifest import (
@@ -72,7 +72,7 @@ def fetch_release(
     """
     config, store = folder.config(), ReleaseStore(folder)
     place = (source or config.releases or f"https://{config.server}/releases").rstrip("/")
-    with store.locked():
+    with _disk_errors(), store.locked():
         if not place.startswith(ADDRESSES) and not (Path(place) / METADATA).is_dir():
             return _take_folder(store, config, Path(place), say)
         with _transport(folder, config, place) as transport:
@@ -82,9 +82,14 @@ def fetch_release(
 
 
 def roll_back(folder: NodeFolder, to: str | None = None) -> str:
-    """Go back to an older kept release; return its version. Raises as `ReleaseStore.roll_back`."""
+    """Go back to an older kept release; return its version.
+
+    Raises:
+        ReleaseError: as `ReleaseStore.roll_back`.
+        StorageError: if the disk cannot be written to.
+    """
     store = ReleaseStore(folder)
-    with store.locked():
+    with _disk_errors(), store.locked():
         return store.roll_back(to)
 
 
@@ -216,6 +221,18 @@ def _take_folder(store: ReleaseStore, config: NodeConfig, place: Path, say: Say)
     store.remember(state.model_copy(update={"rolled_back": None}))
     say("It is signed by the operator, but nothing says whether it is the newest, or withdrawn.")
     return Fetched(store.place(version), release, own)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"The node's folder cannot be read or written ({error.strerror}). The release in use "
+            "stays.",
+            field="disk",
+        ) from error
 
 
 @contextmanager
