@@ -6,6 +6,7 @@ from common.errors import FederationError, PrivacyError
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import CanaryRecord
 from common.wire.messages import Prepared
+from common.wire.totality import total
 
 AUDIT = "query.audit"
 
@@ -15,6 +16,7 @@ def encode_audit_request(plan_digest: str) -> RecordDict:
     return RecordDict({"run": ConfigRecord({"plan_digest": plan_digest})})
 
 
+@total
 def decode_audit_request(content: RecordDict, plan_digest: str) -> None:
     """Check that the request names the plan the node holds.
 
@@ -40,6 +42,7 @@ def encode_audit(record: CanaryRecord | None, plan_digest: str) -> RecordDict:
     return RecordDict({"run": run})
 
 
+@total
 def decode_audit(content: RecordDict, prepared: Prepared, plan: PrivacyPlan) -> CanaryRecord:
     """Read a node's revealed canaries.
 

@@ -7,6 +7,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from common.errors import FederationError, LedgerError
 from common.privacy.ledger.contributions import Contribution
+from common.wire.totality import total
 
 _CONTRIBUTION = "contribution"
 _SEAL = re.compile(r"(?:[0-9a-f]{64})?")
@@ -18,6 +19,7 @@ def with_contribution(content: RecordDict, contribution: Contribution) -> Record
     return content
 
 
+@total
 def accepted_contribution(content: RecordDict, expected: Contribution) -> Contribution:
     """Return a reply's signed word, if it is for what was received.
 
@@ -39,6 +41,7 @@ def accepted_contribution(content: RecordDict, expected: Contribution) -> Contri
     return found
 
 
+@total
 def read_contribution(content: RecordDict) -> Contribution:
     """Return a reply's signed word, its signature not yet checked.
 

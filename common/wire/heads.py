@@ -10,8 +10,10 @@ from flwr.app import ConfigRecord, RecordDict
 
 from common.errors import FederationError, LedgerError
 from common.privacy.ledger.heads import Head, Receipt
+from common.wire.totality import total
 
 RECEIPT = "query.receipt"  # a receipt alone: after the last round, or to a node that rolled back
+MOST_HEAD = 65_536  # characters: what some five hundred runs leave on a ledger's head
 _JOURNAL = "journal"
 _HEAD = "head"
 
@@ -38,6 +40,7 @@ def with_note(content: RecordDict, note: JournalNote) -> RecordDict:
     return content
 
 
+@total
 def read_note(content: RecordDict) -> JournalNote | None:
     """Return a request's note; None where the server keeps no journal.
 
@@ -66,6 +69,7 @@ def with_head(content: RecordDict, head: Head) -> RecordDict:
     return content
 
 
+@total
 def read_head(content: RecordDict) -> Head:
     """Return a reply's head.
 
@@ -76,6 +80,10 @@ def read_head(content: RecordDict) -> Head:
     text = record.get("head") if isinstance(record, ConfigRecord) else None
     if not isinstance(text, str):
         raise FederationError("The reply has no ledger head.", field=_HEAD)
+    if len(text) > MOST_HEAD:
+        raise FederationError(
+            f"The reply's ledger head has more than {MOST_HEAD} characters.", field=_HEAD
+        )
     try:
         return Head.from_json(text)
     except LedgerError as error:

@@ -9,9 +9,11 @@ Four requests go from the coordinator to a node, and four replies come back:
 
 Each message names the privacy plan by its digest and is refused by a reader who holds another.
 Metrics leave a node only if ALLOWED_METRICS names them, and errors only as a code and a field.
+
+Every `decode_` is total: whatever a message holds, it becomes a value or a FederationError. Sizes
+are checked before anything is made of what they announce.
 """
 
-import io
 import math
 import re
 from collections.abc import Mapping
@@ -19,13 +21,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from common.adapter import AdapterState, AdapterUpdate
 from common.errors import FederationError, FedtailError
 from common.files import DISK_FULL, sha256_hex
 from common.privacy.accounting.plan import ALLOWED_METRICS
+from common.wire.arrays import pack_array, unpack_array
+from common.wire.totality import total
 
 WIRE_VERSION = 3
 ERROR_CODE = 100  # Flower's own error codes end below this
@@ -38,7 +42,8 @@ Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)
 Value = TypeVar("Value", bytes, int, str)
 
 _MAY_BE_EMPTY = ("canaries_commitment", "base_model")  # of a node's facts
-_HEADER_LIMIT = 4096  # bytes of an .npy header that are read at most
+MOST_ITEMS = 5_000_000  # of one catalogue
+MOST_FACT = 200  # characters of a name or digest that a node tells
 _PUBLIC_FIELD = re.compile(r"[a-z][a-z_]{0,39}")  # no digit, space or capital: no id, no title
 _PUBLIC_REASON = re.compile(r"[a-z]{1,20}(:[a-z][a-z_]{0,39})?")
 
@@ -113,6 +118,7 @@ def encode_prepare(request: PrepareRequest) -> RecordDict:
     return RecordDict({"run": run, "settings": ConfigRecord(dict(request.settings))})
 
 
+@total
 def decode_prepare(content: RecordDict) -> PrepareRequest:
     """Read a prepare request.
 
@@ -140,23 +146,24 @@ def encode_prepared(prepared: Prepared) -> RecordDict:
     for name in _MAY_BE_EMPTY:
         if value := getattr(prepared, name):  # Flower cannot count the bytes of an empty text
             facts[name] = value
-    keys = _array(prepared.text_keys, np.uint64, "text_keys")
+    keys = pack_array(prepared.text_keys, np.uint64, "text_keys")
     return RecordDict({"facts": facts, "keys": ArrayRecord({"text_keys": keys})})
 
 
+@total
 def decode_prepared(content: RecordDict) -> Prepared:
     """Read a node's public facts.
 
     Raises:
-        FederationError: if a fact is missing, of the wrong kind or empty.
+        FederationError: if a fact is missing, of the wrong kind, empty, or too long.
     """
     facts = _record(content, "facts", ConfigRecord)
-    keys = _only_array(content, "keys", "text_keys", np.uint64)
-    merchant = _value(facts, "merchant", str)
-    if not merchant or not keys.size:
+    told = {name: _fact(facts, name) for name in ("merchant", "catalogue_digest")}
+    told |= {name: _fact(facts, name) for name in _MAY_BE_EMPTY if name in facts}
+    keys = _only_array(content, "keys", "text_keys", np.uint64, most=MOST_ITEMS)
+    if not told["merchant"] or not keys.size:
         raise FederationError("A node named no merchant or no item.", field="facts")
-    others = {name: _value(facts, name, str) for name in _MAY_BE_EMPTY if name in facts}
-    return Prepared(merchant, _value(facts, "catalogue_digest", str), keys, **others)
+    return Prepared(text_keys=keys, **told)
 
 
 # --------------------------------------------------------------- popularity
@@ -165,6 +172,7 @@ def encode_popularity_request(plan_digest: str) -> RecordDict:
     return RecordDict({"run": ConfigRecord({"plan_digest": plan_digest})})
 
 
+@total
 def decode_popularity_request(content: RecordDict, plan_digest: str) -> None:
     """Check that the request names the plan the node holds.
 
@@ -177,10 +185,11 @@ def decode_popularity_request(content: RecordDict, plan_digest: str) -> None:
 
 def encode_popularity(counts: NDArray[np.float32], plan_digest: str) -> RecordDict:
     """Return the records of a noised histogram, float32 [items]."""
-    record = ArrayRecord({"counts": _array(counts, np.float32, "counts")})
+    record = ArrayRecord({"counts": pack_array(counts, np.float32, "counts")})
     return RecordDict({"popularity": record, "run": ConfigRecord({"plan_digest": plan_digest})})
 
 
+@total
 def decode_popularity(content: RecordDict, items: int, plan_digest: str) -> NDArray[np.float32]:
     """Read a noised histogram, float32 [items].
 
@@ -188,17 +197,21 @@ def decode_popularity(content: RecordDict, items: int, plan_digest: str) -> NDAr
         FederationError: on another plan, length or dtype, or a number that is not finite.
     """
     decode_popularity_request(content, plan_digest)
-    return _only_array(content, "popularity", "counts", np.float32, (items,))
+    return _only_array(content, "popularity", "counts", np.float32, shape=(items,))
 
 
 # -------------------------------------------------------------------- train
 def adapter_record(adapter: AdapterState) -> ArrayRecord:
     """Return an adapter as a record of its tensors by name."""
     return ArrayRecord(
-        {name: _array(tensor, np.float32, "adapter") for name, tensor in adapter.tensors.items()}
+        {
+            name: pack_array(tensor, np.float32, "adapter")
+            for name, tensor in adapter.tensors.items()
+        }
     )
 
 
+@total
 def read_adapter(record: ArrayRecord) -> AdapterState:
     """Return the adapter in `record`.
 
@@ -206,7 +219,7 @@ def read_adapter(record: ArrayRecord) -> AdapterState:
         FederationError: if a tensor is not float32 and finite.
     """
     return AdapterState(
-        {name: _numpy(array, np.float32, "adapter") for name, array in record.items()}
+        {name: unpack_array(array, np.float32, "adapter") for name, array in record.items()}
     )
 
 
@@ -217,11 +230,12 @@ def encode_train(request: TrainRequest) -> RecordDict:
         "run": ConfigRecord({"round": request.round_number, "plan_digest": request.plan_digest}),
     }
     if request.popularity is not None:
-        array = _array(request.popularity, np.float32, "popularity")
+        array = pack_array(request.popularity, np.float32, "popularity")
         records["popularity"] = ArrayRecord({"popularity": array})
     return RecordDict(records)
 
 
+@total
 def decode_train(content: RecordDict, items: int, plan_digest: str) -> TrainRequest:
     """Read one round's work at a node with `items` items that holds the plan of `plan_digest`.
 
@@ -236,7 +250,7 @@ def decode_train(content: RecordDict, items: int, plan_digest: str) -> TrainRequ
         raise FederationError("The round number is below 1.", field="round")
     popularity = None
     if "popularity" in content:
-        popularity = _only_array(content, "popularity", "popularity", np.float32, (items,))
+        popularity = _only_array(content, "popularity", "popularity", np.float32, shape=(items,))
     adapter = read_adapter(_record(content, "adapter", ArrayRecord))
     return TrainRequest(adapter, popularity, round_number, plan_digest)
 
@@ -256,10 +270,11 @@ def encode_update(update: AdapterUpdate, metrics: Mapping[str, float]) -> Record
     if not all(math.isfinite(value) for value in values.values()):
         raise FederationError("A metric is not finite.", field="metrics")
     run = ConfigRecord({"round": update.round_number, "plan_digest": update.plan_digest})
-    vector = ArrayRecord({"vector": _array(update.vector, np.float32, "update")})
+    vector = ArrayRecord({"vector": pack_array(update.vector, np.float32, "update")})
     return RecordDict({"update": vector, "run": run, "metrics": MetricRecord(dict(values))})
 
 
+@total
 def decode_update(
     content: RecordDict, size: int, round_number: int, plan_digest: str
 ) -> tuple[AdapterUpdate, dict[str, float]]:
@@ -272,7 +287,7 @@ def decode_update(
     run = _record(content, "run", ConfigRecord)
     _expect("round", _value(run, "round", int), round_number)
     _expect("plan_digest", _value(run, "plan_digest", str), plan_digest)
-    vector = _only_array(content, "update", "vector", np.float32, (size,))
+    vector = _only_array(content, "update", "vector", np.float32, shape=(size,))
     metrics = _record(content, "metrics", MetricRecord)
     if not ALLOWED_METRICS.issuperset(metrics):
         raise FederationError("A node sent a metric that was not asked for.", field="metrics")
@@ -320,8 +335,25 @@ def public_word(reason: str) -> str:
 
 
 def size_in_bytes(content: RecordDict) -> int:
-    """Return how many bytes a message's records hold, Flower's envelope not counted."""
-    return sum(record.count_bytes() for record in content.values())
+    """Return how many bytes a message's records hold, Flower's envelope not counted.
+
+    Flower's own count raises on an empty text or list, which any node may send.
+    """
+    return sum(
+        len(name) + _value_bytes(value)
+        for record in content.values()
+        for name, value in record.items()
+    )
+
+
+def _value_bytes(value: object) -> int:
+    if isinstance(value, list):
+        return sum(_value_bytes(one) for one in value)
+    if isinstance(value, bool):
+        return 1
+    if isinstance(value, str | bytes):
+        return len(value)
+    return 8 if isinstance(value, int | float) else len(getattr(value, "data", b""))
 
 
 # ----------------------------------------------------------------- checking
@@ -346,12 +378,14 @@ def _value(record: ConfigRecord, name: str, kind: type[Value]) -> Value:
     return value
 
 
-def _array(values: NDArray[np.generic], dtype: type[np.generic], field: str) -> Array:
-    if values.dtype != dtype:
-        raise FederationError(f"An array is {values.dtype}, not {np.dtype(dtype)}.", field=field)
-    if not np.isfinite(values).all():
-        raise FederationError("An array holds a number that is not finite.", field=field)
-    return Array(np.ascontiguousarray(values))
+def _fact(facts: ConfigRecord, name: str) -> str:
+    value = _value(facts, name, str)
+    if len(value) > MOST_FACT or not value.isprintable():
+        raise FederationError(
+            f"A node's {name} has more than {MOST_FACT} characters, or some that do not print.",
+            field=name,
+        )
+    return value
 
 
 Number = TypeVar("Number", np.float32, np.uint64)
@@ -362,34 +396,12 @@ def _only_array(
     record_name: str,
     name: str,
     dtype: type[Number],
-    shape: tuple[int, ...] | None = None,
+    *,
+    shape: tuple[int] | None = None,
+    most: int = 0,
 ) -> NDArray[Number]:
+    """Return the one array [k] of a record: of `shape`, or with at most `most` numbers."""
     record = _record(content, record_name, ArrayRecord)
     if set(record) != {name}:
         raise FederationError(f"Record {record_name} must hold {name} alone.", field=record_name)
-    values = _numpy(record[name], dtype, name)
-    if values.ndim != 1 or (shape is not None and values.shape != shape):
-        raise FederationError(f"Array {name} has shape {values.shape}, not {shape}.", field=name)
-    return values
-
-
-def _numpy(array: Array, dtype: type[Number], field: str) -> NDArray[Number]:
-    """Read an .npy buffer by its checked header: a false header cannot make us allocate."""
-    stream = io.BytesIO(array.data)
-    try:
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise FederationError("An array is not an .npy file of version 1.0.", field=field)
-        shape, by_column, found = np.lib.format.read_array_header_1_0(
-            stream, max_header_size=_HEADER_LIMIT
-        )
-    except ValueError as error:
-        raise FederationError("An array is not an .npy file.", field=field) from error
-    body = array.data[stream.tell() :]
-    if found != dtype or by_column or len(body) != math.prod(shape) * np.dtype(dtype).itemsize:
-        raise FederationError(
-            f"An array is not {np.dtype(dtype)} by rows, or is cut short.", field=field
-        )
-    values = np.frombuffer(body, dtype=dtype).reshape(shape)
-    if not np.isfinite(values).all():
-        raise FederationError("An array holds a number that is not finite.", field=field)
-    return values
+    return unpack_array(record[name], dtype, name, shape=shape, most=most)

@@ -7,6 +7,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from common.errors import FederationError
 from common.wire.messages import public_word
+from common.wire.totality import total
 
 REFUSED = "query.refused"
 _RECORD = "refusal"
@@ -17,6 +18,7 @@ def encode_refusal(reason: str) -> RecordDict:
     return RecordDict({_RECORD: ConfigRecord({"reason": public_word(reason)})})
 
 
+@total
 def decode_refusal(content: RecordDict) -> str:
     """Return a refusal's `code:field`.
 
