@@ -6,15 +6,19 @@ merchants' names, so a result does not depend on who answered first.
 """
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import FederationError
+from common.settings.run import MOST_POPULARITY_RATIO
 
 FloatVector = NDArray[np.float64]
+Aggregation = Literal["mean", "trimmed_mean", "median", "capped_mean"]
 SMOOTHING = 2.0  # mean counts that are added to each count
 
 
@@ -44,6 +48,73 @@ def mean_update(updates: Mapping[str, NDArray[np.float32]]) -> FloatVector:
         FederationError: if there is no update, or two differ in length.
     """
     return sum_updates(updates) / len(updates)
+
+
+@dataclass(frozen=True)
+class Aggregator:
+    """The rule by which a round's updates become one gradient. Pure, and the same to the bit.
+
+    Each sees updates that carry their own noise, so it is post-processing. Sorting and comparing
+    do not depend on an order, and sums run in a fixed one, so an auditor comes to the same bits.
+
+    Attributes:
+        rule: `mean`; `trimmed_mean` leaves out, of each number, the largest and smallest
+            `trimmed_share` (Yin et al. 2018, "Byzantine-robust distributed learning"); `median` of
+            each number (the same paper); `capped_mean` shortens each update to the round's median
+            norm before the mean (norm bounding, Sun et al. 2019, "Can you really backdoor
+            federated learning?").
+        trimmed_share: Of the updates, rounded up, at each end; at least one update stays.
+    """
+
+    rule: Aggregation = "mean"
+    trimmed_share: float = 0.25
+
+    def __call__(self, updates: Mapping[str, NDArray[np.float32]]) -> FloatVector:
+        """Return the gradient [d] of the updates by merchant.
+
+        Raises:
+            FederationError: if there is no update, or two differ in length.
+        """
+        if self.rule == "mean":
+            return mean_update(updates)
+        rows = _stacked(updates)
+        if self.rule == "capped_mean":
+            return _mean_of(_capped(rows))
+        cut = self.trimmed(len(rows))
+        return _mean_of(np.sort(rows, axis=0)[cut : len(rows) - cut])
+
+    def trimmed(self, count: int) -> int:
+        """Return how many of `count` updates are left out at each end of a number's order."""
+        most = (count - 1) // 2  # one stays, or two of an even number: the median
+        if self.rule == "median":
+            return most
+        return min(math.ceil(self.trimmed_share * count), most)
+
+
+def _stacked(updates: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Return float64 [merchants, d], in order of names."""
+    if not updates:
+        raise FederationError("There is no update to aggregate.", field="updates")
+    if len({update.shape for update in updates.values()}) > 1:
+        raise FederationError("Two updates differ in length.", field="updates")
+    return np.stack([updates[name].astype(np.float64) for name in sorted(updates)])
+
+
+def _mean_of(rows: NDArray[np.float64]) -> FloatVector:
+    """Return the mean [d] of rows, added one after another."""
+    total = np.zeros(rows.shape[1], dtype=np.float64)
+    for row in rows:
+        total += row
+    return total / len(rows)
+
+
+def _capped(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    # fsum rounds once, so a norm does not depend on the order in which a machine adds.
+    norms = [math.sqrt(math.fsum(np.square(row))) for row in rows]
+    cap = statistics.median(norms)
+    factors = [min(1.0, cap / norm) if norm else 1.0 for norm in norms]
+    capped: NDArray[np.float64] = rows * np.array(factors)[:, None]
+    return capped
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,4 +172,6 @@ def pool_popularity(
     spread = noise_std * math.sqrt(float(holders.mean()))
     # The mean of the sums as they came: cut at 0 first, it would grow with the noise.
     smoothed = np.maximum(total, 0.0) + max(spread, SMOOTHING * float(total.mean()), 1.0)
+    # Nodes refuse a popularity that is less even, so one merchant's counts must not make it so.
+    smoothed = np.minimum(smoothed, smoothed.min() * (MOST_POPULARITY_RATIO / 2))
     return Popularity(keys, smoothed / smoothed.sum())

@@ -4,13 +4,13 @@ Pure float64 arithmetic in a fixed order, so that whoever has the updates comes 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.adapter import AdapterState
-from common.federation.aggregation import mean_update
+from common.federation.aggregation import Aggregator
 from common.federation.optimiser import (
     Optimiser,
     OptimiserState,
@@ -46,12 +46,14 @@ class Descent:
         learning_rate: The size of the first step.
         schedule: How the size changes over the rounds.
         rounds: How many there are.
+        aggregate: From the updates to the gradient.
     """
 
     optimiser: Optimiser
     learning_rate: float
     schedule: Schedule
     rounds: int
+    aggregate: Aggregator = field(default_factory=Aggregator)
 
     @classmethod
     def of(cls, settings: RunSettings) -> "Descent":
@@ -60,8 +62,13 @@ class Descent:
         Raises:
             SettingsError: if a coefficient is out of bounds.
         """
-        optimiser = optimiser_of(settings)
-        return cls(optimiser, settings.learning_rate, settings.schedule, settings.rounds)
+        return cls(
+            optimiser_of(settings),
+            settings.learning_rate,
+            settings.schedule,
+            settings.rounds,
+            aggregator_of(settings),
+        )
 
     def step(
         self,
@@ -70,7 +77,7 @@ class Descent:
         number: int,
         updates: Mapping[str, NDArray[np.float32]],
     ) -> Step:
-        """Return what a step on the mean of the updates gives; without updates none is taken.
+        """Return what a step on the updates' aggregate gives; without updates none is taken.
 
         Args:
             adapter: Before the round.
@@ -84,7 +91,7 @@ class Descent:
         rate = learning_rate(self.schedule, self.learning_rate, number, self.rounds)
         if not updates:
             return Step(adapter, state, rate, 0.0, ())
-        gradient = mean_update(updates)
+        gradient = self.aggregate(updates)
         following, vector = self.optimiser.step(
             state, adapter.flatten().astype(np.float64), gradient, rate
         )
@@ -104,3 +111,8 @@ def optimiser_of(settings: RunSettings) -> Optimiser:
         beta1=settings.momentum,
         tau=settings.tau,
     )
+
+
+def aggregator_of(settings: RunSettings) -> Aggregator:
+    """Return the rule that a run's settings name."""
+    return Aggregator(settings.aggregation, settings.trimmed_share)

@@ -44,6 +44,12 @@ class RunSettings(BaseModel):
     min_merchants: int = Field(1, ge=1, le=100_000, description="Merchants needed to start.")
     wait_seconds: float = Field(600, gt=0, le=1e7, description="Wait for merchants at the start.")
     round_timeout: float = Field(600, gt=0, le=1e7, description="Seconds for one round.")
+    prepare_timeout: float = Field(
+        3600, gt=0, le=1e7, description="Seconds a node has to encode its catalogue."
+    )
+    grace_seconds: float = Field(
+        60, ge=0, le=1e7, description="Wait for the rest, once enough merchants have answered."
+    )
 
     # -- privacy
     epsilon: float = Field(4.0, gt=0, description="Whole run, one shopper at one merchant; or inf.")
@@ -107,6 +113,14 @@ class RunSettings(BaseModel):
     tau: float = Field(
         0.015, ge=1e-12, le=1e6, description="Adam: gradients below this size make shorter steps."
     )
+    aggregation: Literal["mean", "trimmed_mean", "median", "capped_mean"] = Field(
+        "mean",
+        validate_default=True,
+        description="From the merchants' updates to one step; only the mean goes with central.",
+    )
+    trimmed_share: float = Field(
+        0.25, gt=0, lt=0.5, description="trimmed_mean: share of updates left out at each end."
+    )
     schedule: Literal["constant", "cosine"] = Field("constant", description="Of that size.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum, or Adam's first moment.")
 
@@ -123,6 +137,13 @@ class RunSettings(BaseModel):
         low = info.data.get("value_low", -math.inf)
         if value <= low:
             raise ValueError(f"it must be above value_low, {low:g}")
+        return value
+
+    @field_validator("aggregation")
+    @classmethod
+    def _sums_noise(cls, value: str, info: ValidationInfo) -> str:
+        if value != "mean" and info.data.get("noise") == "central":
+            raise ValueError("with central noise it must be mean: only a sum carries all noise")
         return value
 
     @field_validator("max_history")
