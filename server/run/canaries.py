@@ -1,6 +1,5 @@
 """After the last round: ask the nodes to open the canaries they committed to."""
 
-import logging
 from collections.abc import Mapping
 
 from flwr.app import Message
@@ -10,13 +9,19 @@ from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import CanaryRecord
 from common.wire.canaries import AUDIT, decode_audit, encode_audit_request
 from common.wire.messages import Prepared
-from server.run.cohort import Exchange
-
-logger = logging.getLogger(__name__)
+from server.run.cohort import Quorum
+from server.run.exchange import Exchange
+from server.run.standing import Standings
 
 
 def reveal_canaries(
-    exchange: Exchange, present: Mapping[int, Prepared], plan: PrivacyPlan, timeout: float
+    exchange: Exchange,
+    present: Mapping[int, Prepared],
+    plan: PrivacyPlan,
+    timeout: float,
+    *,
+    standings: Standings,
+    quorum: Quorum,
 ) -> dict[str, CanaryRecord]:
     """Return the revealed canaries by merchant.
 
@@ -28,21 +33,25 @@ def reveal_canaries(
         present: The nodes, with what each told when it was prepared.
         plan: The run's.
         timeout: Seconds to wait.
+        standings: Told of each answer that was none.
+        quorum: How many answers are enough to wait only a while longer for the rest.
     """
-    content = encode_audit_request(plan.digest)
-    answers = exchange.ask(
-        [Message(content, node, AUDIT, ttl=timeout) for node in present], timeout
-    )
-    for node, reason in sorted(answers.errors.items()):
-        logger.warning("Audit: node %d failed: %s", node, reason)
     revealed: dict[str, CanaryRecord] = {}
-    for node, prepared in present.items():
-        if node not in answers.replies:
-            continue
+
+    def take(node: int, reply: Message) -> bool:
+        prepared = present[node]
         try:
-            record = decode_audit(answers.replies[node].content, prepared, plan)
+            revealed[prepared.merchant] = decode_audit(reply.content, prepared, plan)
         except FederationError as error:
-            logger.warning("Audit: node %d sent %s", node, error.public())
-            continue
-        revealed[prepared.merchant] = record
-    return revealed
+            standings.strike(node, prepared.merchant, "audit", error)
+            return False
+        return True
+
+    content = encode_audit_request(plan.digest)
+    sent = [Message(content, node, AUDIT, ttl=timeout) for node in present]
+    answers = exchange.ask(sent, timeout, enough=quorum.needed, take=take)
+    for node, reason in sorted(answers.errors.items()):
+        standings.failed(node, present[node].merchant, "audit", reason)
+    for node in answers.silent:
+        standings.late(node, present[node].merchant, "audit")
+    return {name: revealed[name] for name in sorted(revealed)}

@@ -1,28 +1,25 @@
-"""Who takes part: nodes that are connected, prepared and willing, and how many must answer."""
+"""Who takes part: nodes that are connected, prepared and willing, and how many must answer.
+
+Preparing a node may take long, as it encodes its catalogue. It goes on beside the rounds: whoever
+is not ready when enough are joins a later round, and whoever never answers holds up none.
+"""
 
 import logging
 import math
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
 
 from common.errors import FederationError, QuorumError, SettingsError
-from common.wire.messages import (
-    PREPARE,
-    Prepared,
-    PrepareRequest,
-    decode_prepared,
-    encode_prepare,
-    error_reason,
-    size_in_bytes,
-)
+from common.wire.messages import PREPARE, Prepared, PrepareRequest, decode_prepared, encode_prepare
+from common.wire.messages import error_reason as reason_of
 from common.wire.refusal import REFUSED, encode_refusal
+from server.run.exchange import UNREADABLE, Errand, Exchange
+from server.run.polling_grid import POLL_SECONDS
+from server.run.standing import Standings
 
-POLL_SECONDS = 1.0
-MAX_PREPARE_ATTEMPTS = 3  # a node that never answers must not delay every round
+MAX_PREPARE_ATTEMPTS = 3  # a node that fails each time is not asked for ever
 
 logger = logging.getLogger(__name__)
 
@@ -65,187 +62,189 @@ class Quorum:
             )
 
 
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What came back from one exchange.
-
-    Attributes:
-        replies: Messages with content, by node id.
-        errors: Each failed node's code and field, by node id; never more of what it sent.
-        asked: How many nodes were asked.
-    """
-
-    replies: dict[int, Message]
-    errors: dict[int, str]
-    asked: int
-
-
-@dataclass
-class Exchange:
-    """The way to the nodes: sends, waits, and counts bytes until they are taken off.
-
-    Attributes:
-        grid: Flower's own, or the in-process one.
-        bytes_down: Sent since `take_bytes`.
-        bytes_up: Received in time since then.
-    """
-
-    grid: Grid
-    bytes_down: int = 0
-    bytes_up: int = 0
-
-    def connected(self) -> set[int]:
-        """Return the ids of the nodes that are connected now."""
-        return set(self.grid.get_node_ids())
-
-    def ask(self, messages: Iterable[Message], timeout: float) -> Answers:
-        """Send `messages`, one a node, and wait at most `timeout` seconds for the replies.
-
-        A reply that comes later, from a node that was not asked, or twice is not looked at.
-        """
-        sent = list(messages)
-        waiting = {message.metadata.dst_node_id for message in sent}
-        replies: dict[int, Message] = {}
-        errors: dict[int, str] = {}
-        self.bytes_down += sum(size_in_bytes(message.content) for message in sent)
-        received = self.grid.send_and_receive(sent, timeout=timeout) if sent else ()
-        for reply in received:
-            node = reply.metadata.src_node_id
-            if node not in waiting:
-                continue
-            waiting.discard(node)
-            if reply.has_error():
-                errors[node] = error_reason(reply.error)
-            else:
-                replies[node] = reply
-                self.bytes_up += size_in_bytes(reply.content)
-        return Answers(replies, errors, len(sent))
-
-    def tell(self, message: Message) -> None:
-        """Send a message whose reply nobody waits for."""
-        self.bytes_down += size_in_bytes(message.content)
-        self.grid.push_messages([message])
-
-    def take_bytes(self) -> tuple[int, int]:
-        """Return (down, up) and count from 0 again."""
-        taken = self.bytes_down, self.bytes_up
-        self.bytes_down = self.bytes_up = 0
-        return taken
-
-
-@dataclass
+@dataclass(eq=False)
 class Cohort:
     """The nodes that have told their public facts in this run, by node id.
 
     Attributes:
         request: What each node is sent before its first round.
         timeout: Seconds a node has to encode its catalogue.
+        standings: How each node stands; who is refused is not asked again.
         members: Prepared nodes, connected or not.
-        refused: Nodes that refused the preparation, with their reason: they are not asked again.
         check: Raises FederationError if a node may not take part: `server.run.admission_checks`.
         address: Adds to the request what the server's journal has to say.
         check_head: Raises FederationError if a merchant's ledger head is not accepted.
         on_rollback: Told of a node and merchant whose ledger rolled back.
+        may_begin: Asked before each round; while it returns False nothing begins.
     """
 
     request: PrepareRequest
     timeout: float
+    standings: Standings = field(default_factory=Standings)
     members: dict[int, Prepared] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
     check: Callable[[int, Prepared], None] = lambda _node, _prepared: None
     address: Callable[[RecordDict], RecordDict] = lambda content: content
     check_head: Callable[[Prepared, RecordDict], None] = lambda _prepared, _content: None
     on_rollback: Callable[[int, str], None] = lambda _node, _merchant: None
+    may_begin: Callable[[], bool] = lambda: True
     _attempts: dict[int, int] = field(default_factory=dict)
+    _errands: list[Errand] = field(default_factory=list)
+    _longest: float = 0.0  # seconds that a preparation took
+    _opened: bool = False  # whether a round has begun
 
-    def assemble(
-        self,
-        exchange: Exchange,
-        quorum: Quorum,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> dict[int, Prepared]:
+    @property
+    def refused(self) -> dict[int, str]:
+        """Nodes that are not asked again, with the reason."""
+        return self.standings.refused
+
+    def assemble(self, exchange: Exchange, quorum: Quorum) -> dict[int, Prepared]:
         """Prepare newcomers and return the nodes that can take part, by merchants' names.
 
+        Before the first round the others are waited for as `exchange.patience` says, so that nodes
+        of one federation that take about as long begin together. Later nobody waits for newcomers.
+
         Raises:
-            QuorumError: if there are not `quorum.minimum` after `quorum.wait_seconds`.
+            QuorumError: if there are not `quorum.minimum` after `quorum.wait_seconds`, and none is
+                under way.
         """
-        deadline = clock() + quorum.wait_seconds
+        deadline = exchange.clock() + quorum.wait_seconds
         while True:
+            while not self.may_begin():
+                exchange.sleep(POLL_SECONDS)
+                deadline = exchange.clock() + quorum.wait_seconds
             connected = exchange.connected()
-            self._prepare(exchange, connected)
-            present = self._present(connected)
-            if len(present) >= quorum.minimum:
+            self._invite(exchange, connected)
+            self._receive(exchange, connected)
+            present, now = self._present(connected), exchange.clock()
+            under_way = self._under_way(connected, now)
+            ready = len(present) >= quorum.minimum
+            end = self._first_end(exchange) if ready else max(deadline, *under_way.values(), 0.0)
+            if ready and (self._opened or not under_way or now >= end):
+                self._opened = True
                 return present
-            if clock() >= deadline:
+            if not ready and now >= deadline and not under_way:
                 raise QuorumError(
                     f"{len(present)} nodes are ready after {quorum.wait_seconds:g} seconds "
                     f"({len(connected)} connected, {len(self.refused)} refused); "
                     f"{quorum.minimum} are needed.",
                     field="nodes",
                 )
-            sleep(POLL_SECONDS)
+            exchange.on_wait(under_way, len(present), quorum.minimum, max(end - now, 0.0))
+            exchange.sleep(POLL_SECONDS)
 
     def forget(self, node: int) -> None:
-        """Prepare a node again, which has lost its state (it was restarted)."""
+        """Prepare a node again, which has lost its state or was silent."""
         self.members.pop(node, None)
 
     def _present(self, connected: set[int]) -> dict[int, Prepared]:
-        here = {node: held for node, held in self.members.items() if node in connected}
+        here = {
+            node: held
+            for node, held in self.members.items()
+            if node in connected and self.standings.may_be_asked(node)
+        }
         return dict(sorted(here.items(), key=lambda pair: pair[1].merchant))
 
-    def _prepare(self, exchange: Exchange, connected: set[int]) -> None:
+    def _under_way(self, connected: set[int], now: float) -> dict[int, float]:
+        """Return the nodes whose preparation is waited for, and until when at most."""
+        ends = {
+            node: errand.began + self.timeout
+            for errand in self._errands
+            for node in errand.waiting.values()
+        }
+        return {node: end for node, end in ends.items() if node in connected and end > now}
+
+    def _first_end(self, exchange: Exchange) -> float:
+        """Return until when the first round waits for those whose preparation is under way."""
+        began = min((errand.began for errand in self._errands), default=0.0)
+        return began + min(exchange.patience.until(self._longest), self.timeout)
+
+    def _invite(self, exchange: Exchange, connected: set[int]) -> None:
+        for gone in self._attempts.keys() - connected:
+            self._attempts[gone] = 0  # it may come back mended
+        asked = {node for errand in self._errands for node in errand.waiting.values()}
         newcomers = [
             node
-            for node in sorted(connected - self.members.keys() - self.refused.keys())
-            if self._attempts.get(node, 0) < MAX_PREPARE_ATTEMPTS
+            for node in sorted(connected - self.members.keys() - asked)
+            if self.standings.may_be_asked(node)
+            and self._attempts.get(node, 0) < MAX_PREPARE_ATTEMPTS
         ]
         if not newcomers:
             return
-        content = self.address(encode_prepare(self.request))
-        answers = exchange.ask(
-            (Message(content, node, PREPARE, ttl=self.timeout) for node in newcomers), self.timeout
-        )
         for node in newcomers:
-            self._attempts[node] = self._attempts.get(node, 0) + 1
-            if node in answers.replies:
-                refusal = self._admit(node, answers.replies[node], connected)
-                if refusal:
-                    self._note_refusal(node, refusal)
-                    exchange.tell(Message(encode_refusal(refusal), node, REFUSED, ttl=self.timeout))
-            else:
-                self._note_refusal(node, answers.errors.get(node, "silent"))
+            self.standings.asked(node)
+        content = self.address(encode_prepare(self.request))
+        sent = (Message(content, node, PREPARE, ttl=self.timeout) for node in newcomers)
+        self._errands.append(exchange.start(sent, self.timeout))
 
-    def _admit(self, node: int, reply: Message, connected: set[int]) -> str:
+    def _receive(self, exchange: Exchange, connected: set[int]) -> None:
+        """Take in whoever has answered, and note whose time is over."""
+        for errand in list(self._errands):
+            for node, reply in exchange.collect(errand):
+                self._heard(exchange, node, reply, connected, exchange.clock() - errand.began)
+            if not errand.waiting or exchange.clock() >= errand.began + self.timeout:
+                self._errands.remove(errand)
+                for node in sorted(errand.open):
+                    self._attempts[node] = self._attempts.get(node, 0) + 1
+                    self.standings.late(node, self.standings.name_of(node), "prepare")
+
+    def _heard(
+        self,
+        exchange: Exchange,
+        node: int,
+        reply: Message | None,
+        connected: set[int],
+        seconds: float,
+    ) -> None:
+        reason = UNREADABLE if reply is None else ""
+        if reply is not None and reply.has_error():
+            reason = reason_of(reply.error)
+        if reply is None or reason:
+            self._attempts[node] = self._attempts.get(node, 0) + 1
+            self._note_refusal(node, self.standings.name_of(node), reason)
+            return
+        exchange.count(reply)
+        named, refusal = self._admit(node, reply, connected)
+        if refusal:
+            self._note_refusal(node, named, refusal)
+            exchange.tell(Message(encode_refusal(refusal), node, REFUSED, ttl=self.timeout))
+            return
+        self._longest = max(self._longest, seconds)
+        self.standings.prepared(node, named)
+
+    def _admit(self, node: int, reply: Message, connected: set[int]) -> tuple[str, str]:
         """Take a node in, unless its merchant's name belongs to another connected node.
 
         A node that has left gives its name free, so a merchant may come back under a new id.
-        Return why it is refused; empty if it is not.
+        Return its name, as far as it is known, and why it is refused; empty if it is not.
         """
+        named = self.standings.name_of(node)
         try:
             prepared = decode_prepared(reply.content)
             self.check(node, prepared)
         except FederationError as error:
             logger.warning("%s", error)
-            return error.public()
-        twins = [one for one, held in self.members.items() if held.merchant == prepared.merchant]
+            return named, error.public()
+        named = prepared.merchant
+        if named in self.standings.evicted:
+            return named, "evicted"
+        twins = [one for one, held in self.members.items() if held.merchant == named]
         if connected.intersection(twins):
-            return "federation:merchant"
+            return named, "federation:merchant"
         try:
             self.check_head(prepared, reply.content)
         except FederationError as error:
             logger.warning("%s", error)
             if error.field == "rollback":  # its own ledger: to a stranger no receipt is sent
-                self.on_rollback(node, prepared.merchant)
-            return error.public()
+                self.on_rollback(node, named)
+            return named, error.public()
         for one in twins:
             del self.members[one]
         self.members[node] = prepared
         self._attempts.pop(node, None)
-        return ""
+        return named, ""
 
-    def _note_refusal(self, node: int, reason: str) -> None:
-        logger.warning("Node %d did not prepare: %s", node, reason)
-        if reason != "silent" and not reason.startswith("flower:"):
-            self.refused[node] = reason  # Flower's own errors may pass: a node restarts
+    def _note_refusal(self, node: int, merchant: str, reason: str) -> None:
+        if reason.startswith("flower:"):  # Flower's own errors may pass: a node restarts
+            self.standings.failed(node, merchant, "prepare", reason)
+        else:
+            self.standings.refuse(node, merchant, reason)

@@ -17,7 +17,7 @@ from common.privacy.ledger.journal import JournalKind
 from common.wire.contributions import accepted_contribution
 from common.wire.heads import RECEIPT, JournalNote, read_head, with_note
 from common.wire.messages import Prepared
-from server.run.cohort import Exchange
+from server.run.exchange import Exchange
 from server.run.journal import Journal
 
 RECEIPT_SECONDS = 60.0
@@ -60,13 +60,8 @@ class Countersigning:
         """
         if self._journal is None:
             return
-        try:
-            head = read_head(content)
-            self._check(prepared.merchant, head, charged=False)
-        except FederationError as error:
-            told, reason = (prepared.merchant,), error.public()
-            self._journal.append("refusal", participants=told, reason=reason)
-            raise
+        head = read_head(content)
+        self._check(prepared.merchant, head, charged=False)
         self._journal.join(prepared.merchant, head)
         self._journal.commit(prepared.merchant, prepared.canaries_commitment)
 
@@ -78,12 +73,8 @@ class Countersigning:
         """
         if self._journal is None:
             return
-        try:
-            head = read_head(content)
-            self._check(merchant, head, charged=True)
-        except FederationError as error:
-            self._journal.append("refusal", participants=(merchant,), reason=error.public())
-            raise
+        head = read_head(content)
+        self._check(merchant, head, charged=True)
         self._heads[merchant] = head
 
     def take_vector(
@@ -114,11 +105,13 @@ class Countersigning:
         purpose = Purpose(kind, run_id, number, plan.digest, self._setup, adapter)
         signer = self._signers.get(merchant, "")
         expected = Contribution(merchant, purpose, vector_digest(vector), signer)
-        try:
-            self._contributions[merchant] = accepted_contribution(content, expected)
-        except FederationError as error:
-            self._journal.append("refusal", participants=(merchant,), reason=error.public())
-            raise
+        self._contributions[merchant] = accepted_contribution(content, expected)
+
+    def refuse(self, merchant: str, reason: str) -> None:
+        """Put on the journal that a node was refused, or has refused, and why."""
+        if self._journal is not None:
+            told = (merchant,) if merchant else ()
+            self._journal.append("refusal", participants=told, reason=reason)
 
     def _check(self, merchant: str, head: Head, *, charged: bool) -> None:
         """Check a head, and that the merchant has one ledger key in this run from its first on."""
@@ -151,15 +144,23 @@ class Countersigning:
             )
         self._heads, self._contributions = {}, {}
 
-    def deliver(self, exchange: Exchange, merchants: dict[int, str]) -> None:
-        """Send nodes their last receipts; whether they answer changes nothing."""
+    def deliver(self, exchange: Exchange, merchants: dict[int, str], *, wait: bool) -> None:
+        """Send nodes their last receipts; whether they answer changes nothing.
+
+        Args:
+            exchange: The way to the nodes.
+            merchants: Names by node.
+            wait: Whether the run is over, so that nodes can fetch them for as long as this waits.
+        """
         if self._journal is None:
             return
-        exchange.ask(
-            (
-                Message(self.address(RecordDict(), merchant), node, RECEIPT, ttl=RECEIPT_SECONDS)
-                for node, merchant in merchants.items()
-                if merchant in self._journal.last
-            ),
-            RECEIPT_SECONDS,
-        )
+        sent = [
+            Message(self.address(RecordDict(), merchant), node, RECEIPT, ttl=RECEIPT_SECONDS)
+            for node, merchant in merchants.items()
+            if merchant in self._journal.last
+        ]
+        if wait:
+            exchange.ask(sent, RECEIPT_SECONDS)
+            return
+        for message in sent:
+            exchange.tell(message)

@@ -1,12 +1,14 @@
-"""A grid that looks for replies twice a second; Flower's own looks every three.
+"""A grid that looks for replies twice a second, one by one; Flower's own takes them all together.
 
-The reply is there up to three seconds before anybody asks for it, in every round. Asking costs the
-server a look into its own database, on its own machine.
+Flower's `send_and_receive` looks every three seconds, waits for all, and raises where one reply
+cannot be read: the others that came with it are then lost, and the run with them. Here each reply
+is pulled alone, and one that cannot be read is told as such.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
+import httpx
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -15,11 +17,17 @@ POLL_SECONDS = 0.5
 
 
 class PromptGrid(Grid):
-    """Another grid, asked more often for the replies."""
+    """Another grid, asked more often for the replies, and for each alone."""
 
-    def __init__(self, grid: Grid) -> None:
-        """Wrap the grid that Flower gives the app."""
-        self._grid = grid
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Wrap the grid that Flower gives the app; clock and sleep are a test's."""
+        self._grid, self.clock, self.sleep = grid, clock, sleep
 
     def set_run(self, run: Run) -> None:
         """Set the run that messages belong to."""
@@ -53,20 +61,49 @@ class PromptGrid(Grid):
         """Return the replies to `message_ids` that are there, once."""
         return self._grid.pull_messages(message_ids)
 
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Send, and return the replies that come within `timeout` seconds.
+    def post(self, messages: Iterable[Message]) -> dict[str, int]:
+        """Send; return the node that each id's reply must come from.
 
         A message that Flower could not send is not waited for.
         """
-        end = None if timeout is None else time.monotonic() + timeout
-        waiting = {one for one in self.push_messages(messages) if one is not None}
+        sent = list(messages)
+        identifiers = list(self.push_messages(sent))
+        return {
+            one: message.metadata.dst_node_id
+            for one, message in zip(identifiers, sent, strict=False)  # none where all were refused
+            if one is not None
+        }
+
+    def arrived(self, message_ids: Iterable[str]) -> Iterator[tuple[str, Message | None]]:
+        """Yield the replies that are there, each by its id, once; None for one that is unreadable.
+
+        Raises:
+            httpx.HTTPError: if the server's own SuperLink does not answer.
+        """
+        for one in message_ids:
+            try:
+                found = list(self.pull_messages([one]))
+            except httpx.HTTPError:
+                raise
+            except Exception:  # noqa: BLE001 - a node chose the bytes that Flower could not read
+                yield one, None
+                continue
+            for message in found:
+                yield one, message
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Send, and return the replies that come within `timeout` seconds."""
+        end = None if timeout is None else self.clock() + timeout
+        waiting = self.post(messages)
         replies: list[Message] = []
-        while waiting and (end is None or time.monotonic() < end):
-            received = list(self.pull_messages(sorted(waiting)))
-            replies += received
-            waiting -= {one.metadata.reply_to_message_id for one in received}
-            if waiting:
-                time.sleep(POLL_SECONDS)
+        while waiting:
+            for one, message in self.arrived(list(waiting)):
+                del waiting[one]
+                if message is not None:
+                    replies.append(message)
+            if not waiting or (end is not None and self.clock() >= end):
+                break
+            self.sleep(POLL_SECONDS)
         return replies

@@ -10,13 +10,16 @@ from common.catalogue import read_catalogue
 from common.encoder.adapted_encoder import AdaptedEncoder
 from common.encoder.catalogue_encoder import cached_base_model, fit_public_basis
 from common.errors import SettingsError
-from common.federation.descent import optimiser_of
+from common.federation.bounds import Part
+from common.federation.descent import aggregator_of, optimiser_of
 from common.settings.run import RunSettings
 from common.wire.messages import Scalar
 from server.run.admission_checks import Conditions
 from server.run.cohort import Quorum
+from server.run.exchange import Patience
 from server.run.files import CATALOGUE_FILE, JOURNAL_FILE
-from server.run.strategy import RunSetup
+from server.run.run_log import read_format
+from server.run.run_setup import RunSetup
 
 PLACES = (
     "federation",
@@ -27,6 +30,7 @@ PLACES = (
     "members",
     "new_ledger_keys",
     "merchants",
+    "log_format",
 )
 
 
@@ -43,7 +47,7 @@ def open_run(
             `cache` (for encodings), `members` (the file of enrolled nodes, see
             `server.run.admission_checks`), `new_ledger_keys` (names, with commas, of merchants
             whose ledger may come back under another key), and `merchants`, how many share central
-            noise.
+            noise, and `log_format`, json or text.
         progress: Told how many items of how many to encode are done.
 
     Raises:
@@ -60,8 +64,9 @@ def open_run(
     catalogue = read_catalogue(catalogue_path)
     basis = fit_public_basis(catalogue, settings, cache, progress)
     model = cached_base_model(settings.base_model)
+    encoder = AdaptedEncoder(model, basis, settings.lora_targets)
     return RunSetup(
-        adapter=AdaptedEncoder(model, basis, settings.lora_targets).adapter(),
+        adapter=encoder.adapter(),
         basis=basis.to_bytes(),
         plan=settings.plan(_merchants(places.get("merchants", "1"))),
         settings=settings.to_flat(),
@@ -70,9 +75,22 @@ def open_run(
         schedule=settings.schedule,
         quorum=Quorum(settings.min_merchants, settings.quorum, settings.wait_seconds),
         round_timeout=settings.round_timeout,
+        prepare_timeout=settings.prepare_timeout,
+        patience=Patience(grace=settings.grace_seconds),
+        aggregate=aggregator_of(settings),
+        parts=_parts(encoder),
+        log_format=read_format(places.get("log_format", "")),
         folder=Path(places["folder"]) if "folder" in places else None,
         journal=_journal_path(places),
         conditions=_conditions(places, model.digest, catalogue.text_keys),
+    )
+
+
+def _parts(encoder: AdaptedEncoder) -> tuple[Part, ...]:
+    """Return the trained tensors with the coordinates in which nodes clip and noise them."""
+    frames = ((one, encoder.noise_basis(name)) for name, one in encoder.trained())
+    return tuple(
+        Part(tuple(one.shape), None if frame is None else frame.numpy()) for one, frame in frames
     )
 
 

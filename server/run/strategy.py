@@ -6,70 +6,33 @@ Every merchant weighs the same in a round's mean; every wait is bounded; a check
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
-from numpy.typing import NDArray
 
-from common.adapter import AdapterState
-from common.errors import FederationError, QuorumError
+from common.errors import FederationError, FedtailError, QuorumError
 from common.federation.aggregation import Popularity, pool_popularity
+from common.federation.bounds import Framing
 from common.federation.descent import Descent, Step
-from common.federation.optimiser import Optimiser, OptimiserState, Schedule
-from common.privacy.accounting.plan import PrivacyPlan
+from common.federation.optimiser import OptimiserState
 from common.privacy.mechanism.canaries import CanaryRecord
 from common.settings.run import run_digest
 from common.wire import messages
-from server.run.admission_checks import Conditions
 from server.run.canaries import reveal_canaries
 from server.run.checkpoint import Checkpoint, RoundRecord, read_matching, write_checkpoint
-from server.run.cohort import Answers, Cohort, Exchange, Quorum
+from server.run.cohort import Cohort
 from server.run.contributions import keep_vectors
 from server.run.countersigning import Countersigning
+from server.run.exchange import UNREADABLE, Answers, Exchange, Take
+from server.run.intake import Intake
 from server.run.journal import Journal
+from server.run.oversight import Oversight
+from server.run.run_setup import RunSetup, plain_parts
 
-Vectors = dict[str, NDArray[np.float32]]
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class RunSetup:
-    """All a run needs to start, or to go on after a stop.
-
-    Attributes:
-        adapter: The adapter before the first round.
-        basis: A safetensors file of frozen public tensors, sent to each node once.
-        plan: The privacy plan; it also says how many rounds there are.
-        settings: The run's flat settings, sent to each node once.
-        optimiser: The coordinator's step.
-        learning_rate: The size of the first step.
-        schedule: How the size changes over the plan's rounds.
-        quorum: How many nodes are needed.
-        round_timeout: Seconds a node has for one round.
-        prepare_timeout: Seconds a node has to encode its catalogue.
-        folder: Where checkpoints go; None keeps none.
-        journal: The journal's file, which outlives the run; None keeps none.
-        conditions: What a node must be and have to take part.
-    """
-
-    adapter: AdapterState
-    basis: bytes
-    plan: PrivacyPlan
-    settings: Mapping[str, messages.Scalar]
-    optimiser: Optimiser
-    learning_rate: float
-    schedule: Schedule = "constant"
-    quorum: Quorum = field(default_factory=Quorum)
-    round_timeout: float = 600.0
-    prepare_timeout: float = 3600.0
-    folder: Path | None = None
-    journal: Path | None = None
-    conditions: Conditions = field(default_factory=Conditions)
 
 
 class FedtailStrategy(Strategy):
@@ -101,12 +64,27 @@ class FedtailStrategy(Strategy):
         self.audits: dict[str, CanaryRecord] = {}
         self._on_round = on_round
         self._epsilon = epsilon
+        self.oversight = Oversight(
+            setup.folder, setup.conditions.members, setup.log_format, self._prepared_name
+        )
+        self.log, self.standings = self.oversight.log, self.oversight.standings
         request = messages.PrepareRequest(setup.basis, setup.settings, setup.plan.to_json())
-        self._cohort = Cohort(request, setup.prepare_timeout, check=setup.conditions.check)
+        self._cohort = Cohort(
+            request,
+            setup.prepare_timeout,
+            self.standings,
+            check=setup.conditions.check,
+            may_begin=self.oversight.may_begin,
+        )
         self._countersigner = Countersigning(None)
         self._descent = Descent(
-            setup.optimiser, setup.learning_rate, setup.schedule, setup.plan.rounds
+            setup.optimiser,
+            setup.learning_rate,
+            setup.schedule,
+            setup.plan.rounds,
+            setup.aggregate,
         )
+        self._framing = Framing(setup.parts or plain_parts(setup.adapter))
         self._present: dict[int, messages.Prepared] = {}
         self._timeout = setup.round_timeout
 
@@ -148,7 +126,9 @@ class FedtailStrategy(Strategy):
                 field="rounds",
             )
         self.summary()
-        exchange, result = Exchange(grid), Result()
+        exchange, result = Exchange(grid, self.setup.patience), Result()
+        exchange.on_wait = self.oversight.show_wait
+        self.standings.state.begin(last)
         try:
             with contextlib.ExitStack() as stack:
                 self._open_journal(stack, exchange)
@@ -161,12 +141,15 @@ class FedtailStrategy(Strategy):
                     if shown is not None:
                         result.evaluate_metrics_serverapp[number] = shown
                 self._audit(exchange)
-                self._countersigner.deliver(
-                    exchange, {n: one.merchant for n, one in self._present.items()}
-                )
-        except KeyboardInterrupt:
-            logger.warning("Stopped after round %d of %d.", self.state.round_number, last)
+                merchants = {node: one.merchant for node, one in self._present.items()}
+                self._countersigner.deliver(exchange, merchants, wait=True)
+        except BaseException as error:
+            kind = error.public() if isinstance(error, FedtailError) else type(error).__name__
+            self.log.note("run ended", "warning", round=self.state.round_number, reason=kind)
             raise
+        finally:
+            self.standings.state.enter("ended", self.state.round_number)
+        self.log.note("run done", round=self.state.round_number)
         result.arrays = messages.adapter_record(self.state.adapter)
         for record in self.history:
             result.train_metrics_clientapp[record.round_number] = MetricRecord(
@@ -178,19 +161,21 @@ class FedtailStrategy(Strategy):
     def _round(self, exchange: Exchange, number: int) -> RoundRecord:
         """Run one round; only when it is whole does `self.state` change, and then the disk."""
         began = time.monotonic()
-        self._present = self._cohort.assemble(exchange, self.setup.quorum)
+        self._assemble(exchange)
         if self.state.popularity is None and self.setup.plan.takes_histogram:
             self._keep(replace(self.state, popularity=self._ask_popularity(exchange)))
+        self.standings.state.enter("train", number)
         arrays = messages.adapter_record(self.state.adapter)
-        answers = exchange.ask(
-            self.configure_train(number, arrays, ConfigRecord(), exchange.grid), self._timeout
-        )
-        self._note_errors(answers, f"Round {number}")
-        step, updates = self._step(number, answers.replies.values())
+        sent = self.configure_train(number, arrays, ConfigRecord(), exchange.grid)
+        intake = self._intake()
+        answers = self._ask(exchange, sent, self._taker(intake, number))
+        self._note_missing(answers, f"round {number}")
+        step = self._step(number, intake)
         digest = step.adapter.digest if step.participants else ""
         self._countersigner.close("train", number, step.merchants, digest)
-        self._check_quorum(step.participants, answers.asked, "train")
-        keep_vectors(self.setup.folder, self.setup.plan, number, updates)
+        self.standings.round_over()
+        self._check_quorum(step.participants, len(answers.asked), "train")
+        keep_vectors(self.setup.folder, self.setup.plan, number, intake.vectors)
         down, up = exchange.take_bytes()
         record = RoundRecord(
             round_number=number,
@@ -198,7 +183,7 @@ class FedtailStrategy(Strategy):
             bytes_down=down,
             bytes_up=up,
             participants=step.participants,
-            failures=answers.asked - step.participants,
+            failures=len(answers.asked) - step.participants,
             learning_rate=step.rate,
             update_norm=step.update_norm,
             epsilon=None if self._epsilon is None else self._epsilon(number),
@@ -212,6 +197,7 @@ class FedtailStrategy(Strategy):
                 history=(*self.history, record),
             )
         )
+        self.log.note("round done", round=number, participants=step.participants)
         return record
 
     def configure_train(
@@ -234,7 +220,11 @@ class FedtailStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Return the adapter after a step on the replies' mean, and what may be shown of it."""
-        step, _ = self._step(server_round, replies)
+        intake = self._intake()
+        take = self._taker(intake, server_round)
+        for reply in replies:
+            take(reply.metadata.src_node_id, reply)
+        step = self._step(server_round, intake)
         if not step.participants:
             return None, None
         metrics = {"update_norm": step.update_norm, "participants": step.participants}
@@ -267,33 +257,48 @@ class FedtailStrategy(Strategy):
         )
 
     # --------------------------------------------------------------- pieces
+    def _prepared_name(self, node: int) -> str:
+        held = self._cohort.members.get(node)
+        return "" if held is None else held.merchant
+
+    def _assemble(self, exchange: Exchange) -> None:
+        self.standings.state.enter("preparing", self.state.round_number)
+        self._present = self._cohort.assemble(exchange, self.setup.quorum)
+
     def _audit(self, exchange: Exchange) -> None:
         """After the last round, ask every node there to open its canaries, if there are any."""
         plan, canaries = self.setup.plan, self.setup.settings.get("audit_canaries", 0)
         if self.state.round_number == plan.rounds and plan.dp_model == "local" and canaries:
             with contextlib.suppress(QuorumError):  # too few to ask: the run stands, unaudited
-                self._present = self._cohort.assemble(exchange, self.setup.quorum)
-            self.audits = reveal_canaries(exchange, self._present, plan, self._timeout)
+                self._assemble(exchange)
+            self.standings.state.enter("audit", self.state.round_number)
+            self.audits = reveal_canaries(
+                exchange,
+                self._present,
+                plan,
+                self._timeout,
+                standings=self.standings,
+                quorum=self.setup.quorum,
+            )
 
-    def _step(self, number: int, replies: Iterable[Message]) -> tuple[Step, Vectors]:
-        """Return a step on the usable replies, and them; a reply that does not check is left."""
-        plan, adapter = self.setup.plan, self.state.adapter
-        updates = Vectors()
-        for reply in replies:
-            node = reply.metadata.src_node_id
-            merchant = self._present[node].merchant
-            try:
-                self._countersigner.take(merchant, reply.content)
-                content, size = reply.content, adapter.size
-                update, metrics = messages.decode_update(content, size, number, plan.digest)
-                told = (number, adapter.digest)
-                self._countersigner.take_vector(merchant, content, update.vector, *told)
-            except FederationError as error:
-                logger.warning("Round %d: node %d sent %s", number, node, error.public())
-                continue
-            updates[merchant] = update.vector
-            self.metrics[merchant] = metrics
-        return self._descent.step(adapter, self.state.optimiser, number, updates), updates
+    def _intake(self) -> Intake:
+        return Intake(self._present, self.setup.plan, self._countersigner, self.standings)
+
+    def _taker(self, intake: Intake, number: int) -> Take:
+        told, framing = self.state.adapter.digest, self._framing
+        return lambda node, reply: intake.update(reply, node, number, told, framing)
+
+    def _ask(self, exchange: Exchange, sent: Iterable[Message], take: Take) -> Answers:
+        plan, needed = self.setup.plan, self.setup.quorum.needed
+        if plan.dp_model == "central":  # each adds a share of the noise: all are waited for
+            return exchange.ask(sent, self._timeout, enough=lambda _: plan.merchants, take=take)
+        return exchange.ask(sent, self._timeout, enough=needed, take=take)
+
+    def _step(self, number: int, intake: Intake) -> Step:
+        """Return a step on what was taken in."""
+        self.metrics |= intake.metrics
+        state = self.state
+        return self._descent.step(state.adapter, state.optimiser, number, intake.vectors)
 
     def _ask_popularity(self, exchange: Exchange) -> Popularity:
         """Return the pooled popularity of the merchants that are present.
@@ -301,30 +306,24 @@ class FedtailStrategy(Strategy):
         Raises:
             QuorumError: if too few sent a usable histogram.
         """
+        self.standings.state.enter("popularity", 0)
         plan, request = self.setup.plan, messages.encode_popularity_request
-        answers = exchange.ask(
+        intake = self._intake()
+        answers = self._ask(
+            exchange,
             [
                 self._message(node, messages.POPULARITY, request(plan.digest), 0)
                 for node in self._present
             ],
-            self._timeout,
+            lambda node, reply: intake.histogram(reply, node),
         )
-        self._note_errors(answers, "Popularity")
-        counts: dict[str, tuple[NDArray[np.uint64], NDArray[np.float32]]] = {}
-        for node, reply in answers.replies.items():
-            prepared = self._present[node]
-            try:
-                self._countersigner.take(prepared.merchant, reply.content)
-                noised = messages.decode_popularity(reply.content, prepared.items, plan.digest)
-                self._countersigner.take_vector(prepared.merchant, reply.content, noised, 0)
-            except FederationError as error:
-                logger.warning("Popularity: node %d sent %s", node, error.public())
-                continue
-            counts[prepared.merchant] = (prepared.text_keys, noised)
-        self._countersigner.close("popularity", 0, tuple(counts))
-        self._check_quorum(len(counts), answers.asked, "popularity")
-        histograms = {name: noised for name, (_, noised) in counts.items()}
+        self._note_missing(answers, "popularity")
+        histograms = {name: intake.vectors[name] for name in sorted(intake.vectors)}
+        self._countersigner.close("popularity", 0, tuple(histograms))
+        self._check_quorum(len(histograms), len(answers.asked), "popularity")
         keep_vectors(self.setup.folder, plan, 0, histograms)
+        keys = {one.merchant: one.text_keys for one in self._present.values()}
+        counts = {name: (keys[name], noised) for name, noised in histograms.items()}
         return pool_popularity(counts, plan.noise_std("popularity"))
 
     def _check_quorum(self, answered: int, asked: int, phase: str) -> None:
@@ -343,12 +342,20 @@ class FedtailStrategy(Strategy):
                 field=phase,
             )
 
-    def _note_errors(self, answers: Answers, phase: str) -> None:
-        """Log nodes' codes, and prepare those again that have lost the run's state."""
+    def _note_missing(self, answers: Answers, phase: str) -> None:
+        """Tell who gave no answer; prepare those again that lost the run's state, or are silent."""
         for node, reason in sorted(answers.errors.items()):
-            logger.warning("%s: node %d failed: %s", phase, node, reason)
+            merchant = self._present[node].merchant
+            if reason == UNREADABLE:
+                error = FederationError("An answer cannot be read.", field="message")
+                self.standings.strike(node, merchant, phase, error)
+            else:
+                self.standings.failed(node, merchant, phase, reason)
             if reason == "federation:prepare":
                 self._cohort.forget(node)
+        for node in answers.silent:
+            self.standings.silent(node, self._present[node].merchant, phase)
+            self._cohort.forget(node)
 
     def _message(self, node: int, kind: str, content: RecordDict, number: int) -> Message:
         content = self._countersigner.address(content, self._present[node].merchant)
@@ -369,7 +376,10 @@ class FedtailStrategy(Strategy):
         )
         self._cohort.address = lambda content: countersigner.address(content, None)
         self._cohort.check_head = countersigner.check_head
-        self._cohort.on_rollback = lambda node, name: countersigner.deliver(exchange, {node: name})
+        self._cohort.on_rollback = lambda node, name: countersigner.deliver(
+            exchange, {node: name}, wait=False
+        )
+        self.standings.journal = countersigner.refuse
 
     def _restore(self) -> Checkpoint:
         """Return the checkpoint to go on from, or the state before the first round.

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from common.errors import FederationError, QuorumError, SettingsError
 from common.wire import messages
-from server.run.cohort import MAX_PREPARE_ATTEMPTS, Cohort, Exchange, Quorum
+from server.run.cohort import MAX_PREPARE_ATTEMPTS, Cohort, Quorum
+from server.run.exchange import Exchange
 from simulations.federation.in_process_grid import InProcessGrid
 
 REQUEST = messages.PrepareRequest(b"basis", {}, "{}")
@@ -45,11 +46,24 @@ class ComingAndGoing(InProcessGrid):
         return [nodes[place] for place in self.here]
 
 
-def assemble(cohort, grid, minimum=1, wait=0.0, ticks=None):
-    clock = itertools.count() if ticks is None else ticks
-    return cohort.assemble(
-        Exchange(grid), Quorum(minimum, 1.0, wait), clock=lambda: next(clock), sleep=lambda _: None
-    )
+class Ticking(Exchange):
+    """Each look at the clock is a second later than the one before; nobody sleeps."""
+
+    slept = staticmethod(lambda _: None)
+
+    def __init__(self, grid):
+        super().__init__(grid)
+        self.ticks = itertools.count()
+
+    def clock(self):
+        return next(self.ticks)
+
+    def sleep(self, seconds):
+        self.slept(seconds)
+
+
+def assemble(cohort, grid, minimum=1, wait=0.0):
+    return cohort.assemble(Ticking(grid), Quorum(minimum, 1.0, wait))
 
 
 @given(st.integers(1, 50), st.integers(1, 50), st.floats(0.01, 1))
@@ -80,10 +94,9 @@ def test_it_waits_for_nodes_and_gives_up_in_time():
     def sleep(_):
         grid.here = next(arrivals)
 
-    clock = itertools.count()
-    quorum = Quorum(2, 1.0, wait_seconds=10)
-    cohort = Cohort(REQUEST, 1.0)
-    present = cohort.assemble(Exchange(grid), quorum, clock=lambda: next(clock), sleep=sleep)
+    exchange, cohort = Ticking(grid), Cohort(REQUEST, 1.0)
+    exchange.slept = sleep
+    present = cohort.assemble(exchange, Quorum(2, 1.0, wait_seconds=20))
     assert [held.merchant for held in present.values()] == ["a", "c"]
     grid.here = (0,)
     with pytest.raises(QuorumError) as caught:
@@ -162,7 +175,7 @@ def test_answers_from_strangers_and_second_answers_are_not_looked_at():
 
 def test_asking_nobody_sends_nothing():
     answers = Exchange(InProcessGrid(app_of(str), 1, {})).ask([], 1.0)
-    assert (answers.replies, answers.errors, answers.asked) == ({}, {}, 0)
+    assert (answers.replies, answers.errors, answers.asked) == ({}, {}, ())
 
 
 def test_the_error_names_the_phase():
