@@ -34,7 +34,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-statistical faults browser screenshots coverage matrix matrix-light \
+.PHONY: help setup demo test test-slow test-statistical faults attack browser screenshots coverage matrix matrix-light \
   e2e check format docs \
   wheel bench chaos settings http reference results traffic load fuzz clean
 
@@ -68,6 +68,9 @@ browser: $(BROWSER) ## look at the merchant's page with the machine's Chromium (
 
 screenshots: $(BROWSER) | $(OUT)/release ## pictures of the page on the demo's shop, into docs/images
 	$(BIN)/python -m tests.support.screenshots --demo $(OUT) --out docs/images
+
+attack: $(STAMP) ## attack a federation in each way that was found, and 100,000 mutated messages
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m attack $(ARGS)
 
 coverage: $(STAMP) ## the tests, and which lines they run, in out/coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) \

@@ -72,22 +72,27 @@ def workshop(tiny_model):
     return workshop_of(tiny_model)
 
 
-# ------------------------------------------------------- the table of `make faults`
+# ------------------------------------------- the tables of `make faults` and `make attack`
+TABLES = ("faults", "attack")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
-    """Keep what a test of a fault says must come of it."""
+    """Keep what a test of a fault or an attack says must come of it."""
     report = yield
-    if item.get_closest_marker("faults") is not None:
+    if any(item.get_closest_marker(one) is not None for one in TABLES):
         said = " ".join((item.function.__doc__ or "").split("\n\n")[0].split())
         report.user_properties.append(("fault", said or item.originalname))
     return report
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print one line for each fault, where faults were asked for."""
-    if "faults" not in (terminalreporter.config.getoption("markexpr") or ""):
+    """Print one line for each fault or attack, where they were asked for."""
+    expression = terminalreporter.config.getoption("markexpr") or ""
+    asked = [one for one in TABLES if one in expression]
+    if not asked:
         return
-    terminalreporter.section("faults and what came of them")
+    terminalreporter.section(f"{asked[0]}: what came of each")
     for outcome in ("failed", "passed", "skipped"):
         for report in terminalreporter.getreports(outcome):
             told = dict(report.user_properties)

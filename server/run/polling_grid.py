@@ -83,6 +83,8 @@ class PromptGrid(Grid):
         for one in message_ids:
             try:
                 found = list(self.pull_messages([one]))
+                for message in found:
+                    _ = message.has_error() or message.content  # raises where it is neither
             except httpx.HTTPError:
                 raise
             except Exception:  # noqa: BLE001 - a node chose the bytes that Flower could not read
