@@ -148,6 +148,30 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def serving() -> Iterator[None]:
+    """Stop as on Ctrl-C when SIGTERM comes, and end the process with 0: it was asked to stop.
+
+    Raises:
+        SystemExit: with 0, once the block has ended because of SIGTERM.
+    """
+    asked: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if asked:
+            raise SystemExit(0) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def flower_environment(home: Path) -> dict[str, str]:
     """Return the environment for Flower's processes: their own home, and nothing reported.
 

@@ -168,24 +168,89 @@ def federate(
 
 
 @app.command()
-def status(folder: _Folder) -> None:
-    """Show nodes, their last contact and what their ledgers have spent, and the runs."""
+def status(
+    folder: _Folder,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON, with every number.")] = False,
+) -> None:
+    """Show nodes and how they stand, what ledgers have spent, and what a run waits for."""
     from server.monitoring.status import read_status
     from server.operations.folder import ServerFolder
 
     now, found = datetime.now(UTC), read_status(ServerFolder(folder))
-    nodes = Table("node", "connected", "last contact", "charges", "steps", "ε spent", "at δ")
+    if json_:
+        typer.echo(found.to_json())
+        return
+    nodes = Table(
+        *("node", "connected", "last contact", "in the run", "charges", "steps", "ε spent", "at δ")
+    )
     for one in found.nodes:
         connected = "yes" if one.node is not None and one.node.connected else "no"
         spent = ["", "", "", ""]
         if one.spent is not None:
             epsilon, delta = f"{one.spent.epsilon:.2f}", f"{one.spent.delta:.0e}"
             spent = [str(one.spent.entries), str(one.spent.steps), epsilon, delta]
-        nodes.add_row(one.name, connected, one.seen(now), *spent)
+        note = found.standing(one.name)
+        standing = "" if note is None else " ".join(filter(None, (note.state, note.reason)))
+        nodes.add_row(one.name, connected, one.seen(now), standing, *spent)
     runs = Table("run", "round", "state")
     for run in found.runs:
         runs.add_row(run.name, f"{run.done}/{run.rounds}", run.outcome)
     Console().print(nodes, runs)
+    for run in found.runs:
+        if run.state is not None:
+            _say(f"{run.name}: {run.state.told(now.timestamp())}")
+
+
+@app.command()
+def pause(folder: _Folder) -> None:
+    """Let the run that goes on begin no other round, until `resume`."""
+    from server.operations.folder import ServerFolder
+    from server.operations.run_control import pause_run
+
+    _say(f"{pause_run(ServerFolder(folder))} pauses once its round is done.")
+
+
+@app.command()
+def resume(folder: _Folder) -> None:
+    """Let a paused run go on."""
+    from server.operations.folder import ServerFolder
+    from server.operations.run_control import resume_run
+
+    _say(f"{resume_run(ServerFolder(folder))} goes on.")
+
+
+@app.command()
+def stop(
+    folder: _Folder,
+    now: Annotated[
+        bool, typer.Option("--now", help="In the middle of a round, which nodes have paid for.")
+    ] = False,
+) -> None:
+    """End the run that goes on after its round; `federate` goes on from there."""
+    from server.operations.folder import ServerFolder
+    from server.operations.run_control import stop_run
+
+    _say(f"{stop_run(ServerFolder(folder), _say, now=now)} is stopped.")
+
+
+@app.command()
+def evict(folder: _Folder, name: Annotated[str, typer.Option(help="The merchant's name.")]) -> None:
+    """Ask a merchant for nothing more in the run that goes on; its key stays enrolled."""
+    from server.operations.folder import ServerFolder
+    from server.operations.run_control import evict_node
+
+    _say(f"{name} is out of {evict_node(ServerFolder(folder), name)} from its next round on.")
+
+
+@app.command()
+def readmit(
+    folder: _Folder, name: Annotated[str, typer.Option(help="The merchant's name.")]
+) -> None:
+    """Take back a merchant that the run that goes on has evicted, quarantined or refused."""
+    from server.operations.folder import ServerFolder
+    from server.operations.run_control import readmit_node
+
+    _say(f"{readmit_node(ServerFolder(folder), name)} asks {name} again.")
 
 
 @app.command()

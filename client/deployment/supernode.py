@@ -19,7 +19,7 @@ from common.processes import (
     POLL_SECONDS,
     Child,
     flower_environment,
-    interruptible,
+    serving,
     start_child,
     stopping,
     wait_for_end,
@@ -46,7 +46,7 @@ def run_node(folder: NodeFolder, say: Callable[[str], None]) -> None:
             is up and lets the node in. One that ends later is started again.
     """
     supernode_command(folder)  # what is wrong with the folder is found before anybody is asked
-    with interruptible(), _only_one(folder):
+    with serving(), _only_one(folder):
         _encode_ahead(folder, say)
         _wait_for_server(folder, say)
         while True:

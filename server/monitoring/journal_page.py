@@ -14,6 +14,7 @@ from pathlib import Path
 from common.errors import FedtailError, SettingsError
 from common.pages import page_environment
 from server.monitoring.journal_view import JournalView, read_view
+from server.monitoring.metrics import CONTENT_TYPE, metrics_page
 
 TEMPLATE = "journal.html.j2"
 _HEADERS = {
@@ -82,9 +83,13 @@ def check_loopback(host: str) -> None:
 
 
 def _handler(folder: Path) -> type[http.server.BaseHTTPRequestHandler]:
-    answers: dict[str, tuple[str, Callable[[JournalView], str]]] = {
-        "/": ("text/html; charset=utf-8", lambda view: render_page(view, folder.resolve().name)),
-        "/journal.json": ("application/json", JournalView.to_json),
+    answers: dict[str, tuple[str, Callable[[], str]]] = {
+        "/": (
+            "text/html; charset=utf-8",
+            lambda: render_page(read_view(folder), folder.resolve().name),
+        ),
+        "/journal.json": ("application/json", lambda: read_view(folder).to_json()),
+        "/metrics": (CONTENT_TYPE, lambda: metrics_page(folder).decode()),
     }
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -95,11 +100,13 @@ def _handler(folder: Path) -> type[http.server.BaseHTTPRequestHandler]:
             if not _is_own(self.headers.get("Host", "")):
                 self._send(HTTPStatus.FORBIDDEN, "text/plain", "Ask for it by 127.0.0.1.\n")
             elif self.path not in answers:
-                self._send(HTTPStatus.NOT_FOUND, "text/plain", "There is / and /journal.json.\n")
+                self._send(
+                    HTTPStatus.NOT_FOUND, "text/plain", "There is /, /journal.json and /metrics.\n"
+                )
             else:
                 kind, written = answers[self.path]
                 try:
-                    self._send(HTTPStatus.OK, kind, written(read_view(folder)))
+                    self._send(HTTPStatus.OK, kind, written())
                 except FedtailError as error:
                     text = f"The journal cannot be shown. {error}\n"
                     self._send(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", text)

@@ -1,7 +1,8 @@
 """What goes on, for the operator: nodes, runs, and what each merchant's ledger has spent."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from common.privacy.ledger.heads import Head
 from common.privacy.ledger.journal import last_receipts, read_journal
 from server.operations.folder import ServerFolder
 from server.operations.registry import read_registry
-from server.operations.superlink import RegisteredNode, RunState, control
+from server.operations.superlink import RegisteredNode, control
+from server.operations.superlink import RunState as FlowerRun
 from server.run.checkpoint import read_history
+from server.run.run_state import NodeNote, RunState, read_state
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,21 @@ class NodeStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run: its name, Flower's word for it, and how many rounds of how many are done."""
+    """One run.
+
+    Attributes:
+        name: Its folder's.
+        outcome: Flower's word for how it stands.
+        done: How many rounds are done.
+        rounds: Of how many.
+        state: What it does now, and how its nodes stand; None where it does not go on.
+    """
 
     name: str
     outcome: str
     done: int
     rounds: int
+    state: RunState | None
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,16 @@ class Status:
 
     nodes: tuple[NodeStatus, ...]
     runs: tuple[RunStatus, ...]
+
+    def standing(self, merchant: str) -> NodeNote | None:
+        """Return how a merchant's node stands in the run that goes on; None where there is none."""
+        state = next((run.state for run in self.runs if run.state is not None), None)
+        notes = () if state is None else state.nodes
+        return next((one for one in notes if one.merchant == merchant), None)
+
+    def to_json(self) -> str:
+        """Return all of it as JSON; times as seconds since 1970 UTC or ISO 8601."""
+        return json.dumps(asdict(self), indent=2, default=str)
 
 
 def read_status(folder: ServerFolder) -> Status:
@@ -117,12 +139,14 @@ def _spent(head: Head, delta: float) -> Spent:
     return Spent(head.number, steps, epsilon_rdp(head.spent, delta), delta)
 
 
-def _latest(runs: list[RunState]) -> list[RunStatus]:
+def _latest(runs: list[FlowerRun]) -> list[RunStatus]:
     found: dict[str, RunStatus] = {}
     for run in runs:
         name = Path(run.folder).name or str(run.run_id)
         if name not in found:
-            found[name] = RunStatus(name, run.outcome, _done(Path(run.folder)), run.rounds)
+            folder = Path(run.folder)
+            state = None if run.finished or not run.folder else read_state(folder)
+            found[name] = RunStatus(name, run.outcome, _done(folder), run.rounds, state)
     return list(found.values())
 
 

@@ -106,6 +106,7 @@ class RunFolder:
             "journal": str(server.journal.resolve()),
             "cache": str(server.cache.resolve()),
             "members": str(server.members.resolve()),
+            "log_format": server.settings().log_format,
         }
 
     @property

@@ -32,6 +32,7 @@ from common.files import write_atomic
 from common.identity.enrolment import NAME_RULE, check_name
 from server.releases.lifetimes import Lifetimes
 from server.run.files import JOURNAL_FILE
+from server.run.run_log import LogFormat, read_format
 
 SETTINGS_FILE = "server.toml"
 DEFAULT_PORT = 8443
@@ -54,6 +55,7 @@ class ServerSettings:
         federation: The federation's name in the repository of releases.
         repository: The folder in which `public/releases` and `online` lie; empty is this server's.
         lifetimes: How long what is signed for the repository holds.
+        log_format: Of a run's log, `json` or `text`.
     """
 
     hosts: tuple[str, ...]
@@ -63,6 +65,7 @@ class ServerSettings:
     federation: str = DEFAULT_FEDERATION
     repository: str = ""
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    log_format: LogFormat = "json"
 
     def __post_init__(self) -> None:
         if not self.hosts or not all(isinstance(host, str) and host for host in self.hosts):
@@ -74,6 +77,7 @@ class ServerSettings:
                 "`port` and `superlink_port` must differ: one is the proxy's, one SuperLink's.",
                 field="superlink_port",
             )
+        read_format(str(self.log_format))
         try:
             ipaddress.ip_address(str(self.listen))  # a number would be read as one, too
         except ValueError:
@@ -115,6 +119,8 @@ class ServerSettings:
             f'listen = "{self.listen}"\n'
             "# SuperLink's port on the loopback. Whoever reaches it can start runs: let nobody.\n"
             f"superlink_port = {self.superlink_port}\n"
+            "# Of a run's log: json or text.\n"
+            f'log_format = "{self.log_format}"\n'
             "# This federation's name in the repository of releases.\n"
             f"federation = {json.dumps(self.federation)}\n"
             "# Where the repository's `public` and `online` lie; empty: here.\n"

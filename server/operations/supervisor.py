@@ -11,7 +11,7 @@ from common.processes import (
     Child,
     flower_command,
     flower_environment,
-    interruptible,
+    serving,
     start_child,
     stopping,
     wait_for_end,
@@ -38,6 +38,7 @@ def serve(
         proxy: Whether to start the reverse proxy; else somebody else does.
 
     Raises:
+        SystemExit: with 0, as SIGTERM asked.
         SettingsError: if the folder, its certificate or nginx is not ready.
         FederationError: if SuperLink does not come up, or one of the two ends by itself.
     """
@@ -52,7 +53,7 @@ def serve(
         )
     folder.runs.mkdir(exist_ok=True)
     children: list[Child] = []
-    with interruptible(), stopping(children):
+    with serving(), stopping(children):
         children.append(_start_superlink(folder))
         _wait_until_up(folder, children[0])
         with control(folder) as link:

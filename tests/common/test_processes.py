@@ -11,6 +11,7 @@ from common.errors import InputError
 from common.processes import (
     flower_environment,
     interruptible,
+    serving,
     start_child,
     stopping,
     wait_for_end,
@@ -73,6 +74,26 @@ def test_a_service_manager_stops_as_ctrl_c_does():
         timer.start()
         with pytest.raises(KeyboardInterrupt):
             wait_for_end([])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def serve(children):
+    with serving(), stopping(children):
+        wait_for_end(children)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_service_that_was_asked_to_stop_ends_with_0(tmp_path, asked):
+    """SIGTERM ends it with 0, its children stopped; Ctrl-C stays what it is to a person."""
+    before, children = signal.getsignal(signal.SIGTERM), [start_child("a", SLEEP, tmp_path / "log")]
+    number = signal.SIGTERM if asked else signal.SIGINT
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), number))
+    timer.start()
+    with pytest.raises(SystemExit if asked else KeyboardInterrupt) as caught:
+        serve(children)
+    if asked:
+        assert caught.value.code == 0
+    assert children[0].ended is not None
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -201,7 +201,7 @@ def test_killed_under_load_it_loses_no_acknowledged_event_and_counts_none_twice(
     cache = simulated.parent / "cache"
     key = new_key(fitted, "events")
     options = ["--release", "release/", "--key", "operator.pub", "--shop", "shop/"]
-    port, numbers, moments = free_port(), count(), random.Random(7)  # noqa: S311 -- moments, not keys
+    port, numbers, moments = free_port(), count(), random.Random(7)
     acknowledged: set[str] = set()
     sent: set[str] = set()
     unsure: list[dict] = []  # whether the service has them, its death did not say

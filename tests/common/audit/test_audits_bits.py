@@ -24,7 +24,7 @@ def flip(path, bit):
 @pytest.mark.parametrize("count", [40, pytest.param(400, marks=pytest.mark.slow)])
 def test_flipped_bits_are_all_found_and_the_file_is_named(honest, tmp_path, count):
     """Bits drawn over ledgers, journal, statement and the rest of the release."""
-    rng = random.Random(20261124)  # noqa: S311 - which bits to flip is no secret
+    rng = random.Random(20261124)
     folder = shutil.copytree(honest, tmp_path / "run")
     assert audit_run(folder, folder / PUBLIC_KEY).passed
     paths = [path for path in files_of(folder) if path.name != "operator.pub"]

@@ -85,7 +85,7 @@ SIZES = (*[*range(1, 11)] * 3, 12, 12, 14, 15, 16, 18, 20, 25, 30, 40)
 @pytest.mark.parametrize(("seed", "count"), tuple(enumerate(SIZES)))
 def test_forty_honest_runs_pass(run_of, seed, count):
     """1 to 40 merchants of any names, in any order; stopped, refused, each DP model."""
-    rng = random.Random(seed)  # noqa: S311 - which runs to try is no secret
+    rng = random.Random(seed)
     names = rng.sample(NAMES, count)
     noise = ("local", "local", "central", "none")[seed % 4]
     run = run_of(names, noise=noise, rounds=rng.choice((1, 2, 3)), shoppers=rng.choice((10, 16)))

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from common.errors import FederationError
-from common.federation.aggregation import SMOOTHING, mean_update, pool_popularity, sum_updates
+from common.federation.aggregation import (
+    SMOOTHING,
+    Aggregator,
+    mean_update,
+    pool_popularity,
+    sum_updates,
+)
 
 FINITE = st.floats(-1e4, 1e4, width=32)
 
@@ -32,6 +38,64 @@ def test_the_sum_has_the_same_bits_in_any_order_of_arrival(vectors):
 def test_the_sum_keeps_what_float32_would_lose():
     updates = {"a": np.array([1e8], np.float32), "b": np.array([1], np.float32)}
     assert sum_updates(updates | {"c": np.array([-1e8], np.float32)})[0] == 1.0
+
+
+RULES = ("mean", "trimmed_mean", "median", "capped_mean")
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(st.lists(arrays(np.float32, 3, elements=FINITE), min_size=1, max_size=5), st.randoms())
+def test_a_rule_gives_the_same_bits_in_any_order_of_arrival(rule, vectors, random):
+    updates = {f"m{place}": vector for place, vector in enumerate(vectors)}
+    shuffled = list(updates.items())
+    random.shuffle(shuffled)
+    found = Aggregator(rule)(updates)
+    assert found.tobytes() == Aggregator(rule)(dict(shuffled)).tobytes()
+    assert (found >= np.min(vectors, axis=0) - 1e-6).all() or rule == "capped_mean"
+
+
+@given(arrays(np.float32, (7, 4), elements=FINITE))
+def test_the_median_is_numpys_and_the_trimmed_mean_leaves_out_the_ends(vectors):
+    updates = {f"m{place}": vector for place, vector in enumerate(vectors)}
+    wide = vectors.astype(np.float64)
+    np.testing.assert_allclose(Aggregator("median")(updates), np.median(wide, axis=0))
+    middle = np.sort(wide, axis=0)[2:-2].mean(axis=0)
+    np.testing.assert_allclose(Aggregator("trimmed_mean", 0.25)(updates), middle, atol=1e-9)
+
+
+@pytest.mark.parametrize("rule", RULES[1:])
+def test_one_liar_of_five_moves_a_robust_rule_no_further_than_honest_ones_lie(rule):
+    honest = {name: np.array([value, 1.0], np.float32) for value, name in enumerate("abcd")}
+    lied = Aggregator(rule)(honest | {"e": np.array([1e9, -1e9], np.float32)})
+    assert 0 <= lied[0] <= 3
+    assert abs(lied[1]) <= 3
+
+
+@pytest.mark.parametrize(("count", "cut"), [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (8, 2), (9, 3)])
+def test_how_many_are_trimmed(count, cut):
+    assert Aggregator("trimmed_mean", 0.25).trimmed(count) == cut
+
+
+def test_a_cap_shortens_only_those_above_the_median():
+    updates = {"a": [3, 4], "b": [0.3, 0.4], "c": [30, 40]}
+    updates = {name: np.array(one, np.float32) for name, one in updates.items()}
+    expected = (np.array([3, 4]) * 2 + np.array([0.3, 0.4])) / 3
+    np.testing.assert_allclose(Aggregator("capped_mean")(updates), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_no_rule_takes_nothing_or_unequal_lengths(rule):
+    for updates in ({}, {"a": np.zeros(2, np.float32), "b": np.zeros(3, np.float32)}):
+        with pytest.raises(FederationError):
+            Aggregator(rule)(updates)
+
+
+def test_popularity_is_never_so_uneven_that_honest_nodes_refuse_it():
+    keys = np.arange(10, dtype=np.uint64)
+    counts = np.full(10, -1e9, np.float32)
+    counts[3] = 9e9
+    found = pool_popularity({"a": (keys, counts)}, 1.0).at(keys)
+    assert found.max() / found.min() < 1e6
 
 
 def test_nothing_or_unequal_lengths_cannot_be_summed():

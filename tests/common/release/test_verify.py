@@ -56,7 +56,7 @@ def test_a_whole_release_is_accepted_and_its_bytes_returned(release, key):
 def test_two_hundred_flipped_bits_are_all_refused(release, key):
     """Bits drawn over all files, and every file gets at least one."""
     paths = sorted(path for path in release.rglob("*") if path.is_file())
-    rng = random.Random(20261124)  # noqa: S311 - which bits to flip is no secret
+    rng = random.Random(20261124)
     places = [(path, rng.randrange(path.stat().st_size * 8)) for path in paths]
     lengths = [path.stat().st_size for path in paths]
     more = rng.choices(paths, weights=lengths, k=200 - len(paths))

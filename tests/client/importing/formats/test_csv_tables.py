@@ -72,7 +72,7 @@ def _cells(frame):
 
 def _write_and_read(seed):
     """Return whether the table came back; fail if another one did."""
-    chance = random.Random(seed)  # noqa: S311 - test data
+    chance = random.Random(seed)
     names, rows = _table(chance)
     separator = chance.choice(SEPARATORS)
     write = chance.choice([_by_csv_module, _by_polars, _by_arrow])
@@ -155,7 +155,7 @@ def test_unmapped_columns_may_have_one_name_or_none():
 
 @pytest.mark.parametrize("seed", range(30))
 def test_the_strict_reader_finds_what_pythons_finds(seed):
-    chance = random.Random(seed)  # noqa: S311 - test data
+    chance = random.Random(seed)
     names, rows = _table(chance)
     stream = io.StringIO(newline="")
     csv.writer(stream, lineterminator="\n").writerows([names, *rows])
