@@ -34,7 +34,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-statistical faults soak attack browser screenshots coverage matrix matrix-light \
+.PHONY: help setup demo test test-slow test-statistical faults drill soak attack browser screenshots coverage matrix matrix-light \
   e2e check format docs \
   wheel bench chaos settings http reference results traffic load fuzz clean
 
@@ -74,6 +74,9 @@ attack: $(STAMP) ## attack a federation in each way that was found, and 100,000 
 
 soak: $(STAMP) ## a simulated day of nodes that come, go, lie and die: a few minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak -s $(ARGS)
+
+drill: $(STAMP) ## how far one lying merchant of eight pushes a run, by rule of aggregation
+	$(BIN)/python -m simulations.harness.drill $(ARGS)
 
 coverage: $(STAMP) ## the tests, and which lines they run, in out/coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) \

@@ -1,6 +1,7 @@
 """An operator's experiment file: which catalogues, which settings, and where the run is kept.
 
     catalogues = ["shop-a.jsonl", "shop-b.jsonl"]
+    public_holdout = "public-shoppers.jsonl"
 
     [settings]
     rounds = 40
@@ -22,7 +23,7 @@ from server.operations.folder import ServerFolder
 from server.run.files import CATALOGUE_FILE
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_KNOWN = {"catalogues", "settings"}
+_KNOWN = {"catalogues", "public_holdout", "settings"}
 _RUN_IDS = "run-ids.json"
 _RELEASED = "release.json"
 
@@ -35,11 +36,14 @@ class Experiment:
         name: Of the run.
         catalogues: Files with merchants' public catalogues.
         settings: The run's.
+        public_holdout: Public shoppers that a release is judged on before it is signed
+            (`server.releases.public_holdout`); None where there are none.
     """
 
     name: str
     catalogues: tuple[Path, ...]
     settings: RunSettings
+    public_holdout: Path | None = None
 
     @classmethod
     def load(cls, path: Path) -> "Experiment":
@@ -76,7 +80,17 @@ class Experiment:
                 f"noise: {read.noise} exists in simulation only; merchants' nodes refuse it.",
                 field="noise",
             )
-        return cls(path.stem, tuple(path.parent / file for file in files), read)
+        holdout = table.get("public_holdout")
+        if holdout is not None and not (isinstance(holdout, str) and holdout):
+            raise SettingsError(
+                f"{path.name}: `public_holdout` must be a file's name.", field="public_holdout"
+            )
+        return cls(
+            path.stem,
+            tuple(path.parent / file for file in files),
+            read,
+            None if holdout is None else path.parent / holdout,
+        )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from common.settings.run import Scalar
 from server.operations.experiment import Experiment, RunFolder
 from server.operations.folder import ServerFolder
 from server.operations.superlink import Control, RunState, control
+from server.releases.decision import await_decision
 from server.run.checkpoint import RoundRecord, read_history
 
 POLL_SECONDS = 2.0
@@ -31,12 +32,15 @@ def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) 
 
     Raises:
         FederationError: if the server is not up, another run goes on, or the run failed.
+        ReleaseError: if the release fails its gate on public shoppers.
         KeyboardInterrupt: as pressed, once the run is stopped.
     """
     run = RunFolder.prepare(server, experiment)
     if run.released:
         say(f"This run has ended before: release {run.released}.")
         return
+    if experiment.public_holdout is not None:
+        await_decision(run.root)
     with control(server) as link:
         config = run.config(server, experiment.settings)
         run_id = _start_or_join(link, run, app, config, say)
@@ -55,6 +59,7 @@ def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) 
             f"{len(read_history(run.root))}.",
             field="run",
         )
+    _gate(server, run, experiment, say)
     say(f"Run {run.root.name} has ended. Sign its release: fedtail server publish")
 
 
@@ -123,3 +128,19 @@ def round_line(record: RoundRecord, rounds: int) -> str:
         f"Round {record.round_number}/{rounds}: {record.participants} nodes{lost}{spent}, "
         f"{kilobytes:,.0f} kB, {record.seconds:.1f} s"
     )
+
+
+def _gate(server: ServerFolder, run: RunFolder, experiment: Experiment, say: Say) -> None:
+    """Judge the run on the operator's public shoppers, if there are any.
+
+    Raises:
+        ReleaseError: if it does not pass; no release of it is signed then.
+    """
+    from server.releases.public_holdout import check_release  # noqa: PLC0415 - torch loads here
+
+    holdout = experiment.public_holdout
+    if holdout is None:
+        say("No public shoppers are named: its release is not judged before it is signed.")
+        return
+    decision = check_release(run.root, experiment.settings, holdout, server.cache.resolve())
+    say(f"Gate passed on {decision.cases} public shoppers: {decision.reason}")

@@ -167,8 +167,8 @@ def test_a_day(shops, tmp_path, monkeypatch, hours):
         marks.append((clock.now / HOUR, memory()))
     early = next(megabytes for hour, megabytes in marks if hour >= hours / 4)
     epsilon = {name: spent(valley, name) for name in NAMES}
-    print(f"\n{hours} hours: {dict(ends)}, memory {early:.0f} to {marks[-1][1]:.0f} MB")
-    print({name: round(value, 1) for name, value in epsilon.items()})
+    print(f"\n{hours} hours: {dict(ends)}, memory {early:.0f} to {marks[-1][1]:.0f} MB")  # noqa: T201 - a measurement
+    print({name: round(value, 1) for name, value in epsilon.items()})  # noqa: T201 - a measurement
     assert ends["done"] >= 3
     assert marks[-1][1] - early < 60
     assert all(value <= Frugal.policy.max_epsilon for value in epsilon.values())

@@ -55,7 +55,7 @@ def opened(demo, shop):
 
 def make_events(base, key, shoppers):
     """Serve lists to made-up shoppers who click by chance."""
-    dice = random.Random(5)  # noqa: S311 -- made-up clicks
+    dice = random.Random(5)
     now = datetime.now(UTC) - timedelta(minutes=5)
     with httpx.Client(base_url=base, headers={"X-API-Key": key}, timeout=60) as client:
         for number in range(LISTS):

@@ -16,6 +16,7 @@ from common.release.verify import verify_release
 from server.operations.experiment import Experiment, RunFolder
 from server.operations.folder import ServerFolder
 from server.operations.key_folder import KeyFolder, KeyPair
+from server.releases.decision import await_decision, check_decision
 from server.releases.federations import Federation, refresh
 from server.releases.lifetimes import ONLINE_ROLES, TopRole
 from server.releases.repository import OnlineKeys, Repository
@@ -98,7 +99,7 @@ def publish(
 
     Raises:
         FederationError: if the run has rounds left, or no merchant's ledger is in the journal.
-        ReleaseError: if it was published before, the audit of a merchant disproves its claim, or
+        ReleaseError: if it was published before, has not passed its gate, the audit of a merchant disproves its claim, or
             a key cannot be read.
         SettingsError: if `keys` is not this server's folder of keys.
     """
@@ -108,6 +109,9 @@ def publish(
     if run.released:
         raise ReleaseError(f"This run is published: release {run.released}.", field="run")
     _require_own_key(folder, key)
+    if experiment.public_holdout is not None:
+        await_decision(run.root)
+    check_decision(run.root)
     manifest = publish_run(
         run.root,
         experiment.settings,

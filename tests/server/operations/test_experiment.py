@@ -80,3 +80,12 @@ def test_a_run_remembers_its_starts_and_its_release(write, tmp_path):
     (run.root / "run-ids.json").write_text("{")
     with pytest.raises(InputError, match="put back a copy"):
         _ = run.run_ids
+
+
+def test_public_shoppers_lie_beside_the_file(write, tmp_path):
+    assert Experiment.load(write()).public_holdout is None
+    named = Experiment.load(write('public_holdout = "public.jsonl"\n' + TEXT))
+    assert named.public_holdout == tmp_path / "public.jsonl"
+    with pytest.raises(SettingsError) as caught:
+        Experiment.load(write("public_holdout = 3\n" + TEXT))
+    assert caught.value.field == "public_holdout"
