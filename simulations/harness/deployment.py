@@ -68,6 +68,29 @@ class Deployment:
             raise RuntimeError(f"fedtail {' '.join(arguments)}: {done.returncode}\n{told}")
         return done.stdout
 
+    def follow(self, *arguments: str, say: Callable[[str], None]) -> None:
+        """Run a `fedtail` command to its end and pass on what it prints, line by line.
+
+        Raises:
+            RuntimeError: if it fails, with all that it printed.
+        """
+        told: list[str] = []
+        with subprocess.Popen(  # noqa: S603 - our own commands, no shell
+            self._line(arguments, None),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.out,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        ) as process:
+            for line in process.stdout or ():
+                told.append(line)
+                say(line.rstrip())
+        if process.returncode:
+            raise RuntimeError(
+                f"fedtail {' '.join(arguments)}: {process.returncode}\n{''.join(told)}"
+            )
+
     def start(self, name: str, *arguments: str, ready: str, host: Host | None = None) -> Child:
         """Start a `fedtail` command and wait until it prints `ready`.
 
@@ -211,12 +234,11 @@ def run_all(one: Deployment, settings: RunSettings, say: Callable[[str], None]) 
         for node in nodes:
             one.wait_until(node, "is connected")
         say("Server and nodes are up")
-        told = one.command("server", "federate", "--folder", "server", "first.toml")
-        told += one.command("server", "publish", "--folder", "server", *KEYS, "first.toml")
+        one.follow("server", "federate", "--folder", "server", "first.toml", say=say)
+        one.follow("server", "publish", "--folder", "server", *KEYS, "first.toml", say=say)
     finally:
         stop.set()
         watcher.join()
-    say(told.strip().replace("\n", "\n          "))
     check_run(one, settings)
     for name, peak in one.peaks.items():
         say(f"{name}: at most {peak.proportional:.0f} MB, {peak.resident:.0f} MB with shared twice")

@@ -99,8 +99,8 @@ def publish(
 
     Raises:
         FederationError: if the run has rounds left, or no merchant's ledger is in the journal.
-        ReleaseError: if it was published before, has not passed its gate, the audit of a merchant disproves its claim, or
-            a key cannot be read.
+        ReleaseError: if it was published before, has not passed its gate, the audit of a merchant
+            disproves its claim, or a key cannot be read.
         SettingsError: if `keys` is not this server's folder of keys.
     """
     from server.releases.publish import publish_run  # noqa: PLC0415 - torch loads here, not before
