@@ -299,7 +299,7 @@ def decode_update(
     return AdapterUpdate(vector, round_number, plan_digest), values
 
 
-# ------------------------------------------------------------ errors, sizes
+# ------------------------------------------------------------------- errors
 def public_reason(error: Exception) -> str:
     """Return what may leave a node about `error`: its code and field, never its text.
 
@@ -332,28 +332,6 @@ def error_reason(error: Error) -> str:
 def public_word(reason: str) -> str:
     """Return `reason` if it is a code, or a code and a field; of anything else nothing."""
     return reason if _PUBLIC_REASON.fullmatch(reason) else "internal"
-
-
-def size_in_bytes(content: RecordDict) -> int:
-    """Return how many bytes a message's records hold, Flower's envelope not counted.
-
-    Flower's own count raises on an empty text or list, which any node may send.
-    """
-    return sum(
-        len(name) + _value_bytes(value)
-        for record in content.values()
-        for name, value in record.items()
-    )
-
-
-def _value_bytes(value: object) -> int:
-    if isinstance(value, list):
-        return sum(_value_bytes(one) for one in value)
-    if isinstance(value, bool):
-        return 1
-    if isinstance(value, str | bytes):
-        return len(value)
-    return 8 if isinstance(value, int | float) else len(getattr(value, "data", b""))
 
 
 # ----------------------------------------------------------------- checking

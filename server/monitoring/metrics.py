@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from server.monitoring.journal_view import JournalView, read_view
 from server.run.checkpoint import RoundRecord, read_history
-from server.run.run_state import RunState, read_state
+from server.run.oversight.run_state import RunState, read_state
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _GAUGES = {

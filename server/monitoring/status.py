@@ -16,7 +16,7 @@ from server.operations.registry import read_registry
 from server.operations.superlink import RegisteredNode, control
 from server.operations.superlink import RunState as FlowerRun
 from server.run.checkpoint import read_history
-from server.run.run_state import NodeNote, RunState, read_state
+from server.run.oversight.run_state import NodeNote, RunState, read_state
 
 
 @dataclass(frozen=True)

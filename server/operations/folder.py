@@ -32,7 +32,7 @@ from common.files import write_atomic
 from common.identity.enrolment import NAME_RULE, check_name
 from server.releases.lifetimes import Lifetimes
 from server.run.files import JOURNAL_FILE
-from server.run.run_log import LogFormat, read_format
+from server.run.oversight.run_log import LogFormat, read_format
 
 SETTINGS_FILE = "server.toml"
 DEFAULT_PORT = 8443

@@ -12,8 +12,8 @@ from common.errors import FederationError, InputError, SettingsError
 from server.operations.folder import ServerFolder
 from server.operations.registry import read_registry
 from server.operations.superlink import Control, RunState, control
-from server.run.orders import Orders, read_orders, write_orders
-from server.run.run_state import read_state
+from server.run.oversight.orders import Orders, read_orders, write_orders
+from server.run.oversight.run_state import read_state
 
 POLL_SECONDS = 0.5
 

@@ -11,7 +11,7 @@ from common.wire.canaries import AUDIT, decode_audit, encode_audit_request
 from common.wire.messages import Prepared
 from server.run.cohort import Quorum
 from server.run.exchange import Exchange
-from server.run.standing import Standings
+from server.run.oversight.standing import Standings
 
 
 def reveal_canaries(

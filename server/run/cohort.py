@@ -16,8 +16,8 @@ from common.wire.messages import PREPARE, Prepared, PrepareRequest, decode_prepa
 from common.wire.messages import error_reason as reason_of
 from common.wire.refusal import REFUSED, encode_refusal
 from server.run.exchange import UNREADABLE, Errand, Exchange
+from server.run.oversight.standing import Standings
 from server.run.polling_grid import POLL_SECONDS
-from server.run.standing import Standings
 
 MAX_PREPARE_ATTEMPTS = 3  # a node that fails each time is not asked for ever
 

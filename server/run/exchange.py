@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from common.wire.messages import error_reason, size_in_bytes
+from common.wire.messages import error_reason
+from common.wire.sizes import size_in_bytes
 from server.run.polling_grid import POLL_SECONDS, PromptGrid
 
 UNREADABLE = "federation:message"  # of an answer that not even Flower can read
-SILENT = "silent"
 Take = Callable[[int, Message], bool]
 
 

@@ -16,7 +16,8 @@ from common.federation.bounds import Framing, honest_bounds
 from common.privacy.accounting.plan import PrivacyPlan
 from common.wire.messages import Prepared, decode_popularity, decode_update
 from server.run.countersigning import Countersigning
-from server.run.standing import Standings
+from server.run.exchange import UNREADABLE, Answers
+from server.run.oversight.standing import Standings
 
 Vectors = dict[str, NDArray[np.float32]]
 
@@ -87,6 +88,21 @@ class Intake:
             return counts
 
         return self._take(node, reply, "popularity", read)
+
+    def missing(self, answers: Answers, phase: str, forget: Callable[[int], None]) -> None:
+        """Tell who gave no answer; `forget` those that lost the run's state, or are silent."""
+        for node, reason in sorted(answers.errors.items()):
+            merchant = self.present[node].merchant
+            if reason == UNREADABLE:
+                error = FederationError("An answer cannot be read.", field="message")
+                self.standings.strike(node, merchant, phase, error)
+            else:
+                self.standings.failed(node, merchant, phase, reason)
+            if reason == "federation:prepare":
+                forget(node)
+        for node in answers.silent:
+            self.standings.silent(node, self.present[node].merchant, phase)
+            forget(node)
 
     def _take(
         self, node: int, reply: Message, phase: str, read: Callable[[str], NDArray[np.float32]]

@@ -13,7 +13,7 @@ from common.wire import messages
 from server.run.admission_checks import Conditions
 from server.run.cohort import Quorum
 from server.run.exchange import Patience
-from server.run.run_log import LogFormat
+from server.run.oversight.run_log import LogFormat
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from server.run.admission_checks import Conditions
 from server.run.cohort import Quorum
 from server.run.exchange import Patience
 from server.run.files import CATALOGUE_FILE, JOURNAL_FILE
-from server.run.run_log import read_format
+from server.run.oversight.run_log import read_format
 from server.run.run_setup import RunSetup
 
 PLACES = (

@@ -26,10 +26,10 @@ from server.run.checkpoint import Checkpoint, RoundRecord, read_matching, write_
 from server.run.cohort import Cohort
 from server.run.contributions import keep_vectors
 from server.run.countersigning import Countersigning
-from server.run.exchange import UNREADABLE, Answers, Exchange, Take
+from server.run.exchange import Answers, Exchange, Take
 from server.run.intake import Intake
 from server.run.journal import Journal
-from server.run.oversight import Oversight
+from server.run.oversight.watch import Oversight
 from server.run.run_setup import RunSetup, plain_parts
 
 logger = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ class FedtailStrategy(Strategy):
         sent = self.configure_train(number, arrays, ConfigRecord(), exchange.grid)
         intake = self._intake()
         answers = self._ask(exchange, sent, self._taker(intake, number))
-        self._note_missing(answers, f"round {number}")
+        intake.missing(answers, f"round {number}", self._cohort.forget)
         step = self._step(number, intake)
         digest = step.adapter.digest if step.participants else ""
         self._countersigner.close("train", number, step.merchants, digest)
@@ -317,7 +317,7 @@ class FedtailStrategy(Strategy):
             ],
             lambda node, reply: intake.histogram(reply, node),
         )
-        self._note_missing(answers, "popularity")
+        intake.missing(answers, "popularity", self._cohort.forget)
         histograms = {name: intake.vectors[name] for name in sorted(intake.vectors)}
         self._countersigner.close("popularity", 0, tuple(histograms))
         self._check_quorum(len(histograms), len(answers.asked), "popularity")
@@ -341,21 +341,6 @@ class FedtailStrategy(Strategy):
                 "noise needs all.",
                 field=phase,
             )
-
-    def _note_missing(self, answers: Answers, phase: str) -> None:
-        """Tell who gave no answer; prepare those again that lost the run's state, or are silent."""
-        for node, reason in sorted(answers.errors.items()):
-            merchant = self._present[node].merchant
-            if reason == UNREADABLE:
-                error = FederationError("An answer cannot be read.", field="message")
-                self.standings.strike(node, merchant, phase, error)
-            else:
-                self.standings.failed(node, merchant, phase, reason)
-            if reason == "federation:prepare":
-                self._cohort.forget(node)
-        for node in answers.silent:
-            self.standings.silent(node, self._present[node].merchant, phase)
-            self._cohort.forget(node)
 
     def _message(self, node: int, kind: str, content: RecordDict, number: int) -> Message:
         content = self._countersigner.address(content, self._present[node].merchant)

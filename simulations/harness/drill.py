@@ -91,7 +91,7 @@ def one_liar(name: str, framing: Callable[[], Framing]) -> Iterator[None]:
 
     def train(work: MerchantWork, *arguments: Any) -> AdapterUpdate:
         if work._node.merchant != name:  # noqa: SLF001 - the liar's own node
-            return honest(work, *arguments)  # type: ignore[no-any-return]
+            return honest(work, *arguments)  # type: ignore[no-any-return]  # patched
         with patch.object(NoiseSource, "gaussians", lambda _, count: np.zeros(count)):
             update: AdapterUpdate = honest(work, *arguments)
         plan, frame = arguments[2], framing()

@@ -12,8 +12,8 @@ from common.errors import FederationError
 from common.federation.bounds import honest_bounds
 from common.wire import messages as wire
 from server.run.cohort import Quorum
-from server.run.run_log import LOG_FILE
-from server.run.run_state import read_state
+from server.run.oversight.run_log import LOG_FILE
+from server.run.oversight.run_state import read_state
 from simulations.federation.in_process_grid import InProcessGrid
 from simulations.federation.timed_grid import TimedGrid
 from tests.support.fake_node import SIZE, shops
@@ -237,7 +237,7 @@ def test_refusals_of_nodes_reach_the_operator(town):
 
 def test_an_evicted_merchant_is_not_asked(town):
     """The operator evicts a merchant in the middle of a run: it pays for no round after that."""
-    from server.run.orders import Orders, write_orders
+    from server.run.oversight.orders import Orders, write_orders
 
     class Evicting(InProcessGrid):
         def _deliver(self, message):

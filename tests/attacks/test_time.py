@@ -8,8 +8,8 @@ from common.errors import QuorumError
 from common.wire import messages as wire
 from server.run.cohort import Quorum
 from server.run.exchange import Patience
-from server.run.run_log import LOG_FILE
-from server.run.run_state import read_state
+from server.run.oversight.run_log import LOG_FILE
+from server.run.oversight.run_state import read_state
 from simulations.federation.timed_grid import SimulatedClock
 from tests.support.fake_node import shops
 from tests.support.hostile import ATTACKER, timed_run

@@ -9,6 +9,7 @@ from common.adapter import AdapterState, AdapterUpdate
 from common.privacy.ledger.contributions import Purpose
 from common.wire import canaries, heads, messages, refusal
 from common.wire.contributions import accepted_contribution, with_contribution
+from common.wire.sizes import size_in_bytes
 from tests.support.fake_node import LOCAL, FakeWork
 from tests.support.hostile import BUFFERS
 
@@ -60,7 +61,7 @@ def _read_all(content, read):
         heads.read_note,
         refusal.decode_refusal,
         lambda content: accepted_contribution(content, _SIGNED),
-        messages.size_in_bytes,
+        size_in_bytes,
     ):
         yield lambda one=one: one(content)
 

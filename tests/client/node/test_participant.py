@@ -33,6 +33,7 @@ from common.errors import (
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import CanaryRecord
 from common.wire import canaries, messages
+from common.wire.sizes import size_in_bytes
 from simulations.federation.in_process_grid import InProcessGrid
 from tests.support.shops import make_interactions, make_plan, make_settings, make_shop
 
@@ -117,7 +118,7 @@ def public_parts(reply):
     """Everything of a reply but the two protected vectors: names, types, sizes, values, errors."""
     if reply.has_error():
         return reply.error.code, reply.error.reason
-    parts = {"size": messages.size_in_bytes(reply.content), "type": reply.metadata.message_type}
+    parts = {"size": size_in_bytes(reply.content), "type": reply.metadata.message_type}
     for name, record in reply.content.items():
         for key, value in record.items():
             protected = (name, key) in {("update", "vector"), ("popularity", "counts")}

@@ -15,7 +15,8 @@ from common.wire.canaries import (
     encode_audit,
     encode_audit_request,
 )
-from common.wire.messages import Prepared, decode_prepared, encode_prepared, size_in_bytes
+from common.wire.messages import Prepared, decode_prepared, encode_prepared
+from common.wire.sizes import size_in_bytes
 from tests.support.shops import make_plan
 
 PLAN = make_plan()

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from common.adapter import AdapterState, AdapterUpdate
 from common.errors import FederationError, FedtailError, PrivacyError
 from common.wire import messages
+from common.wire.sizes import size_in_bytes
 
 PLAN = "a" * 64
 FINITE = st.floats(-1e6, 1e6, width=32)
@@ -223,4 +224,4 @@ def test_sizes_count_the_arrays():
     small, large = (
         messages.encode_popularity(np.zeros(items, dtype=np.float32), PLAN) for items in (10, 1010)
     )
-    assert messages.size_in_bytes(large) - messages.size_in_bytes(small) == 4000
+    assert size_in_bytes(large) - size_in_bytes(small) == 4000

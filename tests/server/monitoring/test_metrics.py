@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from server.monitoring import metrics
-from server.run.run_state import NodeNote, RunState, StateFile
+from server.run.oversight.run_state import NodeNote, RunState, StateFile
 from tests.support.fake_node import shops
 from tests.support.ledger_node import town
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from common.errors import FederationError, QuorumError, SettingsError
 from common.wire import messages
+from common.wire.sizes import size_in_bytes
 from server.run.cohort import MAX_PREPARE_ATTEMPTS, Cohort, Quorum
 from server.run.exchange import Exchange
 from simulations.federation.in_process_grid import InProcessGrid
@@ -168,8 +169,8 @@ def test_answers_from_strangers_and_second_answers_are_not_looked_at():
     )
     assert sorted(answers.replies) == [1000, 1001]
     down, up = exchange.take_bytes()
-    assert down == 2 * messages.size_in_bytes(messages.encode_prepare(REQUEST))
-    assert up == sum(messages.size_in_bytes(one.content) for one in answers.replies.values())
+    assert down == 2 * size_in_bytes(messages.encode_prepare(REQUEST))
+    assert up == sum(size_in_bytes(one.content) for one in answers.replies.values())
     assert exchange.take_bytes() == (0, 0)
 
 

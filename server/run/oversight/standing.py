@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from common.errors import FederationError
-from server.run.exchange import SILENT
-from server.run.run_log import RunLog
-from server.run.run_state import NodeNote, NodeState, StateFile
+from server.run.oversight.run_log import RunLog
+from server.run.oversight.run_state import NodeNote, NodeState, StateFile
 
 STRIKES = 3
 MOST_ROUNDS_OUT = 64
 QUARANTINE = "quarantine"
+SILENT = "silent"
 
 
 @dataclass

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from common.errors import InputError
 from server.run.admission_checks import read_members
-from server.run.orders import Orders, read_orders
-from server.run.run_log import LOG_FILE, LogFormat, RunLog
-from server.run.run_state import StateFile
-from server.run.standing import Standings
+from server.run.oversight.orders import Orders, read_orders
+from server.run.oversight.run_log import LOG_FILE, LogFormat, RunLog
+from server.run.oversight.run_state import StateFile
+from server.run.oversight.standing import Standings
 
 _LOOK_SECONDS = 1.0  # between two looks into the operator's files
 

@@ -32,7 +32,7 @@ class RunLog:
         )
         stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
         self._written = structlog.wrap_logger(
-            structlog.WriteLogger(self._file) if self._file else structlog.ReturnLogger(),  # type: ignore[arg-type]
+            structlog.WriteLogger(self._file) if self._file else structlog.ReturnLogger(),  # type: ignore[arg-type]  # write and flush are all that it uses
             processors=[structlog.processors.add_log_level, stamp, render],
         )
 
@@ -69,7 +69,7 @@ def read_format(value: str) -> LogFormat:
     """
     for known in get_args(LogFormat):
         if value == known:
-            return known  # type: ignore[no-any-return]
+            return known  # type: ignore[no-any-return]  # get_args is untyped
     if not value:
         return "json"
     raise SettingsError(f"log_format is {value!r}; it must be json or text.", field="log_format")
