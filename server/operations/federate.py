@@ -11,6 +11,7 @@ from server.operations.folder import ServerFolder
 from server.operations.superlink import Control, RunState, control
 from server.releases.decision import await_decision
 from server.run.checkpoint import RoundRecord, read_history
+from server.run.oversight.run_state import mark_ended
 
 POLL_SECONDS = 2.0
 AWAY_SECONDS = 60.0  # a busy SuperLink may not answer for a while; the run goes on meanwhile
@@ -49,6 +50,7 @@ def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) 
             state = _follow(link, run_id, run.root, experiment.settings.rounds, say)
         except KeyboardInterrupt:
             link.stop_run(run_id)
+            mark_ended(run.root)
             done = len(read_history(run.root))
             say(f"Stopped after round {done}. The same command goes on from there.")
             raise

@@ -13,7 +13,7 @@ from server.operations.folder import ServerFolder
 from server.operations.registry import read_registry
 from server.operations.superlink import Control, RunState, control
 from server.run.oversight.orders import Orders, read_orders, write_orders
-from server.run.oversight.run_state import read_state
+from server.run.oversight.run_state import mark_ended, read_state
 
 POLL_SECONDS = 0.5
 
@@ -86,6 +86,7 @@ def stop_run(server: ServerFolder, say: Callable[[str], None], *, now: bool) -> 
             _wait_for_round(link, run, folder, say)
         if not link.run(run.run_id).finished:
             link.stop_run(run.run_id)
+            mark_ended(folder)
         _change(folder, lambda orders: replace(orders, paused=False))
     return folder.name
 

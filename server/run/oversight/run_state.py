@@ -160,4 +160,11 @@ def read_state(folder: Path) -> RunState | None:
         return None
 
 
+def mark_ended(folder: Path) -> None:
+    """Say that the run in `folder` does not go on: whoever stopped it from outside knows."""
+    state = read_state(folder)
+    if state is not None and state.phase != "ended":
+        StateFile(folder, state).enter("ended", state.round_number)
+
+
 _READER: TypeAdapter[RunState] = TypeAdapter(RunState)
