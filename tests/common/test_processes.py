@@ -86,11 +86,15 @@ def serve(children):
 def test_a_service_that_was_asked_to_stop_ends_with_0(tmp_path, asked):
     """SIGTERM ends it with 0, its children stopped; Ctrl-C stays what it is to a person."""
     before, children = signal.getsignal(signal.SIGTERM), [start_child("a", SLEEP, tmp_path / "log")]
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` ignores it
     number = signal.SIGTERM if asked else signal.SIGINT
     timer = threading.Timer(0.5, os.kill, (os.getpid(), number))
     timer.start()
-    with pytest.raises(SystemExit if asked else KeyboardInterrupt) as caught:
-        serve(children)
+    try:
+        with pytest.raises(SystemExit if asked else KeyboardInterrupt) as caught:
+            serve(children)
+    finally:
+        signal.signal(signal.SIGINT, ctrl_c)
     if asked:
         assert caught.value.code == 0
     assert children[0].ended is not None
