@@ -31,15 +31,16 @@ def main() -> None:
     """Run what is asked for; all of it takes some minutes on two cores."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=100, help="of each experiment")
-    parser.add_argument("--seeds", type=int, default=8, help="of the round on fed-back events")
+    parser.add_argument("--seeds", type=int, default=7, help="of the round on fed-back events")
     parser.add_argument("--parts", nargs="+", default=["http", "experiments", "round"])
+    parser.add_argument("--first-seed", type=int, default=200, help="of those rounds")
     given = parser.parse_args()
     if "http" in given.parts:
         _over_http()
     if "experiments" in given.parts:
         _experiments(given.runs)
     if "round" in given.parts:
-        _round(given.seeds)
+        _round(range(given.first_seed, given.first_seed + given.seeds))
 
 
 def _over_http() -> None:
@@ -64,10 +65,10 @@ def _over_http() -> None:
     )
 
 
-def _round(seeds: int) -> None:
+def _round(seeds: range) -> None:
     """A round with and without what came back, on several marketplaces."""
     found = []
-    for seed in range(seeds):
+    for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             found.append(measure_gain(seed, Path(folder), Path(folder) / "cache"))
         one = found[-1]
