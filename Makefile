@@ -32,8 +32,8 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-statistical faults coverage matrix matrix-light e2e check format docs \
-  wheel bench chaos settings http reference results traffic clean
+.PHONY: help setup demo test test-slow test-statistical faults coverage matrix matrix-light e2e check \
+  format docs wheel bench chaos settings http reference results traffic clean attack
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
@@ -59,6 +59,9 @@ test-statistical: $(STAMP) ## the tests that repeat a random experiment many tim
 
 faults: $(STAMP) ## break a federation on purpose in each known way, and 20 random ways
 	$(BIN)/python -m pytest -m faults $(ARGS)
+
+attack: $(STAMP) ## attack the door of a deployment, and measure the server's memory meanwhile
+	$(BIN)/python -m pytest -m attack $(ARGS)
 
 coverage: $(STAMP) ## the tests, and which lines they run, in out/coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) \

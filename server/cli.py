@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from server.operations.folder import ServerFolder
@@ -22,10 +22,14 @@ def _say(line: str) -> None:
     Console().print(line, soft_wrap=True)
 
 
-def _tell_superlink(folder: "ServerFolder") -> None:
-    """Have a running SuperLink let in and refuse what the list of nodes says now."""
+def _tell_server(folder: "ServerFolder") -> None:
+    """Have a running server let in and refuse what the list of nodes says now."""
     from server.operations.admission import admit
+    from server.operations.door import admit_now
     from server.operations.superlink import control, superlink_answers
+
+    for line in admit_now(folder, datetime.now(UTC)):
+        _say(line)
 
     if not superlink_answers(folder):
         _say("The server is not running; it acts on this when it is started.")
@@ -50,12 +54,15 @@ def init(
     port: Annotated[int, typer.Option(help="The port that nodes connect to.")] = 8443,
     listen: Annotated[str, typer.Option(help="The address here that they connect to.")] = "0.0.0.0",  # noqa: S104 - to be reached is what the proxy is for
     superlink_port: Annotated[int, typer.Option(help="SuperLink's port, on the loopback.")] = 9092,
+    proxy_user: Annotated[
+        str, typer.Option(help="The user of the proxy, who can read no key that signs; else yours.")
+    ] = "",
 ) -> None:
     """Make the authority, the server's certificate and the keys for invites and releases."""
     from server.operations.folder import ServerSettings
     from server.operations.provisioning import init_server
 
-    settings = ServerSettings(tuple(host), port, listen, superlink_port)
+    settings = ServerSettings(tuple(host), port, listen, superlink_port, proxy_user)
     made = init_server(folder, settings, datetime.now(UTC))
     Console().print(f"Made {made.root}. Keep a copy where only you can read it.", soft_wrap=True)
 
@@ -78,8 +85,7 @@ def invite(
     write_invite(path, made)
     key = PublicKey.from_pem(made.enrolment_key.encode())
     Console().print(
-        f"{path}: good once, until {made.expires}. The merchant will read to you: "
-        f"{key.key_id[:32]}",
+        f"{path}: good once, until {made.expires}. The merchant will read to you: {key.key_id}",
         soft_wrap=True,
     )
 
@@ -96,8 +102,8 @@ def enrol(
     read = Request.load(request)
     opened = ServerFolder(folder)
     key = let_in(opened, read, datetime.now(UTC))
-    Console().print(f"{read.name} is enrolled, key {key.fingerprint[:32]}", soft_wrap=True)
-    _tell_superlink(opened)
+    Console().print(f"{read.name} is enrolled, key {key.fingerprint}", soft_wrap=True)
+    _tell_server(opened)
 
 
 @app.command()
@@ -111,7 +117,7 @@ def revoke(
     opened = ServerFolder(folder)
     put_out(opened, name, datetime.now(UTC))
     Console().print(f"{name} is revoked.")
-    _tell_superlink(opened)
+    _tell_server(opened)
 
 
 @app.command()
@@ -127,6 +133,46 @@ def start(
 
     opened = ServerFolder(folder)
     serve(opened, datetime.now(UTC), _say, proxy=proxy)
+
+
+@app.command()
+def proxy(folder: _Folder) -> None:
+    """Be the proxy, under its own user, beside `start --no-proxy` under the server's."""
+    import os
+
+    from server.operations.folder import ServerFolder
+    from server.operations.proxy import proxy_command
+
+    command = proxy_command(ServerFolder(folder))
+    os.umask(0o027)
+    os.execv(command[0], command)  # noqa: S606 - our own command, no shell
+
+
+@app.command()
+def check(folder: _Folder) -> None:
+    """Check who may read which key, the certificates and the proxy's configuration."""
+    from server.operations.folder import ServerFolder
+    from server.operations.ownership import check_ownership, one_user
+    from server.operations.provisioning import warnings
+    from server.operations.proxy import check_proxy, write_proxy_config
+
+    opened = ServerFolder(folder)
+    write_proxy_config(opened)
+    check_ownership(opened)
+    check_proxy(opened)
+    for warning in filter(None, (one_user(opened), *warnings(opened, datetime.now(UTC)))):
+        Console(stderr=True).print(warning, style="yellow", soft_wrap=True)
+    _say(f"{folder}: keys are their owner's alone, and the proxy's configuration is good.")
+
+
+@app.command()
+def renew(folder: _Folder) -> None:
+    """Give nodes whose certificate is due a new one; a running server does so each day."""
+    from server.operations.door import renew as renew_due
+    from server.operations.folder import ServerFolder
+
+    for line in renew_due(ServerFolder(folder), datetime.now(UTC)):
+        _say(line)
 
 
 @app.command()
@@ -189,10 +235,10 @@ def nodes(folder: _Folder) -> None:
     from server.operations.registry import read_registry
 
     opened = ServerFolder(folder)
-    table = Table("node", "key", "enrolled", "revoked")
+    table = Table("node", Column("key", overflow="fold"), "enrolled", "revoked")
     registry = read_registry(opened.registry)
     for name, node in sorted(registry.nodes.items()):
-        fingerprint = NodePublicKey(node.public_key).fingerprint[:32]
+        fingerprint = NodePublicKey(node.public_key).fingerprint
         table.add_row(name, fingerprint, node.enrolled, node.revoked)
     Console().print(table)
     for invite_ in registry.invites.values():

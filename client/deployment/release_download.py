@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from client.deployment.certificate import trusting
 from client.deployment.provisioning import NodeFolder
 from client.deployment.release_check import OwnPart, check_own_part
 from client.privacy.budget import LEDGER_FILE
@@ -87,9 +87,8 @@ def _download(server: httpx.Client, version: str, fresh: Path, key: PublicKey) -
 @contextmanager
 def _server(folder: NodeFolder) -> Iterator[httpx.Client]:
     config = folder.config()
-    trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trusted.load_verify_locations(str(folder.authority))
-    with httpx.Client(base_url=f"https://{config.server}/releases/", verify=trusted) as client:
+    address = f"https://{config.server}/releases/"
+    with httpx.Client(base_url=address, verify=trusting(folder)) as client:
         yield client
 
 

@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from common.catalogue import read_catalogue
 from common.errors import FederationError, SettingsError
 from common.identity.signing_key import SigningKey
 from common.settings.run import Scalar
+from server.operations.door import narrow_to
 from server.operations.experiment import Experiment, RunFolder
 from server.operations.folder import ServerFolder
 from server.operations.superlink import Control, RunState, control
 from server.run.checkpoint import RoundRecord, read_history
+from server.run.files import CATALOGUE_FILE
 
 POLL_SECONDS = 2.0
 AWAY_SECONDS = 60.0  # a busy SuperLink may not answer for a while; the run goes on meanwhile
@@ -39,6 +42,9 @@ def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) 
     if run.released:
         say(f"This run has ended before: release {run.released}.")
         return run.released
+    items = len(read_catalogue(run.root / CATALOGUE_FILE))
+    if told := narrow_to(server, experiment.settings, items):
+        say(told)
     with control(server) as link:
         config = run.config(server, experiment.settings)
         run_id = _start_or_join(link, run, app, config, say)

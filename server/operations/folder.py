@@ -8,15 +8,18 @@ operator.key, .pub      sign releases
 nodes.json              invites, enrolled nodes, revoked keys
 keys/NAME.pub           enrolled nodes' public keys, as Flower registers them
 flower/                 SuperLink's database and what else Flower keeps
-proxy/                  the reverse proxy's configuration and temporary files
+proxy/                  the reverse proxy's configuration
+proxy/run/              what it writes: its access log, its number, temporary files
 log/                    what SuperLink and the proxy print
 cache/                  encodings of public text
 runs/NAME/              a run's checkpoints and outcome
 journal/journal.jsonl   the journal of all runs, and its key
 public/releases/        signed releases: all that is here, everybody may read
+public/certificates/    enrolled nodes' certificates, over their public keys
 """
 
 import ipaddress
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,7 @@ from typing import Any
 
 from common.errors import SettingsError
 from common.files import write_atomic
+from common.identity.node_certificate import FOLDER as CERTIFICATES
 from server.run.files import JOURNAL_FILE
 
 SETTINGS_FILE = "server.toml"
@@ -31,6 +35,7 @@ DEFAULT_PORT = 8443
 DEFAULT_LISTEN = "0.0.0.0"  # noqa: S104 - the proxy is what others shall reach
 DEFAULT_SUPERLINK_PORT = 9092
 MAX_PORT = 65_535
+_USER = re.compile(r"([a-z_][a-z0-9_-]{0,31})?")
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,14 @@ class ServerSettings:
         port: The proxy's port, the only one that others reach.
         listen: The proxy's address on this machine.
         superlink_port: SuperLink's port on the loopback. Whoever reaches it can start runs.
+        proxy_user: The user that the proxy runs under; empty is the one who starts the server.
     """
 
     hosts: tuple[str, ...]
     port: int = DEFAULT_PORT
     listen: str = DEFAULT_LISTEN
     superlink_port: int = DEFAULT_SUPERLINK_PORT
+    proxy_user: str = ""
 
     def __post_init__(self) -> None:
         if not self.hosts or not all(isinstance(host, str) and host for host in self.hosts):
@@ -63,6 +70,11 @@ class ServerSettings:
             ipaddress.ip_address(str(self.listen))  # a number would be read as one, too
         except ValueError:
             raise SettingsError("`listen` must be an IP address.", field="listen") from None
+        if not isinstance(self.proxy_user, str) or not _USER.fullmatch(self.proxy_user):
+            raise SettingsError(
+                "`proxy_user` must be the name of a user of this machine, or empty.",
+                field="proxy_user",
+            )
 
     @property
     def address(self) -> str:
@@ -92,6 +104,9 @@ class ServerSettings:
             f'listen = "{self.listen}"\n'
             "# SuperLink's port on the loopback. Whoever reaches it can start runs: let nobody.\n"
             f"superlink_port = {self.superlink_port}\n"
+            "# The proxy's user, who can read the server's key for TLS and no other.\n"
+            "# Empty: the user who starts the server, which is for trying.\n"
+            f'proxy_user = "{self.proxy_user}"\n'
         ).encode()
 
 
@@ -180,8 +195,18 @@ class ServerFolder:
 
     @property
     def proxy(self) -> Path:
-        """The proxy's configuration and temporary files."""
+        """The proxy's configuration."""
         return self.root / "proxy"
+
+    @property
+    def proxy_run(self) -> Path:
+        """What the proxy writes."""
+        return self.proxy / "run"
+
+    @property
+    def access_log(self) -> Path:
+        """Who asked the proxy for what."""
+        return self.proxy_run / "access.log"
 
     @property
     def logs(self) -> Path:
@@ -212,6 +237,11 @@ class ServerFolder:
     def releases(self) -> Path:
         """Signed releases, one folder a version, and the latest one's name."""
         return self.public / "releases"
+
+    @property
+    def certificates(self) -> Path:
+        """Enrolled nodes' certificates."""
+        return self.public / CERTIFICATES
 
     def settings(self) -> ServerSettings:
         """Read the settings.

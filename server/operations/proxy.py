@@ -1,12 +1,14 @@
 """The reverse proxy before SuperLink: nginx, configured from a template.
 
-SuperLink serves merchants, the operator and its own processes on one port and asks nobody on it for
-credentials except nodes. So it listens on the loopback only, and this is all that others reach.
+SuperLink serves merchants, the operator and its own processes on one port, and reads whatever it
+is sent before it asks who sent it. So it listens on the loopback only, and this is all that others
+reach: a node shows its certificate before a byte of what it sends is read.
 """
 
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -14,23 +16,30 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from common.errors import SettingsError
 from common.files import write_atomic
+from common.identity.node_certificate import FOLDER as CERTIFICATES
+from server.operations.access_log import prepare_access_log
+from server.operations.door_limits import ASKING_BYTES, ENVELOPE_BYTES, most_piece
 from server.operations.folder import ServerFolder
+from server.operations.node_certificates import node_map
+from server.operations.ownership import give_to_proxy
 
-# What a node asks of SuperLink. `register-node` and `unregister-node` are not among them: that is
-# the operator's to do.
-FLEET_PATHS = (
-    "activate-node",
-    "deactivate-node",
-    "send-node-heartbeat",
-    "pull-messages",
-    "push-messages",
-    "get-run",
-    "get-fab",
-    "push-object",
-    "pull-object",
-    "confirm-message-received",
-)
-CONFIG = "nginx.conf"
+# What a node asks of SuperLink, and how many bytes it may take to ask; None is what the run says.
+# `register-node` and `unregister-node` are not among them: that is the operator's to do.
+FLEET_PATHS: dict[str, int | None] = {
+    "activate-node": ASKING_BYTES,
+    "deactivate-node": ASKING_BYTES,
+    "send-node-heartbeat": ASKING_BYTES,
+    "pull-messages": ASKING_BYTES,
+    "push-messages": ENVELOPE_BYTES,
+    "get-run": ASKING_BYTES,
+    "get-fab": ASKING_BYTES,
+    "push-object": None,
+    "pull-object": ASKING_BYTES,
+    "confirm-message-received": ASKING_BYTES,
+}
+PUBLIC_PATHS = ("releases", CERTIFICATES)
+CONNECTIONS = 4096
+CONFIG, NODES, LIMITS = "nginx.conf", "nodes.conf", "limits.conf"
 _PLACES = ("/usr/sbin", "/usr/local/sbin")  # often not in the PATH of a plain user
 
 
@@ -38,7 +47,9 @@ def write_proxy_config(folder: ServerFolder) -> Path:
     """Write the proxy's configuration and return its path.
 
     Raises:
-        SettingsError: if the folder's path has a character that nginx would read as its own.
+        SettingsError: if the folder's path has a character that nginx would read as its own, or
+            the proxy's user cannot be given what it has to read.
+        EnrolmentError: if the list of nodes cannot be read.
     """
     root = folder.root.resolve()
     if any(character in str(root) for character in '"$\\\n'):
@@ -56,30 +67,66 @@ def write_proxy_config(folder: ServerFolder) -> Path:
         keep_trailing_newline=True,
     )
     text = environment.get_template(CONFIG).render(
-        # As root nginx would give its work to another user, who cannot read this folder.
-        user=pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() == 0 else "",
+        # As root nginx would give its work to a user of its own choice.
+        user=settings.proxy_user or _own_name() if os.geteuid() == 0 else "",
         proxy=placed.proxy,
-        logs=placed.logs,
-        public=placed.public,
+        run=placed.proxy_run,
+        connections=CONNECTIONS,
         superlink=settings.superlink,
         listen=settings.proxy_address,
         certificate=placed.tls_certificate,
         key=placed.tls_key,
         authority=placed.authority,
         fleet_paths=FLEET_PATHS,
+        public_paths=PUBLIC_PATHS,
+        public_folder=placed.public,
     )
-    for made in (placed.proxy, placed.logs, placed.releases):
+    for made in (placed.proxy, placed.proxy_run, placed.releases, placed.certificates):
         made.mkdir(parents=True, exist_ok=True)
     path = placed.proxy / CONFIG
     write_atomic(path, text.encode())
+    write_nodes(placed)
+    if not (placed.proxy / LIMITS).exists():
+        write_limit(placed, most_piece())
+    prepare_access_log(placed)
+    give_to_proxy(placed)
     return path
+
+
+def write_nodes(folder: ServerFolder) -> None:
+    """Write which nodes the proxy lets in: those that are enrolled now."""
+    lines = "".join(f"{line}\n" for line in node_map(folder))
+    write_atomic(folder.proxy / NODES, lines.encode())
+
+
+def write_limit(folder: ServerFolder, most: int) -> bool:
+    """Write how many bytes a piece of a reply may have; return whether that is a change."""
+    path, line = folder.proxy / LIMITS, f"client_max_body_size {most};\n".encode()
+    if path.exists() and path.read_bytes() == line:
+        return False
+    write_atomic(path, line)
+    return True
+
+
+def reload_proxy(folder: ServerFolder) -> str:
+    """Have a running proxy read its configuration again; return what the operator has to do.
+
+    Requests that are under way end as they began.
+    """
+    try:
+        number = int((folder.proxy_run / "nginx.pid").read_text(encoding="ascii"))
+        os.kill(number, signal.SIGHUP)
+    except (OSError, ValueError) as error:
+        if isinstance(error, PermissionError):
+            return "Have the proxy read this: systemctl reload fedtail-proxy"
+    return ""
 
 
 def proxy_command(folder: ServerFolder) -> list[str]:
     """Return the command that runs the proxy in the foreground."""
-    root = folder.root.resolve()
-    config = ServerFolder(root).proxy / CONFIG
-    return [_nginx(), "-e", "stderr", "-p", str(root), "-c", str(config)]
+    placed = ServerFolder(folder.root.resolve())
+    run, config = placed.proxy_run, placed.proxy / CONFIG
+    return [_nginx(), "-e", "stderr", "-p", str(run), "-c", str(config)]
 
 
 def check_proxy(folder: ServerFolder) -> None:
@@ -95,6 +142,10 @@ def check_proxy(folder: ServerFolder) -> None:
         raise SettingsError(
             f"nginx refuses its configuration: {done.stderr.strip()}", field="proxy"
         )
+
+
+def _own_name() -> str:
+    return pwd.getpwuid(os.geteuid()).pw_name
 
 
 def _nginx() -> str:
