@@ -25,7 +25,7 @@ def _say(line: str) -> None:
 def _tell_server(folder: "ServerFolder") -> None:
     """Have a running server let in and refuse what the list of nodes says now."""
     from server.operations.admission import admit
-    from server.operations.door import admit_now
+    from server.operations.door.keeping import admit_now
     from server.operations.superlink import control, superlink_answers
 
     for line in admit_now(folder, datetime.now(UTC)):
@@ -140,8 +140,8 @@ def proxy(folder: _Folder) -> None:
     """Be the proxy, under its own user, beside `start --no-proxy` under the server's."""
     import os
 
+    from server.operations.door.proxy import proxy_command
     from server.operations.folder import ServerFolder
-    from server.operations.proxy import proxy_command
 
     command = proxy_command(ServerFolder(folder))
     os.umask(0o027)
@@ -151,10 +151,10 @@ def proxy(folder: _Folder) -> None:
 @app.command()
 def check(folder: _Folder) -> None:
     """Check who may read which key, the certificates and the proxy's configuration."""
+    from server.operations.door.ownership import check_ownership, one_user
+    from server.operations.door.proxy import check_proxy, write_proxy_config
     from server.operations.folder import ServerFolder
-    from server.operations.ownership import check_ownership, one_user
     from server.operations.provisioning import warnings
-    from server.operations.proxy import check_proxy, write_proxy_config
 
     opened = ServerFolder(folder)
     write_proxy_config(opened)
@@ -168,7 +168,7 @@ def check(folder: _Folder) -> None:
 @app.command()
 def renew(folder: _Folder) -> None:
     """Give nodes whose certificate is due a new one; a running server does so each day."""
-    from server.operations.door import renew as renew_due
+    from server.operations.door.keeping import renew as renew_due
     from server.operations.folder import ServerFolder
 
     for line in renew_due(ServerFolder(folder), datetime.now(UTC)):

@@ -1,18 +1,22 @@
 """The certificate that a node shows to the server's proxy: fetched, renewed and shown.
 
+    python -P -m client.deployment.certificate NODE     renew it where it is due, in a process apart
+
 The operator's authority signs it over the key that the node enrolled with. It is no secret, so it
 is fetched from where everybody may; the key that belongs to it has never left this folder.
 """
 
 import ssl
-from datetime import datetime
+import sys
+from datetime import UTC, datetime
 from http import HTTPStatus
+from pathlib import Path
 
 import httpx
 from cryptography import x509
 
 from client.deployment.provisioning import NodeFolder
-from common.errors import EnrolmentError, FederationError
+from common.errors import EnrolmentError, FederationError, FedtailError
 from common.files import PRIVATE_MODE, write_atomic
 from common.identity.expiry import load_certificate
 from common.identity.node_certificate import (
@@ -25,20 +29,17 @@ from common.identity.node_certificate import (
 from common.identity.node_key import NodeKey
 
 TIMEOUT_SECONDS = 30.0
-_NOT_ENROLLED = (
-    "The server does not know this node's key: it is not enrolled yet, or was revoked. "
-    "Send the operator your enrol.json, or ask for a new invite."
-)
 
 
 def renew_certificate(folder: NodeFolder, now: datetime) -> None:
     """Fetch the node's certificate where there is none, or where it is about to end.
 
+    A server that keeps none for this key is told by the answer to the first request that needs it.
+
     Raises:
         httpx.TransportError: if the server does not answer.
         FederationError: if the proxy is there, and cannot answer now.
-        EnrolmentError: if the server keeps none for this key, or one that does not fit, and the
-            node has none that still holds.
+        EnrolmentError: if what the server keeps does not fit this node's key.
     """
     held = _held(folder)
     if held is not None and not is_due(held, now):
@@ -50,7 +51,7 @@ def renew_certificate(folder: NodeFolder, now: datetime) -> None:
     if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise FederationError("The server is starting or down.", field="server")
     if not answer.is_success or len(answer.content) > MAX_BYTES:
-        raise EnrolmentError(_NOT_ENROLLED, field="node_key")
+        return
     check_node_certificate(answer.content, key.public, authority)
     # One file for both: a pair that does not fit is never seen.
     write_atomic(folder.tls, key.pem + answer.content, mode=PRIVATE_MODE)
@@ -64,12 +65,14 @@ def trusting(folder: NodeFolder) -> ssl.SSLContext:
 
 
 def showing(folder: NodeFolder) -> ssl.SSLContext:
-    """Return such TLS, with this node's certificate to show.
+    """Return such TLS, with this node's certificate to show where it has one.
 
     Raises:
-        EnrolmentError: if the node has none.
+        EnrolmentError: if it cannot be read.
     """
     context = trusting(folder)
+    if not folder.tls.exists():
+        return context
     try:
         context.load_cert_chain(str(folder.tls))
     except OSError as error:
@@ -81,6 +84,18 @@ def showing(folder: NodeFolder) -> ssl.SSLContext:
     return context
 
 
+def main() -> None:
+    """Renew the certificate of the node in the folder that is named.
+
+    Raises:
+        SystemExit: if it is due and cannot be renewed now.
+    """
+    try:
+        renew_certificate(NodeFolder(Path(sys.argv[1])), datetime.now(UTC))
+    except (FedtailError, httpx.HTTPError) as error:
+        raise SystemExit(f"{error}") from None
+
+
 def _held(folder: NodeFolder) -> x509.Certificate | None:
     """Return the certificate in the folder if it is for the node's key as it is now."""
     try:
@@ -89,3 +104,7 @@ def _held(folder: NodeFolder) -> x509.Certificate | None:
         return check_node_certificate(content, NodeKey.load(folder.key).public, authority)
     except (OSError, EnrolmentError):
         return None
+
+
+if __name__ == "__main__":
+    main()

@@ -5,19 +5,16 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
-
-from client.deployment.certificate import renew_certificate
 from client.deployment.certificate_expiry import warnings
 from client.deployment.connection_wait import RETRY_SECONDS, connection_wait_command, read_answers
 from client.deployment.encode_ahead import encode_ahead_command
 from client.deployment.provisioning import NodeFolder
 from client.privacy.app_guard_command import GuardLines, guarded_environment
-from common.errors import EnrolmentError, FederationError, FedtailError, SettingsError
+from common.errors import EnrolmentError, FederationError, SettingsError
 from common.processes import (
     POLL_SECONDS,
     Child,
@@ -103,8 +100,11 @@ def _encode_ahead(folder: NodeFolder, say: Callable[[str], None]) -> None:
 
 
 def _daily(folder: NodeFolder, say: Callable[[str], None]) -> None:
-    with suppress(FedtailError, httpx.HTTPError):  # it holds two months more, and is asked daily
-        renew_certificate(folder, datetime.now(UTC))
+    line = [sys.executable, "-P", "-m", "client.deployment.certificate", str(folder.root.resolve())]
+    log = folder.logs.resolve() / "certificate.log"
+    renewing = start_child("certificate", line, log)
+    with stopping([renewing]):
+        wait_for_end([renewing])  # what fails is asked for again tomorrow, for two months
     for warning in warnings(folder, datetime.now(UTC)):
         say(warning)
 

@@ -13,10 +13,12 @@ reply that it has as the one it has.
 import ssl
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supernode import fleet_http_connection
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
@@ -33,11 +35,11 @@ def equip(connection: Any, folder: NodeFolder) -> None:
 
     Args:
         connection: Flower's module `flwr.supernode.fleet_http_connection`.
-        folder: The node's, with its certificate in it.
+        folder: The node's.
 
     Raises:
         PolicyError: if this version of Flower has no such places.
-        EnrolmentError: if there is no certificate.
+        EnrolmentError: if its certificate cannot be read.
     """
     patient = getattr(connection, "make_simple_http_retry_invoker", None)
     if patient is None or not hasattr(connection, "FleetHttpClient"):
@@ -49,9 +51,8 @@ def equip(connection: Any, folder: NodeFolder) -> None:
 
         @classmethod
         def from_server_address(cls, server_address: str, *_: Any, **parts: Any) -> "Showing":
-            return cls(
-                f"https://{server_address}", interceptors=parts["interceptors"], verify=context
-            )
+            known = [*parts["interceptors"], Renewed(context, folder.tls)]
+            return cls(f"https://{server_address}", interceptors=known, verify=context)
 
     def make_patient() -> Any:
         invoker = patient()
@@ -60,6 +61,23 @@ def equip(connection: Any, folder: NodeFolder) -> None:
 
     connection.FleetHttpClient = Showing
     connection.make_simple_http_retry_invoker = make_patient
+
+
+class Renewed:
+    """Takes a renewed certificate into use: a SuperNode runs for longer than one holds."""
+
+    def __init__(self, context: ssl.SSLContext, path: Path) -> None:
+        self._context, self._path = context, path
+        self._read = path.stat().st_mtime_ns if path.exists() else 0
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        """Read the certificate again where its file is another; then go on."""
+        with suppress(OSError):  # the one that was read holds
+            written = self._path.stat().st_mtime_ns
+            if written != self._read:
+                self._context.load_cert_chain(str(self._path))
+                self._read = written
+        return call_next(context)
 
 
 def patiently(gives_up: Callable[[Exception], bool]) -> Callable[[Exception], bool]:
@@ -88,7 +106,7 @@ def main() -> None:
     """Be a guarded SuperNode of the node in the folder that comes first.
 
     Raises:
-        SystemExit: if there is no such folder, or no certificate in it.
+        SystemExit: if there is no such folder, or its certificate cannot be read.
     """
     if len(sys.argv) < 3:
         raise SystemExit("usage: supernode_process NODE SHOP [what flower-supernode takes]")

@@ -91,7 +91,7 @@ def read_status(folder: ServerFolder) -> Status:
     names = sorted(name for name, one in enrolled.items() if not one.revoked)
     return Status(
         tuple(NodeStatus(name, registered.get(name), heads.get(name)) for name in names),
-        tuple(_latest(runs)),
+        tuple(_latest(runs, folder.root)),
     )
 
 
@@ -117,12 +117,12 @@ def _spent(head: Head, delta: float) -> Spent:
     return Spent(head.number, steps, epsilon_rdp(head.spent, delta), delta)
 
 
-def _latest(runs: list[RunState]) -> list[RunStatus]:
+def _latest(runs: list[RunState], root: Path) -> list[RunStatus]:
     found: dict[str, RunStatus] = {}
     for run in runs:
         name = Path(run.folder).name or str(run.run_id)
         if name not in found:
-            found[name] = RunStatus(name, run.outcome, _done(Path(run.folder)), run.rounds)
+            found[name] = RunStatus(name, run.outcome, _done(root / run.folder), run.rounds)
     return list(found.values())
 
 

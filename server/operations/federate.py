@@ -9,7 +9,7 @@ from common.catalogue import read_catalogue
 from common.errors import FederationError, SettingsError
 from common.identity.signing_key import SigningKey
 from common.settings.run import Scalar
-from server.operations.door import narrow_to
+from server.operations.door.keeping import narrow_to
 from server.operations.experiment import Experiment, RunFolder
 from server.operations.folder import ServerFolder
 from server.operations.superlink import Control, RunState, control
@@ -88,7 +88,7 @@ def _start_or_join(
     for going in link.runs():
         if going.finished:
             continue
-        if going.folder != str(run.root):
+        if going.folder != config["folder"]:
             raise FederationError(
                 f"Another run goes on ({Path(going.folder).name}, number {going.run_id}); a node "
                 "trains for one at a time. Wait for its end, or stop it.",

@@ -16,15 +16,16 @@ from common.processes import (
     stopping,
     wait_for_end,
 )
-from server.operations.access_log import rotate_access_log
 from server.operations.admission import admit
-from server.operations.door import renew
+from server.operations.door.access_log import rotate_access_log
+from server.operations.door.keeping import renew
+from server.operations.door.ownership import check_ownership, one_user
+from server.operations.door.proxy import check_proxy, proxy_command, write_proxy_config
 from server.operations.folder import ServerFolder
-from server.operations.ownership import check_ownership, one_user
 from server.operations.provisioning import warnings
-from server.operations.proxy import check_proxy, proxy_command, write_proxy_config
 from server.operations.superlink import control, superlink_answers
 from server.operations.task_launcher import launcher_command
+from server.run.files import SERVER_FOLDER
 
 PROXY = "the proxy"
 START_SECONDS = 300.0  # a busy machine takes its time; one that ends is told at once
@@ -129,7 +130,7 @@ def _start_launcher(folder: ServerFolder) -> Child:
         "the task launcher",
         launcher_command(folder, os.getpid()),
         folder.logs.resolve() / "launcher.log",
-        flower_environment(folder.flower_home),
+        flower_environment(folder.flower_home) | {SERVER_FOLDER: str(folder.root.resolve())},
     )
 
 

@@ -1,5 +1,6 @@
 """From a run's configuration to all that the strategy needs: basis, first adapter, plan, quorum."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from common.settings.run import RunSettings
 from common.wire.messages import Scalar
 from server.run.admission_checks import Conditions
 from server.run.cohort import Quorum
-from server.run.files import CATALOGUE_FILE, JOURNAL_FILE
+from server.run.files import CATALOGUE_FILE, JOURNAL_FILE, SERVER_FOLDER
 from server.run.strategy import RunSetup
 
 PLACES = (
@@ -28,6 +29,7 @@ PLACES = (
     "new_ledger_keys",
     "merchants",
 )
+_PATHS = frozenset({"federation", "catalogue", "folder", "journal", "cache", "members"})
 
 
 def open_run(
@@ -43,7 +45,7 @@ def open_run(
             `cache` (for encodings), `members` (the file of enrolled nodes, see
             `server.run.admission_checks`), `new_ledger_keys` (names, with commas, of merchants
             whose ledger may come back under another key), and `merchants`, how many share central
-            noise.
+            noise. Paths are relative to the folder that `SERVER_FOLDER` in the environment names.
         progress: Told how many items of how many to encode are done.
 
     Raises:
@@ -52,6 +54,7 @@ def open_run(
     """
     named = {name.replace("-", "_"): value for name, value in run_config.items()}
     places = {name: str(named.pop(name)) for name in PLACES if named.get(name)}
+    places |= {name: _placed(places[name]) for name in _PATHS & places.keys()}
     for name in PLACES:
         named.pop(name, None)
     settings = RunSettings.from_flat(named)
@@ -74,6 +77,11 @@ def open_run(
         journal=_journal_path(places),
         conditions=_conditions(places, model.digest, catalogue.text_keys),
     )
+
+
+def _placed(path: str) -> str:
+    """Return where a place lies: every node reads the configuration, so it names no whole path."""
+    return str(Path(os.environ.get(SERVER_FOLDER, "")) / path)
 
 
 def _merchants(value: str) -> int:

@@ -30,9 +30,9 @@ from common.errors import EnrolmentError, SettingsError
 from common.identity.enrolment import Request
 from common.identity.node_key import NodeKey
 from common.processes import stopping
+from server.operations.door.proxy import FLEET_PATHS
 from server.operations.folder import ServerSettings
 from server.operations.provisioning import enrol
-from server.operations.proxy import FLEET_PATHS
 from server.operations.superlink import control
 from simulations.harness.deployment import Deployment
 from simulations.harness.hosts import Host, Hosts

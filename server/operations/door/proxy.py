@@ -17,11 +17,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from common.errors import SettingsError
 from common.files import write_atomic
 from common.identity.node_certificate import FOLDER as CERTIFICATES
-from server.operations.access_log import prepare_access_log
-from server.operations.door_limits import ASKING_BYTES, ENVELOPE_BYTES, most_piece
+from server.operations.door.access_log import prepare_access_log
+from server.operations.door.limits import ASKING_BYTES, ENVELOPE_BYTES, most_piece
+from server.operations.door.node_certificates import node_map
+from server.operations.door.ownership import give_to_proxy
 from server.operations.folder import ServerFolder
-from server.operations.node_certificates import node_map
-from server.operations.ownership import give_to_proxy
 
 # What a node asks of SuperLink, and how many bytes it may take to ask; None is what the run says.
 # `register-node` and `unregister-node` are not among them: that is the operator's to do.
@@ -60,7 +60,7 @@ def write_proxy_config(folder: ServerFolder) -> Path:
         )
     placed, settings = ServerFolder(root), folder.settings()
     environment = Environment(
-        loader=PackageLoader("server.operations"),
+        loader=PackageLoader("server.operations.door"),
         undefined=StrictUndefined,
         trim_blocks=True,
         autoescape=False,  # noqa: S701 - no page for a browser; all values are checked above

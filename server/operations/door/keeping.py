@@ -5,11 +5,11 @@ from datetime import datetime
 
 from common.errors import EnrolmentError
 from common.settings.run import RunSettings
-from server.operations.door_limits import largest_piece
+from server.operations.door.limits import largest_piece
+from server.operations.door.node_certificates import renew_certificates
+from server.operations.door.ownership import give_to_proxy
+from server.operations.door.proxy import reload_proxy, write_limit, write_nodes
 from server.operations.folder import ServerFolder
-from server.operations.node_certificates import renew_certificates
-from server.operations.ownership import give_to_proxy
-from server.operations.proxy import reload_proxy, write_limit, write_nodes
 
 
 def renew(folder: ServerFolder, now: datetime) -> Iterator[str]:
