@@ -247,6 +247,43 @@ def nodes(folder: _Folder) -> None:
         Console(stderr=True).print(warning, style="yellow", soft_wrap=True)
 
 
+@app.command()
+def backup(
+    folder: _Folder, out: Annotated[Path, typer.Argument(help="A new folder for the copy.")]
+) -> None:
+    """Copy the server's folder to OUT, also while the server runs. The copy holds its keys."""
+    from server.operations.backup import back_up
+    from server.operations.folder import ServerFolder
+
+    made = back_up(ServerFolder(folder), out, datetime.now(UTC))
+    _say(f"{out}: {len(made.files)} files, the journal up to entry {made.entries}.")
+
+
+@app.command()
+def restore(
+    copy: Annotated[Path, typer.Argument(help="What `backup` made.")],
+    folder: Annotated[Path, typer.Option(help="A new folder for the server.")],
+    journal: Annotated[
+        Path | None, typer.Option(help="The journal as it was last, from the old disk.")
+    ] = None,
+    receipt: Annotated[
+        list[Path] | None,
+        typer.Option(help="A node's ledger.sqlite.receipts; repeat it. Where the journal is lost."),
+    ] = None,
+) -> None:
+    """Put COPY back, if nothing that was countersigned after it would be forgotten."""
+    from server.operations.backup import read_backup, read_receipt
+    from server.operations.backup import restore as put_back
+
+    receipts = [read_receipt(copy, path) for path in receipt or ()]
+    later = put_back(copy, folder, journal=journal, receipts=receipts)
+    _say(f"{folder} is back, with {later} journal entries that came after the copy.")
+    _say(
+        f"Of who was enrolled or revoked after {read_backup(copy).made} it knows nothing: compare "
+        "`fedtail server nodes`, and revoke again before you start it."
+    )
+
+
 _Watched = Annotated[Path, typer.Argument(help="The server's folder, or a run's.")]
 
 

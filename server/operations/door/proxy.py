@@ -38,7 +38,7 @@ FLEET_PATHS: dict[str, int | None] = {
     "confirm-message-received": ASKING_BYTES,
 }
 PUBLIC_PATHS = ("releases", CERTIFICATES)
-CONNECTIONS = 4096
+CONNECTIONS = 2048
 CONFIG, NODES, LIMITS = "nginx.conf", "nodes.conf", "limits.conf"
 _PLACES = ("/usr/sbin", "/usr/local/sbin")  # often not in the PATH of a plain user
 
