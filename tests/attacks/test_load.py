@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from server.operations.door.limits import most_piece
 from server.operations.door.proxy import CONNECTIONS, FLEET_PATHS
 from tests.support.attacked_door import read_to_end
 
@@ -61,7 +60,7 @@ def test_eight_posts_of_60_mb_by_a_merchant(door, watched):
 
 def test_as_much_as_a_merchant_may_send_at_once(door, watched):
     """What the door lets through of one merchant, all at once: SuperLink reads it, and stays."""
-    body = os.urandom(most_piece())
+    body = os.urandom(door.most_piece)
     with ThreadPoolExecutor(24) as pool:
         paths = ["/v1/fleet/push-object"] * 48
         told = set(pool.map(lambda path: post(door, path, body, "birch"), paths))
@@ -71,7 +70,7 @@ def test_as_much_as_a_merchant_may_send_at_once(door, watched):
 
 @pytest.mark.parametrize("path", FLEET_PATHS)
 def test_a_body_larger_than_any_honest_one(door, path):
-    most = FLEET_PATHS[path] or most_piece()
+    most = FLEET_PATHS[path] or door.most_piece
     request = (
         f"POST /v1/fleet/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
         f"Content-Length: {most + 1}\r\n\r\n"

@@ -19,12 +19,16 @@ from client.deployment.certificate import renew_certificate, showing, trusting
 from client.deployment.provisioning import NodeFolder
 from common.identity.node_key import NodeKey
 from common.processes import stopping
+from common.settings.run import RunSettings
+from server.operations.door.keeping import narrow_to
+from server.operations.door.limits import largest_piece
 from server.operations.folder import ServerFolder
 from simulations.harness.deployment import Deployment, free_port
 from simulations.harness.hosts import Host, Hosts
 from simulations.harness.memory import tree_memory
 from tests.support.doors import now
 
+ITEMS = 20_000  # in the catalogue of the run that goes on
 LONGEST_WAIT = 120.0  # against hanging; the proxy's own limits are 10 s and less
 PROTOBUF = {"content-type": PROTOBUF_MEDIA_TYPE}
 
@@ -37,6 +41,7 @@ class Door:
     server: ServerFolder
     nodes: dict[str, NodeFolder]
     pid: int
+    most_piece: int  # of the run that was asked for
 
     @property
     def port(self):
@@ -136,4 +141,6 @@ def open_door(out):
         nodes = {name: NodeFolder(out / name) for name in ("ash", "birch")}
         for node in nodes.values():
             renew_certificate(node, now())
-        yield Door(one, ServerFolder(out / "server"), nodes, child.process.pid)
+        server, settings = ServerFolder(out / "server"), RunSettings()
+        narrow_to(server, settings, ITEMS)
+        yield Door(one, server, nodes, child.process.pid, largest_piece(settings, ITEMS))

@@ -38,9 +38,9 @@ def largest_piece(settings: RunSettings, items: int) -> int:
     return max(min(max(vector, items_told), FLOWERS_PIECE), revealed) + BESIDE_BYTES
 
 
-def most_piece() -> int:
-    """Return what is let through while no run has said less: one of Flower's own pieces."""
-    return FLOWERS_PIECE + BESIDE_BYTES
+def no_run_yet() -> int:
+    """Return what is let through before the first run: nobody has a vector to send."""
+    return BESIDE_BYTES
 
 
 def _trained_numbers(settings: RunSettings) -> int:

@@ -18,7 +18,7 @@ from common.errors import SettingsError
 from common.files import write_atomic
 from common.identity.node_certificate import FOLDER as CERTIFICATES
 from server.operations.door.access_log import prepare_access_log
-from server.operations.door.limits import ASKING_BYTES, ENVELOPE_BYTES, most_piece
+from server.operations.door.limits import ASKING_BYTES, ENVELOPE_BYTES, no_run_yet
 from server.operations.door.node_certificates import node_map
 from server.operations.door.ownership import give_to_proxy
 from server.operations.folder import ServerFolder
@@ -87,7 +87,7 @@ def write_proxy_config(folder: ServerFolder) -> Path:
     write_atomic(path, text.encode())
     write_nodes(placed)
     if not (placed.proxy / LIMITS).exists():
-        write_limit(placed, most_piece())
+        write_limit(placed, no_run_yet())
     prepare_access_log(placed)
     give_to_proxy(placed)
     return path
