@@ -17,6 +17,7 @@ from server.run.checkpoint import RoundRecord, read_history
 from server.run.files import CATALOGUE_FILE
 
 POLL_SECONDS = 2.0
+STILL_SECONDS = 60.0  # how long the operator hears nothing
 AWAY_SECONDS = 60.0  # a busy SuperLink may not answer for a while; the run goes on meanwhile
 APP_FILE = "pyproject.toml"
 Say = Callable[[str], None]
@@ -63,6 +64,7 @@ def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) 
             f"{len(read_history(run.root))}.",
             field="run",
         )
+    say("All rounds are done. Checking what was learnt, and signing the release.")
     return _release(server, run, experiment, say)
 
 
@@ -100,11 +102,13 @@ def _start_or_join(
     run_id = link.start_run(app, config)
     after = f", going on after round {done}" if done else ""
     say(f"Run {run_id} of {run.root.name}: {config['rounds']} rounds{after}.")
+    say("Preparing: the catalogue is encoded here where it is new, then each node prepares.")
     return run_id
 
 
 def _follow(link: Control, run_id: int, folder: Path, rounds: int, say: Say) -> RunState:
     shown, answered = len(read_history(folder)), time.monotonic()
+    began = told = answered
     while True:
         try:
             state = link.run(run_id)  # first this, then the rounds: none is missed at the end
@@ -116,7 +120,12 @@ def _follow(link: Control, run_id: int, folder: Path, rounds: int, say: Say) -> 
         answered = time.monotonic()
         for record in read_history(folder)[shown:]:
             say(round_line(record, rounds))
-            shown = record.round_number
+            shown, began = record.round_number, time.monotonic()
+            told = began
+        if time.monotonic() - told > STILL_SECONDS and not state.finished:
+            told = time.monotonic()
+            what = f"Round {shown + 1}/{rounds}" if shown else "Preparing, and round 1"
+            say(f"{what}: {told - began:.0f} s so far.")
         if state.finished:
             return state
         time.sleep(POLL_SECONDS)

@@ -13,6 +13,8 @@ from server.operations.certificates import Authority
 from tests.support.doors import node_of, now, operator, web_server
 from tests.support.flower_engine import free_port
 
+pytestmark = pytest.mark.attack
+
 
 @pytest.fixture
 def server(tmp_path):

@@ -17,6 +17,8 @@ from tests.support.doors import now, operator
 from tests.support.flower_engine import free_port
 from tests.support.ledgers import PLAN, pay
 
+pytestmark = pytest.mark.attack
+
 
 class Town:
     """A server with a journal, and the ledger of one merchant."""

@@ -27,6 +27,8 @@ from server.operations.provisioning import (
 )
 from server.operations.registry import changing, read_registry
 
+pytestmark = pytest.mark.attack
+
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 

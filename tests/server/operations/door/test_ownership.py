@@ -13,6 +13,8 @@ from server.operations.provisioning import init_server
 from tests.support.doors import now, operator
 from tests.support.flower_engine import free_port
 
+pytestmark = pytest.mark.attack
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
 
 
