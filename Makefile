@@ -33,7 +33,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-statistical faults coverage matrix matrix-light e2e check \
-  format docs wheel bench chaos settings http reference results traffic clean attack
+  format docs wheel bench chaos settings http reference results traffic clean attack lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
@@ -131,6 +131,14 @@ traffic: $(STAMP) ## four weeks of a simulated shop, many times: some minutes
 
 chaos: $(STAMP) ## kill a node 200 times at random moments and check its ledger each time
 	$(BIN)/python -m simulations.harness.chaos $(ARGS)
+
+# For the Python and platform at hand. It fails where a package comes from a local file.
+lock: $(STAMP) ## requirements.lock: the hash of each package that a deployment installs
+	mkdir -p out
+	$(BIN)/python -m pip install --dry-run --ignore-installed --quiet --no-input \
+	  --disable-pip-version-check --report out/lock.json -c constraints.txt .
+	$(BIN)/python deploy/lock.py < out/lock.json > out/requirements.lock
+	mv out/requirements.lock requirements.lock
 
 settings: $(STAMP) ## pyproject.toml's table of run settings, from common/settings/run.py
 	$(BIN)/python -m common.settings.flower_table pyproject.toml

@@ -101,7 +101,7 @@ def init(
     node = init_node(folder, opened, shop, datetime.now(UTC), address=address)
     key = PublicKey.from_pem(opened.enrolment_key.encode())
     print_ = Console().print
-    print_(f"Compare with the operator, by voice: {key.key_id}")
+    print_(f"Compare with the operator, by voice: {key.key_id}", soft_wrap=True)
     print_(f"Then send the operator {node.request}. It holds no secret.", soft_wrap=True)
 
 
