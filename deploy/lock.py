@@ -4,8 +4,8 @@
     python deploy/lock.py < FILE > requirements.lock
 
 For the Python and the platform that it is made on. torch is left out where it did not come from an
-index, since a build that lies on one machine is not what another one gets; any other package that did
-not is an error, so that no lock is short of one in silence.
+index, since a build that lies on one machine is not what another one gets; any other package that
+did not is an error, so that no lock is short of one in silence.
 """
 
 import json
