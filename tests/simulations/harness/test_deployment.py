@@ -32,13 +32,13 @@ from common.files import sha256_hex, write_atomic
 from common.identity.enrolment import Request
 from common.identity.node_key import NodeKey
 from common.processes import stopping
+from server.operations.door.proxy import FLEET_PATHS
 from server.operations.folder import ServerSettings
 from server.operations.provisioning import enrol
-from server.operations.proxy import FLEET_PATHS
 from server.operations.superlink import control
 from simulations.harness.deployment import Deployment
 from simulations.harness.hosts import Host, Hosts
-from tests.support.doors import node_of, now, operator
+from tests.support.doors import keys_of, node_of, now, operator
 from tests.support.flower_engine import free_port
 from tests.support.repositories import Operator
 
@@ -54,7 +54,7 @@ def place(tmp_path_factory):
     settings = ServerSettings(("127.0.0.1",), server.settings().port, "127.0.0.1", free_port())
     server.write_settings(settings)
     for name in NAMES:
-        enrol(server, Request.load(node_of(server, out, name).request), now())
+        enrol(server, keys_of(server.root), Request.load(node_of(server, out, name).request), now())
     hosts = Hosts("127.0.0.1", (Host((), "127.0.0.1"),), separate=False)
     one = Deployment(out, hosts, port=settings.port, superlink_port=settings.superlink_port)
     with stopping(one.children):
