@@ -26,7 +26,7 @@ def pair(tmp_path, key, certificate):
 
 
 def own(door):
-    return KeyFolder(door.deployment.out / "fed-keys", "main").authority()
+    return KeyFolder(door.deployment.out / KEYS[1], "main").authority()
 
 
 def refused(door, pair_, signer="ash"):
