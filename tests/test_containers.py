@@ -13,7 +13,7 @@ import yaml
 
 from client.api.shop_client import ShopClient
 from server.operations.folder import ServerSettings
-from server.operations.provisioning import init_server
+from tests.support.doors import set_up
 from tests.support.listening import listening
 from tests.support.served import Counter
 from tests.support.serving_process import free_port
@@ -86,7 +86,7 @@ def test_the_commands_are_the_programs_own(compose):
 def test_the_proxy_speaks_tls_and_passes_on_what_it_should(tmp_path):
     port = free_port()
     server = tmp_path / "server"
-    init_server(server, ServerSettings(("127.0.0.1",), port, "127.0.0.1"), datetime.now(UTC))
+    set_up(server, ServerSettings(("127.0.0.1",), port, "127.0.0.1"), datetime.now(UTC))
     counter = Counter(tmp_path)
     with listening(counter.app) as address:
         written = (COMPOSE / "nginx.conf").read_text("utf-8")

@@ -167,8 +167,8 @@ def failures():
     """Collect the reasons for which nodes failed."""
     reasons, real = [], Exchange.ask
 
-    def ask(*arguments):
-        answers = real(*arguments)
+    def ask(*arguments, **named):
+        answers = real(*arguments, **named)
         reasons.extend(answers.errors.values())
         return answers
 

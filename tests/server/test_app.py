@@ -83,6 +83,7 @@ def test_the_bundle_holds_exactly_what_a_node_or_the_coordinator_runs(bundled):
     for pattern in (
         "client/**/*.py",
         "client/importing/*/*.toml",
+        "client/serving/page/texts/*.toml",
         "common/**/*.py",
         "server/**/*.py",
     ):

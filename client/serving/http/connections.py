@@ -63,7 +63,7 @@ class BoundedHttp(HttpToolsProtocol):
     # All that wait for their client, the longest first: one event loop, one thread.
     waiting: dict["BoundedHttp", None] = {}  # noqa: RUF012 - shared by all connections
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's parent is given a plain transport
         """Start to wait for a head, and let go of the longest waiting one if there are too many."""
         super().connection_made(transport)
         self._head_bytes = 0
