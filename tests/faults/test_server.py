@@ -2,8 +2,6 @@
 
 import contextlib
 import itertools
-import os
-import subprocess
 import time
 from collections import Counter
 from types import SimpleNamespace
@@ -19,6 +17,7 @@ from server.run.cohort import Exchange
 from simulations.federation.in_process_grid import InProcessGrid
 from tests.support.fake_node import shops
 from tests.support.ledger_node import ONCE, LedgerWork, Town, refused, town
+from tests.support.small_disks import fill, mounted
 
 __all__ = ["shops", "town"]  # fixtures
 pytestmark = pytest.mark.faults
@@ -106,28 +105,8 @@ def test_server_killed_anywhere(shops, tmp_path, stride):
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 512 kB that can be filled, mounted at the path it gives."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        done = False
-    if not done:
-        pytest.skip("mounting a small disk is not permitted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(folder, leave=0):
-    """Fill the disk at `folder` but for `leave` bytes; return the file that does it."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    if leave:
-        os.truncate(filler, filler.stat().st_size - leave)
-    return filler
+    with mounted(tmp_path / "disk", 512) as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("leave", [0, 4096, 16_384, 24_576])

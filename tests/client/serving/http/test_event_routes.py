@@ -5,6 +5,7 @@ from sqlalchemy import text
 from sqlalchemy.event import listens_for
 
 from tests.support.served import Counter, event
+from tests.support.small_disks import fill, mounted
 
 
 @pytest.fixture
@@ -119,6 +120,29 @@ def test_a_full_disk_is_told_and_reads_go_on(counter):
     assert rows(counter) == []
     assert counter.recommend(shopper_id="shopper-3")["items"] == listed["items"]
     assert counter.ask("GET", "/v1/online").status_code == 200
+
+
+def test_a_disk_that_is_really_full_loses_nothing_that_was_acknowledged(tmp_path):
+    """With no room lists go on and events get 503; with room again they are taken."""
+    with mounted(tmp_path / "disk", 4096) as disk:
+        full = Counter(disk)
+        first = full.send(*(event(number) for number in range(20)))
+        filler = fill(disk)
+        kept, refused = first["accepted"], None
+        for batch in range(100):  # what SQLite had set aside for its log takes some more
+            events = [event(f"{batch}-{one}", shopper_id="s" * 250) for one in range(50)]
+            refused = full.ask("POST", "/v1/events", json={"events": events})
+            if refused.status_code != 202:
+                break
+            kept += refused.json()["accepted"]
+        assert refused.status_code == 503
+        assert "sss" not in refused.text
+        assert full.recommend(shopper_id="shopper-3")["items"]
+        assert full.ask("GET", "/health/ready").status_code == 503
+        filler.unlink()
+        assert full.send(event("last"))["accepted"] == 1
+        assert len(rows(full)) == kept + 1
+        full.store.close()
 
 
 def test_clicks_and_purchases_are_counted_with_their_intervals(counter):
