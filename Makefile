@@ -35,7 +35,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-statistical faults drill soak attack browser screenshots coverage matrix matrix-light \
-  e2e check format docs \
+  e2e check format docs lock \
   wheel bench chaos settings http reference results traffic load fuzz clean
 
 help: ## list the targets
@@ -69,7 +69,7 @@ browser: $(BROWSER) ## look at the merchant's page with the machine's Chromium (
 screenshots: $(BROWSER) | $(OUT)/release ## pictures of the page on the demo's shop, into docs/images
 	$(BIN)/python -m tests.support.screenshots --demo $(OUT) --out docs/images
 
-attack: $(STAMP) ## attack a federation in each way that was found, and 100,000 mutated messages
+attack: $(STAMP) ## attack a federation and a deployment's door in each way that was found; 100,000 mutated messages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m attack $(ARGS)
 
 soak: $(STAMP) ## a simulated day of nodes that come, go, lie and die: a few minutes
@@ -152,6 +152,14 @@ fuzz: $(STAMP) ## ask the service what its OpenAPI allows and what it does not, 
 
 chaos: $(STAMP) ## kill a node 200 times at random moments and check its ledger each time
 	$(BIN)/python -m simulations.harness.chaos $(ARGS)
+
+# For the Python and platform at hand. It fails where a package comes from a local file.
+lock: $(STAMP) ## requirements.lock: the hash of each package that a deployment installs
+	mkdir -p out
+	$(BIN)/python -m pip install --dry-run --ignore-installed --quiet --no-input \
+	  --disable-pip-version-check --report out/lock.json -c constraints.txt .
+	$(BIN)/python deploy/lock.py < out/lock.json > out/requirements.lock
+	mv out/requirements.lock requirements.lock
 
 settings: $(STAMP) ## pyproject.toml's table of run settings, from common/settings/run.py
 	$(BIN)/python -m common.settings.flower_table pyproject.toml

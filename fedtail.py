@@ -15,6 +15,7 @@ from common.errors import FedtailError
 from server.cli import app as server
 from simulations.cli import HELP as SIMULATE_HELP
 from simulations.cli import report, simulate
+from simulations.data.demo_command import demo
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")  # a merchant's node tells nobody that it runs
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
@@ -51,6 +52,7 @@ def fedtail(
     """Merchants train one private recommender for the long tail together."""
 
 
+server.command()(demo)  # it makes shops up, which no room of the server's can
 app.add_typer(client, name="client")
 app.add_typer(server, name="server")
 app.add_typer(audit, name="audit")

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from server.operations.cli import Folder as _Folder
 from server.operations.cli import Keys, PassphraseFile, open_keys, read_passphrase
 from server.operations.cli import app as publishing
 from server.operations.cli import say as _say
+from server.operations.door_cli import app as door
 
 if TYPE_CHECKING:
     from server.operations.folder import ServerFolder
@@ -22,13 +23,18 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+app.add_typer(door)
 app.add_typer(publishing)  # without a name: its commands stand beside the others
 
 
-def _tell_superlink(folder: "ServerFolder") -> None:
-    """Have a running SuperLink let in and refuse what the list of nodes says now."""
+def _tell_server(folder: "ServerFolder") -> None:
+    """Have a running server let in and refuse what the list of nodes says now."""
     from server.operations.admission import admit
+    from server.operations.door.keeping import admit_now
     from server.operations.superlink import control, superlink_answers
+
+    for line in admit_now(folder):
+        _say(line)
 
     if not superlink_answers(folder):
         _say("The server is not running; it acts on this when it is started.")
@@ -51,6 +57,9 @@ def init(
     port: Annotated[int, typer.Option(help="The port that nodes connect to.")] = 8443,
     listen: Annotated[str, typer.Option(help="The address here that they connect to.")] = "0.0.0.0",  # noqa: S104 - to be reached is what the proxy is for
     superlink_port: Annotated[int, typer.Option(help="SuperLink's port, on the loopback.")] = 9092,
+    proxy_user: Annotated[
+        str, typer.Option(help="The user of the proxy, who can read no key that signs; else yours.")
+    ] = "",
     federation: Annotated[str, typer.Option(help="The federation's name, public.")] = "main",
     repository: Annotated[
         Path | None,
@@ -71,6 +80,7 @@ def init(
         superlink_port,
         federation=federation,
         repository="" if repository is None else str(repository.resolve()),
+        proxy_user=proxy_user,
     )
     held = open_keys(keys, federation, passphrase_file)
     secret = b"" if passphrase_file is None else read_passphrase(passphrase_file)
@@ -104,18 +114,22 @@ def invite(
 
 @app.command()
 def enrol(
-    folder: _Folder, request: Annotated[Path, typer.Option(help="The merchant's enrol.json.")]
+    folder: _Folder,
+    keys: Keys,
+    request: Annotated[Path, typer.Option(help="The merchant's enrol.json.")],
+    passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Let a node in, or take its new key in the old one's place."""
+    """Let a node in, or take its new key in the old one's place, and sign its certificate."""
     from common.identity.enrolment import Request
     from server.operations.folder import ServerFolder
     from server.operations.provisioning import enrol as let_in
 
     read = Request.load(request)
     opened = ServerFolder(folder)
-    key = let_in(opened, read, datetime.now(UTC))
+    held = open_keys(keys, opened.settings().federation, passphrase_file)
+    key = let_in(opened, held, read, datetime.now(UTC))
     _say(f"{read.name} is enrolled, key {key.fingerprint}")
-    _tell_superlink(opened)
+    _tell_server(opened)
 
 
 @app.command()
@@ -129,7 +143,7 @@ def revoke(
     opened = ServerFolder(folder)
     put_out(opened, name, datetime.now(UTC))
     Console().print(f"{name} is revoked.")
-    _tell_superlink(opened)
+    _tell_server(opened)
 
 
 @app.command()
@@ -174,9 +188,11 @@ def status(
 ) -> None:
     """Show nodes and how they stand, what ledgers have spent, and what a run waits for."""
     from server.monitoring.status import read_status
+    from server.operations.door.node_certificates import certificate_warnings
     from server.operations.folder import ServerFolder
 
-    now, found = datetime.now(UTC), read_status(ServerFolder(folder))
+    opened, now = ServerFolder(folder), datetime.now(UTC)
+    found = read_status(opened)
     if json_:
         typer.echo(found.to_json())
         return
@@ -199,6 +215,8 @@ def status(
     for run in found.runs:
         if run.state is not None:
             _say(f"{run.name}: {run.state.told(now.timestamp())}")
+    for warning in certificate_warnings(opened, now):
+        Console(stderr=True).print(warning, style="yellow", soft_wrap=True)
 
 
 @app.command()
@@ -275,7 +293,7 @@ def nodes(folder: _Folder) -> None:
     from server.operations.registry import read_registry
 
     opened = ServerFolder(folder)
-    table = Table("node", "key", "enrolled", "revoked")
+    table = Table("node", Column("key", overflow="fold"), "enrolled", "revoked")
     registry = read_registry(opened.registry)
     for name, node in sorted(registry.nodes.items()):
         fingerprint = NodePublicKey(node.public_key).fingerprint
@@ -286,6 +304,43 @@ def nodes(folder: _Folder) -> None:
     now = datetime.now(UTC)
     for warning in (*warnings(opened, now), *metadata_warnings(opened, now)):
         Console(stderr=True).print(warning, style="yellow", soft_wrap=True)
+
+
+@app.command()
+def backup(
+    folder: _Folder, out: Annotated[Path, typer.Argument(help="A new folder for the copy.")]
+) -> None:
+    """Copy the server's folder to OUT, also while the server runs. The copy holds its keys."""
+    from server.operations.backup import back_up
+    from server.operations.folder import ServerFolder
+
+    made = back_up(ServerFolder(folder), out, datetime.now(UTC))
+    _say(f"{out}: {len(made.files)} files, the journal up to entry {made.entries}.")
+
+
+@app.command()
+def restore(
+    copy: Annotated[Path, typer.Argument(help="What `backup` made.")],
+    folder: Annotated[Path, typer.Option(help="A new folder for the server.")],
+    journal: Annotated[
+        Path | None, typer.Option(help="The journal as it was last, from the old disk.")
+    ] = None,
+    receipt: Annotated[
+        list[Path] | None,
+        typer.Option(help="A node's ledger.sqlite.receipts; repeat it. Where the journal is lost."),
+    ] = None,
+) -> None:
+    """Put COPY back, if nothing that was countersigned after it would be forgotten."""
+    from server.operations.backup import read_backup, read_receipt
+    from server.operations.backup import restore as put_back
+
+    receipts = [read_receipt(copy, path) for path in receipt or ()]
+    later = put_back(copy, folder, journal=journal, receipts=receipts)
+    _say(f"{folder} is back, with {later} journal entries that came after the copy.")
+    _say(
+        f"Of who was enrolled or revoked after {read_backup(copy).made} it knows nothing: compare "
+        "`fedtail server nodes`, and revoke again before you start it."
+    )
 
 
 _Watched = Annotated[Path, typer.Argument(help="The server's folder, or a run's.")]

@@ -19,6 +19,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from client.deployment.certificate import renew_certificate, showing
 from client.deployment.provisioning import NodeFolder
 from common.errors import EnrolmentError, FederationError
 from common.files import write_atomic
@@ -46,14 +47,15 @@ def check_connection(folder: NodeFolder, now: datetime) -> None:
     """
     config = folder.config()
     private, public = NodeKey.load(folder.key).pair
-    client = FleetHttpClient.from_server_address(
-        config.server,
-        insecure=False,
-        root_certificates=folder.authority.read_bytes(),
+    with _explained(config.server, now):
+        renew_certificate(folder, now)
+    client = FleetHttpClient(
+        f"https://{config.server}",
         interceptors=[
             RuntimeVersionHttpInterceptor(component_name="SuperNode"),
             NodeAuthHttpInterceptor(private, public),
         ],
+        verify=showing(folder),
     )
     request = ActivateNodeRequest(
         public_key=NodeKey.load(folder.key).public.pem,

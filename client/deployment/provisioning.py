@@ -3,6 +3,7 @@
     node.toml        server, name, folders
     node.key         the node's private key; it never leaves this folder
     node.new.key     the key that a rotation asked for, until it is taken into use
+    node.pem         that key and the certificate over it, which the node shows to the server
     authority.crt    the certificate authorities whose server the node talks to
     operator.pub     the key that the operator signs releases with now
     root.json        the root of trust of the repository of releases
@@ -79,6 +80,11 @@ class NodeFolder:
     def new_key(self) -> Path:
         """The key a rotation asked for."""
         return self.root / "node.new.key"
+
+    @property
+    def tls(self) -> Path:
+        """The key and the certificate over it, as TLS reads them."""
+        return self.root / "node.pem"
 
     @property
     def authority(self) -> Path:

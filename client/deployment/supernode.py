@@ -13,7 +13,7 @@ from client.deployment.certificate_expiry import warnings
 from client.deployment.connection_wait import RETRY_SECONDS, connection_wait_command, read_answers
 from client.deployment.encode_ahead import encode_ahead_command
 from client.deployment.provisioning import NodeFolder
-from client.privacy.app_guard_command import GuardLines, guarded_command, guarded_environment
+from client.privacy.app_guard_command import GuardLines, guarded_environment
 from common.errors import EnrolmentError, FederationError, SettingsError
 from common.processes import (
     POLL_SECONDS,
@@ -80,7 +80,7 @@ def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child
             for line in guard.fresh():
                 say(line)
 
-        return wait_for_end(children, lambda: _warn(folder, say), tell)
+        return wait_for_end(children, lambda: _daily(folder, say), tell)
 
 
 def _encode_ahead(folder: NodeFolder, say: Callable[[str], None]) -> None:
@@ -99,7 +99,12 @@ def _encode_ahead(folder: NodeFolder, say: Callable[[str], None]) -> None:
         say(f"The catalogue is not encoded yet: {child.last_output().strip()}")
 
 
-def _warn(folder: NodeFolder, say: Callable[[str], None]) -> None:
+def _daily(folder: NodeFolder, say: Callable[[str], None]) -> None:
+    line = [sys.executable, "-P", "-m", "client.deployment.certificate", str(folder.root.resolve())]
+    log = folder.logs.resolve() / "certificate.log"
+    renewing = start_child("certificate", line, log)
+    with stopping([renewing]):
+        wait_for_end([renewing])  # what fails is asked for again tomorrow, for two months
     for warning in warnings(folder, datetime.now(UTC)):
         say(warning)
 
@@ -136,7 +141,7 @@ def supernode_command(folder: NodeFolder) -> list[str]:
             )
     host, _, port = config.address.rpartition(":")
     return [
-        *guarded_command(config.data.resolve()),
+        *_process_command(folder.root.resolve(), config.data.resolve()),
         *("--superlink", config.server),
         *("--root-certificates", str(folder.authority.resolve())),
         *("--auth-supernode-private-key", str(folder.key.resolve())),
@@ -144,6 +149,13 @@ def supernode_command(folder: NodeFolder) -> list[str]:
         *("--isolation", "process"),  # client.deployment.workers starts the processes
         *("--node-config", " ".join(f'{name}="{value}"' for name, value in places.items())),
     ]
+
+
+def _process_command(folder: Path, shop: Path) -> list[str]:
+    # Flower is not loaded here to learn a module's name. -P: a folder named client in this one
+    # would hide the package.
+    module = "client.deployment.supernode_process"
+    return [sys.executable, "-P", "-m", module, str(folder), str(shop)]
 
 
 def _wait_for_server(folder: NodeFolder, say: Callable[[str], None]) -> bool:

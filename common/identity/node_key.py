@@ -124,6 +124,11 @@ class NodeKey:
         return NodePublicKey(line.decode())
 
     @property
+    def pem(self) -> bytes:
+        """The private half as PKCS 8, the form that TLS reads. A secret."""
+        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+    @property
     def pair(self) -> tuple[EllipticCurvePrivateKey, EllipticCurvePublicKey]:
         """Both halves, as Flower's client takes them to sign a request."""
         return self._key, self._key.public_key()

@@ -113,7 +113,7 @@ def read_status(folder: ServerFolder) -> Status:
     names = sorted(name for name, one in enrolled.items() if not one.revoked)
     return Status(
         tuple(NodeStatus(name, registered.get(name), heads.get(name)) for name in names),
-        tuple(_latest(runs)),
+        tuple(_latest(runs, folder.root)),
     )
 
 
@@ -139,12 +139,12 @@ def _spent(head: Head, delta: float) -> Spent:
     return Spent(head.number, steps, epsilon_rdp(head.spent, delta), delta)
 
 
-def _latest(runs: list[FlowerRun]) -> list[RunStatus]:
+def _latest(runs: list[FlowerRun], root: Path) -> list[RunStatus]:
     found: dict[str, RunStatus] = {}
     for run in runs:
         name = Path(run.folder).name or str(run.run_id)
         if name not in found:
-            folder = Path(run.folder)
+            folder = root / run.folder
             state = None if run.finished or not run.folder else read_state(folder)
             found[name] = RunStatus(name, run.outcome, _done(folder), run.rounds, state)
     return list(found.values())

@@ -1,7 +1,9 @@
-"""The operator's certificate authority, and the server's certificate that it signs.
+"""The operator's certificate authority, and the certificates that it signs: the server's, nodes'.
 
-ECDSA on P-256, X.509 v3. The authority lives ten years and signs nothing but server certificates;
-a server's lives a year. Nodes are given the authority's certificate and trust no other.
+X.509 v3, ECDSA on P-256 but for a node's certificate, which is over the node's own key on P-384.
+The authority lives ten years, a certificate that it signs a year. Nodes are given the
+authority's certificate and trust no other; the proxy lets nobody in whose certificate it did not
+sign. A server's certificate is good for a server only, a node's for a client only.
 """
 
 import ipaddress
@@ -14,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
     EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
     generate_private_key,
 )
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -21,36 +24,38 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PrivateFormat,
     load_pem_private_key,
+    load_pem_public_key,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from common.errors import EnrolmentError
 from common.files import PRIVATE_MODE, write_atomic
 from common.identity.expiry import load_certificate
-from common.identity.node_key import read_secret
+from common.identity.node_key import NodePublicKey, read_secret
 from common.identity.signing_key import Passphrase, encryption, is_encrypted
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 365
+NODE_DAYS = 365
 ALWAYS = ("127.0.0.1", "localhost")  # the proxy and the operator's own commands come this way
 _EARLIER = timedelta(minutes=10)  # a node's clock may be a little behind
 
 
 @dataclass(frozen=True, eq=False)
 class Authority:
-    """The key that server certificates are signed with, and its own certificate."""
+    """The key that certificates are signed with, and its own certificate."""
 
     certificate: x509.Certificate
     _key: EllipticCurvePrivateKey = field(repr=False)
 
     @classmethod
     def create(cls, now: datetime) -> "Authority":
-        """Make an authority that may sign server certificates and no further authority."""
+        """Make an authority that may sign certificates and no further authority."""
         key = generate_private_key(SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedtail authority")])
         subject = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         certificate = (
-            _builder(name, name, key, now, AUTHORITY_DAYS)
+            _builder(name, name, key.public_key(), now, AUTHORITY_DAYS)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
             .add_extension(subject, critical=False)
@@ -95,19 +100,46 @@ class Authority:
         """
         names = [host_name(host) for host in dict.fromkeys([*hosts, *ALWAYS])]
         key = generate_private_key(SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedtail server")])
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+        builder = self._leaf("fedtail server", key.public_key(), now, days).add_extension(
+            x509.SubjectAlternativeName(names), critical=False
+        )
+        return _key_pem(key), self._signed(builder, ExtendedKeyUsageOID.SERVER_AUTH)
+
+    def issue_node(self, key: NodePublicKey, now: datetime, *, days: float = NODE_DAYS) -> bytes:
+        """Return the certificate, PEM, with which a node shows its own key to the proxy.
+
+        Its name is the key's fingerprint, which says nothing of the merchant.
+
+        Args:
+            key: The node's public key.
+            now: When the certificate begins.
+            days: How long it lives.
+
+        Raises:
+            EnrolmentError: if the key is none.
+        """
+        public = load_pem_public_key(key.pem)
+        if not isinstance(public, EllipticCurvePublicKey):
+            raise EnrolmentError("A node's key lies on the curve P-384.", field="public_key")
+        builder = self._leaf(key.fingerprint, public, now, days)
+        return self._signed(builder, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def _leaf(
+        self, name: str, key: EllipticCurvePublicKey, now: datetime, days: float
+    ) -> x509.CertificateBuilder:
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        return _builder(subject, self.certificate.subject, key, now, days)
+
+    def _signed(self, builder: x509.CertificateBuilder, use: ObjectIdentifier) -> bytes:
         authority_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (
-            _builder(subject, self.certificate.subject, key, now, days)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(usage, critical=False)
+            .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
             .add_extension(authority_id, critical=False)
             .sign(self._key, SHA256())
         )
-        return _key_pem(key), certificate.public_bytes(Encoding.PEM)
+        return certificate.public_bytes(Encoding.PEM)
 
 
 def host_name(host: str) -> x509.GeneralName:
@@ -131,13 +163,13 @@ def host_name(host: str) -> x509.GeneralName:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey, now: datetime, days: float
+    subject: x509.Name, issuer: x509.Name, key: EllipticCurvePublicKey, now: datetime, days: float
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _EARLIER)
         .not_valid_after(max(now + timedelta(days=days), now - _EARLIER + timedelta(seconds=1)))

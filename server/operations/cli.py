@@ -68,6 +68,14 @@ def _opened(
     return opened, open_keys(keys, opened.settings().federation, passphrase_file)
 
 
+def _tell_proxy(folder: "ServerFolder") -> None:
+    """Have a running proxy trust what authority.crt says now."""
+    from server.operations.door.keeping import admit_now
+
+    for line in admit_now(folder):
+        say(line)
+
+
 @keys_app.command("list")
 def list_(folder: Folder) -> None:
     """List every key with its whole fingerprint, and until when what it signed holds."""
@@ -126,9 +134,12 @@ def rotate(
     opened, held = _opened(folder, keys, passphrase_file)
     if done:
         retire_authority(opened, held, datetime.now(UTC))
+        _tell_proxy(opened)
         say("Nodes trust the new authority alone, once they have fetched.")
         return
     rotated = rotate_key(opened, held, found, datetime.now(UTC))
+    if found == "authority":
+        _tell_proxy(opened)
     say(f"{name}: {rotated.old}\n  is now {rotated.new}\n{rotated.then}")
 
 

@@ -112,16 +112,20 @@ class RunFolder:
         return folder
 
     def config(self, server: ServerFolder, settings: RunSettings) -> dict[str, Scalar]:
-        """Return the run's configuration, as Flower carries it."""
-        return {
-            **settings.to_flat(),
-            "catalogue": str(self.root / CATALOGUE_FILE),
-            "folder": str(self.root),
-            "journal": str(server.journal.resolve()),
-            "cache": str(server.cache.resolve()),
-            "members": str(server.members.resolve()),
-            "log_format": server.settings().log_format,
+        """Return the run's configuration, as Flower carries it to everybody who takes part.
+
+        Its places are relative to the server's folder: where that lies is no merchant's business.
+        """
+        places = {
+            "catalogue": self.root / CATALOGUE_FILE,
+            "folder": self.root,
+            "journal": server.journal,
+            "cache": server.cache,
+            "members": server.members,
         }
+        root = server.root.resolve()
+        told = {name: str(path.resolve().relative_to(root)) for name, path in places.items()}
+        return {**settings.to_flat(), **told}
 
     @property
     def run_ids(self) -> frozenset[str]:

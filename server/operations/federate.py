@@ -4,16 +4,20 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from common.catalogue import read_catalogue
 from common.errors import FederationError, SettingsError
 from common.settings.run import Scalar
+from server.operations.door.keeping import narrow_to
 from server.operations.experiment import Experiment, RunFolder
 from server.operations.folder import ServerFolder
 from server.operations.superlink import Control, RunState, control
 from server.releases.decision import await_decision
 from server.run.checkpoint import RoundRecord, read_history
+from server.run.files import CATALOGUE_FILE
 from server.run.oversight.run_state import mark_ended
 
 POLL_SECONDS = 2.0
+STILL_SECONDS = 60.0  # how long the operator hears nothing
 AWAY_SECONDS = 60.0  # a busy SuperLink may not answer for a while; the run goes on meanwhile
 APP_FILE = "pyproject.toml"
 Say = Callable[[str], None]
@@ -40,6 +44,9 @@ def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) 
     if run.released:
         say(f"This run has ended before: release {run.released}.")
         return
+    items = len(read_catalogue(run.root / CATALOGUE_FILE))
+    if told := narrow_to(server, experiment.settings, items):
+        say(told)
     if experiment.public_holdout is not None:
         await_decision(run.root)
     with control(server) as link:
@@ -87,7 +94,7 @@ def _start_or_join(
     for going in link.runs():
         if going.finished:
             continue
-        if going.folder != str(run.root):
+        if going.folder != config["folder"]:
             raise FederationError(
                 f"Another run goes on ({Path(going.folder).name}, number {going.run_id}); a node "
                 "trains for one at a time. Wait for its end, or stop it.",
@@ -99,11 +106,13 @@ def _start_or_join(
     run_id = link.start_run(app, config)
     after = f", going on after round {done}" if done else ""
     say(f"Run {run_id} of {run.root.name}: {config['rounds']} rounds{after}.")
+    say("Preparing: the catalogue is encoded here where it is new, then each node prepares.")
     return run_id
 
 
 def _follow(link: Control, run_id: int, folder: Path, rounds: int, say: Say) -> RunState:
     shown, answered = len(read_history(folder)), time.monotonic()
+    began = told = answered
     while True:
         try:
             state = link.run(run_id)  # first this, then the rounds: none is missed at the end
@@ -115,7 +124,12 @@ def _follow(link: Control, run_id: int, folder: Path, rounds: int, say: Say) -> 
         answered = time.monotonic()
         for record in read_history(folder)[shown:]:
             say(round_line(record, rounds))
-            shown = record.round_number
+            shown, began = record.round_number, time.monotonic()
+            told = began
+        if time.monotonic() - told > STILL_SECONDS and not state.finished:
+            told = time.monotonic()
+            what = f"Round {shown + 1}/{rounds}" if shown else "Preparing, and round 1"
+            say(f"{what}: {told - began:.0f} s so far.")
         if state.finished:
             return state
         time.sleep(POLL_SECONDS)

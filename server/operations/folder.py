@@ -9,19 +9,23 @@ online/                 the keys that say which releases are the newest
 nodes.json              invites, enrolled nodes, revoked keys
 keys/NAME.pub           enrolled nodes' public keys, as Flower registers them
 flower/                 SuperLink's database and what else Flower keeps
-proxy/                  the reverse proxy's configuration and temporary files
+proxy/                  the reverse proxy's configuration
+proxy/run/              what it writes: its access log, its number, temporary files
 log/                    what SuperLink and the proxy print
 cache/                  encodings of public text
 runs/NAME/              a run's checkpoints and outcome
 releases/VERSION/       signed releases
 journal/journal.jsonl   the journal of all runs, and its key
-public/releases/        the repository of releases: all that is here, everybody may read
+certificates/NAME.crt   enrolled nodes' certificates, over their public keys
+public/releases/        the repository of releases
 
-The private halves of the first three lie in the operator's folder of keys, kept elsewhere.
+All that lies in the last two, everybody may read. The private halves of the first three lie in the
+operator's folder of keys, kept elsewhere.
 """
 
 import ipaddress
 import json
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +34,7 @@ from typing import Any
 from common.errors import EnrolmentError, SettingsError
 from common.files import write_atomic
 from common.identity.enrolment import NAME_RULE, check_name
+from common.identity.node_certificate import FOLDER as CERTIFICATES
 from server.releases.lifetimes import Lifetimes
 from server.run.files import JOURNAL_FILE
 from server.run.oversight.run_log import LogFormat, read_format
@@ -41,6 +46,7 @@ DEFAULT_SUPERLINK_PORT = 9092
 DEFAULT_FEDERATION = "main"
 MAX_PORT = 65_535
 _DAYS = tuple(f"{name}_days" for name in Lifetimes.__dataclass_fields__)
+_USER = re.compile(r"([a-z_][a-z0-9_-]{0,31})?")
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class ServerSettings:
         repository: The folder in which `public/releases` and `online` lie; empty is this server's.
         lifetimes: How long what is signed for the repository holds.
         log_format: Of a run's log, `json` or `text`.
+        proxy_user: The user that the proxy runs under; empty is the one who starts the server.
     """
 
     hosts: tuple[str, ...]
@@ -66,6 +73,7 @@ class ServerSettings:
     repository: str = ""
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     log_format: LogFormat = "json"
+    proxy_user: str = ""
 
     def __post_init__(self) -> None:
         if not self.hosts or not all(isinstance(host, str) and host for host in self.hosts):
@@ -90,6 +98,11 @@ class ServerSettings:
             ) from None
         if not isinstance(self.repository, str):
             raise SettingsError("`repository` must be a folder's path.", field="repository")
+        if not isinstance(self.proxy_user, str) or not _USER.fullmatch(self.proxy_user):
+            raise SettingsError(
+                "`proxy_user` must be the name of a user of this machine, or empty.",
+                field="proxy_user",
+            )
 
     @property
     def address(self) -> str:
@@ -119,6 +132,9 @@ class ServerSettings:
             f'listen = "{self.listen}"\n'
             "# SuperLink's port on the loopback. Whoever reaches it can start runs: let nobody.\n"
             f"superlink_port = {self.superlink_port}\n"
+            "# The proxy's user, who can read the server's key for TLS and no other.\n"
+            "# Empty: the user who starts the server, which is for trying.\n"
+            f'proxy_user = "{self.proxy_user}"\n'
             "# Of a run's log: json or text.\n"
             f'log_format = "{self.log_format}"\n'
             "# This federation's name in the repository of releases.\n"
@@ -206,8 +222,18 @@ class ServerFolder:
 
     @property
     def proxy(self) -> Path:
-        """The proxy's configuration and temporary files."""
+        """The proxy's configuration."""
         return self.root / "proxy"
+
+    @property
+    def proxy_run(self) -> Path:
+        """What the proxy writes."""
+        return self.proxy / "run"
+
+    @property
+    def access_log(self) -> Path:
+        """Who asked the proxy for what."""
+        return self.proxy_run / "access.log"
 
     @property
     def logs(self) -> Path:
@@ -252,6 +278,11 @@ class ServerFolder:
     @property
     def _shared(self) -> Path:
         return Path(self.settings().repository or self.root)
+
+    @property
+    def certificates(self) -> Path:
+        """Enrolled nodes' certificates, which the proxy shows to everybody."""
+        return self.root / CERTIFICATES
 
     def settings(self) -> ServerSettings:
         """Read the settings.

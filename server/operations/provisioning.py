@@ -21,6 +21,12 @@ from common.identity.expiry import expiry_warning, load_certificate
 from common.identity.node_key import NodePublicKey
 from common.identity.signing_key import PublicKey
 from server.operations.certificates import Authority, host_name
+from server.operations.door.node_certificates import (
+    certificate_warnings,
+    drop_certificates,
+    own_authority,
+    sign_certificates,
+)
 from server.operations.folder import ServerFolder, ServerSettings
 from server.operations.key_folder import KeyFolder
 from server.operations.publication.publishing import join_repository, open_repository
@@ -118,14 +124,18 @@ def write_invite(path: Path, invite: Invite) -> None:
     write_atomic(path, invite.to_bytes(), mode=PRIVATE_MODE)
 
 
-def enrol(folder: ServerFolder, request: Request, now: datetime) -> NodePublicKey:
+def enrol(folder: ServerFolder, keys: KeyFolder, request: Request, now: datetime) -> NodePublicKey:
     """Let a node in, or put its new key in the old one's place; return the key.
+
+    The authority signs a certificate over it, which the node fetches and shows to the proxy.
 
     Raises:
         EnrolmentError: if a proof does not fit; the invite is unknown, used or too old; the name
-            or the key is taken; or the key was revoked.
+            or the key is taken; the key was revoked; or the authority cannot be read.
+        SettingsError: if `keys` is not this server's folder of keys.
     """
     key = request.check_possession()
+    own_authority(folder, keys)  # before anything is changed
     with changing(folder.registry) as registry:
         _check_unused(registry, key)
         if request.kind == "enrol":
@@ -134,6 +144,8 @@ def enrol(folder: ServerFolder, request: Request, now: datetime) -> NodePublicKe
             _retire_old_key(registry, request)
         registry.nodes[request.name] = EnrolledNode(key.line, now.isoformat(timespec="seconds"))
     write_atomic(folder.node_keys / f"{request.name}.pub", f"{key.line}\n".encode())
+    sign_certificates(folder, keys, now)
+    drop_certificates(folder)  # the one over an old key
     return key
 
 
@@ -155,10 +167,11 @@ def revoke(folder: ServerFolder, name: str, now: datetime) -> None:
             node.public_key, node.enrolled, now.isoformat(timespec="seconds")
         )
     (folder.node_keys / f"{name}.pub").unlink(missing_ok=True)
+    drop_certificates(folder)
 
 
 def warnings(folder: ServerFolder, now: datetime) -> list[str]:
-    """Return what the operator has to do soon: certificates within a month of their end."""
+    """Return what the operator has to do soon: certificates that end within a month, nodes' two."""
     told = (
         expiry_warning(load_certificate(path), what, remedy, now)
         for path, what, remedy in (
@@ -170,7 +183,7 @@ def warnings(folder: ServerFolder, now: datetime) -> list[str]:
             ),
         )
     )
-    return [one for one in told if one]
+    return [*filter(None, told), *certificate_warnings(folder, now)]
 
 
 def _issue(

@@ -80,7 +80,7 @@ def stop_run(server: ServerFolder, say: Callable[[str], None], *, now: bool) -> 
     """
     with control(server) as link:
         run = _going(link)
-        folder = Path(run.folder)
+        folder = server.root / run.folder
         if not now:
             _change(folder, lambda orders: replace(orders, paused=True))
             _wait_for_round(link, run, folder, say)
@@ -106,7 +106,7 @@ def _wait_for_round(link: Control, run: RunState, folder: Path, say: Callable[[s
 
 def _order(server: ServerFolder, change: Callable[[Orders], Orders]) -> str:
     with control(server) as link:
-        folder = Path(_going(link).folder)
+        folder = server.root / _going(link).folder
     _change(folder, change)
     return folder.name
 

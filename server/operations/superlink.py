@@ -61,7 +61,7 @@ class RunState:
 
     Attributes:
         run_id: Flower's number.
-        folder: Where it keeps checkpoints, as its configuration says.
+        folder: Where it keeps checkpoints, below the server's folder.
         finished: Whether it has ended, in whatever way.
         succeeded: Whether it has ended well.
         outcome: Flower's words: `running`, `finished:failed` and so on.

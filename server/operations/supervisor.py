@@ -1,12 +1,12 @@
 """Start an operator's server, SuperLink and the proxy before it, and look after both."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from common.errors import FederationError, SettingsError
 from common.identity.expiry import days_left, load_certificate
-from common.identity.node_key import read_secret
 from common.processes import (
     Child,
     flower_command,
@@ -17,12 +17,21 @@ from common.processes import (
     wait_for_end,
 )
 from server.operations.admission import admit
+from server.operations.door.access_log import rotate_access_log
+from server.operations.door.node_certificates import certificate_warnings
+from server.operations.door.ownership import check_ownership, one_user
+from server.operations.door.proxy import check_proxy, proxy_command, write_proxy_config
 from server.operations.folder import ServerFolder
 from server.operations.provisioning import warnings
-from server.operations.proxy import check_proxy, proxy_command, write_proxy_config
 from server.operations.publication.publishing import hourly_refresh, metadata_warnings
 from server.operations.superlink import control, superlink_answers
+from server.operations.task_launcher import launcher_command
+from server.run.files import SERVER_FOLDER
 
+PROXY = "the proxy"
+# What SuperLink's forty threads have read goes back to the system, and not to an arena of each
+# thread (glibc).
+_ALLOCATOR = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "65536"}
 START_SECONDS = 300.0  # a busy machine takes its time; one that ends is told at once
 
 
@@ -44,9 +53,14 @@ def serve(
     """
     settings = folder.settings()
     _check_certificate(folder, now)
+    for warning in certificate_warnings(folder, now):
+        say(warning)
+    write_proxy_config(folder)  # also for a proxy that somebody else starts
+    check_ownership(folder)
     if proxy:
-        write_proxy_config(folder)
         check_proxy(folder)
+        if warning := one_user(folder):
+            say(warning)
     if superlink_answers(folder):
         raise SettingsError(
             f"A server of this folder runs already on {settings.superlink}.", field="folder"
@@ -56,6 +70,7 @@ def serve(
     with serving(), stopping(children):
         children.append(_start_superlink(folder))
         _wait_until_up(folder, children[0])
+        children.append(_start_launcher(folder))
         with control(folder) as link:
             changed = admit(folder, link)
         for name in changed.admitted:
@@ -64,12 +79,17 @@ def serve(
             say(f"{name} may not connect any more.")
         if proxy:
             command = proxy_command(folder)
-            children.append(start_child("the proxy", command, folder.logs / "proxy.log"))
+            children.append(start_child(PROXY, command, folder.logs / "proxy.log"))
             say(f"Merchants connect to {settings.address}. Logs: {folder.logs}")
         else:
             say(f"SuperLink is up on {settings.superlink}, without a proxy.")
         refresh = hourly_refresh(folder, say, time.monotonic)
-        ended = wait_for_end(children, lambda: _warn(folder, say), refresh)
+
+        def often() -> None:
+            refresh()
+            _rotate_log(folder, children)
+
+        ended = wait_for_end(children, lambda: _warn(folder, say), often)
         raise FederationError(
             f"{ended.name} ended by itself (status {ended.ended}); the end of {ended.log}:\n"
             f"{ended.last_output()}",
@@ -83,8 +103,14 @@ def _warn(folder: ServerFolder, say: Callable[[str], None]) -> None:
         say(warning)
 
 
+def _rotate_log(folder: ServerFolder, children: Sequence[Child]) -> None:
+    for child in children:
+        if child.name == PROXY:
+            rotate_access_log(folder, child.process.pid)
+
+
 def superlink_command(folder: ServerFolder) -> list[str]:
-    """Return the command for SuperLink: TLS, node keys, a database, nothing installed."""
+    """Return the command for SuperLink: TLS, node keys, a database, and nothing installed."""
     root = ServerFolder(folder.root.resolve())
     host, _, port = folder.settings().superlink.rpartition(":")
     return [
@@ -95,6 +121,7 @@ def superlink_command(folder: ServerFolder) -> list[str]:
         "--enable-supernode-auth",
         *("--database", str(root.database)),
         "--disable-runtime-dependency-installation",
+        *("--isolation", "process"),  # server.operations.task_launcher starts the processes
     ]
 
 
@@ -103,7 +130,16 @@ def _start_superlink(folder: ServerFolder) -> Child:
         "SuperLink",
         superlink_command(folder),
         folder.logs.resolve() / "superlink.log",
-        flower_environment(folder.flower_home),
+        _ALLOCATOR | flower_environment(folder.flower_home),
+    )
+
+
+def _start_launcher(folder: ServerFolder) -> Child:
+    return start_child(
+        "the task launcher",
+        launcher_command(folder, os.getpid()),
+        folder.logs.resolve() / "launcher.log",
+        flower_environment(folder.flower_home) | {SERVER_FOLDER: str(folder.root.resolve())},
     )
 
 
@@ -120,7 +156,6 @@ def _wait_until_up(folder: ServerFolder, superlink: Child) -> None:
 
 
 def _check_certificate(folder: ServerFolder, now: datetime) -> None:
-    read_secret(folder.tls_key, "server_key")
     if days_left(load_certificate(folder.tls_certificate), now) < 0:
         raise SettingsError(
             "The server's certificate has expired; nodes would refuse this server. Run `fedtail "

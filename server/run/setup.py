@@ -1,5 +1,6 @@
 """From a run's configuration to all that the strategy needs: basis, first adapter, plan, quorum."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from common.wire.messages import Scalar
 from server.run.admission_checks import Conditions
 from server.run.cohort import Quorum
 from server.run.exchange import Patience
-from server.run.files import CATALOGUE_FILE, JOURNAL_FILE
+from server.run.files import CATALOGUE_FILE, JOURNAL_FILE, SERVER_FOLDER
 from server.run.oversight.run_log import read_format
 from server.run.run_setup import RunSetup
 
@@ -32,6 +33,7 @@ PLACES = (
     "merchants",
     "log_format",
 )
+_PATHS = frozenset({"federation", "catalogue", "folder", "journal", "cache", "members"})
 
 
 def open_run(
@@ -47,7 +49,8 @@ def open_run(
             `cache` (for encodings), `members` (the file of enrolled nodes, see
             `server.run.admission_checks`), `new_ledger_keys` (names, with commas, of merchants
             whose ledger may come back under another key), and `merchants`, how many share central
-            noise, and `log_format`, json or text.
+            noise, and `log_format`, json or text. Paths are relative to the folder that
+            `SERVER_FOLDER` in the environment names.
         progress: Told how many items of how many to encode are done.
 
     Raises:
@@ -56,6 +59,7 @@ def open_run(
     """
     named = {name.replace("-", "_"): value for name, value in run_config.items()}
     places = {name: str(named.pop(name)) for name in PLACES if named.get(name)}
+    places |= {name: _placed(places[name]) for name in _PATHS & places.keys()}
     for name in PLACES:
         named.pop(name, None)
     settings = RunSettings.from_flat(named)
@@ -92,6 +96,11 @@ def _parts(encoder: AdaptedEncoder) -> tuple[Part, ...]:
     return tuple(
         Part(tuple(one.shape), None if frame is None else frame.numpy()) for one, frame in frames
     )
+
+
+def _placed(path: str) -> str:
+    """Return where a place lies: every node reads the configuration, so it names no whole path."""
+    return str(Path(os.environ.get(SERVER_FOLDER, "")) / path)
 
 
 def _merchants(value: str) -> int:

@@ -136,7 +136,10 @@ class Deployment:
             *("client", "init", "--folder", name, "--invite", f"{name}.invite"),
             *("--shop", str(shop), "--address", health),
         )
-        self.command("server", "enrol", "--folder", "server", "--request", f"{name}/enrol.json")
+        self.command(
+            *("server", "enrol", "--folder", "server", *KEYS),
+            *("--request", f"{name}/enrol.json"),
+        )
 
     def watch(self, nodes: Sequence[Child], stop: threading.Event) -> None:
         """Keep each node's highest memory until `stop` is set."""

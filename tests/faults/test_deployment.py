@@ -31,7 +31,7 @@ from simulations.data.marketplace import MarketplaceSettings, make_marketplace
 from simulations.data.partition import partition_merchants
 from simulations.data.shop import Shop
 from simulations.federation.folders import write_federation
-from simulations.harness.deployment import Deployment, experiment_text, free_port
+from simulations.harness.deployment import KEYS, Deployment, experiment_text, free_port
 from simulations.harness.hosts import Host, Hosts
 from simulations.harness.memory import descendants
 from tests.support.flower_engine import copy_app
@@ -223,7 +223,7 @@ def test_the_commands_of_the_how_to_pages(deployment, tmp_path):
         (place / POLICY_FILE).write_text(f"max_epsilon = 50.0\nmax_run_epsilon = 50.0\n{allowed}\n")
     # rotate
     run("client", "rotate", "--folder", "ash")
-    told = run("server", "enrol", "--folder", "server", "--request", "ash/enrol.json")
+    told = run("server", "enrol", "--folder", "server", *KEYS, "--request", "ash/enrol.json")
     assert "The running server lets ash in." in told
     assert "refuses the old key of ash" in told
     wait_for(lambda: child_of(deployment, "ash").ended is not None)

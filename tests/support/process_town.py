@@ -222,11 +222,11 @@ class ProcessTown:
 
     def _clerk(self):
         """Enrol one node after the other; note each one once it is confirmed."""
-        noted = self.root / "enrolled"
+        noted, keys = self.root / "enrolled", keys_of(self.operator.root)
         while True:
             name, now = f"shop-{uuid4().hex[:12]}", datetime.now(UTC)
-            invite = make_invite(self.operator, keys_of(self.operator.root), name, now)
-            enrol(self.operator, make_request(invite, NodeKey.generate(), now), now)
+            invite = make_invite(self.operator, keys, name, now)
+            enrol(self.operator, keys, make_request(invite, NodeKey.generate(), now), now)
             with noted.open("a") as file:
                 file.write(f"{name}\n")
             time.sleep(0.05)

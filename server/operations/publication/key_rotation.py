@@ -16,6 +16,7 @@ from common.identity.expiry import load_certificate
 from common.identity.signing_key import PublicKey
 from common.release.published import role_of
 from server.operations.certificates import fingerprint
+from server.operations.door.node_certificates import sign_certificates
 from server.operations.folder import ServerFolder
 from server.operations.key_folder import AUTHORITY, KeyFolder, SharedKey
 from server.operations.publication.publishing import (
@@ -189,11 +190,13 @@ def _rotate_authority(folder: ServerFolder, keys: KeyFolder, now: datetime) -> R
     new = keys.replace_authority(now)
     write_atomic(folder.authority, new.pem + old.pem)  # the first one issues; nodes trust both
     _tell_trust(folder, keys, now)
+    sign_certificates(folder, keys, now)
     return Rotation(
         fingerprint(old.certificate),
         fingerprint(new.certificate),
-        "Nodes trust both once they have fetched. Then run `fedtail server rotate`, start the "
-        "server again, and give this command with --done.",
+        "Nodes trust both once they have fetched, and fetch their new certificates within a day. "
+        "Then run `fedtail server rotate`, start the server again, and give this command with "
+        "--done.",
     )
 
 

@@ -7,6 +7,7 @@ from common.files import PRIVATE_MODE, write_atomic
 from common.identity.node_key import read_secret
 from common.release.manifest import MANIFEST_FILE
 from common.release.verify import version_order
+from server.operations.door.node_certificates import sign_certificates
 from server.operations.folder import ServerFolder
 from server.operations.key_folder import KeyFolder
 from server.operations.publication.publishing import join_repository, list_release
@@ -14,6 +15,8 @@ from server.operations.publication.publishing import join_repository, list_relea
 
 def take_over(folder: ServerFolder, keys: KeyFolder, now: datetime, secret: bytes = b"") -> None:
     """Move the keys that lie in a server's folder, make what is missing, and publish what there is.
+
+    Enrolled nodes are given certificates.
 
     Releases that are shown in the old place are moved and listed, the oldest first. Given again it
     does what was left undone; on a folder of this version it makes missing keys and no more.
@@ -41,6 +44,7 @@ def take_over(folder: ServerFolder, keys: KeyFolder, now: datetime, secret: byte
     keys.make(now, secret)
     keys.load("enrolment").public.save(folder.enrolment_public_key)
     join_repository(folder, keys, now)
+    sign_certificates(folder, keys, now)
     for version in sorted(_shown(folder.repository), key=version_order):
         folder.releases.mkdir(exist_ok=True)
         (folder.repository / version).rename(folder.releases / version)

@@ -12,6 +12,8 @@ from common.files import write_atomic
 from tests.support.doors import keys_of, node_of, now, operator, web_server
 from tests.support.flower_engine import free_port
 
+pytestmark = pytest.mark.attack
+
 
 @pytest.fixture
 def server(tmp_path):

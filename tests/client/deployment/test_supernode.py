@@ -28,7 +28,9 @@ def node(tmp_path):
 
 def options(node):
     """What Flower is told, behind the guard of this node's shop."""
-    guard = guarded_command(node.config().data)
+    module = "client.deployment.supernode_process"
+    shop = str(node.config().data)
+    guard = [sys.executable, "-P", "-m", module, str(node.root), shop]
     command = supernode_command(node)
     assert command[: len(guard)] == guard
     return command[len(guard) :]

@@ -3,6 +3,7 @@ import pytest
 from common.catalogue import read_catalogue, write_catalogue
 from common.errors import InputError, SettingsError
 from server.operations.experiment import Experiment, RunFolder
+from server.run.files import SERVER_FOLDER
 from server.run.setup import CATALOGUE_FILE, open_run
 from tests.support.doors import operator
 from tests.support.flower_engine import free_port
@@ -57,13 +58,18 @@ def test_a_name_that_could_leave_the_folder_is_refused(write):
         Experiment.load(write(name="..toml"))
 
 
-def test_a_run_has_one_folder_and_what_flower_is_told_opens_it(write, tmp_path, tiny_bert):
+def test_a_run_has_one_folder_and_what_flower_is_told_opens_it(
+    write, tmp_path, tiny_bert, monkeypatch
+):
     server = operator(tmp_path / "server", free_port())
     text = TEXT + f'base_model = "{tiny_bert}"\nrank = 3\n'
     experiment = Experiment.load(write(text))
     run = RunFolder.prepare(server, experiment)
     assert len(read_catalogue(run.root / CATALOGUE_FILE)) == 40  # both, no text twice
-    setup = open_run(run.config(server, experiment.settings))
+    monkeypatch.setenv(SERVER_FOLDER, str(server.root))
+    config = run.config(server, experiment.settings)
+    assert not [one for one in config.values() if str(tmp_path / "server") in str(one)]
+    setup = open_run(config)
     assert setup.folder == run.root == RunFolder.prepare(server, experiment).root
     assert setup.journal == server.journal
     assert setup.plan.digest == experiment.settings.plan().digest

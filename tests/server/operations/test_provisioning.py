@@ -28,6 +28,8 @@ from server.operations.provisioning import (
 from server.operations.registry import changing, read_registry
 from tests.support.doors import keys_of, set_up
 
+pytestmark = pytest.mark.attack
+
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
@@ -95,7 +97,7 @@ def test_no_key_but_the_two_online_ones_and_tls_lies_with_the_server(server):
 
 def test_a_node_that_was_invited_is_enrolled_and_flower_reads_both_halves(server, join):
     node = join("shop-a")
-    key = enrol(server, request_of(node), NOW)
+    key = enrol(server, keys_of(server.root), request_of(node), NOW)
     assert allowed(read_registry(server.registry)) == {"shop-a": NodeKey.load(node.key).public.line}
     arguments = argparse.Namespace(
         auth_supernode_private_key=str(node.key), auth_supernode_public_key=None
@@ -117,14 +119,14 @@ def test_no_private_half_and_no_invites_secret_is_in_the_request(server, join):
 
 def test_an_invite_is_good_once(server, join):
     request = request_of(join("shop-a"))
-    enrol(server, request, NOW)
+    enrol(server, keys_of(server.root), request, NOW)
     with pytest.raises(EnrolmentError) as refused:
-        enrol(server, request, NOW)
+        enrol(server, keys_of(server.root), request, NOW)
     assert refused.value.field == "public_key"
     revoke(server, "shop-a", NOW)
     other = make_other_key(request, server)
     with pytest.raises(EnrolmentError) as refused:
-        enrol(server, other, NOW)
+        enrol(server, keys_of(server.root), other, NOW)
     assert refused.value.field == "invite"
 
 
@@ -145,7 +147,7 @@ def signed_anew(request, key):
 def test_a_stolen_request_enrols_no_other_key(server, join):
     request = request_of(join("shop-a"))
     with pytest.raises(EnrolmentError) as refused:
-        enrol(server, make_other_key(request, server), NOW)
+        enrol(server, keys_of(server.root), make_other_key(request, server), NOW)
     assert refused.value.field == "permission"
     assert not read_registry(server.registry).nodes
 
@@ -162,14 +164,14 @@ def test_a_stolen_request_enrols_no_other_key(server, join):
 def test_a_request_that_was_altered_is_refused(server, join, change, field):
     request = request_of(join("shop-a")).model_copy(update=change)
     with pytest.raises(EnrolmentError) as refused:
-        enrol(server, request, NOW)
+        enrol(server, keys_of(server.root), request, NOW)
     assert refused.value.field == field
 
 
 def test_an_invite_ends(server, keys, join, tmp_path):
     node = join("shop-a")
     with pytest.raises(EnrolmentError) as refused:
-        enrol(server, request_of(node), NOW + 15 * DAY)
+        enrol(server, keys_of(server.root), request_of(node), NOW + 15 * DAY)
     assert refused.value.field == "expires"
     invite = make_invite(server, keys, "shop-b", NOW, valid_for=DAY)
     with pytest.raises(EnrolmentError) as refused:
@@ -189,19 +191,19 @@ def test_an_altered_invite_is_refused_by_the_merchant(server, keys, tmp_path):
 
 def test_a_newer_invite_ends_the_older(server, join):
     first = request_of(join("shop-a"))
-    enrol(server, request_of(join("shop-a", "again")), NOW)
+    enrol(server, keys_of(server.root), request_of(join("shop-a", "again")), NOW)
     revoke(server, "shop-a", NOW)
     with pytest.raises(EnrolmentError) as refused:
-        enrol(server, first, NOW)
+        enrol(server, keys_of(server.root), first, NOW)
     assert refused.value.field == "invite"
 
 
 def test_a_rotation_puts_the_new_key_in_the_old_ones_place(server, join):
     node = join("shop-a")
-    enrol(server, request_of(node), NOW)
+    enrol(server, keys_of(server.root), request_of(node), NOW)
     old = NodeKey.load(node.key).public
     request_rotation(node, NOW)
-    new = enrol(server, request_of(node), NOW)
+    new = enrol(server, keys_of(server.root), request_of(node), NOW)
     assert NodeKey.load(node.key).public == old  # until the operator has answered
     finish_rotation(node)
     assert NodeKey.load(node.key).public == new != old
@@ -213,27 +215,27 @@ def test_a_rotation_puts_the_new_key_in_the_old_ones_place(server, join):
 
 
 def test_nobody_else_can_rotate_a_nodes_key(server, join):
-    enrol(server, request_of(join("shop-a")), NOW)
+    enrol(server, keys_of(server.root), request_of(join("shop-a")), NOW)
     other = join("shop-b")
-    enrol(server, request_of(other), NOW)
+    enrol(server, keys_of(server.root), request_of(other), NOW)
     request_rotation(other, NOW)
     key = NodeKey.load(other.new_key)
     forged = signed_anew(request_of(other).model_copy(update={"name": "shop-a"}), key)
     with pytest.raises(EnrolmentError) as refused:
-        enrol(server, forged, NOW)
+        enrol(server, keys_of(server.root), forged, NOW)
     assert refused.value.field == "permission"
 
 
 def test_a_revoked_key_never_comes_back(server, join):
     node = join("shop-a")
-    enrol(server, request_of(node), NOW)
+    enrol(server, keys_of(server.root), request_of(node), NOW)
     revoke(server, "shop-a", NOW)
     assert allowed(read_registry(server.registry)) == {}
     assert not (server.node_keys / "shop-a.pub").exists()
     for request in (request_of(node), Request.from_bytes(request_rotation(node, NOW).read_bytes())):
         with pytest.raises(EnrolmentError):
-            enrol(server, request, NOW)
-    enrol(server, request_of(join("shop-a", "fresh")), NOW)  # a new key may
+            enrol(server, keys_of(server.root), request, NOW)
+    enrol(server, keys_of(server.root), request_of(join("shop-a", "fresh")), NOW)  # a new key may
 
 
 def names_of(certificate):

@@ -5,7 +5,6 @@ A node holds everything that a merchant is given: the authority, an enrolled key
 
 import http.client
 import socket
-import ssl
 from base64 import b64encode
 from datetime import UTC, datetime
 
@@ -25,6 +24,7 @@ from flwr.superlink.routers.fleet.router import router as fleet_router
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from client.deployment.certificate import renew_certificate, showing
 from client.deployment.connection_check import check_connection
 from client.deployment.release_download import fetch_release
 from common.errors import EnrolmentError, SettingsError
@@ -32,13 +32,13 @@ from common.files import sha256_hex, write_atomic
 from common.identity.enrolment import Request
 from common.identity.node_key import NodeKey
 from common.processes import stopping
+from server.operations.door.proxy import FLEET_PATHS
 from server.operations.folder import ServerSettings
 from server.operations.provisioning import enrol
-from server.operations.proxy import FLEET_PATHS
 from server.operations.superlink import control
 from simulations.harness.deployment import Deployment
 from simulations.harness.hosts import Host, Hosts
-from tests.support.doors import node_of, now, operator
+from tests.support.doors import keys_of, node_of, now, operator
 from tests.support.flower_engine import free_port
 from tests.support.repositories import Operator
 
@@ -54,7 +54,7 @@ def place(tmp_path_factory):
     settings = ServerSettings(("127.0.0.1",), server.settings().port, "127.0.0.1", free_port())
     server.write_settings(settings)
     for name in NAMES:
-        enrol(server, Request.load(node_of(server, out, name).request), now())
+        enrol(server, keys_of(server.root), Request.load(node_of(server, out, name).request), now())
     hosts = Hosts("127.0.0.1", (Host((), "127.0.0.1"),), separate=False)
     one = Deployment(out, hosts, port=settings.port, superlink_port=settings.superlink_port)
     with stopping(one.children):
@@ -70,6 +70,8 @@ class Place:
         self.port = server.settings().port
         with control(server) as link:
             self.ids = {node.name: node.node_id for node in link.nodes()}
+        for name in NAMES:
+            renew_certificate(self.node(name), now())
 
     def node(self, name):
         from client.deployment.provisioning import NodeFolder
@@ -77,13 +79,12 @@ class Place:
         return NodeFolder(self.deployment.out / name)
 
     def fleet(self, name):
-        """Flower's client with the key of an enrolled node."""
+        """Flower's client with the key and the certificate of an enrolled node."""
         node = self.node(name)
-        return FleetHttpClient.from_server_address(
-            node.config().server,
-            insecure=False,
-            root_certificates=node.authority.read_bytes(),
+        return FleetHttpClient(
+            f"https://{node.config().server}",
             interceptors=[NodeAuthHttpInterceptor(*NodeKey.load(node.key).pair)],
+            verify=showing(node),
         )
 
     def ask(self, path, method="POST"):
@@ -91,8 +92,7 @@ class Place:
         node = self.node("shop-a")
         key, stamp = NodeKey.load(node.key), datetime.now(UTC).isoformat()
         signature = sign_message(key.pair[0], stamp.encode())
-        context = ssl.create_default_context(cafile=str(node.authority))
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=showing(node))
         try:
             connection.putrequest(method, path)
             connection.putheader("Content-Type", PROTOBUF_MEDIA_TYPE)
@@ -266,6 +266,6 @@ def test_a_release_comes_through_the_real_proxy_and_goes_on_where_it_was_cut(pla
     part = node.releases / ".fetching" / "parts" / sha256_hex(content)
     write_atomic(part, content[:300_000])
     assert fetch_release(node).release.files["notes.txt"] == content
-    asked = (place.server.logs / "access.log").read_text().splitlines()
+    asked = (place.server.proxy_run / "access.log").read_text().splitlines()
     (line,) = [one for one in asked if "notes.txt" in one]
     assert " 206 " in line

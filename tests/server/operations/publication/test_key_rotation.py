@@ -89,13 +89,13 @@ def state(operator):
 
 def test_open_invites_end_with_the_enrolment_key_and_enrolled_nodes_stay(operator, tmp_path):
     server = operator.server
-    enrol(server, Request.load(node_of(server, tmp_path, "shop-a").request), now())
+    enrol(server, operator.keys, Request.load(node_of(server, tmp_path, "shop-a").request), now())
     invited = node_of(server, tmp_path, "shop-b")
     old = Invite.from_bytes(make_invite(server, operator.keys, "shop-c", now()).to_bytes())
     assert "2 open invites have ended" in rotate(operator, "enrolment").then
     assert list(read_registry(server.registry).nodes) == ["shop-a"]
     with pytest.raises(Exception, match="invite is unknown"):
-        enrol(server, Request.load(invited.request), now())
+        enrol(server, operator.keys, Request.load(invited.request), now())
     new = make_invite(server, operator.keys, "shop-c", now())
     assert new.enrolment_key != old.enrolment_key
 

@@ -19,7 +19,7 @@ BEFORE = (
     "server init --folder fed-server --keys fed-keys --host 127.0.0.1 --listen 127.0.0.1",
     "server invite --folder fed-server --keys fed-keys --name shop-a",
     "client init --folder fed-node --invite shop-a.invite --shop shop",
-    "server enrol --folder fed-server --request fed-node/enrol.json",
+    "server enrol --folder fed-server --keys fed-keys --request fed-node/enrol.json",
 )
 
 

@@ -4,10 +4,13 @@ import shutil
 
 import pytest
 
+from common.identity.enrolment import Request
 from common.identity.signing_key import PublicKey
+from server.operations.door.node_certificates import certificate_warnings
 from server.operations.key_folder import KeyFolder
+from server.operations.provisioning import enrol
 from server.operations.publication.older_folder import take_over
-from tests.support.doors import now
+from tests.support.doors import node_of, now
 from tests.support.repositories import Operator, static_server
 
 
@@ -18,6 +21,8 @@ def older(tmp_path):
     server, keys = operator.server, operator.keys
     for version in ("1.9", "1.10"):
         operator.build(version)
+    enrol(server, keys, Request.load(node_of(server, tmp_path, "shop-old").request), now())
+    shutil.rmtree(server.certificates)
     shutil.rmtree(server.repository)
     shutil.rmtree(server.online)
     server.releases.rename(server.repository)
@@ -37,6 +42,8 @@ def test_keys_move_and_releases_are_published(older, tmp_path):
     take_over(server, keys, now())
     assert (keys.load("release").public, keys.authority().pem) == before
     assert not list(server.root.glob("*.key"))
+    assert certificate_warnings(server, now()) == []
+    assert len(list(server.certificates.iterdir())) == 1
     assert sorted(path.name for path in server.repository.iterdir()) == ["metadata", "targets"]
     with static_server(server.repository) as web:
         assert web.fetch(older.node(tmp_path)).release.manifest.version == "1.10"

@@ -6,7 +6,7 @@ import pytest
 from flwr.superlink.routers.fleet.router import router as fleet_router
 
 from common.errors import SettingsError
-from server.operations.proxy import FLEET_PATHS, check_proxy, proxy_command, write_proxy_config
+from server.operations.door.proxy import FLEET_PATHS, check_proxy, proxy_command, write_proxy_config
 from tests.support.doors import operator
 from tests.support.flower_engine import free_port
 

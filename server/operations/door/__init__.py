@@ -1,0 +1,1 @@
+"""The proxy that stands before SuperLink: whom it lets in, how much, and what it may read."""
