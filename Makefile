@@ -138,8 +138,9 @@ wheel: $(STAMP) ## the wheel in dist/
 	rm -rf build  # a file that has moved would be packed from there
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
+# One thread: a list is served, and a step is trained, on one core, and so is what each is held against.
 bench: $(STAMP) ## measure the parts that take the time
-	$(BIN)/python -m simulations.benchmarks $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m simulations.benchmarks $(ARGS)
 
 traffic: $(STAMP) ## four weeks of a simulated shop, many times: some minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m simulations.traffic $(ARGS)
