@@ -5,6 +5,7 @@ Whoever reads from here says how much it takes and holds each byte to signed met
 
 import ssl
 import time
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -25,13 +26,13 @@ _OK, _PARTIAL, _NOT_FOUND, _NO_SUCH_RANGE = 200, 206, 404, 416
 class Transport(FetcherInterface):
     """Reads the repository's files by address, each from any of its bytes on."""
 
+    @abstractmethod
     def read(self, url: str, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         """Yield (where, bytes) of a file, from `offset` on or, where that cannot be, from 0.
 
         Raises:
             DownloadError: if it does not come, stops, or comes too slowly.
         """
-        raise NotImplementedError
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         return (piece for _, piece in self.read(url))

@@ -37,7 +37,7 @@ from common.files import write_atomic
 from common.identity.signing_key import PublicKey, SigningKey
 from common.release.published import METADATA, TARGETS, delegated_paths, role_of
 from server.releases.lifetimes import TOP_ROLES, Lifetimes, TopRole
-from server.releases.tuf_keys import KeySigner, public_key, tuf_key
+from server.releases.tuf_keys import public_key, sign_metadata, tuf_key
 
 _ROOT: Final = "root"
 _Signed = Root | Targets | Snapshot | Timestamp
@@ -241,7 +241,7 @@ class Repository:
     def _write(self, role: str, signed: _Signed, keys: Sequence[SigningKey]) -> bytes:
         metadata = Metadata[Any](signed)
         for key in keys:
-            metadata.sign(KeySigner(key), append=True)
+            sign_metadata(metadata, key)
         content = metadata.to_bytes()
         version = None if role == "timestamp" else signed.version
         write_atomic(self._metadata(role, version), content)

@@ -4,9 +4,10 @@ A key's id is the one that people compare, `PublicKey.key_id`, so a fingerprint 
 over the phone is found again in the metadata.
 """
 
-from typing import NoReturn
+from typing import Any
 
-from securesystemslib.signer import Key, SecretsHandler, Signature, Signer, SSlibKey
+from securesystemslib.signer import Key, Signature, SSlibKey
+from tuf.api.metadata import Metadata
 
 from common.identity.signing_key import PublicKey, SigningKey
 
@@ -21,24 +22,7 @@ def public_key(key: Key) -> PublicKey:
     return PublicKey(bytes.fromhex(key.keyval["public"]))
 
 
-class KeySigner(Signer):
-    """Signs metadata with one of our keys."""
-
-    def __init__(self, key: SigningKey) -> None:
-        self._key = key
-
-    @property
-    def public_key(self) -> SSlibKey:
-        """The public half."""
-        return tuf_key(self._key.public)
-
-    def sign(self, payload: bytes) -> Signature:
-        """Return the signature over `payload`."""
-        return Signature(self._key.public.key_id, self._key.sign(payload).hex())
-
-    @classmethod
-    def from_priv_key_uri(
-        cls, priv_key_uri: str, public_key: Key, secrets_handler: SecretsHandler | None = None
-    ) -> NoReturn:
-        """Refuse: keys are read from the operator's folders, by path and with their checks."""
-        raise NotImplementedError
+def sign_metadata(metadata: Metadata[Any], key: SigningKey) -> None:
+    """Add the signature of one of our keys to metadata."""
+    key_id = key.public.key_id
+    metadata.signatures[key_id] = Signature(key_id, key.sign(metadata.signed_bytes).hex())

@@ -13,7 +13,7 @@ from server.operations.publication.publishing import (
     changing_repository,
 )
 from server.releases.repository import OnlineKeys
-from server.releases.tuf_keys import KeySigner, tuf_key
+from server.releases.tuf_keys import sign_metadata, tuf_key
 from tests.support.release_town import publish_snapshot, resigned
 from tests.support.repositories import Bent, now
 
@@ -84,7 +84,7 @@ def test_a_root_that_skips_a_version_is_refused(town2):
     root = repository.root()
     root.version += 2
     content = Metadata(root)
-    content.sign(KeySigner(town2.operator.keys.load("root")))
+    sign_metadata(content, town2.operator.keys.load("root"))
     (town2.place / "metadata/2.root.json").write_bytes(content.to_bytes())
     town2.refused("version")
 
@@ -140,7 +140,7 @@ def test_a_snapshot_in_the_place_of_a_timestamp_is_refused(town2):
     repository = town2.operator.repository()
     snapshot: Snapshot = repository.snapshot()
     content = Metadata(snapshot)
-    content.sign(KeySigner(town2.online().timestamp))
+    sign_metadata(content, town2.online().timestamp)
     (town2.place / "metadata/timestamp.json").write_bytes(content.to_bytes())
     town2.refused("signature")
 
