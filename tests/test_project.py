@@ -219,7 +219,12 @@ def test_the_changelog_has_what_is_unreleased_then_this_version_dated():
 
 def test_the_changelog_tells_privacy_first():
     for release in re.split(r"^## ", text(ROOT / "CHANGELOG.md"), flags=re.MULTILINE)[1:]:
-        assert re.findall(r"^### (.+)", release, re.MULTILINE)[0] == "Privacy"
+        headings = re.findall(r"^### (.+)", release, re.MULTILINE)
+        assert headings[0] == "Privacy"
+        order = ["Privacy", "Added", "Changed", "Removed", "Fixed"]
+        assert headings == [one for one in order if one in headings]
+        for part in re.split(r"^### .+\n", release, flags=re.MULTILINE)[1:]:
+            assert "\n\n" not in part.strip(), "a list is not cut by an empty line"
 
 
 def test_decisions_are_numbered_without_a_gap():
