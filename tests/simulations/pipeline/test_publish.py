@@ -1,12 +1,15 @@
 """What a simulation's release may not carry: exact figures of a shop's own shoppers."""
 
+from types import SimpleNamespace
+
 import pytest
 from pydantic import ValidationError
 
 from common.release.manifest import MetricsRecord
+from common.settings.run import RunSettings
 from simulations.options import SimulationOptions, sizes_declared
 from simulations.pipeline.publish import told_metrics
-from simulations.pipeline.simulate import _measured_on
+from simulations.pipeline.simulate import UNTOLD, Simulation, _measured_on
 
 METRICS = {"adapter": {"ndcg@10": 0.123456}, "solo_adapter": {"ndcg@10": 0.1}}
 
@@ -39,3 +42,13 @@ def test_sizes_are_declared_where_both_were_set():
     assert sizes_declared({"size_bracket": 100, "delta": 1e-5})
     assert not sizes_declared({"size_bracket": 100})
     assert not sizes_declared({"delta": 1e-5})
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_a_person_is_told_that_results_of_real_shoppers_are_exact(tmp_path, public):
+    told = []
+    screen = SimpleNamespace(warn=told.append)
+    options = SimulationOptions(out=tmp_path, data=tmp_path, public_data=public)
+    Simulation(options, screen, tmp_path)._warn(RunSettings())
+    assert (UNTOLD in told) is not public
+    assert "exactly" in UNTOLD

@@ -49,6 +49,7 @@ def test_what_is_not_good_is_looked_for():
 def test_real_shoppers_averages_are_not_for_everybody():
     dataset = example_results().dataset.model_copy(update={"synthetic": False})
     told = " ".join(board_report(example_results().model_copy(update={"dataset": dataset})).bad)
+    assert "are exact, and ε does not cover them" in told
     assert "show them to nobody outside" in told
 
 
