@@ -5,6 +5,7 @@ under way, answers come when they come, and hours pass in milliseconds.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from uuid import uuid4
 
 from flwr.app import Message
 from flwr.clientapp import ClientApp
@@ -57,11 +58,6 @@ class TimedGrid(InProcessGrid):
         self.clock, self.delay = clock, delay
         self._due: dict[str, tuple[float, Message]] = {}
 
-    @property
-    def under_way(self) -> int:
-        """How many answers nobody has fetched."""
-        return len(self._due)
-
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Run each message's handler unless it never arrives; return the ids for its answer."""
         identifiers = []
@@ -70,8 +66,9 @@ class TimedGrid(InProcessGrid):
             place = places.index(message.metadata.dst_node_id)
             seconds = self.delay(place, message)
             if seconds is None:
-                message.metadata.__dict__["_message_id"] = f"lost {id(message)}"
-                identifiers.append(f"lost {len(self._due)} {self.clock.now} {place}")
+                name = f"lost {uuid4()}"
+                message.metadata.__dict__["_message_id"] = name
+                identifiers.append(name)
                 continue
             (name,) = super().push_messages([message])
             reply = self._replies.pop(name, None)
