@@ -30,6 +30,7 @@ from client.serving.live_shop import LiveShop
 from client.serving.worker import Worker
 from common.errors import InputError
 from simulations.benchmarks.serving import HISTORY, random_model
+from simulations.harness.deployment import free_port
 
 ITEMS = 20_000
 PLAIN_LIMIT, EXPLAINED_LIMIT = 0.015, 0.040  # seconds, of 95 in 100 answers
@@ -78,9 +79,7 @@ def main() -> None:
 @contextlib.contextmanager
 def _served(folder: Path) -> Iterator[tuple[int, str]]:
     key = Keys(folder / "keys.json").new("load", ["serve"])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(folder, port))
     process.start()
     try:

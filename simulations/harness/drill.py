@@ -32,6 +32,7 @@ from common.encoder.adapted_encoder import AdaptedEncoder
 from common.encoder.catalogue_encoder import cached_base_model
 from common.encoder.public_basis import PublicBasis
 from common.federation.bounds import Framing, Part, honest_bounds
+from common.files import write_atomic
 from common.privacy.mechanism.noise import NoiseSource
 from common.settings.run import RunSettings
 from simulations.data.marketplace import make_marketplace
@@ -73,14 +74,13 @@ def lied(data: Interactions, attack: str, item: int) -> Interactions:
     changed = other if attack == "label_flip" else np.full(len(data), item)
     items = np.where(later, changed, data.item).astype(np.int32)
     order = np.lexsort((items, data.time, data.shopper))
-    rows = replace(data, item=items).where(np.ones(len(data), dtype=bool))
     return replace(
-        rows,
-        item=rows.item[order],
-        shopper=rows.shopper[order],
-        time=rows.time[order],
-        basket=rows.basket[order],
-        value=rows.value[order],
+        data,
+        item=items[order],
+        shopper=data.shopper[order],
+        time=data.time[order],
+        basket=data.basket[order],
+        value=data.value[order],
     )
 
 
@@ -184,8 +184,7 @@ def main(
                 lost = sum(record.failures for record in run.history)
                 told = {"attack": attack, "rule": rule, "ndcg@10": quality, "share": share}
                 found.append({**told, "refused": lost, "seconds": time.monotonic() - began})
-                out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_text(json.dumps(found, indent=1))
+                write_atomic(out, json.dumps(found, indent=1).encode())
                 typer.echo(json.dumps(found[-1]))
 
 
