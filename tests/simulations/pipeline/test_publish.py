@@ -9,7 +9,9 @@ from common.release.manifest import MetricsRecord
 from common.settings.run import RunSettings
 from simulations.options import SimulationOptions, sizes_declared
 from simulations.pipeline.publish import told_metrics
+from simulations.pipeline.records import Beside
 from simulations.pipeline.simulate import UNTOLD, Simulation, _measured_on
+from simulations.results.sections import EpsilonCurve
 
 METRICS = {"adapter": {"ndcg@10": 0.123456}, "solo_adapter": {"ndcg@10": 0.1}}
 
@@ -36,6 +38,21 @@ def test_data_are_a_shops_own_unless_said_to_be_public(tmp_path):
     assert _measured_on(SimulationOptions(out=tmp_path, data=tmp_path)) == "nothing"
     public = SimulationOptions(out=tmp_path, data=tmp_path, public_data=True)
     assert _measured_on(public) == "public"
+
+
+def test_a_curve_over_a_shops_own_shoppers_stays_behind():
+    spread = {"ndcg@10": 0.1, "tail_recall@10": 0.04}
+    told = {"auc": 0.5, "low": 0.4, "high": 0.6, "advantage": 0.1, "chance": 0.2, "bound": 1.0}
+    point = {
+        "epsilon": 4.0,
+        "metrics": {"adapter": spread, "fused": spread},
+        "membership": {**told, "members": 9, "others": 9},
+    }
+    frozen = {"frozen_text": spread, "fused_frozen": spread}
+    beside = Beside(epsilon_curve=EpsilonCurve(held_back=0.2, frozen=frozen, points=(point,)))
+    assert beside.files("nothing") == {}
+    for measured_on in ("public", "simulated"):
+        assert set(beside.files(measured_on)) == {"epsilon-curve.json", "epsilon-curve.svg"}
 
 
 def test_sizes_are_declared_where_both_were_set():
