@@ -1,8 +1,9 @@
 """`fedtail client serve`, `keys` and `replay`: the service, who may ask it, and its receipts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -10,6 +11,9 @@ from rich.table import Table
 
 from client.options import Cache, Key, Model, Release, Shop
 from common.errors import FedtailError
+
+if TYPE_CHECKING:
+    from client.serving.run import Serving
 
 app = typer.Typer()
 keys = typer.Typer(help="Keys of the service.", no_args_is_help=True)
@@ -51,16 +55,10 @@ def serve(
     A model that `fit` puts into the folder meanwhile takes over without a request lost.
     """
     from client.serving.http.gate import Rate
-    from client.serving.run import Serving, run_service
+    from client.serving.run import run_service
 
-    serving = Serving(
-        release=release,
-        key=key,
-        shop=shop,
-        model=model or shop / MODEL_FOLDER,
-        store=store or _events(shop),
-        keys=shop / "node" / KEYS_FILE,
-        cache=cache or shop / "node" / "cache",
+    serving = replace(
+        _serving(release, key, shop, model, store, cache),
         host=host,
         port=port,
         certificate=certificate,
@@ -89,18 +87,8 @@ def open_(
     As `serve` on 127.0.0.1; the printed address lets one browser in without a key.
     """
     from client.serving.opening import open_page
-    from client.serving.run import Serving
 
-    serving = Serving(
-        release=release,
-        key=key,
-        shop=shop,
-        model=model or shop / MODEL_FOLDER,
-        store=store or _events(shop),
-        keys=shop / "node" / KEYS_FILE,
-        cache=cache or shop / "node" / "cache",
-        port=port,
-    )
+    serving = replace(_serving(release, key, shop, model, store, cache), port=port)
     open_page(serving, lambda line: Console().print(line, soft_wrap=True), browser=browser)
 
 
@@ -139,7 +127,7 @@ def new_key(
     """Make a key and print it. It is shown this once; its hash is kept."""
     from client.serving.keys import Keys
 
-    typer.echo(Keys(shop / "node" / KEYS_FILE).new(name, scope))
+    typer.echo(Keys(_keys(shop)).new(name, scope))
 
 
 @keys.command("list")
@@ -148,7 +136,7 @@ def list_keys(shop: Shop) -> None:
     from client.serving.keys import Keys
 
     table = Table("id", "name", "scopes", "made")
-    for one in Keys(shop / "node" / KEYS_FILE).all():
+    for one in Keys(_keys(shop)).all():
         table.add_row(one.key_id, one.name, ", ".join(one.scopes), one.created)
     Console().print(table)
 
@@ -160,7 +148,28 @@ def revoke_key(
     """Take a key out: a running service refuses it from its next request on."""
     from client.serving.keys import Keys
 
-    Keys(shop / "node" / KEYS_FILE).revoke(key_id)
+    Keys(_keys(shop)).revoke(key_id)
+
+
+def _serving(
+    release: Path, key: Path, shop: Path, model: Path | None, store: str | None, cache: Path | None
+) -> "Serving":
+    """Return where a service of this shop finds its things."""
+    from client.serving.run import Serving
+
+    return Serving(
+        release=release,
+        key=key,
+        shop=shop,
+        model=model or shop / MODEL_FOLDER,
+        store=store or _events(shop),
+        keys=_keys(shop),
+        cache=cache or shop / "node" / "cache",
+    )
+
+
+def _keys(shop: Path) -> Path:
+    return shop / "node" / KEYS_FILE
 
 
 def _events(shop: Path) -> str:
