@@ -199,6 +199,10 @@ def test_it_knows_the_services_own_words():
     assert set(Event.__annotations__) <= set(served_messages.Event.model_fields)
     assert set(Filters.__annotations__) == set(served_messages.ListFilters.model_fields)
     assert set(ListOptions.__annotations__) == set(served_messages.ListOptions.model_fields)
+    for name in ("Recommendations", "RecommendedItem", "EventsAnswer"):
+        own, served = (getattr(one, name) for one in (messages, served_messages))
+        assert set(own.__annotations__) == set(served.model_fields)
+    assert set(messages.Bucket.__args__) == set(served_messages.Bucket.__args__)
     assert set(messages.EventType.__args__) == set(store.EventType.__args__)
     assert issubclass(ProblemError, ServiceError)
 
