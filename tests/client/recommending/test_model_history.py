@@ -108,6 +108,17 @@ def test_all_earlier_models_can_be_forgotten_with_their_purchases(tmp_path, rele
         keep_shop_model(MODELS[3], folder, release, most=0)
 
 
+def test_an_old_model_that_is_fitted_again_serves_and_stays(tmp_path, release):
+    folder = tmp_path / "model"
+    for place, model in enumerate(MODELS[:3]):
+        digest = keep_shop_model(model, folder, release)
+        os.utime(folder / model_named(folder, digest), (place, place))
+    again = keep_shop_model(MODELS[0], folder, release, most=1)
+    assert serving(folder) == again
+    assert [one.digest for one in kept_models(folder)] == [again]
+    check(folder)
+
+
 def test_a_folder_of_an_earlier_version_keeps_its_model(tmp_path, release):
     first = save_shop_model(MODELS[0], tmp_path / "model")
     keep_shop_model(MODELS[1], tmp_path / "model", release)
