@@ -51,14 +51,25 @@ def test_another_experiment_deals_shoppers_anew(counter):
     assert arms(counter) != first
 
 
+def test_only_the_stores_key_says_who_has_which_arm(counter, tmp_path):
+    other = Counter(tmp_path / "other")
+    start(counter)
+    start(other)
+    assert arms(counter) != arms(other)
+    other.store.close()
+
+
 def test_who_cannot_be_told_from_others_gets_the_baseline_and_counts_in_no_test(counter):
     start(counter, baseline="frozen")
-    counter.ask("DELETE", "/v1/shoppers/shopper-5")
     for who in ({}, {"shopper_id": "x"}, {"history": [{"item_id": "item-3"}]}):
         answer = counter.recommend(**who)
         assert answer["variant"] == "frozen"
         assert counter.store.find_list(answer["recommendation_id"])["experiment"] is None
-    assert counter.recommend(shopper_id="shopper-5")["variant"] == "frozen"
+    for who in SHOPPERS[5:9]:
+        counter.ask("DELETE", f"/v1/shoppers/{who}")
+        answer = counter.recommend(shopper_id=who)
+        assert answer["variant"] == "frozen"
+        assert counter.store.find_list(answer["recommendation_id"])["experiment"] is None
     answer = counter.recommend(shopper_id="shopper-3")
     assert counter.store.find_list(answer["recommendation_id"])["experiment"] == "autumn"
 
