@@ -1,11 +1,13 @@
 """What the page shows of a shop, and the two things a merchant does there."""
 
+import contextlib
 import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from starlette.background import BackgroundTask
 
 from client.recommending.model_history import MOST_KEPT, kept_models, roll_back
 from client.serving.http.gate import PAGE
@@ -193,7 +195,10 @@ def stop_experiment(form: Posted, parts: PartsOf) -> Response:
 
 @router.post("/models/roll-back")
 def go_back(request: Request, form: Posted, session: Signed, parts: PartsOf) -> Response:
-    """Make an earlier model the one that serves; when this answers, it does."""
+    """Make an earlier model the one that serves; when this answers, it does.
+
+    Its release may not have read the items that came since; it reads them behind the answer.
+    """
     live = parts.service.live
     before = live.snapshot.model.digest
     roll_back(parts.folders.model, form.first("digest"))
@@ -202,7 +207,15 @@ def go_back(request: Request, form: Posted, session: Signed, parts: PartsOf) -> 
     except FedtailError:
         roll_back(parts.folders.model, before)  # what is refused must not stay
         raise
-    return _models(request, session, parts, done=True)
+    answer = _models(request, session, parts, done=True)
+    answer.background = BackgroundTask(_place, parts)
+    return answer
+
+
+def _place(parts: Parts) -> None:
+    """Place new items; where the worker cannot, they wait, and the page of the data says so."""
+    with contextlib.suppress(FedtailError):
+        parts.service.place_waiting()
 
 
 def _models(request: Request, session: Session, parts: Parts, *, done: bool) -> Response:

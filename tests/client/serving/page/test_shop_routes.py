@@ -9,7 +9,7 @@ from client.recommending.model_history import kept_models
 from client.serving.feedback.online import Rate
 from client.serving.page.experiments import Arm, Effect, ExperimentView
 from common.errors import StorageError
-from tests.support.served import event, made_cost, made_model
+from tests.support.served import SOURCE, event, made_cost, made_model
 from tests.support.visits import PageCounter, Visitor
 
 PAGES = ["/page/", "/page/lists", "/page/results", "/page/training", "/page/models", "/page/data"]
@@ -147,6 +147,34 @@ def test_going_back_serves_the_earlier_model_at_once(fresh):
     assert 'role="status"' in answer.text
     assert fresh.live.snapshot.model.digest == first
     assert visitor.post("/page/models/roll-back", {"digest": "0" * 64}).status_code == 422
+    assert fresh.live.snapshot.model.digest == first
+
+
+def test_going_back_to_another_release_has_it_read_the_new_items(fresh):
+    first = fresh.live.snapshot.model.digest
+    later = made_model(seed=1)
+    digest = "d" * 64
+    source = later.source.model_copy(update={"release": "2026.11.30", "release_digest": digest})
+    fresh.keep(replace(later, source=source))
+    fresh.worker.digest = digest
+    fresh.ask("PUT", "/v1/items/new", json={"title": "Amber jug"})
+    assert not fresh.live.snapshot.waiting
+    fresh.worker.digest = SOURCE.release_digest  # as a worker that reads whose model serves
+    Visitor(fresh).post("/page/models/roll-back", {"digest": first})
+    assert fresh.live.snapshot.model.digest == first
+    assert not fresh.live.snapshot.waiting
+    assert fresh.live.snapshot.rankable[-1]
+
+
+def test_a_worker_that_fails_undoes_no_going_back(fresh, monkeypatch):
+    first = fresh.live.snapshot.model.digest
+    fresh.keep(made_model(seed=1))
+
+    def fail():
+        raise StorageError("The worker process ended; try again.")
+
+    monkeypatch.setattr(fresh.service, "place_waiting", fail)
+    assert Visitor(fresh).post("/page/models/roll-back", {"digest": first}).status_code == 200
     assert fresh.live.snapshot.model.digest == first
 
 
