@@ -143,10 +143,14 @@ def make_preview(
     return Preview(shown, tuple(titles), len(read.item), fallback, tuple(costs), boost)
 
 
-def some_shopper(snapshot: Snapshot, place: int) -> str | None:
-    """Return a shopper with a history, by a number that a die gives; None if the shop has none."""
+def some_shopper(snapshot: Snapshot, place: int, is_erased: Callable[[str], bool]) -> str | None:
+    """Return a shopper with a history, by a number that a die gives; None if the shop has none.
+
+    Who asked to be forgotten is in the model until the next fit, and is passed over.
+    """
     names = snapshot.model.purchases.shopper_ids
-    return names[place % len(names)] if names else None
+    dealt = (names[(place + step) % len(names)] for step in range(len(names)))
+    return next((one for one in dealt if not is_erased(one)), None)
 
 
 def find_products(catalogue: Catalogue, words: str, most: int = _MOST_FOUND) -> list[Item]:

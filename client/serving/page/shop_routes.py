@@ -240,6 +240,7 @@ def _health(parts: Parts) -> dict[str, Any]:
 def _listed(parts: Parts, form: Form) -> dict[str, Any]:
     """Return the list that a form asks for, and the form as it stands then."""
     experiments, snapshot = parts.service.experiments, parts.service.live.snapshot
+    is_erased = parts.service.store.is_erased
     # What a shopper gets who is in no test: an experiment that ended may have changed it.
     snapshot = experiments.armed(snapshot, experiments.assigned(snapshot, None).variant)
     catalogue = snapshot.model.catalogue
@@ -248,7 +249,7 @@ def _listed(parts: Parts, form: Form) -> dict[str, Any]:
     dropped, words = form.first("drop"), form.first("words").strip()
     items = [one for one in items if one != dropped]
     if form.first("any"):
-        shopper = some_shopper(snapshot, secrets.randbelow(1 << 31)) or ""
+        shopper = some_shopper(snapshot, secrets.randbelow(1 << 31), is_erased) or ""
         items = []
     found = find_products(catalogue, form.first("add") or words)
     if len(found) == 1:
@@ -256,7 +257,7 @@ def _listed(parts: Parts, form: Form) -> dict[str, Any]:
         shopper, words = "", ""
     asked = form.first("boost")
     boost = next((one for one in BOOSTS if f"{one:g}" == asked), 1.0)
-    preview = make_preview(snapshot, shopper or None, items, boost, parts.service.store.is_erased)
+    preview = make_preview(snapshot, shopper or None, items, boost, is_erased)
     return {
         "preview": preview,
         "shopper": shopper,

@@ -81,4 +81,12 @@ def test_a_product_is_found_by_id_by_title_or_by_words():
 
 
 def test_a_die_picks_a_shopper_of_the_shop():
-    assert some_shopper(SNAPSHOT, 10**9) in SNAPSHOT.model.purchases.shopper_ids
+    names = SNAPSHOT.model.purchases.shopper_ids
+    assert some_shopper(SNAPSHOT, 10**9, lambda _: False) in names
+
+
+def test_who_is_forgotten_is_not_picked_by_chance():
+    names = SNAPSHOT.model.purchases.shopper_ids
+    for place in range(len(names)):
+        assert some_shopper(SNAPSHOT, place, lambda one: one != names[3]) == names[3]
+    assert some_shopper(SNAPSHOT, 5, lambda _: True) is None
