@@ -63,7 +63,8 @@ def serve_list(
             for and not known.
     """
     recommender = Recommender(snapshot.model, request.tail_boost)
-    history, bought, fallback = history_of(recommender, request, is_erased)
+    forgotten = request.shopper_id is not None and is_erased(request.shopper_id)
+    history, bought, fallback = history_of(recommender, request, lambda _: forgotten)
     eligible = eligible_items(snapshot, request, bought, shown)
     picked = recommender.picked(history, eligible, request.count)
     items = _items(snapshot, recommender, picked, explain=request.explain)
@@ -75,12 +76,14 @@ def serve_list(
         fallback=fallback,
         items=items,
     )
-    inputs = request.model_dump(mode="json", exclude_defaults=True)
+    # Who asked to be forgotten leaves no new row with an id; the list is anybody's all the same.
+    kept = request.model_copy(update={"shopper_id": None}) if forgotten else request
+    inputs = kept.model_dump(mode="json", exclude_defaults=True)
     listed = [{"item_id": one.item_id, "score": one.score, "bucket": one.bucket} for one in items]
     row = {
         "recommendation_id": answer.recommendation_id,
         "time": time,
-        "shopper_id": request.shopper_id,
+        "shopper_id": kept.shopper_id,
         "surface": request.surface,
         "variant": answer.variant,
         "fallback": fallback,

@@ -126,11 +126,13 @@ def test_a_shopper_who_asks_is_forgotten_here(counter):
     counter.store.lists.flush()
     assert counter.store.find_list(listed["recommendation_id"]) is None
     assert counter.store.find_list(other["recommendation_id"]) is not None
-    counter.recommend(shopper_id="shopper-3")  # its row is not the erased one's
+    counter.recommend(shopper_id="shopper-3")
+    counter.store.lists.flush()
     with counter.store.engine.connect() as connection:
         dump = "\n".join(connection.connection.driver_connection.iterdump())
     assert "e-2" in dump
     assert "e-1" not in dump
+    assert "shopper-3" not in dump  # nor in the rows of lists that were asked for after it
 
 
 def test_no_byte_of_a_forgotten_shopper_is_left_in_the_files(counter):
