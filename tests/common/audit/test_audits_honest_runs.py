@@ -56,6 +56,14 @@ def test_other_dp_models_pass(run_of, noise):
     audited(run, run.train())
 
 
+@pytest.mark.parametrize("rule", ["trimmed_mean", "median", "capped_mean"])
+def test_a_run_by_another_rule_is_made_again_by_that_rule(run_of, rule):
+    run = run_of(("Zoë's", "ash", "茶叶店"), aggregation=rule, rounds=1)
+    report = audited(run, run.train())
+    (told,) = by_name(report, "Adapter: made again from the contributions, to the bit")
+    assert told.status == "passed"
+
+
 def test_a_run_that_was_stopped_refused_and_recovered_passes(run_of, tmp_path):
     """One merchant never takes part; one is refused for a round, as its ledger rolled back."""
     run = run_of(("Zoë's", "ash", "茶叶店"), rounds=4, shoppers=10)
