@@ -29,6 +29,7 @@ from common.errors import FederationError, FedtailError
 from common.files import DISK_FULL, sha256_hex
 from common.privacy.accounting.plan import ALLOWED_METRICS
 from common.wire.arrays import pack_array, unpack_array
+from common.wire.reasons import INTERNAL, known_reason
 from common.wire.totality import total
 
 WIRE_VERSION = 3
@@ -45,7 +46,6 @@ _MAY_BE_EMPTY = ("canaries_commitment", "base_model")  # of a node's facts
 MOST_ITEMS = 5_000_000  # of one catalogue
 MOST_FACT = 200  # characters of a name or digest that a node tells
 _PUBLIC_FIELD = re.compile(r"[a-z][a-z_]{0,39}")  # no digit, space or capital: no id, no title
-_PUBLIC_REASON = re.compile(r"[a-z]{1,20}(:[a-z][a-z_]{0,39})?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,7 +308,7 @@ def public_reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return "disk:full"
     if not isinstance(error, FedtailError):
-        return "internal"
+        return INTERNAL
     if error.field and not _PUBLIC_FIELD.fullmatch(error.field):
         return error.code
     return error.public()
@@ -320,18 +320,14 @@ def error_reply(error: Exception) -> Error:
 
 
 def error_reason(error: Error) -> str:
-    """Return our own nodes' code and field; of any other error only Flower's number.
+    """Return our own nodes' code and field, if they are known; else only Flower's number.
 
-    Flower sends the text of an exception that it catches itself, so that text is not read.
+    Flower sends the text of an exception that it catches itself, so that text is not read. A node
+    that makes a number up is told from Flower's own, which are below ours: it counts as 0, unknown.
     """
     if error.code != ERROR_CODE:
-        return f"flower:{error.code}"
-    return public_word(error.reason or "")
-
-
-def public_word(reason: str) -> str:
-    """Return `reason` if it is a code, or a code and a field; of anything else nothing."""
-    return reason if _PUBLIC_REASON.fullmatch(reason) else "internal"
+        return f"flower:{error.code if 0 < error.code < ERROR_CODE else 0}"
+    return known_reason(error.reason or "")
 
 
 # ----------------------------------------------------------------- checking

@@ -6,7 +6,7 @@ It carries a code and a field name, as errors do in the other direction.
 from flwr.app import ConfigRecord, RecordDict
 
 from common.errors import FederationError
-from common.wire.messages import public_word
+from common.wire.reasons import known_reason
 from common.wire.totality import total
 
 REFUSED = "query.refused"
@@ -15,7 +15,7 @@ _RECORD = "refusal"
 
 def encode_refusal(reason: str) -> RecordDict:
     """Return the records of a refusal, `code:field`."""
-    return RecordDict({_RECORD: ConfigRecord({"reason": public_word(reason)})})
+    return RecordDict({_RECORD: ConfigRecord({"reason": known_reason(reason)})})
 
 
 @total
@@ -29,4 +29,4 @@ def decode_refusal(content: RecordDict) -> str:
     reason = record.get("reason") if isinstance(record, ConfigRecord) else None
     if not isinstance(reason, str):
         raise FederationError("The message has no reason.", field=_RECORD)
-    return public_word(reason)
+    return known_reason(reason)

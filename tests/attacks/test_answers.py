@@ -6,11 +6,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from flwr.app import Error, Message
 
 from common.adapter import AdapterUpdate
 from common.errors import FederationError
 from common.federation.bounds import honest_bounds
 from common.wire import messages as wire
+from server.monitoring.metrics import metrics_page
 from server.run.cohort import Quorum
 from server.run.oversight.run_log import LOG_FILE
 from server.run.oversight.run_state import read_state
@@ -233,6 +235,34 @@ def test_refusals_of_nodes_reach_the_operator(town):
     assert "internal" in log
     assert "must not leave" not in log + town.run_folder.joinpath("journal.jsonl").read_text()
     assert "a row" not in log
+
+
+def test_words_that_a_node_makes_up_reach_nobody(town):
+    """Errors with a sentence for a code or field, in each answer: kept are words of our own."""
+    words = (
+        "ledger:anna_smith_bought_a_teapot",
+        "annasmith:rollback",
+        "ledger:\x1b[2J",
+        "x" * 9999,
+    )
+
+    class Talking(InProcessGrid):
+        def _deliver(self, message):
+            reply = super()._deliver(message)
+            place, kind = message.metadata.dst_node_id - 1000, message.metadata.message_type
+            if place == ATTACKER and kind == wire.TRAIN:
+                word = words[int(message.metadata.group_id) % len(words)]
+                return Message(Error(wire.ERROR_CODE, word), reply_to=message)
+            if place == ATTACKER + 1 and kind == wire.PREPARE:
+                return Message(Error(wire.ERROR_CODE, words[0]), reply_to=message)
+            return reply
+
+    town.run(town.grid(Talking), quorum=Quorum(1, 0.3, 0.0))
+    assert town.refusals() == [((), "ledger")]
+    written = [file.read_bytes() for file in town.run_folder.rglob("*") if file.is_file()]
+    told = b"".join([*written, metrics_page(town.run_folder)])
+    for word in (b"anna", b"teapot", b"\x1b", b"xxxx"):
+        assert word not in told
 
 
 def test_an_evicted_merchant_is_not_asked(town):

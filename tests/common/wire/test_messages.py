@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from common.adapter import AdapterState, AdapterUpdate
 from common.errors import FederationError, FedtailError, PrivacyError
 from common.wire import messages
+from common.wire.reasons import known_reason
 from common.wire.sizes import size_in_bytes
 
 PLAN = "a" * 64
@@ -211,13 +212,18 @@ def test_an_error_leaves_as_a_code_and_at_most_one_word(text, field):
         assert code in {"internal", "privacy", "error"}
         assert word in {"", field}
         assert not any(letter.isspace() or letter.isdigit() for letter in word)
-        assert messages.error_reason(sent) == sent.reason
+        assert messages.error_reason(sent) == known_reason(sent.reason)
 
 
 def test_the_reader_keeps_no_text_of_other_errors():
     assert messages.error_reason(Error(2, "<class 'ValueError'>:<'red teapot'>")) == "flower:2"
     assert messages.error_reason(Error(messages.ERROR_CODE, "red teapot")) == "internal"
     assert messages.error_reason(Error(messages.ERROR_CODE, None)) == "internal"
+
+
+@pytest.mark.parametrize("code", [-1, 0, messages.ERROR_CODE + 1, 447_700_900_123])
+def test_a_made_up_number_is_not_kept(code):
+    assert messages.error_reason(Error(code, "red teapot")) == "flower:0"
 
 
 def test_sizes_count_the_arrays():
