@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from common.errors import FederationError
 
-MOST_DIMENSIONS: Final = 4
 _MAGIC: Final = b"\x93NUMPY\x01\x00"  # version 1.0, what numpy writes where the header is short
 _START: Final = len(_MAGIC) + 2  # and the header's length, 16 bits
 _HEADER: Final = re.compile(

@@ -9,6 +9,7 @@ from common.errors import FederationError, LedgerError
 from common.privacy.ledger.contributions import Contribution
 from common.wire.totality import total
 
+MOST_CONTRIBUTION = 8192  # characters: some digests and keys, and a merchant's name
 _CONTRIBUTION = "contribution"
 _SEAL = re.compile(r"(?:[0-9a-f]{64})?")
 
@@ -54,6 +55,11 @@ def read_contribution(content: RecordDict) -> Contribution:
     if not isinstance(text, str):
         raise FederationError(
             "The reply has no signature over what it sends; the node must be upgraded.",
+            field=_CONTRIBUTION,
+        )
+    if len(text) > MOST_CONTRIBUTION:
+        raise FederationError(
+            f"The reply's signature has more than {MOST_CONTRIBUTION} characters around it.",
             field=_CONTRIBUTION,
         )
     try:

@@ -9,6 +9,7 @@ from flwr.app import ConfigRecord, RecordDict
 from common.errors import FederationError
 from common.privacy.ledger.contributions import Contribution, Purpose
 from common.wire.contributions import accepted_contribution, read_contribution, with_contribution
+from common.wire.messages import MOST_FACT
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 PURPOSE = Purpose("train", "7", 2, "ab" * 32, "cd" * 32, "ef" * 32)
@@ -49,6 +50,22 @@ def test_a_seal_is_taken_as_it_is_signed_if_it_is_one(seal, taken):
     with pytest.raises(FederationError) as caught:
         accepted_contribution(content, PLAIN)
     assert caught.value.field == "contribution"
+
+
+def test_one_that_is_too_long_is_not_parsed(monkeypatch):
+    monkeypatch.setattr(Contribution, "from_json", lambda _text: pytest.fail("it was parsed"))
+    nested = "[" * 9000
+    content = RecordDict({"contribution": ConfigRecord({"contribution": nested})})
+    with pytest.raises(FederationError, match="more than 8192") as caught:
+        read_contribution(content)
+    assert caught.value.field == "contribution"
+
+
+def test_the_longest_name_fits():
+    """A name has at most 200 characters, each at most twelve in JSON."""
+    named = replace(PLAIN, merchant="\U0001fad6" * MOST_FACT)
+    content = with_contribution(RecordDict(), named.signed(KEY.sign(named.message())))
+    assert read_contribution(content).merchant == named.merchant
 
 
 def test_a_seal_that_was_swapped_breaks_the_signature():
