@@ -25,6 +25,7 @@ from server.operations.publication.publishing import (
     renew_metadata,
     withdraw,
 )
+from server.releases.decision import keep_decision
 from server.releases.lifetimes import Lifetimes
 from tests.support.doors import keys_of, node_of, now
 from tests.support.repositories import Operator, static_server
@@ -196,6 +197,31 @@ def test_the_release_of_a_run_is_signed_and_what_merchants_fetch(ended, settings
     assert fetched.release.manifest == manifest
     with pytest.raises(ReleaseError, match="is published"):
         publish(server, keys_of(server.root), experiment, now())
+
+
+@pytest.mark.parametrize(
+    ("told", "holdout"),
+    [
+        pytest.param(
+            {"passed": False, "cases": 60, "reason": "ndcg@10 is lower"}, True, id="failed"
+        ),
+        pytest.param(
+            {"passed": False, "cases": 60, "reason": "ndcg@10 is lower"}, False, id="undone"
+        ),
+        pytest.param(None, True, id="not judged"),
+    ],
+)
+def test_a_run_that_has_not_passed_its_gate_is_not_signed(ended, settings, tmp_path, told, holdout):
+    """Also where the experiment names the public shoppers no more, once they were judged on."""
+    server, run = ended
+    if told is not None:
+        keep_decision(run, **told)
+    experiment = Experiment("first", (), settings, tmp_path / "shoppers" if holdout else None)
+    with pytest.raises(ReleaseError) as caught:
+        publish(server, keys_of(server.root), experiment, now())
+    assert caught.value.field == "gate"
+    assert not RunFolder(run).released
+    assert not [*server.releases.glob("*")]
 
 
 def test_another_servers_keys_sign_no_release(ended, settings, tmp_path):
