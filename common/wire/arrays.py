@@ -65,7 +65,7 @@ def unpack_array(
     if kind != dtype:
         raise FederationError(f"Array {field} is not {np.dtype(dtype)}.", field=field)
     if shape is not None and found != shape:
-        raise FederationError(f"Array {field} has shape {found}, not {shape}.", field=field)
+        raise FederationError(f"Array {field} is not of shape {shape}.", field=field)
     if most and (len(found) != 1 or found[0] > most):
         raise FederationError(f"Array {field} is no vector of at most {most}.", field=field)
     if len(array.data) - start != math.prod(found) * kind.itemsize:
