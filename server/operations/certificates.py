@@ -70,10 +70,18 @@ class Authority:
         """Read what `save` wrote.
 
         Raises:
-            EnrolmentError: if a file cannot be read, others may read the key, or the passphrase
-                is wrong.
+            EnrolmentError: if a file cannot be read, others may read the key, the passphrase is
+                wrong, or the two do not belong together.
         """
-        return cls(load_certificate(certificate_path), _load_key(key_path, passphrase))
+        certificate, key = load_certificate(certificate_path), _load_key(key_path, passphrase)
+        if certificate.public_key() != key.public_key():
+            raise EnrolmentError(
+                f"{key_path} is not the key of {certificate_path}: nobody would trust what it "
+                "signs. If a rotation was cut short, give `fedtail server keys rotate authority` "
+                "again.",
+                field="authority_key",
+            )
+        return cls(certificate, key)
 
     def save(self, key_path: Path, certificate_path: Path, passphrase: bytes = b"") -> None:
         """Write the key (mode 600; encrypted, unless the passphrase is empty) and certificate."""

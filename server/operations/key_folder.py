@@ -18,6 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from cryptography import x509
+
 from common.errors import SettingsError
 from common.files import PRIVATE_MODE, sync_folder, write_atomic
 from common.identity.enrolment import FOLDER_MODE
@@ -148,15 +150,33 @@ class KeyFolder:
         """Its certificate."""
         return self._own / f"{AUTHORITY}.crt"
 
-    def replace_authority(self, now: datetime) -> Authority:
-        """Make another authority in the place of the one in use, which is retired."""
-        old = self.authority()  # asks for the passphrase where it has one
+    def next_authority(self, now: datetime) -> Authority:
+        """Return the authority that shall follow, made now unless a rotation was cut short.
+
+        Raises:
+            SettingsError: if this is no folder of keys.
+            EnrolmentError: as `Authority.load`.
+        """
+        follows = KeyPair(self.authority_key).new
+        certificate = self._next_certificate
+        if certificate.exists():  # it is written after its key, and takes its place after it
+            key = follows if follows.exists() else self.authority_key
+            return Authority.load(key, certificate, self.passphrase)
+        self.authority()  # asks for the passphrase where it has one
         made = Authority.create(now)
-        for path in (self.authority_key, self.authority_certificate):
-            retire(path, fingerprint(old.certificate))
-        secret = b"" if self.passphrase is None else self.passphrase.used
-        made.save(self.authority_key, self.authority_certificate, secret)
+        made.save(follows, certificate, b"" if self.passphrase is None else self.passphrase.used)
         return made
+
+    def promote_authority(self, old: x509.Certificate) -> None:
+        """Put the next authority in the place of the old one, which is kept among the retired."""
+        follows = KeyPair(self.authority_key).new
+        if follows.exists():
+            for path in (self.authority_key, self.authority_certificate):
+                retire(path, fingerprint(old))
+            follows.replace(self.authority_key)
+            sync_folder(self._own)
+        self._next_certificate.replace(self.authority_certificate)
+        sync_folder(self._own)
 
     def make(self, now: datetime, secret: bytes = b"") -> None:
         """Make the keys that are not there yet: another federation's folder may hold some.
@@ -179,6 +199,10 @@ class KeyFolder:
         path = self.root / "roots" / f"{version}.root.json"
         write_atomic(path, content)
         return path
+
+    @property
+    def _next_certificate(self) -> Path:
+        return self._own / f"{AUTHORITY}.new.crt"
 
     @property
     def _own(self) -> Path:

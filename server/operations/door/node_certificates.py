@@ -55,11 +55,20 @@ def sign_certificates(folder: ServerFolder, keys: KeyFolder, now: datetime) -> l
         EnrolmentError: if the authority cannot be read.
         SettingsError: if it is not the one that nodes trust.
     """
+    if not due_certificates(folder, now):
+        return []
+    return issue_certificates(folder, own_authority(folder, keys), now)
+
+
+def issue_certificates(folder: ServerFolder, authority: Authority, now: datetime) -> list[str]:
+    """Sign each certificate that is due with `authority`; return the names of the merchants.
+
+    Raises:
+        EnrolmentError: if the list of nodes cannot be read.
+    """
     due = due_certificates(folder, now)
-    if due:
-        authority = own_authority(folder, keys)
-        for key in due.values():
-            write_atomic(certificate_path(folder, key), authority.issue_node(key, now))
+    for key in due.values():
+        write_atomic(certificate_path(folder, key), authority.issue_node(key, now))
     return list(due)
 
 

@@ -10,13 +10,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from common.errors import SettingsError
 from common.files import write_atomic
 from common.identity.expiry import load_certificate
 from common.identity.signing_key import PublicKey
 from common.release.published import role_of
 from server.operations.certificates import fingerprint
-from server.operations.door.node_certificates import sign_certificates
+from server.operations.door.node_certificates import issue_certificates, own_authority
 from server.operations.folder import ServerFolder
 from server.operations.key_folder import AUTHORITY, KeyFolder, SharedKey
 from server.operations.publication.publishing import (
@@ -84,8 +86,9 @@ def retire_authority(folder: ServerFolder, keys: KeyFolder, now: datetime) -> No
     Raises:
         EnrolmentError: if the authority cannot be read.
         ReleaseError: if a key cannot be read.
+        SettingsError: if `keys` has not the newest authority of this server.
     """
-    write_atomic(folder.authority, keys.authority().pem)
+    write_atomic(folder.authority, own_authority(folder, keys).pem)
     _tell_trust(folder, keys, now)
 
 
@@ -184,15 +187,16 @@ def _rotate_enrolment(folder: ServerFolder, keys: KeyFolder) -> Rotation:
 
 
 def _rotate_authority(folder: ServerFolder, keys: KeyFolder, now: datetime) -> Rotation:
-    old = keys.authority()
-    if old.pem not in folder.authority.read_bytes():
+    new, old = keys.next_authority(now), load_certificate(keys.authority_certificate)
+    pem = old.public_bytes(Encoding.PEM)
+    if pem not in folder.authority.read_bytes():
         raise _others(AUTHORITY, folder.authority)
-    new = keys.replace_authority(now)
-    write_atomic(folder.authority, new.pem + old.pem)  # the first one issues; nodes trust both
+    write_atomic(folder.authority, new.pem + pem)  # the first one issues; nodes trust both
     _tell_trust(folder, keys, now)
-    sign_certificates(folder, keys, now)
+    issue_certificates(folder, new, now)
+    keys.promote_authority(old)
     return Rotation(
-        fingerprint(old.certificate),
+        fingerprint(old),
         fingerprint(new.certificate),
         "Nodes trust both once they have fetched, and fetch their new certificates within a day. "
         "Then run `fedtail server rotate`, start the server again, and give this command with "

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from common.errors import EnrolmentError, ReleaseError, SettingsError
+from server.operations.certificates import Authority
 from server.operations.key_folder import FEDERATION_KEYS, SHARED_KEYS, KeyFolder, Passphrase
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -80,7 +81,9 @@ def test_a_new_key_is_as_its_elder(tmp_path):
     old = held.load("root")
     held.pair("root").successor(held.passphrase)
     held.pair("root").promote(old)
-    held.replace_authority(NOW)
+    old_authority = held.authority()
+    held.next_authority(NOW)
+    held.promote_authority(old_authority.certificate)
     for path in plain.root.rglob("*.key"):
         assert b"ENCRYPTED" in path.read_bytes(), path
 
@@ -110,3 +113,9 @@ def test_a_folder_without_keys_says_how_to_make_them(tmp_path):
         KeyFolder(tmp_path, "main").load("root")
     with pytest.raises(SettingsError, match="keys new"):
         KeyFolder(tmp_path, "main").authority()
+
+
+def test_an_authority_of_two_halves_that_do_not_belong_together_signs_nothing(folder):
+    Authority.create(NOW).save(folder.authority_key, folder.root / "other.crt")
+    with pytest.raises(EnrolmentError, match="is not the key of"):
+        folder.authority()

@@ -1,13 +1,18 @@
 """Each key is rotated by itself, what was cut short is taken up, and wrong keys sign nothing."""
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
 from common.errors import FedtailError, ReleaseError, SettingsError
 from common.identity.enrolment import Invite, Request
 from common.identity.expiry import load_certificate
+from common.identity.node_certificate import check_node_certificate
+from common.identity.node_key import NodeKey
 from server.cli import app
 from server.operations.certificates import fingerprint
+from server.operations.door.node_certificates import certificate_path
 from server.operations.provisioning import enrol, make_invite
 from server.operations.publication import key_rotation
 from server.operations.publication.key_rotation import (
@@ -69,6 +74,57 @@ def test_a_rotation_that_was_cut_short_is_taken_up(operator, name, at, monkeypat
     operator.refresh()
 
 
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("authority.new.key", "authority.new.crt", "server/authority.crt"),
+        *("timestamp.json", "CERTIFICATE", "authority.key", "authority.crt"),
+    ],
+)
+def test_a_rotation_of_the_authority_that_was_cut_short_anywhere_is_taken_up(
+    operator, tmp_path, place, before, monkeypatch
+):
+    """No file of the old one is lost, and what is signed at the end is signed by the new one."""
+    server, node = operator.server, node_of(operator.server, tmp_path, "shop-a")
+    enrol(server, operator.keys, Request.load(node.request), now())
+    key = NodeKey.load(node.key).public
+    old, secret = operator.keys.authority(), operator.keys.authority_key.read_bytes()
+    whole = certificate_path(server, key) if place == "CERTIFICATE" else Path(place)
+    real = Path.replace
+
+    def cut(path):
+        if path.parts[-len(whole.parts) :] == whole.parts:
+            if place == "authority.crt" and path.parent == server.root:
+                return
+            raise KeyboardInterrupt
+
+    def replace(path, target):
+        if before:
+            cut(Path(target))
+        made = real(path, target)
+        if not before:
+            cut(Path(target))
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            rotate(operator, "authority")
+    rotated = rotate(operator, "authority")
+    new = operator.keys.authority()
+    assert rotated.new == fingerprint(new.certificate)
+    assert server.authority.read_bytes().startswith(new.pem)
+    kept = operator.keys.authority_key.parent / "retired"
+    assert secret in {path.read_bytes() for path in kept.iterdir()}
+    assert old.pem in {path.read_bytes() for path in kept.iterdir()}
+    found = check_node_certificate(certificate_path(server, key).read_bytes(), key)
+    found.verify_directly_issued_by(new.certificate)
+    if place != "authority.crt" or before:
+        assert server.authority.read_bytes() == new.pem + old.pem
+        assert len(list(kept.iterdir())) == 2
+
+
 @pytest.mark.parametrize("name", KEY_NAMES)
 def test_keys_of_another_operator_change_nothing(operator, tmp_path, name):
     Operator(tmp_path / "other")
@@ -113,6 +169,14 @@ def test_the_new_authority_issues_at_once_and_the_old_one_is_trusted_until_it_is
     with changing_repository(server, now()) as federation:
         told = federation.repository.content(federation.repository.targets(), "_trust/main.json")
     assert server.authority.read_text().splitlines()[1].encode() in told
+
+
+def test_the_old_authority_is_dropped_by_its_own_operator_only(operator, tmp_path):
+    Operator(tmp_path / "other")
+    before = state(operator)
+    with pytest.raises(SettingsError, match="not this server's"):
+        retire_authority(operator.server, keys_of(tmp_path / "other"), now())
+    assert state(operator) == before
 
 
 def command(*words):
