@@ -13,7 +13,6 @@ refused.
 
 import hashlib
 import json
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -21,14 +20,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from common.errors import InputError, JournalError, LedgerError
-from common.files import PRIVATE_MODE, write_atomic
+from common.files import PRIVATE_MODE, sync_folder, write_atomic, write_atomic_by
 from common.identity.enrolment import FOLDER_MODE, make_folder
 from common.privacy.ledger.heads import Receipt
 from common.privacy.ledger.journal import JournalEntry, last_receipts, read_journal
 from server.operations.folder import ServerFolder
+from server.operations.registry import read_registry
 
 LIST = "backup.json"
 VERSION = 1
@@ -78,6 +79,7 @@ def back_up(folder: ServerFolder, out: Path, now: datetime) -> Backup:
             fresh / LIST, json.dumps(content, indent=2).encode() + b"\n", mode=PRIVATE_MODE
         )
         fresh.rename(out)
+        sync_folder(out.parent)
     return made
 
 
@@ -130,7 +132,8 @@ def restore(
     Raises:
         InputError: if the copy is not whole.
         JournalError: if `journal` does not go on from the copy's; if a receipt is of a later entry
-            than the copy knows; or if nothing was given that says what came after.
+            than the copy knows; or if nothing was given that says what came after, unless no
+            node was enrolled yet.
         EnrolmentError: if `root` holds anything.
     """
     read_backup(copy)
@@ -140,6 +143,12 @@ def restore(
         later = _continued(held, journal, entries)
     elif entries:
         _check_receipts(entries, receipts)
+    elif read_registry(ServerFolder(copy).registry).nodes:
+        raise JournalError(
+            "The copy is older than the first round, and nodes are enrolled: name the journal as "
+            "it was last (--journal). Where there never was a round, name an empty file.",
+            field="journal",
+        )
     make_folder(root, "server")
     root.rmdir()
     with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as temporary:
@@ -147,8 +156,10 @@ def restore(
         shutil.copytree(copy, fresh, ignore=shutil.ignore_patterns(LIST))
         fresh.chmod(FOLDER_MODE)
         if later is not None:
-            write_atomic(ServerFolder(fresh).journal, later)
+            mode = _mode(held) if held.exists() else PRIVATE_MODE
+            write_atomic(ServerFolder(fresh).journal, later, mode=mode)
         fresh.rename(root)
+        sync_folder(root.parent)
     return 0 if later is None else later.count(b"\n") - len(entries)
 
 
@@ -180,7 +191,7 @@ def _continued(held: Path, journal: Path, entries: tuple[JournalEntry, ...]) -> 
             "another server's.",
             field="journal",
         )
-    read_journal(after, entries[-1].signer if entries else "")
+    read_journal(after, entries[-1].signer if entries else None)
     return after
 
 
@@ -217,24 +228,25 @@ def _kept(folder: ServerFolder) -> Iterator[Path]:
 
 def _copy(path: Path, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
-    to.parent.chmod(path.parent.stat().st_mode & 0o777)
-    if path.suffix == ".sqlite":
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(to)) as target:
-            source.backup(target)
-    else:
-        shutil.copy2(path, to)
-    descriptor = os.open(to, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    to.parent.chmod(_mode(path.parent))
+    fill = _copy_database if path.suffix == ".sqlite" else shutil.copy2
+    write_atomic_by(to, partial(fill, path), mode=_mode(path))
+
+
+def _copy_database(path: Path, to: Path) -> None:
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(to)) as target:
+        source.backup(target)
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
 
 
 def _whole_lines_only(journal: Path) -> None:
     """Cut a line that was being written while it was copied."""
     if journal.exists():
         content = journal.read_bytes()
-        write_atomic(journal, content[: content.rfind(b"\n") + 1])
+        write_atomic(journal, content[: content.rfind(b"\n") + 1], mode=_mode(journal))
 
 
 def _entries(journal: Path) -> tuple[JournalEntry, ...]:

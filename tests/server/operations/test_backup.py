@@ -9,9 +9,11 @@ from contextlib import closing
 import pytest
 
 from common.errors import EnrolmentError, InputError, JournalError, SettingsError
+from common.identity.node_key import NodeKey
 from common.privacy.ledger.ledger import Ledger
 from server.operations.backup import LIST, back_up, read_backup, read_receipt, restore
 from server.operations.folder import ServerFolder
+from server.operations.registry import EnrolledNode, Registry, write_registry
 from server.run.journal import Journal
 from tests.support.doors import now, operator
 from tests.support.flower_engine import free_port
@@ -99,6 +101,34 @@ def test_with_the_journal_as_it_was_last_nothing_is_forgotten(town, copy, tmp_pa
 def test_without_anybodys_word_a_copy_is_not_put_back(town, copy, tmp_path):
     with pytest.raises(JournalError, match="Nothing says what came after"):
         town.restored(copy, tmp_path / "again")
+
+
+def test_a_copy_from_before_the_first_round_is_not_put_back_over_rounds(town, tmp_path):
+    key = NodeKey.generate().public
+    node = EnrolledNode(key.line, "2026-11-30T00:00:00+00:00")
+    write_registry(town.server.registry, Registry(nodes={"ash": node}))
+    copy = tmp_path / "copy"
+    back_up(town.server, copy, now())
+    town.round(1)
+    with pytest.raises(JournalError, match="older than the first round"):
+        town.restored(copy, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+    assert town.restored(copy, tmp_path / "again", journal=town.server.journal) == 2
+    never = tmp_path / "never.jsonl"
+    never.touch()
+    assert town.restored(copy, tmp_path / "unused", journal=never) == 0
+
+
+def test_a_copy_and_what_is_put_back_have_the_modes_of_the_files(town, copy, tmp_path):
+    private = (town.server.database, town.server.journal)
+    for path in private:
+        path.chmod(0o600)
+    back_up(town.server, tmp_path / "copy 2", now())
+    town.restored(tmp_path / "copy 2", tmp_path / "again", receipts=True)
+    for root in (tmp_path / "copy 2", tmp_path / "again"):
+        for path in private:
+            inner = root / path.relative_to(town.server.root)
+            assert stat.S_IMODE(inner.stat().st_mode) == 0o600
 
 
 def test_another_journal_does_not_go_on_from_the_copys(town, copy, tmp_path):
