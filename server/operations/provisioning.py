@@ -77,8 +77,12 @@ def rotate_certificate(folder: ServerFolder, keys: KeyFolder, now: datetime) -> 
 
     Nodes need nothing: they trust the authority, which stays. The running server takes the new
     files when it is started again.
+
+    Raises:
+        EnrolmentError: if the authority cannot be read, or a host is neither an address nor a name.
+        SettingsError: if `keys` is another server's: nodes would trust no certificate of it.
     """
-    _issue(folder, keys.authority(), folder.settings(), now)
+    _issue(folder, own_authority(folder, keys), folder.settings(), now)
 
 
 def make_invite(

@@ -11,7 +11,7 @@ from flwr.cli.supernode.register import try_load_public_key
 from flwr.supernode.cli.flower_supernode import _try_setup_client_authentication
 
 from client.deployment.provisioning import NodeFolder, finish_rotation, init_node, request_rotation
-from common.errors import EnrolmentError
+from common.errors import EnrolmentError, SettingsError
 from common.identity.enrolment import Invite, Request
 from common.identity.expiry import load_certificate
 from common.identity.node_key import NodeKey
@@ -356,3 +356,12 @@ def test_two_commands_at_once_change_the_list_one_after_the_other(server):
         thread.join(30)
     assert seen == ["one"]
     assert read_registry(server.registry).barred == ["one", "two"]
+
+
+def test_keys_of_another_server_give_this_one_no_certificate(server, tmp_path):
+    other = set_up(tmp_path / "another", ServerSettings(("fed.example",)), NOW)
+    before = server.tls_certificate.read_bytes(), server.tls_key.read_bytes()
+    with pytest.raises(SettingsError) as caught:
+        rotate_certificate(server, keys_of(other.root), NOW)
+    assert caught.value.field == "keys"
+    assert (server.tls_certificate.read_bytes(), server.tls_key.read_bytes()) == before
