@@ -121,3 +121,19 @@ def test_a_damaged_memory_is_said_and_not_taken_for_none(town2):
     with pytest.raises(ReleaseError, match="is damaged"):
         town2.fetch()
     assert town2.current == "2.0"
+
+
+def test_the_switch_is_one_step(town2, monkeypatch):
+    """Killed at each change of the disk that it makes, it leaves a link to a whole release."""
+    store = ReleaseStore(town2.node)
+    for at in range(1, 9):
+        with monkeypatch.context() as patch:
+            dying(patch, at, Death())
+            try:
+                store.use("1.0")
+                break
+            except Death:
+                assert store.current == "2.0"
+    else:
+        pytest.fail("it never came to its end")
+    assert store.current == "1.0"
