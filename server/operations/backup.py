@@ -229,13 +229,15 @@ def _kept(folder: ServerFolder) -> Iterator[Path]:
 def _copy(path: Path, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     to.parent.chmod(_mode(path.parent))
-    fill = _copy_database if path.suffix == ".sqlite" else shutil.copy2
-    write_atomic_by(to, partial(fill, path), mode=_mode(path))
+    write_atomic_by(to, partial(_fill, path), mode=_mode(path))
 
 
-def _copy_database(path: Path, to: Path) -> None:
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(to)) as target:
-        source.backup(target)
+def _fill(path: Path, to: Path) -> None:
+    if path.suffix == ".sqlite":
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(to)) as target:
+            source.backup(target)
+    else:
+        shutil.copy2(path, to)
 
 
 def _mode(path: Path) -> int:
