@@ -50,11 +50,18 @@ def init_server(
         secret: Encrypts the keys that are made; empty leaves them plain.
 
     Raises:
-        EnrolmentError: if the folder holds anything, or a host is neither an address nor a name.
+        EnrolmentError: if the folder holds anything, a host is neither an address nor a name, or
+            the keys are to lie inside the folder.
         ReleaseError: if the repository to join has another root key than `keys`.
     """
     for host in settings.hosts:
         host_name(host)
+    if keys.root.resolve().is_relative_to(root.resolve()):
+        raise EnrolmentError(
+            "The operator's keys may not lie inside the server's folder, where the server and its "
+            "backups would have them. Name a folder elsewhere.",
+            field="keys",
+        )
     make_folder(root, "server")
     keys.make(now, secret)
     folder, authority = ServerFolder(root), keys.authority()

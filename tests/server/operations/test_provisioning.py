@@ -16,6 +16,7 @@ from common.identity.enrolment import Invite, Request
 from common.identity.expiry import load_certificate
 from common.identity.node_key import NodeKey
 from server.operations.folder import ServerFolder, ServerSettings
+from server.operations.key_folder import KeyFolder
 from server.operations.provisioning import (
     enrol,
     init_server,
@@ -267,6 +268,15 @@ def test_the_operator_is_warned_a_month_ahead(server):
     assert "expires in 29 days" in soon
     (late,) = warnings(server, NOW + 366 * DAY)
     assert "has expired" in late
+
+
+@pytest.mark.parametrize("place", ["server", "server/keys", "server/../server/a/b"])
+def test_the_operators_keys_may_not_lie_inside_the_servers_folder(tmp_path, place):
+    inside = KeyFolder(tmp_path / place, "main")
+    with pytest.raises(EnrolmentError) as caught:
+        init_server(tmp_path / "server", inside, ServerSettings(("a.example",)), NOW)
+    assert caught.value.field == "keys"
+    assert not (tmp_path / "server").exists()
 
 
 def test_a_folder_that_holds_something_is_left_alone(server, keys, join, tmp_path):
