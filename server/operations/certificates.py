@@ -91,7 +91,7 @@ class Authority:
     @property
     def pem(self) -> bytes:
         """The certificate, which nodes are given."""
-        return self.certificate.public_bytes(Encoding.PEM)
+        return pem_of(self.certificate)
 
     def issue(
         self, hosts: Sequence[str], now: datetime, *, days: float = SERVER_DAYS
@@ -206,6 +206,11 @@ def _is_label(part: str) -> bool:
 def fingerprint(certificate: x509.Certificate) -> str:
     """Return the SHA-256 of a certificate's DER form, 64 hex digits."""
     return certificate.fingerprint(SHA256()).hex()
+
+
+def pem_of(certificate: x509.Certificate) -> bytes:
+    """Return a certificate as PEM."""
+    return certificate.public_bytes(Encoding.PEM)
 
 
 def _key_pem(key: EllipticCurvePrivateKey, passphrase: bytes = b"") -> bytes:

@@ -18,13 +18,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from cryptography import x509
-
 from common.errors import SettingsError
 from common.files import PRIVATE_MODE, sync_folder, write_atomic
 from common.identity.enrolment import FOLDER_MODE
 from common.identity.signing_key import SigningKey
-from server.operations.certificates import Authority, fingerprint
+from server.operations.certificates import Authority
 
 SharedKey = Literal["root", "targets"]
 FederationKey = Literal["release", "enrolment"]
@@ -167,12 +165,12 @@ class KeyFolder:
         made.save(follows, certificate, b"" if self.passphrase is None else self.passphrase.used)
         return made
 
-    def promote_authority(self, old: x509.Certificate) -> None:
-        """Put the next authority in the place of the old one, which is kept among the retired."""
+    def promote_authority(self, old: str) -> None:
+        """Put the next authority in the old one's place, which is kept under its fingerprint."""
         follows = KeyPair(self.authority_key).new
         if follows.exists():
             for path in (self.authority_key, self.authority_certificate):
-                retire(path, fingerprint(old))
+                retire(path, old)
             follows.replace(self.authority_key)
             sync_folder(self._own)
         self._next_certificate.replace(self.authority_certificate)

@@ -10,14 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from common.errors import SettingsError
 from common.files import write_atomic
 from common.identity.expiry import load_certificate
 from common.identity.signing_key import PublicKey
 from common.release.published import role_of
-from server.operations.certificates import fingerprint
+from server.operations.certificates import fingerprint, pem_of
 from server.operations.door.node_certificates import issue_certificates, own_authority
 from server.operations.folder import ServerFolder
 from server.operations.key_folder import AUTHORITY, KeyFolder, SharedKey
@@ -188,13 +186,13 @@ def _rotate_enrolment(folder: ServerFolder, keys: KeyFolder) -> Rotation:
 
 def _rotate_authority(folder: ServerFolder, keys: KeyFolder, now: datetime) -> Rotation:
     new, old = keys.next_authority(now), load_certificate(keys.authority_certificate)
-    pem = old.public_bytes(Encoding.PEM)
+    pem = pem_of(old)
     if pem not in folder.authority.read_bytes():
         raise _others(AUTHORITY, folder.authority)
     write_atomic(folder.authority, new.pem + pem)  # the first one issues; nodes trust both
     _tell_trust(folder, keys, now)
     issue_certificates(folder, new, now)
-    keys.promote_authority(old)
+    keys.promote_authority(fingerprint(old))
     return Rotation(
         fingerprint(old),
         fingerprint(new.certificate),

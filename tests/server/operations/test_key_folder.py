@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from common.errors import EnrolmentError, ReleaseError, SettingsError
-from server.operations.certificates import Authority
+from server.operations.certificates import Authority, fingerprint
 from server.operations.key_folder import FEDERATION_KEYS, SHARED_KEYS, KeyFolder, Passphrase
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -83,7 +83,7 @@ def test_a_new_key_is_as_its_elder(tmp_path):
     held.pair("root").promote(old)
     old_authority = held.authority()
     held.next_authority(NOW)
-    held.promote_authority(old_authority.certificate)
+    held.promote_authority(fingerprint(old_authority.certificate))
     for path in plain.root.rglob("*.key"):
         assert b"ENCRYPTED" in path.read_bytes(), path
 
