@@ -85,6 +85,8 @@ class RecommendedItem:
         chance: The chance that it is bought, where the shop's data can tell.
         bucket: Whether it sells often, rarely, or has not sold yet.
         reason: A sentence, where `explain` was asked for.
+        parts: What each part adds to the score, by name, as docs/ref-http.md lists them; there with
+            the reason.
     """
 
     item_id: str
@@ -93,6 +95,7 @@ class RecommendedItem:
     chance: float | None
     bucket: Bucket
     reason: str | None = None
+    parts: Mapping[str, Any] | None = None
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> "RecommendedItem":
@@ -104,6 +107,7 @@ class RecommendedItem:
             chance=found["chance"],
             bucket=found["bucket"],
             reason=found.get("reason"),
+            parts=found.get("parts"),
         )
 
 
