@@ -1,13 +1,18 @@
 """The score of an item for a shopper: text and the shop's own purchases, fused.
 
     score = (c * z(collaborative) + (text + tail * 3 / (3 + sales)) * z(text))
-            + (trend * growth + cold_start * [sales = 0])
+            + ((trend * growth + cold_start * [sales = 0])
+               + (season * z(own season) + elsewhere))
+    elsewhere = federated_season * z(federated season)
+                + trend * (what federated_prior * z(federated season) adds to growth)
 
 z makes each part's scores over the catalogue mean 0 and deviation 1 for a shopper, so that the two
 can be added. Where an item sells little, the tail weight lets the text count more; `growth` is how
-much more it sells lately than it used to. A cold-start item, which never sold, has no purchases and
-no trend to speak for it, which says nothing against it: a bonus makes up for that. A shopper of
-whom nothing is known gets z(sales), the shop's best sellers, instead.
+much more it sells lately than it used to. A season says the same of an item's text: what is like it
+sells more of late, here or in all shops of a federation. The latter is added, and is what a growth
+is taken to be before the shop has sold the item. A cold-start item, which never sold, has no
+purchases and no trend to speak for it, which says nothing against it: a bonus makes up for that. A
+shopper of whom nothing is known gets z(sales), the shop's best sellers, instead.
 
 This is the one place where a score is made. All of it is float32, added in the order above, so the
 parts of `FusedRanker.parts` add up to `FusedRanker.score` bit by bit, and a shopper's score is the
@@ -23,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from client.ranking.sales_trend import sales_trend
+from client.ranking.sales_trend import SalesTrend, sales_trend
+from client.ranking.season import Seasons, seasons
 from client.ranking.text_scorer import TextScorer
 from client.ranking.validation import FloatMatrix
 from client.shop.histories import Histories
@@ -58,6 +64,10 @@ class FusionWeights:
         tail: What is added to it for a cold-start item, half of it at FEW_SALES.
         trend: Weight of an item's sales trend.
         cold_start: What is added to the score of a cold-start item.
+        season: Weight of the season of the shop's own sales.
+        federated_season: Weight of the season that a release has.
+        federated_prior: How much an item's trend is taken to be before any evidence, for each
+            deviation of that season.
     """
 
     collaborative: float = 1.0
@@ -65,6 +75,9 @@ class FusionWeights:
     tail: float = 0.15
     trend: float = 3.0
     cold_start: float = 3.0
+    season: float = 0.25
+    federated_season: float = 0.25
+    federated_prior: float = 0.0
 
     def boosted(self, tail_boost: float) -> "FusionWeights":
         """Return the weights at a merchant's tail boost: 0 head, 1 as fitted, 2 tail.
@@ -91,10 +104,13 @@ class ScoreParts(NamedTuple):
     trend: FloatMatrix
     cold_start: FloatMatrix
     popularity: FloatMatrix
+    season: FloatMatrix
+    federated_season: FloatMatrix
 
     def total(self) -> FloatMatrix:
         """Return the score [shoppers, items], added in the order that makes it the same bits."""
         alike = self.trend + self.cold_start + self.popularity
+        alike = alike + (self.season + self.federated_season)
         return self.collaborative + self.text + alike
 
     def of(self, items: NDArray[np.integer] | Sequence[int]) -> "ScoreParts":
@@ -142,14 +158,16 @@ class FusedRanker:
         collaborative: The shop's own model of what is bought together.
         weights: How they are added.
         sales: int64 [items], training sales at this merchant.
-        trend: float32 [items], as `client.ranking.sales_trend`.
+        trend: Of these sales.
+        season: What is known of the season.
     """
 
     text: TextScorer
     collaborative: CollaborativeModel
     weights: FusionWeights
     sales: NDArray[np.int64]
-    trend: FloatMatrix
+    trend: SalesTrend
+    season: Seasons
 
     @classmethod
     def of(
@@ -158,9 +176,19 @@ class FusedRanker:
         collaborative: CollaborativeModel,
         weights: FusionWeights,
         past: Interactions,
+        federated: FloatMatrix | None = None,
     ) -> "FusedRanker":
-        """Return a ranker whose sales and trend are those of `past`."""
-        return cls(text, collaborative, weights, past.item_counts(), sales_trend(past))
+        """Return a ranker whose sales, trend and own season are those of `past`.
+
+        Args:
+            text: The text part.
+            collaborative: The shop's own model.
+            weights: How they are added.
+            past: The shop's purchases.
+            federated: float32 [d], the season vector of a release, if it has one.
+        """
+        season = seasons(past, text.candidate_vectors, federated)
+        return cls(text, collaborative, weights, past.item_counts(), sales_trend(past), season)
 
     def score(self, history: Histories) -> FloatMatrix:
         """Return scores: float32 [shoppers, items]."""
@@ -184,6 +212,8 @@ class FusedRanker:
             np.where(known, self._trend_part, nothing),
             np.where(known, self._cold_start_part, nothing),
             np.where(known, nothing, self._popularity),
+            np.where(known, self._season_part, nothing),
+            np.where(known, self._federated_part, nothing),
         )
         return ScoreParts(
             signals.collaborative.scores * np.float32(self.weights.collaborative),
@@ -198,7 +228,21 @@ class FusedRanker:
 
     @cached_property
     def _trend_part(self) -> FloatMatrix:
-        part: FloatMatrix = self.trend * np.float32(self.weights.trend)
+        part: FloatMatrix = self.trend.trend * np.float32(self.weights.trend)
+        return part
+
+    @cached_property
+    def _season_part(self) -> FloatMatrix:
+        part: FloatMatrix = self.season.own.scores * np.float32(self.weights.season)
+        return part
+
+    @cached_property
+    def _federated_part(self) -> FloatMatrix:
+        weights, season = self.weights, self.season.federated.scores
+        part: FloatMatrix = season * np.float32(weights.federated_season)
+        if weights.federated_prior:
+            prior = season * np.float32(weights.federated_prior)
+            part = part + self.trend.shifted_by(prior) * np.float32(weights.trend)
         return part
 
     @cached_property

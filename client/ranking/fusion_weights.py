@@ -20,19 +20,24 @@ from common.catalogue import popularity_buckets
 from common.evaluation.metrics import ndcg, rank_scores, recall
 
 DEFAULT_WEIGHTS = FusionWeights()
-UNTIMED_WEIGHTS = replace(DEFAULT_WEIGHTS, cold_start=1)  # see docs/adr/0033
-TEXT_ALONE = FusionWeights(collaborative=0, text=1, tail=0, trend=0, cold_start=0)
-COLLABORATIVE_ALONE = FusionWeights(collaborative=1, text=0, tail=0, trend=0, cold_start=0)
+_NOTHING = FusionWeights(*(0.0 for _ in fields(FusionWeights)))
+UNTIMED_WEIGHTS = replace(  # see docs/adr/0033; without a clock there is no season
+    DEFAULT_WEIGHTS, cold_start=1, season=0, federated_season=0, federated_prior=0
+)
+TEXT_ALONE = replace(_NOTHING, text=1)
+COLLABORATIVE_ALONE = replace(_NOTHING, collaborative=1)
 # A shop without titles.
-COLLABORATIVE_AND_TREND = FusionWeights(collaborative=1, text=0, tail=0, trend=1.5, cold_start=0)
+COLLABORATIVE_AND_TREND = replace(_NOTHING, collaborative=1, trend=1.5)
 
 CANDIDATES = {
     "text": (0.0, 0.1, 0.3, 0.6, 1.0, 2.0),
     "tail": (0.0, 0.3, 0.6, 1.0, 1.5),
     "trend": (0.0, 1.0, 2.0, 3.0),
     "cold_start": (0.0, 1.0, 2.0, 3.0, 4.0),
+    "season": (0.0, 0.25, 0.5, 1.0, 1.5),
+    "federated_season": (0.0, 0.25, 0.5, 1.0, 1.5),
 }
-PASSES = 2  # over the four numbers in turn
+PASSES = 2  # over these numbers in turn
 MAX_CASES = 1000  # more shoppers decide no better, and take longer
 SEARCH_ERRORS = 3.0  # the best of some forty is above the default by luck more often than one is
 
@@ -128,10 +133,11 @@ def _climb(trial: FusionTrial, start: Objectives) -> tuple[FusionWeights, Floats
     """
     best = trial.ranker.weights
     tried = {best: start.objective}
+    candidates = _candidates(trial.ranker)
     for _ in range(PASSES):
         before = best
         for field in fields(FusionWeights):
-            for value in CANDIDATES.get(field.name, ()):
+            for value in candidates.get(field.name, ()):
                 weights = replace(best, **{field.name: value})
                 if weights not in tried:
                     objective, overall = trial.objectives(weights)
@@ -141,3 +147,13 @@ def _climb(trial: FusionTrial, start: Objectives) -> tuple[FusionWeights, Floats
         if best == before:
             break
     return best, tried[best]
+
+
+def _candidates(ranker: FusedRanker) -> dict[str, tuple[float, ...]]:
+    """Return the values to try, without those of a season that says nothing."""
+    found = dict(CANDIDATES)
+    if not ranker.season.own.scores.any():
+        del found["season"]
+    if not ranker.season.federated.scores.any():
+        del found["federated_season"]
+    return found

@@ -9,6 +9,8 @@ sum(recent) / sum(sales). It is 0 for an item that moves with the shop or has ne
 for one on the rise, and shrunk towards 0 where sales are few. It never leaves the node.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,17 +22,39 @@ STRENGTH = 3.0  # sales that an item is given at the shop's own share before any
 _DAY = 86_400 * 10**6  # microseconds
 
 
-def sales_trend(interactions: Interactions) -> NDArray[np.float32]:
-    """Return the trend of each item at the time of the last sale: float32 [items].
+class SalesTrend(NamedTuple):
+    """What a shop's own sales say of each item of late: float32 [items] each.
+
+    Attributes:
+        trend: As above.
+        recent: recent / share, so that `STRENGTH` can be added to it.
+    """
+
+    trend: NDArray[np.float32]
+    recent: NDArray[np.float32]
+
+    def shifted_by(self, prior: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what a prior mean of each item's trend, float32 [items], adds to its trend.
+
+        The sales that an item is given before any evidence are then at exp(prior) times the shop's
+        share: all of it for an item that never sold, little for one that sells much.
+        """
+        strength = np.float32(STRENGTH)
+        shifted = np.log((self.recent + strength * np.exp(prior)) / (self.recent + strength))
+        return np.asarray(shifted, dtype=np.float32)
+
+
+def sales_trend(interactions: Interactions) -> SalesTrend:
+    """Return the trend of each item at the time of the last sale.
 
     All 0 where the data has an order and no clock, or nothing sold.
     """
     items = interactions.item_count
     if not interactions.timed or not len(interactions):
-        return np.zeros(items, np.float32)
+        return SalesTrend(np.zeros(items, np.float32), np.zeros(items, np.float32))
     age = (interactions.time.max() - interactions.time) / (_DAY * HALF_LIFE_DAYS)
     recent = np.bincount(interactions.item, weights=np.exp2(-age), minlength=items)
     sales = np.bincount(interactions.item, minlength=items)
     share = recent.sum() / sales.sum()
     trend = np.log((recent + STRENGTH * share) / (sales + STRENGTH) / share)
-    return np.asarray(trend, dtype=np.float32)
+    return SalesTrend(trend.astype(np.float32), (recent / share).astype(np.float32))

@@ -26,9 +26,13 @@ from client.shop.histories import Histories
 from common.catalogue import Catalogue
 from common.errors import InputError
 
-Reason = Literal["trend", "cold_start", "popular", "left", "together", "alike"]
+Reason = Literal[
+    "trend", "season", "federated_season", "cold_start", "popular", "left", "together", "alike"
+]
 REASONS: Mapping[Reason, str] = {
     "trend": "Selling more than usual lately.",
+    "season": "What is like it sells more than usual here lately.",
+    "federated_season": "What is like it sells more than usual in other shops lately.",
     "cold_start": "Nobody has bought it here yet.",
     "popular": "Popular in this shop.",
     "left": "The best of what is left.",
@@ -62,7 +66,8 @@ class HistoryPart:
 class Explanation:
     """The parts of one item's score for one shopper, float32 numbers.
 
-    (collaborative + text) + ((trend + cold_start) + popularity) in float32 is the score.
+    (collaborative + text) + (((trend + cold_start) + popularity) + (season + federated_season)) in
+    float32 is the score.
 
     Attributes:
         item: The item's index.
@@ -73,6 +78,8 @@ class Explanation:
         trend: The sales trend's part; 0 without a history.
         cold_start: What a cold-start item is given; 0 without a history, and for all others.
         popularity: What its sales add: all of the score without a history, else 0.
+        season: What the season of the shop's own sales adds; 0 without a history.
+        federated_season: What the release's season adds; 0 without a history.
         text_weight: The text's weight for this item.
     """
 
@@ -84,6 +91,8 @@ class Explanation:
     trend: float
     cold_start: float
     popularity: float
+    season: float
+    federated_season: float
     text_weight: float
 
     @property
@@ -95,9 +104,15 @@ class Explanation:
     def reason(self) -> Reason:
         """What speaks most for the item."""
         first = self.history[0] if self.history else None
-        if first is None or first.total <= 0 or first.total < self.trend:
-            if self.trend > 0:
-                return "trend"
+        lately: dict[Reason, float] = {
+            "trend": self.trend,
+            "season": self.season,
+            "federated_season": self.federated_season,
+        }
+        chief = max(lately, key=lambda reason: lately[reason])
+        if first is None or first.total <= 0 or first.total < lately[chief]:
+            if lately[chief] > 0:
+                return chief
             if self.cold_start > 0:
                 return "cold_start"
             return "popular" if self.popularity > 0 else "left"

@@ -60,6 +60,8 @@ def _parts_table(why: Explanation, catalogue: Catalogue) -> Table:
         table.add_row(f"{len(rest)} more of the history", *_numbers(summed))
     for name, added in (
         ("sales trend", why.trend),
+        ("season here", why.season),
+        ("season elsewhere", why.federated_season),
         ("not sold yet", why.cold_start),
         ("popularity", why.popularity),
     ):

@@ -23,6 +23,8 @@ from pydantic import Field, ValidationError
 
 from client.ranking.fusion import FusedRanker, FusionWeights
 from client.ranking.purchase_probability import ClickChances
+from client.ranking.sales_trend import SalesTrend
+from client.ranking.season import ItemSeason, Seasons, no_season
 from client.ranking.text_ease import TextEaseModel
 from client.ranking.text_scorer import TextScorer
 from client.shop.interactions import Interactions
@@ -34,9 +36,11 @@ from common.files import PRIVATE_MODE, sha256_hex, write_atomic
 from common.record import FrozenMap, Record, Sha256, first_problem
 
 MANIFEST = "manifest.json"
-FORMAT = 2  # 1 had the factors the other way round
+FORMAT = 3  # 1 had the factors the other way round
+_READ = (2, FORMAT)  # 2 had no season
 _FOLDER_MODE = 0o700
 _FILES = ("arrays", "catalogue", "shoppers")
+_NO_SEASON = {"season": 0.0, "federated_season": 0.0, "federated_prior": 0.0}  # of format 2
 _COLUMNS = ("shopper", "item", "time", "basket", "value")
 
 
@@ -200,7 +204,7 @@ def parse_model_manifest(content: bytes) -> tuple[ModelManifest, str]:
     """
     try:
         manifest = ModelManifest.model_validate_json(content)
-        if manifest.format != FORMAT or set(manifest.files) != set(_FILES):
+        if manifest.format not in _READ or set(manifest.files) != set(_FILES):
             raise InputError(
                 f"{MANIFEST}: format {manifest.format}; this version reads {FORMAT}. Fit the shop "
                 "again.",
@@ -237,13 +241,13 @@ def _load(folder: Path, name: str) -> ShopModel:
         manifest.text_strength,
     )
     text = TextScorer(arrays["history_vectors"], arrays["candidate_vectors"], manifest.decay)
-    weights = FusionWeights(**manifest.weights)
+    weights = FusionWeights(**{**_NO_SEASON, **manifest.weights})
     columns = {name: arrays[f"purchases.{name}"] for name in _COLUMNS}
     return ShopModel(
         manifest.shop,
         manifest.source,
         catalogue,
-        FusedRanker(text, own, weights, arrays["sales"], arrays["trend"]),
+        FusedRanker(text, own, weights, arrays["sales"], *_seasonal(arrays)),
         arrays["tail"],
         {boost: _chances(arrays, place) for place, boost in enumerate(manifest.boosts)},
         Interactions(shopper_ids, len(catalogue), **columns, timed=manifest.timed),
@@ -269,10 +273,31 @@ def _arrays(model: ShopModel, own: TextEaseModel) -> dict[str, NDArray[Any]]:
             "factors": own.factors,
             "diagonal": own.diagonal,
             "sales": ranker.sales,
-            "trend": ranker.trend,
+            "trend": ranker.trend.trend,
+            "recent": ranker.trend.recent,
             "tail": model.tail,
         }
+        | {
+            f"season.{name}.{field}": np.atleast_1d(np.asarray(getattr(one, field), np.float32))
+            for name, one in (("own", ranker.season.own), ("federated", ranker.season.federated))
+            for field in ("direction", "offset", "scores")
+        }
     )
+
+
+def _seasonal(arrays: Mapping[str, NDArray[Any]]) -> tuple[SalesTrend, Seasons]:
+    """Return trend and season; one that says nothing from a file of before there was any."""
+    trend = arrays["trend"]
+    if "recent" not in arrays:
+        nothing = no_season(len(trend), arrays["candidate_vectors"].shape[1])
+        return SalesTrend(trend, np.zeros_like(trend)), nothing
+
+    def of(name: str) -> ItemSeason:
+        start = f"season.{name}"
+        offset = float(arrays[f"{start}.offset"][0])
+        return ItemSeason(arrays[f"{start}.direction"], offset, arrays[f"{start}.scores"])
+
+    return SalesTrend(trend, arrays["recent"]), Seasons(of("own"), of("federated"))
 
 
 def _chances(arrays: Mapping[str, NDArray[Any]], place: int) -> ClickChances:

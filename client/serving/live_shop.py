@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from client.ranking.fusion import FusedRanker
+from client.ranking.sales_trend import SalesTrend
 from client.ranking.text_ease import TextEaseModel
 from client.ranking.text_scorer import TextScorer
 from client.recommending.shop_model import ModelSource, ShopModel, load_shop_model, read_manifest
@@ -147,7 +148,8 @@ def _with_items(model: ShopModel, puts: Sequence[Change]) -> tuple[ShopModel, se
         own,
         ranker.weights,
         np.concatenate([ranker.sales, np.zeros(added, ranker.sales.dtype)]),
-        np.concatenate([ranker.trend, np.zeros(added, ranker.trend.dtype)]),
+        SalesTrend(*(np.concatenate([one, np.zeros(added, one.dtype)]) for one in ranker.trend)),
+        ranker.season.with_items(frozen, [number for number, _ in placed]),
     )
     tail = np.concatenate([model.tail, np.ones(added, dtype=bool)])
     purchases = replace(model.purchases, item_count=len(items))

@@ -128,13 +128,18 @@ class HistoryPart(Message):
 
 
 class Parts(Message):
-    """A score, taken apart: (collaborative + text) + ((trend + cold_start) + popularity)."""
+    """A score, taken apart.
+
+    (collaborative + text) + (((trend + cold_start) + popularity) + (season + federated_season))
+    """
 
     collaborative: float
     text: float
     trend: float
     cold_start: float
     popularity: float
+    season: float
+    federated_season: float
     history: list[HistoryPart]
 
 

@@ -11,6 +11,7 @@ from client.ranking.baselines import fit_ease
 from client.ranking.fusion import FusedRanker, FusionWeights, standardised
 from client.ranking.model_selection import clearly_better
 from client.ranking.sales_trend import sales_trend
+from client.ranking.season import seasons
 from client.ranking.text_scorer import DECAYS, TextScorer, fit_decay
 from client.ranking.validation import Validation
 from client.shop.histories import histories, typed_history
@@ -108,31 +109,32 @@ def test_rounding_of_equal_scores_is_no_opinion(value, items, seed):
 # ------------------------------------------------------------------------- fused
 def ranker_of(shop, weights, decay=0.8):
     interactions, _, vectors, candidates = shop
-    return FusedRanker(
+    elsewhere = np.random.default_rng(7).normal(size=WIDTH).astype(np.float32)
+    return FusedRanker.of(
         TextScorer(vectors, candidates, decay),
         fit_ease(interactions.matrix(), 50.0),
         weights,
-        interactions.item_counts(),
-        sales_trend(interactions),
+        interactions,
+        elsewhere,
     )
 
 
-@given(st.builds(FusionWeights, *[st.floats(0, 3)] * 5))
+@given(st.builds(FusionWeights, *[st.floats(0, 3)] * 8))
 def test_the_parts_add_up_to_the_score_bit_by_bit(weights):
     interactions = make_interactions(ITEMS, SHOPPERS)
     random = np.random.default_rng(0)
     vectors, candidates = (unit(random.normal(size=(ITEMS, WIDTH))) for _ in range(2))
     history = histories(interactions, np.arange(SHOPPERS))
     ranker = ranker_of((interactions, history, vectors, candidates), weights)
-    own, text, trend, cold_start, popularity = ranker.parts(history)
+    parts = ranker.parts(history)
+    own, text, trend, cold_start, popularity, season, federated = parts
     assert own.shape == text.shape == (SHOPPERS, ITEMS)
-    assert trend.shape == cold_start.shape == popularity.shape == (1, ITEMS)
+    assert {part.shape for part in parts[2:]} == {(1, ITEMS)}
     assert not popularity.any()
     score = ranker.score(history)
-    assert {part.dtype for part in (own, text, trend, cold_start, popularity, score)} == {
-        np.dtype(np.float32)
-    }
-    assert np.array_equal(score, (own + text) + ((trend + cold_start) + popularity))
+    assert {part.dtype for part in (*parts, score)} == {np.dtype(np.float32)}
+    alike = ((trend + cold_start) + popularity) + (season + federated)
+    assert np.array_equal(score, (own + text) + alike)
 
 
 def test_somebody_without_a_history_gets_the_best_sellers_alone_or_among_others(shop):
@@ -142,7 +144,7 @@ def test_somebody_without_a_history_gets_the_best_sellers_alone_or_among_others(
     alone = ranker.parts(nobody)
     sales = interactions.item_counts()
     assert np.allclose(alone.popularity[0], (sales - sales.mean()) / sales.std(), atol=1e-5)
-    for name in ("collaborative", "text", "trend", "cold_start"):
+    for name in ("collaborative", "text", "trend", "cold_start", "season", "federated_season"):
         assert not getattr(alone, name).any(), name
     starts = np.append(history.starts, history.starts[-1])
     together = ranker.score(replace(history, starts=starts))
@@ -152,17 +154,19 @@ def test_somebody_without_a_history_gets_the_best_sellers_alone_or_among_others(
 
 def test_the_parts_are_the_formula(shop):
     interactions, history, *_ = shop
-    ranker = ranker_of(shop, FusionWeights(0.75, 0.5, 2.0, 1.5, 0.25))
+    ranker = ranker_of(shop, FusionWeights(0.75, 0.5, 2.0, 1.5, 0.25, 0.5, 0.0, 0.0))
     sales = np.asarray(interactions.matrix().sum(axis=0), dtype=np.int64).ravel()
     sales[:2] = 0
     ranker = replace(ranker, sales=sales)
-    own, told, rising, bonus, _ = ranker.parts(history)
+    own, told, rising, bonus, _, season, federated = ranker.parts(history)
     ease = ranker.collaborative.score(history.bought()).astype(float)
     text = ranker.text.score(history).astype(float)
     for scores, found, weight in ((ease, own, 0.75), (text, told, 0.5 + 6 / (3 + sales))):
         z = (scores - scores.mean(axis=1, keepdims=True)) / scores.std(axis=1, keepdims=True)
         assert np.allclose(found, z * weight, atol=1e-4)
-    assert np.allclose(rising, 1.5 * sales_trend(interactions))
+    assert np.allclose(rising, 1.5 * sales_trend(interactions).trend)
+    assert np.allclose(season, 0.5 * seasons(interactions, shop[3]).own.scores)
+    assert not federated.any()
     assert bonus.tolist() == [(0.25 * (sales == 0)).tolist()]
 
 
@@ -174,8 +178,8 @@ def test_the_text_counts_most_for_a_cold_start_item():
 
 @pytest.mark.parametrize("tail_boost", [0.0, 0.5, 2.0])
 def test_the_tail_boost_moves_what_sells_little_and_nothing_else(tail_boost):
-    weights = FusionWeights(0.5, 0.25, 1.0, 2.0, 0.5).boosted(tail_boost)
-    assert weights == FusionWeights(0.5, 0.25, tail_boost, 2.0, tail_boost / 2)
+    weights = FusionWeights(0.5, 0.25, 1.0, 2.0, 0.5, 0.75, 0.5, 0.25).boosted(tail_boost)
+    assert weights == FusionWeights(0.5, 0.25, tail_boost, 2.0, tail_boost / 2, 0.75, 0.5, 0.25)
 
 
 @pytest.mark.parametrize("tail_boost", [-0.1, 2.1, float("nan")])

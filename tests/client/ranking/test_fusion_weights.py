@@ -47,7 +47,10 @@ def test_a_shop_without_a_clock_asks_less_of_what_never_sold():
     assert default_fusion_weights(timed) == DEFAULT_WEIGHTS
     told = default_fusion_weights(replace(timed, timed=False))
     assert 0 < told.cold_start < DEFAULT_WEIGHTS.cold_start
-    assert replace(told, cold_start=DEFAULT_WEIGHTS.cold_start) == DEFAULT_WEIGHTS
+    seasonal = ("cold_start", "season", "federated_season", "federated_prior")
+    kept = {name: getattr(DEFAULT_WEIGHTS, name) for name in seasonal}
+    assert replace(told, **kept) == DEFAULT_WEIGHTS
+    assert told.season == told.federated_season == told.federated_prior == 0
 
 
 def fitted(trial):
@@ -130,7 +133,7 @@ def test_a_part_that_was_only_lucky_is_not_fallen_back_to(trial, monkeypatch):
 
 
 def test_searched_weights_must_be_better_by_more_than_some_that_were_not(trial, monkeypatch):
-    wanted = FusionWeights(1.0, 0.0, 1.5, 0.0, 0.0)
+    wanted = FusionWeights(1.0, 0.0, 1.5, 0.0, 0.0, 0.0, 0.25, 0.0)
     told, lucky = (
         coming_true(trial, DEFAULT_WEIGHTS),
         coming_true(trial, wanted).validation.relevant,
@@ -176,7 +179,7 @@ def test_the_default_stands_where_it_comes_true(trial):
 
 
 def test_other_weights_are_taken_where_they_are_clearly_better(trial):
-    wanted = FusionWeights(1.0, 0.0, 1.5, 0.0, 0.0)
+    wanted = FusionWeights(1.0, 0.0, 1.5, 0.0, 0.0, 0.0, 0.25, 0.0)
     for number, values in CANDIDATES.items():
         assert getattr(wanted, number) in values
     told = coming_true(trial, wanted)

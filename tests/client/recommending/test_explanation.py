@@ -8,6 +8,8 @@ from scipy.sparse import csr_matrix
 
 from client.ranking.baselines import fit_ease
 from client.ranking.fusion import FusedRanker, FusionWeights
+from client.ranking.sales_trend import SalesTrend, sales_trend
+from client.ranking.season import ItemSeason, Seasons, no_season
 from client.ranking.text_ease import fit_text_ease
 from client.ranking.text_scorer import TextScorer
 from client.recommending.explanation import Explanation, HistoryPart, ShopperScores
@@ -26,12 +28,15 @@ def ranker_of(random, items=ITEMS, *, weights=None):
     text = TextScorer(
         vectors.astype(np.float32), candidates.astype(np.float32), float(random.uniform(0.3, 1))
     )
-    weights = weights or FusionWeights(*random.uniform(0, 3, 5))
+    weights = weights or FusionWeights(*random.uniform(0, 3, 8))
     trend = random.normal(size=items).astype(np.float32)
     sales = np.asarray(sold.sum(axis=0)).ravel().astype(np.int64)
-    return FusedRanker(
-        text, fit_ease(csr_matrix(sold, dtype=np.float32), 5.0), weights, sales, trend
+    own = fit_ease(csr_matrix(sold, dtype=np.float32), 5.0)
+    recent = np.abs(random.normal(size=items)).astype(np.float32) * (sales > 0)
+    season = Seasons(
+        *(ItemSeason.of(random.normal(size=WIDTH), text.candidate_vectors) for _ in range(2))
     )
+    return FusedRanker(text, own, weights, sales, SalesTrend(trend, recent), season)
 
 
 def history_of(random, items=ITEMS):
@@ -54,9 +59,21 @@ def fused_by_loops(ranker, history):
         parts.append((scores - scores.mean()) / spread if spread > 1e-12 else scores * 0)
     weights = ranker.weights
     text = weights.text + weights.tail * 3 / (3 + ranker.sales)
-    rising = weights.trend * ranker.trend.astype(float)
+    rising = weights.trend * ranker.trend.trend.astype(float)
     bonus = np.array([weights.cold_start if sales == 0 else 0.0 for sales in ranker.sales])
-    return weights.collaborative * parts[0], text.astype(np.float32) * parts[1], rising, bonus
+    here, elsewhere = (
+        season.scores.astype(float) for season in (ranker.season.own, ranker.season.federated)
+    )
+    recent = ranker.trend.recent.astype(float)
+    expected = np.log((recent + 3 * np.exp(weights.federated_prior * elsewhere)) / (recent + 3))
+    return (
+        weights.collaborative * parts[0],
+        text.astype(np.float32) * parts[1],
+        rising,
+        bonus,
+        weights.season * here,
+        weights.federated_season * elsewhere + weights.trend * expected,
+    )
 
 
 # ------------------------------------------------------------------- the sums
@@ -71,12 +88,15 @@ def test_the_parts_of_every_score_are_its_bits_and_it_is_the_formula(seed):
     rounding = 2e-5  # of float32: weights up to 6 times standardised scores
     assert np.abs(scored.scores - sum(formula)).max() < rounding
     for item, why in enumerate(scored.explain(np.arange(ITEMS))):
-        own, text, trend, bonus, popularity = map(np.float32, why.parts.values())
+        own, text, trend, bonus, popularity, here, elsewhere = map(np.float32, why.parts.values())
         assert why.item == item
-        assert why.score == scored.scores[item] == (own + text) + ((trend + bonus) + popularity)
+        alike = ((trend + bonus) + popularity) + (here + elsewhere)
+        assert why.score == scored.scores[item] == (own + text) + alike
         assert np.float32(sum(part.collaborative for part in why.history)) == own
         assert np.float32(sum(part.text for part in why.history)) == text
-        for found, expected in zip((own, text, trend, bonus), formula, strict=True):
+        for found, expected in zip(
+            (own, text, trend, bonus, here, elsewhere), formula, strict=True
+        ):
             assert abs(found - expected[item]) < rounding
         assert why.popularity == 0
         assert sorted(part.item for part in why.history) == sorted(history.item)
@@ -116,14 +136,14 @@ def test_the_explained_scores_are_those_that_rank_many_shoppers_at_once():
 
 def test_the_texts_weight_is_that_of_the_fusion():
     random = np.random.default_rng(8)
-    ranker = ranker_of(random, weights=FusionWeights(0.75, 0.5, 2.0, 1.0, 0.5))
+    ranker = ranker_of(random, weights=FusionWeights(0.75, 0.5, 2.0, 1.0, 0.5, 0.25, 1.0, 0.5))
     why = ShopperScores(ranker, history_of(random)).explain([4])[0]
     assert why.text_weight == pytest.approx(0.5 + 6 / (3 + ranker.sales[4]), abs=1e-6)
 
 
 def test_titles_that_are_alike_but_for_rounding_say_nothing():
     random = np.random.default_rng(4)
-    ranker = ranker_of(random, weights=FusionWeights(0, 1, 0, 0, 0))
+    ranker = ranker_of(random, weights=FusionWeights(0, 1, 0, 0, 0, 0, 0))
     row = ranker.text.candidate_vectors[:1]
     alike = np.nextafter(row, random.choice([-1, 1], (ITEMS, WIDTH)).astype(np.float32))
     text = replace(ranker.text, candidate_vectors=alike, history_vectors=np.tile(row, (ITEMS, 1)))
@@ -143,7 +163,7 @@ def test_an_empty_history_gives_the_best_sellers_in_a_fixed_order():
     assert order.tolist() == np.argsort(-ranker.sales, kind="stable").tolist()
     [why] = scored.explain(order[:1])
     assert why.history == ()
-    assert why.trend == why.cold_start == 0
+    assert why.trend == why.cold_start == why.season == why.federated_season == 0
     assert why.popularity == why.score > 0
     assert why.because(make_catalogue(ITEMS)) == "Popular in this shop."
 
@@ -157,7 +177,8 @@ def test_a_shop_that_sold_nothing_scores_everything_alike_for_nobody_in_particul
         fit_ease(nothing.matrix(), 5.0),
         FusionWeights(1, 1, 0, 1, 0.5),
         nothing.item_counts(),
-        np.zeros(ITEMS, np.float32),
+        sales_trend(nothing),
+        no_season(ITEMS, WIDTH),
     )
     assert not ShopperScores(ranker, typed_history([], ITEMS)).scores.any()
     assert ShopperScores(ranker, typed_history([3], ITEMS)).scores.std() == pytest.approx(1)
@@ -189,13 +210,29 @@ def test_one_history_at_a_time():
         ([], 0, 0, 0.9, "Popular in this shop."),
         ([(-0.1, 0.0)], 0, 0, 0, "The best of what is left."),
         ([(-0.1, 0.0)], -0.5, 0, 0, "The best of what is left."),
+        ([(0.1, 0.2)], [0.5, 0.4, 0.45], 0, 0, "Selling more than usual lately."),
+        (
+            [(0.1, 0.2)],
+            [0.5, 0.9, 0.7],
+            0,
+            0,
+            "What is like it sells more than usual here lately.",
+        ),
+        (
+            [(0.1, 0.2)],
+            [-0.5, 0.1, 0.7],
+            0,
+            0,
+            "What is like it sells more than usual in other shops lately.",
+        ),
         ([], 0, 0, -0.3, "The best of what is left."),
     ],
 )
 def test_the_sentence_names_the_largest_part(parts, trend, cold_start, popularity, said):
     catalogue = make_catalogue(ITEMS)
     history = tuple(HistoryPart(place, *part) for place, part in enumerate(parts))
-    why = Explanation(9, 1.0, history, 0.0, 0.0, trend, cold_start, popularity, 1.0)
+    trend, *seasons = trend if isinstance(trend, list) else [trend, 0.0, 0.0]
+    why = Explanation(9, 1.0, history, 0.0, 0.0, trend, cold_start, popularity, *seasons, 1.0)
     assert why.because(catalogue) == said.format(catalogue.items[0].title)
 
 

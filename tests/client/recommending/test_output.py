@@ -10,12 +10,21 @@ from client.recommending.recommender import Recommended
 from tests.support.shops import make_catalogue
 
 SHOP = make_catalogue(6)
-FOR_ANYBODY = {"sales", "not", "popularity"}  # the first words of their rows
+FOR_ANYBODY = {"sales", "season", "not", "popularity"}  # the first words of their rows
 
 
-def recommended(*, trend=0.0, cold_start=0.0, popularity=0.0, parts=((1.25, 0.5), (-0.25, 0.125))):
+def recommended(
+    *,
+    trend=0.0,
+    cold_start=0.0,
+    popularity=0.0,
+    season=0.0,
+    federated_season=0.0,
+    parts=((1.25, 0.5), (-0.25, 0.125)),
+):
     history = tuple(HistoryPart(place, *part) for place, part in enumerate(parts))
     score = sum(part.total for part in history) + trend + cold_start + popularity
+    score += season + federated_season
     why = Explanation(
         item=5,
         score=score,
@@ -25,6 +34,8 @@ def recommended(*, trend=0.0, cold_start=0.0, popularity=0.0, parts=((1.25, 0.5)
         trend=trend,
         cold_start=cold_start,
         popularity=popularity,
+        season=season,
+        federated_season=federated_season,
         text_weight=1.0,
     )
     return Recommended(SHOP.items[5], why, why.because(SHOP), None)
@@ -42,6 +53,8 @@ def lines(page):
     [
         (recommended(trend=0.75), ["sales", "trend", "0.75"]),
         (recommended(trend=-0.75), ["sales", "trend", "-0.75"]),
+        (recommended(season=0.75), ["season", "here", "0.75"]),
+        (recommended(federated_season=-0.25), ["season", "elsewhere", "-0.25"]),
         (recommended(cold_start=0.5), ["not", "sold", "yet", "0.50"]),
         (recommended(popularity=2, parts=()), ["popularity", "2.00"]),
     ],
@@ -62,11 +75,11 @@ def test_what_adds_nothing_has_no_row():
 
 
 def test_the_json_names_what_is_added_for_anybody_apart():
-    for added in ({"trend": 0.75}, {"cold_start": 0.5}, {"popularity": 2.0}):
+    names = ("trend", "cold_start", "popularity", "season", "federated_season")
+    for added in ({name: 0.75} for name in names):
         one = recommended(**added)
         [shown] = json.loads(list_json([one], SHOP, "1"))["recommendations"]
         parts = shown["parts"]
-        names = ("trend", "cold_start", "popularity")
         assert {name: parts[name] for name in names if parts[name]} == added
         assert sum(parts.values()) == shown["score"]
         for name in ("collaborative", "text"):

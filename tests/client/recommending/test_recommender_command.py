@@ -55,9 +55,9 @@ def test_the_json_holds_every_part_of_every_score(simulated, shop):
     assert len(found) == 20
     for one in found:
         parts = one["parts"]
-        own, text, trend, cold_start, popularity = map(np.float32, parts.values())
+        own, text, trend, cold_start, popularity, *seasons = map(np.float32, parts.values())
         assert popularity == 0
-        assert one["score"] == own + text + (trend + cold_start + popularity)
+        assert one["score"] == own + text + (trend + cold_start + popularity + sum(seasons))
         for name in ("collaborative", "text"):
             assert np.float32(sum(part[name] for part in one["history"])) == parts[name]
         assert len(one["history"]) == len(bought_by(shop, shop.interactions.shopper_ids[3]))

@@ -2,8 +2,10 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +22,10 @@ from client.recommending.shop_model import (
     save_shop_model,
 )
 from client.shop.dataset import load_merchant_data
+from client.shop.histories import typed_history
+from common.arrays import map_arrays, write_arrays
 from common.errors import InputError
+from common.files import sha256_hex
 from common.identity.signing_key import PublicKey
 from common.release.verify import verify_release
 from tests.support.served import SOURCE, made_model
@@ -211,3 +216,32 @@ def test_a_list_for_every_shopper_goes_to_a_file_of_the_owners(options, simulate
 def test_all_and_out_go_together(options, simulated):
     ask = ["client", "recommend", "--all", *options]
     assert isinstance(command(ask, simulated.parent / "cache").exception, InputError)
+
+
+def test_a_model_of_before_there_was_a_season_ranks_as_it_did(tmp_path):
+    """Format 2 had neither the seasons' arrays nor their weights."""
+    model = made_model()
+    save_shop_model(model, tmp_path)
+    before = model.ranker.with_weights(
+        replace(model.ranker.weights, season=0.0, federated_season=0.0, federated_prior=0.0)
+    )
+    manifest = json.loads((tmp_path / MANIFEST).read_bytes())
+    manifest["format"] = 2
+    for name in ("season", "federated_season", "federated_prior"):
+        del manifest["weights"][name]
+    arrays = dict(map_arrays(tmp_path / manifest["files"]["arrays"]["name"]))
+    older = {name: one for name, one in arrays.items() if "season" not in name if name != "recent"}
+    path = tmp_path / "arrays-0000000000000000.safetensors"
+    write_arrays(path, older)
+    content = path.read_bytes()
+    manifest["files"]["arrays"] = {
+        "name": path.name,
+        "size": len(content),
+        "sha256": sha256_hex(content),
+    }
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    kept = load_shop_model(tmp_path)
+    history = typed_history([3, 8], len(model.catalogue))
+    assert kept.ranker.weights == before.weights
+    assert np.array_equal(kept.ranker.score(history), before.score(history))
+    assert not np.array_equal(model.ranker.score(history), before.score(history))

@@ -1,0 +1,124 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.ranking.season import (
+    FederatedSeason,
+    ItemSeason,
+    SeasonWindows,
+    kernel,
+    own_season,
+    season_rows,
+    seasons,
+)
+from common.errors import InputError
+from tests.support.shops import DAY, interactions_of, make_interactions
+
+ITEMS, SHOPPERS, WIDTH = 20, 15, 6
+VECTORS = np.random.default_rng(5).normal(size=(ITEMS, WIDTH)).astype(np.float32)
+WINDOWS = SeasonWindows((200 * DAY, 330 * DAY))
+
+
+def shop(seed=0):
+    return make_interactions(ITEMS, SHOPPERS, seed)
+
+
+def by_loops(interactions, end):
+    """The rows of one window in float64, purchase by purchase."""
+    rows = np.zeros((interactions.shopper_count, WIDTH))
+    centred = VECTORS.astype(float) - VECTORS.astype(float).mean(axis=0)
+    for shopper, item, time in zip(
+        interactions.shopper, interactions.item, interactions.time, strict=True
+    ):
+        if time < end:
+            rows[shopper] += kernel(np.array((end - time) / DAY)) * centred[item]
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_row_is_the_sum_over_the_shoppers_purchases(seed):
+    found = season_rows(shop(seed), VECTORS, WINDOWS)
+    expected = np.hstack([by_loops(shop(seed), end) for end in WINDOWS.ends])
+    assert found.dtype == np.float32
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.integers(0, 50), st.sets(st.integers(0, SHOPPERS - 1), min_size=1))
+def test_a_row_depends_on_its_shopper_alone_to_the_bit(seed, kept):
+    everybody = season_rows(shop(seed), VECTORS, WINDOWS)
+    kept = np.array(sorted(kept))
+    assert np.array_equal(
+        season_rows(shop(seed).only_shoppers(kept), VECTORS, WINDOWS), everybody[kept]
+    )
+
+
+def test_sales_that_flow_evenly_add_up_to_nothing():
+    age = np.arange(0, 20_000, 0.05)
+    assert kernel(age).sum() * 0.05 == pytest.approx(0, abs=2e-3)
+    days = np.arange(0, 3000)
+    steady = interactions_of([(0, 3, day * DAY, day) for day in days], ITEMS, 1)
+    fresh = interactions_of([(0, 3, day * DAY, day) for day in days[-30:]], ITEMS, 1)
+    sizes = [np.linalg.norm(own_season(one, VECTORS)) for one in (steady, fresh)]
+    assert sizes[0] < 0.05 * sizes[1]
+
+
+def test_what_sells_more_of_late_points_that_way():
+    before = [(0, 1, day * DAY, day) for day in range(0, 1500, 5)]
+    lately = [(1, 7, day * DAY, day) for day in range(1485, 1500, 5)]
+    found = seasons(interactions_of([*before, *lately], ITEMS, 2), VECTORS).own.scores
+    vectors = VECTORS - VECTORS.mean(axis=0)
+    assert np.corrcoef(found, vectors @ vectors[7])[0, 1] > 0.95
+
+
+def test_scores_have_mean_0_and_deviation_1_and_follow_the_vector():
+    vector = np.random.default_rng(1).normal(size=WIDTH).astype(np.float32)
+    season = ItemSeason.of(vector, VECTORS)
+    along = VECTORS.astype(float) @ vector.astype(float)
+    assert season.scores == pytest.approx((along - along.mean()) / along.std(), abs=1e-5)
+    assert season.scores.dtype == np.float32
+
+
+def test_a_new_item_scores_as_it_would_have_among_the_others():
+    vector = np.ones(WIDTH, np.float32)
+    known = ItemSeason.of(vector, VECTORS)
+    grown = np.vstack([VECTORS, VECTORS[3:5]])
+    found = known.with_items(grown, [ITEMS + 1])
+    assert np.array_equal(found.scores[:ITEMS], known.scores)
+    assert found.scores[ITEMS] == 0  # it waits for its vector
+    assert found.scores[ITEMS + 1] == known.scores[4]
+
+
+@pytest.mark.parametrize("vectors", [np.ones((ITEMS, WIDTH), np.float32), VECTORS * 0])
+def test_items_that_do_not_differ_have_no_season(vectors):
+    assert not ItemSeason.of(np.ones(WIDTH, np.float32), vectors).scores.any()
+
+
+def test_without_a_clock_or_a_sale_there_is_no_season():
+    untimed = replace(shop(), timed=False)
+    for past in (untimed, interactions_of([], ITEMS, 2)):
+        known = seasons(past, VECTORS)
+        assert not known.own.scores.any()
+        assert not known.federated.scores.any()
+    with pytest.raises(InputError) as caught:
+        season_rows(untimed, VECTORS, WINDOWS)
+    assert caught.value.field == "time"
+
+
+def test_one_shop_without_noise_or_clipping_has_its_own_season_back():
+    past = shop()
+    end = int(past.time.max()) + 1
+    rows = season_rows(past, VECTORS, SeasonWindows((end,)))
+    released = FederatedSeason((end,), rows.sum(axis=0)[None], 0.0)
+    known = seasons(past, VECTORS, released.at(end))
+    assert known.federated.scores == pytest.approx(known.own.scores, abs=1e-5)
+
+
+def test_the_latest_vector_that_looks_at_nothing_later():
+    vectors = np.arange(4, dtype=np.float32).reshape(2, 2)
+    season = FederatedSeason((10, 20), vectors, 1.0)
+    assert season.at(9) is None
+    assert season.at(10).tolist() == season.at(19).tolist() == [0, 1]
+    assert season.at(20).tolist() == [2, 3]
