@@ -154,12 +154,17 @@ fuzz: $(STAMP) ## ask the service what its OpenAPI allows and what it does not, 
 chaos: $(STAMP) ## kill a node 200 times at random moments and check its ledger each time
 	$(BIN)/python -m simulations.harness.chaos $(ARGS)
 
-# For the Python and platform at hand. It fails where a package comes from a local file.
+# For the Python and platform at hand. Packages may be chosen from a folder that pip is told of; the
+# hashes are of what the index has, so the second pip is told of none.
 lock: $(STAMP) ## requirements.lock: the hash of each package that a deployment installs
 	mkdir -p out
 	$(BIN)/python -m pip install --dry-run --ignore-installed --quiet --no-input \
-	  --disable-pip-version-check --report out/lock.json -c constraints.txt .
-	$(BIN)/python deploy/lock.py < out/lock.json > out/requirements.lock
+	  --disable-pip-version-check --report out/chosen.json -c constraints.txt .
+	$(BIN)/python deploy/lock.py names < out/chosen.json > out/names.txt
+	PIP_CONFIG_FILE=/dev/null env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL \
+	  $(BIN)/python -m pip install --dry-run --ignore-installed --no-deps --quiet --no-input \
+	  --disable-pip-version-check --report out/listed.json -r out/names.txt
+	$(BIN)/python deploy/lock.py hashes < out/listed.json > out/requirements.lock
 	mv out/requirements.lock requirements.lock
 
 settings: $(STAMP) ## pyproject.toml's table of run settings, from common/settings/run.py

@@ -32,6 +32,7 @@ LONGEST_MODULE = 400
 LONGEST_READING_PATH = 9
 OF_THE_WHOLE = {
     "test_containers.py",
+    "test_lock.py",
     "test_readmes.py",
     "test_project.py",
     "test_fedtail_cli.py",
