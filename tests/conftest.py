@@ -95,7 +95,7 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.section(f"{asked[0]}: what came of each")
     for outcome in ("failed", "passed", "skipped"):
         for report in terminalreporter.getreports(outcome):
-            told = dict(report.user_properties)
+            told = dict(getattr(report, "user_properties", ()))  # none of a file left out whole
             if "fault" in told and (report.when == "call" or outcome == "skipped"):
                 name = report.nodeid.partition("::test_")[2].replace("_", " ")
                 terminalreporter.write_line(f"{outcome:8}{name}")

@@ -20,7 +20,12 @@ from server.operations.admission import admit
 from server.operations.door.access_log import rotate_access_log
 from server.operations.door.node_certificates import certificate_warnings
 from server.operations.door.ownership import check_ownership, one_user
-from server.operations.door.proxy import check_proxy, proxy_command, write_proxy_config
+from server.operations.door.proxy import (
+    check_proxy,
+    proxy_command,
+    proxy_listens,
+    write_proxy_config,
+)
 from server.operations.folder import ServerFolder
 from server.operations.provisioning import warnings
 from server.operations.publication.publishing import hourly_refresh, metadata_warnings
@@ -69,7 +74,7 @@ def serve(
     children: list[Child] = []
     with serving(), stopping(children):
         children.append(_start_superlink(folder))
-        _wait_until_up(folder, children[0])
+        _wait_until_up(children[0], lambda: superlink_answers(folder))
         children.append(_start_launcher(folder))
         with control(folder) as link:
             changed = admit(folder, link)
@@ -80,6 +85,7 @@ def serve(
         if proxy:
             command = proxy_command(folder)
             children.append(start_child(PROXY, command, folder.logs / "proxy.log"))
+            _wait_until_up(children[-1], lambda: proxy_listens(folder))
             say(f"Merchants connect to {settings.address}. Logs: {folder.logs}")
         else:
             say(f"SuperLink is up on {settings.superlink}, without a proxy.")
@@ -143,15 +149,15 @@ def _start_launcher(folder: ServerFolder) -> Child:
     )
 
 
-def _wait_until_up(folder: ServerFolder, superlink: Child) -> None:
+def _wait_until_up(child: Child, is_up: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and superlink.ended is None:
-        if superlink_answers(folder):
+    while time.monotonic() < deadline and child.ended is None:
+        if is_up():
             return
-        time.sleep(0.3)
+        time.sleep(0.2)
     raise FederationError(
-        f"SuperLink did not come up; the end of {superlink.log}:\n{superlink.last_output()}",
-        field="superlink",
+        f"{child.name} did not come up; the end of {child.log}:\n{child.last_output()}",
+        field="server",
     )
 
 

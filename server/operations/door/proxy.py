@@ -9,6 +9,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -125,6 +126,16 @@ def proxy_command(folder: ServerFolder) -> list[str]:
     placed = ServerFolder(folder.root.resolve())
     run, config = placed.proxy_run, placed.proxy / CONFIG
     return [_nginx(), "-e", "stderr", "-p", str(run), "-c", str(config)]
+
+
+def proxy_listens(folder: ServerFolder) -> bool:
+    """Return whether nodes can connect: nginx listens only a while after it is started."""
+    settings = folder.settings()
+    try:  # the address for all addresses is the loopback's to whoever connects to it
+        with socket.create_connection((settings.listen, settings.port), timeout=5.0):
+            return True
+    except OSError:
+        return False
 
 
 def check_proxy(folder: ServerFolder) -> None:

@@ -1,12 +1,19 @@
 """The proxy's configuration: Flower's own list of a node's paths, and nginx's own reading of it."""
 
 import shutil
+import socket
 
 import pytest
 from flwr.superlink.routers.fleet.router import router as fleet_router
 
 from common.errors import SettingsError
-from server.operations.door.proxy import FLEET_PATHS, check_proxy, proxy_command, write_proxy_config
+from server.operations.door.proxy import (
+    FLEET_PATHS,
+    check_proxy,
+    proxy_command,
+    proxy_listens,
+    write_proxy_config,
+)
 from tests.support.doors import operator
 from tests.support.flower_engine import free_port
 
@@ -62,3 +69,12 @@ def test_no_secret_stands_in_the_command(server):
     write_proxy_config(server)
     if shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin"):
         assert all("PRIVATE" not in part for part in proxy_command(server))
+
+
+def test_the_proxy_is_up_once_somebody_can_connect(tmp_path):
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        server = operator(tmp_path / "server", one.getsockname()[1])
+        assert not proxy_listens(server)
+        one.listen()
+        assert proxy_listens(server)
