@@ -16,8 +16,17 @@ def load_certificate(path: Path) -> x509.Certificate:
     Raises:
         EnrolmentError: if it cannot be read or is none.
     """
+    return load_certificates(path)[0]
+
+
+def load_certificates(path: Path) -> list[x509.Certificate]:
+    """Read a file's PEM certificates, at least one, in their order.
+
+    Raises:
+        EnrolmentError: if it cannot be read or holds none.
+    """
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
+        return x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as error:
         raise EnrolmentError(
             f"The certificate {path} cannot be read ({type(error).__name__}).", field="certificate"

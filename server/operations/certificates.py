@@ -51,7 +51,19 @@ class Authority:
     @classmethod
     def create(cls, now: datetime) -> "Authority":
         """Make an authority that may sign certificates and no further authority."""
-        key = generate_private_key(SECP256R1())
+        return cls._over(generate_private_key(SECP256R1()), now)
+
+    @classmethod
+    def over(cls, key_path: Path, now: datetime, passphrase: Passphrase | None) -> "Authority":
+        """Make the certificate that a key lacks, as where `save` was cut short.
+
+        Raises:
+            EnrolmentError: as `load`, of the key.
+        """
+        return cls._over(_load_key(key_path, passphrase), now)
+
+    @classmethod
+    def _over(cls, key: EllipticCurvePrivateKey, now: datetime) -> "Authority":
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedtail authority")])
         subject = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         certificate = (

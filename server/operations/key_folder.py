@@ -189,7 +189,15 @@ class KeyFolder:
         for name in (*SHARED_KEYS, *FEDERATION_KEYS):
             if not self.pair(name).path.exists():
                 SigningKey.create(self.pair(name).path, secret)
-        if not self.authority_key.exists():
+        if not self.authority_certificate.exists():
+            self._make_authority(now, secret)
+
+    def _make_authority(self, now: datetime, secret: bytes) -> None:
+        if self.authority_key.exists():  # cut short between the two: a key is never replaced
+            held = self.passphrase or Passphrase(lambda: secret)
+            made = Authority.over(self.authority_key, now, held)
+            write_atomic(self.authority_certificate, made.pem)
+        else:
             Authority.create(now).save(self.authority_key, self.authority_certificate, secret)
 
     def keep_root(self, content: bytes, version: int) -> Path:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from common.errors import SettingsError
 from common.files import write_atomic
-from common.identity.expiry import load_certificate
+from common.identity.expiry import load_certificate, load_certificates
 from common.identity.signing_key import PublicKey
 from common.release.published import role_of
 from server.operations.certificates import fingerprint, pem_of
@@ -186,17 +186,20 @@ def _rotate_enrolment(folder: ServerFolder, keys: KeyFolder) -> Rotation:
 
 def _rotate_authority(folder: ServerFolder, keys: KeyFolder, now: datetime) -> Rotation:
     new, old = keys.next_authority(now), load_certificate(keys.authority_certificate)
-    pem = pem_of(old)
-    if pem not in folder.authority.read_bytes():
+    trusted = load_certificates(folder.authority)
+    if old not in trusted:
         raise _others(AUTHORITY, folder.authority)
-    write_atomic(folder.authority, new.pem + pem)  # the first one issues; nodes trust both
+    # The first one issues. All others stay until --done: a node that has missed a rotation trusts
+    # the oldest alone, and would be locked out.
+    elder = [pem_of(one) for one in trusted if one != new.certificate]
+    write_atomic(folder.authority, b"".join([new.pem, *elder]))
     _tell_trust(folder, keys, now)
     issue_certificates(folder, new, now)
     keys.promote_authority(fingerprint(old))
     return Rotation(
         fingerprint(old),
         fingerprint(new.certificate),
-        "Nodes trust both once they have fetched, and fetch their new certificates within a day. "
+        "Nodes trust it too once they have fetched, and fetch their new certificates within a day. "
         "Then run `fedtail server rotate`, start the server again, and give this command with "
         "--done.",
     )

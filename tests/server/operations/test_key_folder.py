@@ -52,6 +52,23 @@ def test_made_again_nothing_is_replaced_and_another_federation_shares_two_keys(f
     assert {name for name in ALL if ids(other)[name] == before[name]} == set(SHARED_KEYS)
 
 
+@pytest.mark.parametrize("secret", [b"", b"correct horse"])
+def test_a_folder_that_was_cut_short_between_key_and_certificate_is_made_whole(tmp_path, secret):
+    """The certificate is made over the key that is there, which stays, byte for byte."""
+    folder = KeyFolder(tmp_path / "keys", "main")
+    folder.make(NOW, secret)
+    folder.authority_certificate.unlink()
+    key = folder.authority_key.read_bytes()
+    folder.make(NOW, secret)
+    assert folder.authority_key.read_bytes() == key
+    made = opened(folder, secret)[0].authority().certificate
+    made.verify_directly_issued_by(made)
+    whole = Authority.create(NOW).certificate
+    assert made.subject == whole.subject
+    assert made.not_valid_after_utc == whole.not_valid_after_utc
+    assert [one.oid for one in made.extensions] == [one.oid for one in whole.extensions]
+
+
 def test_a_passphrase_is_asked_for_once_and_no_file_opens_without_it(tmp_path):
     plain = KeyFolder(tmp_path / "keys", "main")
     plain.make(NOW, b"correct horse")

@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 
 from common.errors import FedtailError, ReleaseError, SettingsError
 from common.identity.enrolment import Invite, Request
-from common.identity.expiry import load_certificate
+from common.identity.expiry import load_certificate, load_certificates
 from common.identity.node_certificate import check_node_certificate
 from common.identity.node_key import NodeKey
 from server.cli import app
-from server.operations.certificates import fingerprint
+from server.operations.certificates import fingerprint, pem_of
 from server.operations.door.node_certificates import certificate_path
 from server.operations.provisioning import enrol, make_invite
 from server.operations.publication import key_rotation
@@ -169,6 +169,21 @@ def test_the_new_authority_issues_at_once_and_the_old_one_is_trusted_until_it_is
     with changing_repository(server, now()) as federation:
         told = federation.repository.content(federation.repository.targets(), "_trust/main.json")
     assert server.authority.read_text().splitlines()[1].encode() in told
+
+
+def test_authorities_of_before_are_trusted_until_all_of_them_are_dropped(operator):
+    """A node that missed the first of two rotations is not locked out by the second."""
+    server, held = operator.server, [operator.keys.authority().certificate]
+    for _ in range(3):
+        rotate(operator, "authority")
+        held.insert(0, operator.keys.authority().certificate)
+        assert load_certificates(server.authority) == held
+    with changing_repository(server, now()) as federation:
+        told = federation.repository.content(federation.repository.targets(), "_trust/main.json")
+    for one in held:
+        assert pem_of(one).decode().splitlines()[1].encode() in told
+    retire_authority(server, operator.keys, now())
+    assert load_certificates(server.authority) == held[:1]
 
 
 def test_the_old_authority_is_dropped_by_its_own_operator_only(operator, tmp_path):
