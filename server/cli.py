@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from server.operations.cli import Folder as _Folder
-from server.operations.cli import Keys, PassphraseFile, open_keys, read_passphrase
+from server.operations.cli import Keys, PassphraseFile, open_folders, open_keys, read_passphrase
 from server.operations.cli import app as publishing
 from server.operations.cli import say as _say
 from server.operations.door_cli import app as door
@@ -100,11 +100,9 @@ def invite(
 ) -> None:
     """Make a one-time invite for a merchant. Send it where only that merchant reads it."""
     from common.identity.signing_key import PublicKey
-    from server.operations.folder import ServerFolder
     from server.operations.provisioning import make_invite, write_invite
 
-    opened = ServerFolder(folder)
-    held = open_keys(keys, opened.settings().federation, passphrase_file)
+    opened, held = open_folders(folder, keys, passphrase_file)
     made = make_invite(opened, held, name, datetime.now(UTC), valid_for=timedelta(days=days))
     path = out or Path(f"{name}.invite")
     write_invite(path, made)
@@ -121,12 +119,10 @@ def enrol(
 ) -> None:
     """Let a node in, or take its new key in the old one's place, and sign its certificate."""
     from common.identity.enrolment import Request
-    from server.operations.folder import ServerFolder
     from server.operations.provisioning import enrol as let_in
 
     read = Request.load(request)
-    opened = ServerFolder(folder)
-    held = open_keys(keys, opened.settings().federation, passphrase_file)
+    opened, held = open_folders(folder, keys, passphrase_file)
     key = let_in(opened, held, read, datetime.now(UTC))
     _say(f"{read.name} is enrolled, key {key.fingerprint}")
     _tell_server(opened)
@@ -274,11 +270,9 @@ def readmit(
 @app.command()
 def rotate(folder: _Folder, keys: Keys, passphrase_file: PassphraseFile = None) -> None:
     """Give the server a new certificate, for the hosts that server.toml names now."""
-    from server.operations.folder import ServerFolder
     from server.operations.provisioning import rotate_certificate
 
-    opened = ServerFolder(folder)
-    held = open_keys(keys, opened.settings().federation, passphrase_file)
+    opened, held = open_folders(folder, keys, passphrase_file)
     rotate_certificate(opened, held, datetime.now(UTC))
     Console().print("Start the server again to use it. Nodes need nothing.")
 

@@ -59,9 +59,10 @@ def read_passphrase(path: Path) -> bytes:
     return secret[0]
 
 
-def _opened(
+def open_folders(
     folder: Path, keys: Path, passphrase_file: Path | None
 ) -> "tuple[ServerFolder, KeyFolder]":
+    """Return the server's folder, and the folder of keys for its federation."""
     from server.operations.folder import ServerFolder
 
     opened = ServerFolder(folder)
@@ -105,7 +106,7 @@ def new(
     """
     from server.operations.publication.older_folder import take_over
 
-    opened, held = _opened(folder, keys, passphrase_file)
+    opened, held = open_folders(folder, keys, passphrase_file)
     secret = b"" if passphrase_file is None else read_passphrase(passphrase_file)
     take_over(opened, held, datetime.now(UTC), secret)
     say(f"The keys are in {keys}. Keep them, and a copy, where only you can read them.")
@@ -131,7 +132,7 @@ def rotate(
     found = next((one for one in KEY_NAMES if one == name), None)
     if found is None or (done and found != "authority"):
         raise InputError(f"NAME must be one of {', '.join(KEY_NAMES)}.", field="name")
-    opened, held = _opened(folder, keys, passphrase_file)
+    opened, held = open_folders(folder, keys, passphrase_file)
     if done:
         retire_authority(opened, held, datetime.now(UTC))
         _tell_proxy(opened)
@@ -154,7 +155,7 @@ def publish(
     from server.operations.experiment import Experiment
     from server.operations.publication.publishing import publish as run
 
-    opened, held = _opened(folder, keys, passphrase_file)
+    opened, held = open_folders(folder, keys, passphrase_file)
     manifest = run(opened, held, Experiment.load(experiment), datetime.now(UTC))
     for name, merchant in manifest.privacy.merchants.items():
         audit = "not audited" if merchant.audit is None else f"audit ≥ {merchant.audit.epsilon:.2f}"
@@ -173,7 +174,7 @@ def withdraw(
     """Take release VERSION back: merchants go to the one before at their next fetch."""
     from server.operations.publication.publishing import withdraw as take_back
 
-    opened, held = _opened(folder, keys, passphrase_file)
+    opened, held = open_folders(folder, keys, passphrase_file)
     left = take_back(opened, held, version, reason, datetime.now(UTC))
     used = "There is no other release." if left is None else f"Merchants are told to use {left}."
     say(f"Release {version} is withdrawn. {used}")
@@ -196,7 +197,7 @@ def refresh_metadata(
 
     now = datetime.now(UTC)
     if keys is not None:
-        opened, held = _opened(folder, keys, passphrase_file)
+        opened, held = open_folders(folder, keys, passphrase_file)
         renew_metadata(opened, held, now)
         say("Everything is signed anew.")
         return

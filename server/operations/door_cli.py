@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import typer
 from rich.console import Console
 
-from server.operations.cli import Folder, Keys, PassphraseFile, open_keys, say
+from server.operations.cli import Folder, Keys, PassphraseFile, open_folders, say
 
 app = typer.Typer()
 
@@ -44,9 +44,7 @@ def check(folder: Folder) -> None:
 def renew(folder: Folder, keys: Keys, passphrase_file: PassphraseFile = None) -> None:
     """Sign anew the certificates of nodes that end within two months; the nodes fetch them."""
     from server.operations.door.node_certificates import sign_certificates
-    from server.operations.folder import ServerFolder
 
-    opened = ServerFolder(folder)
-    held = open_keys(keys, opened.settings().federation, passphrase_file)
+    opened, held = open_folders(folder, keys, passphrase_file)
     names = sign_certificates(opened, held, datetime.now(UTC))
     say(f"Signed for: {', '.join(names)}." if names else "No certificate is due.")
