@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Error, Message
 
 from common.adapter import AdapterUpdate
-from common.errors import FederationError
+from common.errors import BudgetError, FederationError
 from common.federation.bounds import honest_bounds
 from common.wire import messages as wire
 from server.monitoring.metrics import metrics_page
@@ -235,6 +235,33 @@ def test_refusals_of_nodes_reach_the_operator(town):
     assert "internal" in log
     assert "must not leave" not in log + town.run_folder.joinpath("journal.jsonl").read_text()
     assert "a row" not in log
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+def test_a_node_that_answers_with_errors_alone(town, lasts):
+    """An error may be an honest refusal: no strike, no wait; after three the operator sees it."""
+
+    class Failing(LedgerWork):
+        def train(self, adapter, popularity, plan, run_id, round_number):
+            if self.merchant == "birch" and (lasts or round_number < 5):
+                raise BudgetError("What this shop may spend is spent.", field="max_epsilon")
+            return super().train(adapter, popularity, plan, run_id, round_number)
+
+    town.shops.make = Failing
+    strategy = town.run(rounds=5)
+    told = {one.merchant: one for one in read_state(town.run_folder).nodes}["birch"]
+    assert (told.state, told.reason, told.strikes) == (
+        ("failing", "budget:max_epsilon", 0) if lasts else ("in", "", 0)
+    )
+    assert [one.participants for one in strategy.history] == [2, 2, 2, 2, 2 if lasts else 3]
+    assert town.charged("birch")["train", 1] == 0
+    lines = [json.loads(one) for one in (town.run_folder / LOG_FILE).read_text().splitlines()]
+    failures = [one["failures"] for one in lines if one["event"] == "node failed"]
+    assert failures == [1, 2, 3, 4, 5][: 5 if lasts else 4]
+    state = "failing" if lasts else "in"
+    assert f'fedtail_run_nodes{{run="run",state="{state}"}}' in (
+        metrics_page(town.run_folder).decode()
+    )
 
 
 def test_words_that_a_node_makes_up_reach_nobody(town):

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 STATE_FILE = "state.json"
 Phase = Literal["starting", "preparing", "popularity", "train", "audit", "paused", "ended"]
-NodeState = Literal["in", "asked", "silent", "refused", "quarantined", "evicted"]
+NodeState = Literal["in", "asked", "failing", "silent", "refused", "quarantined", "evicted"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class NodeNote:
 
     Attributes:
         merchant: Its name; `node N` while it is not known.
-        state: `in`: it takes part; `asked`: its preparation is waited for; `silent`: it has not
-            answered in time and is asked again; `refused`: it, or the server, has said no;
+        state: `in`: it takes part; `asked`: its preparation is waited for; `failing`: it has
+            answered several times in a row with an error, and is asked again; `silent`: it has
+            not answered in time and is asked again; `refused`: it, or the server, has said no;
             `quarantined`: it sent what is no answer, three times; `evicted`: by the operator.
         reason: A public code and field, where there is one.
         strikes: Answers so far that were none.

@@ -4,6 +4,10 @@ A node that sends what is no answer three times is quarantined: it is not asked 
 A silent node is left out until it answers a preparation, which costs its shoppers nothing, and each
 time in a row it sits out twice as many rounds, so that neither waiting for it nor its charges for
 answers that come too late add up.
+
+An error is an answer, and may be an honest refusal, such as of a shop whose budget is spent: it is
+no strike, and nobody waits for it. A node that gives nothing else, several times in a row, is shown
+to the operator as failing, and is asked again: what is wrong may be mended on its side.
 """
 
 from collections.abc import Callable
@@ -14,6 +18,7 @@ from server.run.oversight.run_log import RunLog
 from server.run.oversight.run_state import NodeNote, NodeState, StateFile
 
 STRIKES = 3
+FAILURES = 3
 MOST_ROUNDS_OUT = 64
 QUARANTINE = "quarantine"
 SILENT = "silent"
@@ -26,14 +31,21 @@ class Standing:
     Attributes:
         strikes: Answers that were none.
         misses: How often in a row it was silent.
+        failures: Errors since its last usable answer to what it is charged for.
         rounds_out: Rounds it has yet to sit out.
         refused: Why it is not asked any more, a public code and field; empty where it is.
     """
 
     strikes: int = 0
     misses: int = 0
+    failures: int = 0
     rounds_out: int = 0
     refused: str = ""
+
+    @property
+    def state(self) -> NodeState:
+        """How it stands that is asked: `failing` after errors alone."""
+        return "failing" if self.failures >= FAILURES else "in"
 
 
 @dataclass(eq=False)
@@ -89,10 +101,13 @@ class Standings:
 
     def failed(self, node: int, merchant: str, phase: str, reason: str) -> None:
         """Note an error that a node, or Flower for it, gave instead of an answer."""
+        held = self.of(node)
+        held.failures += 1
         self.log.note(
-            "node failed", "warning", phase=phase, node=node, merchant=merchant, reason=reason
-        )
-        self._show(node, merchant, "in", reason)
+            "node failed", "warning", phase=phase, node=node, merchant=merchant, reason=reason,
+            failures=held.failures,
+        )  # fmt: skip
+        self._show(node, merchant, held.state, reason)
 
     def silent(self, node: int, merchant: str, phase: str) -> None:
         """Note that nothing came in time of what the node is charged for: it sits out."""
@@ -111,14 +126,15 @@ class Standings:
 
     def answered(self, node: int, merchant: str) -> None:
         """Note a usable answer to something that the node was charged for."""
-        self.of(node).misses = 0
+        held = self.of(node)
+        held.misses = held.failures = 0
         self._show(node, merchant, "in", "")
 
     def prepared(self, node: int, merchant: str) -> None:
         """Note that a node is ready to take part."""
         self.state.forget(f"node {node}")
         self.log.note("node joined", node=node, merchant=merchant)
-        self._show(node, merchant, "in", "")
+        self._show(node, merchant, self.of(node).state, "")
 
     def asked(self, node: int) -> None:
         """Note that a node's preparation is under way."""
