@@ -325,7 +325,7 @@ def restore(
     ] = None,
 ) -> None:
     """Put COPY back, if nothing that was countersigned after it would be forgotten."""
-    from server.operations.backup import read_backup, read_receipt
+    from server.operations.backup import read_backup, read_receipt, unheard
     from server.operations.backup import restore as put_back
 
     receipts = [read_receipt(copy, path) for path in receipt or ()]
@@ -335,6 +335,11 @@ def restore(
         f"Of who was enrolled or revoked after {read_backup(copy).made} it knows nothing: compare "
         "`fedtail server nodes`, and revoke again before you start it."
     )
+    if journal is None and (names := unheard(copy, receipts)):
+        _say(
+            f"Nor whether they took part in a round after it, who had in none before: "
+            f"{', '.join(names)}. Ask each for its receipt before you start it."
+        )
 
 
 _Watched = Annotated[Path, typer.Argument(help="The server's folder, or a run's.")]

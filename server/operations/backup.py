@@ -182,6 +182,17 @@ def read_receipt(copy: Path, path: Path) -> Receipt:
     return receipt
 
 
+def unheard(copy: Path, receipts: Sequence[Receipt]) -> list[str]:
+    """Return who is enrolled in the copy, has no entry on its journal, and gave no receipt.
+
+    Whether such a merchant took part in a round after the copy, nothing here says.
+    """
+    folder = ServerFolder(copy)
+    told = last_receipts(_entries(folder.journal)).keys() | {one.head.merchant for one in receipts}
+    nodes = read_registry(folder.registry).nodes
+    return sorted(name for name, one in nodes.items() if name not in told and not one.revoked)
+
+
 def _continued(held: Path, journal: Path, entries: tuple[JournalEntry, ...]) -> bytes:
     before, after = held.read_bytes() if held.exists() else b"", journal.read_bytes()
     after = after[: after.rfind(b"\n") + 1]

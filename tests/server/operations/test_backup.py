@@ -5,13 +5,23 @@ import shutil
 import sqlite3
 import stat
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
 from common.errors import EnrolmentError, InputError, JournalError, SettingsError
 from common.identity.node_key import NodeKey
 from common.privacy.ledger.ledger import Ledger
-from server.operations.backup import LIST, back_up, read_backup, read_receipt, restore
+from server.cli import app
+from server.operations.backup import (
+    LIST,
+    back_up,
+    read_backup,
+    read_receipt,
+    restore,
+    unheard,
+)
 from server.operations.folder import ServerFolder
 from server.operations.registry import EnrolledNode, Registry, write_registry
 from server.run.journal import Journal
@@ -117,6 +127,21 @@ def test_a_copy_from_before_the_first_round_is_not_put_back_over_rounds(town, tm
     never = tmp_path / "never.jsonl"
     never.touch()
     assert town.restored(copy, tmp_path / "unused", journal=never) == 0
+
+
+def test_who_was_enrolled_and_had_no_round_is_named(town, tmp_path):
+    """Only such a merchant's own receipt could say that it took part after the copy."""
+    keys = {name: NodeKey.generate().public.line for name in ("ash", "birch", "cedar")}
+    nodes = {name: EnrolledNode(key, "2026-11-30T00:00:00+00:00") for name, key in keys.items()}
+    nodes["cedar"] = replace(nodes["cedar"], revoked="2026-11-30T01:00:00+00:00")
+    write_registry(town.server.registry, Registry(nodes=nodes))
+    town.round(1)
+    copy = tmp_path / "copy"
+    back_up(town.server, copy, now())
+    assert unheard(copy, ()) == ["birch"]
+    words = ("restore", copy, "--folder", tmp_path / "again", "--receipt", town.receipts)
+    shown = CliRunner().invoke(app, [str(one) for one in words], catch_exceptions=False)
+    assert "who had in none before: birch." in shown.output
 
 
 def test_a_copy_and_what_is_put_back_have_the_modes_of_the_files(town, copy, tmp_path):
