@@ -93,10 +93,18 @@ def pytest_terminal_summary(terminalreporter):
     if not asked:
         return
     terminalreporter.section(f"{asked[0]}: what came of each")
+    # What a fixture measured until the test's end is on the report of that end, of no outcome.
+    measured = {
+        report.nodeid: dict(report.user_properties).get("outcome")
+        for report in terminalreporter.getreports("")
+        if report.when == "teardown"
+    }
     for outcome in ("failed", "passed", "skipped"):
         for report in terminalreporter.getreports(outcome):
             told = dict(getattr(report, "user_properties", ()))  # none of a file left out whole
             if "fault" in told and (report.when == "call" or outcome == "skipped"):
                 name = report.nodeid.partition("::test_")[2].replace("_", " ")
                 terminalreporter.write_line(f"{outcome:8}{name}")
-                terminalreporter.write_line(f"{'':8}{told.get('outcome', told['fault'])}")
+                terminalreporter.write_line(f"{'':8}{told['fault']}")
+                if measured.get(report.nodeid):
+                    terminalreporter.write_line(f"{'':8}{measured[report.nodeid]}")

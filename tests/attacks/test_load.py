@@ -18,7 +18,7 @@ MOST_MEMORY = 600.0
 
 
 @pytest.fixture
-def watched(door, record_property):
+def watched(door, request):
     """Watches the server's memory while the test goes on, and holds its peak to the bound."""
     peak, stop = [door.memory()], threading.Event()
 
@@ -31,7 +31,8 @@ def watched(door, record_property):
     yield peak
     stop.set()
     thread.join()
-    record_property("megabytes before and at most", f"{peak[0]:.0f}, {max(peak):.0f}")
+    told = f"the server's memory: {peak[0]:.0f} MB before, {max(peak):.0f} MB at most"
+    request.node.user_properties.append(("outcome", told))
     assert max(peak) < MOST_MEMORY
 
 

@@ -92,6 +92,33 @@ class Work:
 MerchantWork = Work
 '''
 
+BAD_LINE = '''
+"""Cuts a SuperNode's line: what it sends of a reply has come, and the answer to that is lost."""
+import os, sys
+from collections import Counter
+
+if "client.deployment.supernode_process" in sys.orig_argv:
+    import httpx
+
+    lost, send = Counter(), httpx.HTTPTransport.handle_request
+
+    def cut(transport, request):
+        answer = send(transport, request)
+        path = request.url.path.rpartition("/")[2]
+        if path in {"push-object", "push-messages"}:
+            answer.read()
+            digest = hash(request.content)
+            with open(os.environ["CUT_LINES"], "a") as file:
+                file.write(f"{path} {digest} {answer.status_code} {lost[digest]}\\n")
+            lost[digest] += 1
+            if lost[digest] <= 2:
+                answer.close()
+                raise httpx.ReadError("the line broke", request=request)
+        return answer
+
+    httpx.HTTPTransport.handle_request = cut
+'''
+
 
 def settings_for(tiny_bert):
     return RunSettings(
@@ -203,6 +230,34 @@ def test_server_and_node_killed(deployment, tmp_path):
     assert view.refusals == ()
     for name, shop in zip(NAMES, merchant_folders(tmp_path / "shops"), strict=True):
         check_ledger(shop, name, [one for one in view.runs[0].rounds if name in one.merchants])
+
+
+def test_the_answer_to_a_reply_is_lost(deployment, tmp_path, monkeypatch):
+    """Whatever a node sends of a reply is sent three times: charged and counted once each round."""
+    (tmp_path / "line").mkdir()
+    (tmp_path / "line" / "sitecustomize.py").write_text(BAD_LINE)
+    child_of(deployment, "birch").stop()
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path / "line"))
+        patch.setenv("CUT_LINES", str(tmp_path / "cuts"))
+        up(deployment, "birch")
+    deployment.command(*federate("first"))
+    cuts = [line.split() for line in (tmp_path / "cuts").read_text().splitlines()]
+    times = Counter(digest for _, digest, _, _ in cuts)
+    replies = [
+        digest for path, digest, _, number in cuts if path == "push-messages" and number == "0"
+    ]
+    assert len(replies) >= 6  # a preparation, the histogram, four rounds
+    assert set(times.values()) == {3}
+    assert {status for _, _, status, _ in cuts} == {"200"}
+    view = read_view(tmp_path / "server")
+    assert [one.merchants for one in view.runs[0].rounds] == [NAMES] * 4
+    assert view.refusals == ()
+    (shop,) = (one for one in merchant_folders(tmp_path / "shops") if one.name == "birch")
+    entries = Ledger.open(shop / "node" / LEDGER_FILE, "birch").entries()
+    assert Counter((one.kind, one.round_number) for one in entries) == Counter(
+        [("popularity", 0), *(("train", number) for number in (1, 2, 3, 4))]
+    )
 
 
 def check_ledger(shop: Path, name: str, used):
