@@ -1,14 +1,16 @@
 """A SuperNode shows its certificate, and a request on a broken line is the same request again."""
 
+import inspect
 import ssl
 import types
 
 import httpx
 import pytest
 from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supernode import start_client_internal
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from client.deployment.supernode_process import equip, patiently
+from client.deployment.supernode_process import Sooner, equip, patiently
 from common.errors import PolicyError
 from common.identity.node_key import NodeKey
 from tests.support.doors import keys_of, node_of, now, operator
@@ -118,3 +120,32 @@ def test_a_renewed_certificate_is_shown_without_a_restart(node, tmp_path):
     renewed.intercept(None, lambda _: None)
     assert loaded == [str(node.tls)]
     client.close()
+
+
+def test_the_next_message_is_asked_for_sooner_while_a_run_goes_on():
+    class Clock:
+        now, slept = 1000.0, []
+
+        def monotonic(self):
+            return self.now
+
+        def sleep(self, seconds):
+            self.slept.append(seconds)
+            self.now += seconds
+
+    clock = Clock()
+    flowers = Sooner(clock)
+    flowers.sleep(3)  # no run yet
+    flowers.sleep(0.5)  # a message is being answered
+    for _ in range(62):
+        flowers.sleep(3)
+    assert clock.slept == [3, 0.5, *[1.0] * 60, 3, 3]
+    assert flowers.monotonic() == clock.now
+
+
+def test_flowers_loop_waits_by_the_module_that_we_put_in_its_place():
+    """What `Sooner` counts on; once this fails, a node only asks as seldom as Flower does."""
+    source = inspect.getsource(start_client_internal)
+    assert "\nimport time\n" in source
+    assert source.count("time.sleep(3)") == 1
+    assert "time.sleep(0.5)" in source
