@@ -4,10 +4,9 @@ First a `mapping.toml` in the folder itself, then the ready-made mappings, of wh
 that names the most columns found; last, common names such as customer_id and 商品编号.
 """
 
-import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.importing.files import column_names, find_files, style_of
@@ -21,6 +20,7 @@ from client.importing.mapping import (
     mapping_names,
     parse_mapping,
 )
+from client.importing.merchant_column import is_brand, like_merchants, merchant_column, plain
 from client.importing.platforms.layouts import event_part, find_section, item_part, platform_names
 from common.errors import InputError
 
@@ -54,7 +54,6 @@ _COMMON = {
     "price": "price unitprice 单价 价格",
     "value": "rating stars score 评分",
     "category": "category categories categorypath department 类别 分类 品类",
-    "merchant": "merchant seller brand store vendor 商家 品牌 店铺",
 }
 
 # Stands where a mapping needs events. Nothing reads it: there is no such file.
@@ -91,6 +90,39 @@ def detect_mapping(source: Path, *, encoding: str | None = None) -> Mapping:
         "A shop that has not sold yet: --catalogue-only.",
         field="mapping",
     )
+
+
+@dataclass(frozen=True)
+class MerchantColumns:
+    """Which columns of a shop's tables name a merchant.
+
+    Attributes:
+        items: The one that the mapping has for items, None without.
+        events: The same for events.
+        passed_over: File and name of those that look like one and that the mapping does not use.
+    """
+
+    items: str | None
+    events: str | None
+    passed_over: tuple[tuple[str, str], ...]
+
+
+def merchant_columns(
+    source: Path, mapping: Mapping, *, encoding: str | None = None
+) -> MerchantColumns:
+    """Return which columns name a merchant in the folder, or the one file, at `source`."""
+    used = {*mapping.items.columns(), *mapping.events.columns()}
+    try:
+        seen = _look_around(source, encoding or mapping.encoding)
+    except InputError:
+        seen = {}  # a table that is no part of the shop, and that no import reads
+    passed_over = tuple(
+        (path.name, name)
+        for path, (_, names) in seen.items()
+        for name in like_merchants(names)
+        if name not in used
+    )
+    return MerchantColumns(mapping.items.merchant, mapping.events.merchant, passed_over)
 
 
 def find_catalogue_mapping(
@@ -285,6 +317,8 @@ def _from_common_names(source: Path, seen: dict[Path, tuple[str, list[str]]]) ->
         of_event.pop("position", None)
     elif "position" not in of_event:
         return None
+    if is_brand(of_item.get("merchant", "")) and not is_brand(of_event.get("merchant", "brand")):
+        of_item.pop("merchant")  # the events name who sold it, and that is the merchant
     sections = {
         "items": _section(ItemsTable, items_path, items_mark, of_item),
         "events": _section(EventsTable, events_path, events_mark, of_event),
@@ -301,12 +335,15 @@ def _section(
 
 def _named(names: Sequence[str]) -> dict[str, str]:
     """Return which of `names` is which column, by the first common name that is there."""
-    plain = {re.sub(r"[\s_\-.]", "", name).lower(): name for name in reversed(names)}
+    there = {plain(name): name for name in reversed(names)}
     found = {}
     for column, words in _COMMON.items():
-        hit = next((plain[word] for word in words.split() if word in plain), None)
+        hit = next((there[word] for word in words.split() if word in there), None)
         if hit is not None:
             found[column] = hit
+    merchant = merchant_column(names)
+    if merchant is not None and merchant not in found.values():
+        found["merchant"] = merchant
     return found
 
 
