@@ -48,18 +48,23 @@ def write_arrays(
     write_atomic_by(path, write, mode=mode)
 
 
-def map_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def map_arrays(path: Path, *, writable: bool = False) -> dict[str, NDArray[Any]]:
     """Return the arrays of a safetensors file, read-only, as parts of one mapping of the file.
 
     Nothing is read before it is used, and processes that map the same file share its memory. The
     mapping keeps the file's content even when another takes its name. `safetensors.safe_open` maps
     the file too, but copies each array out of it.
 
+    Args:
+        path: The file.
+        writable: Give arrays that may be written, for libraries that take no others. What is
+            written is this process's own copy and never reaches the file.
+
     Raises:
         InputError: if the file is not there or not whole, or an array is of an unknown type.
     """
     try:
-        content = np.memmap(path, np.uint8, mode="r")
+        content = np.memmap(path, np.uint8, mode="c" if writable else "r")
     except (OSError, ValueError):
         raise InputError(f"{path.name}: there is no such file of arrays.", field="arrays") from None
     try:

@@ -14,7 +14,7 @@ computed once, and a training step is B, LayerNorm, token mean and projection.
 
 import copy
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -193,14 +193,9 @@ class AdaptedEncoder(nn.Module):
         last = f"bert.encoder.layer.{self.depth - 1}.output.dense.lora_B.default.weight"
         if name != state_name(last):
             return None
-        scale = self.layers[-1].output.LayerNorm.weight.detach().double()
-        # The whitening is symmetric; it multiplies least where text varies most.
-        values, vectors = torch.linalg.eigh(self.projection.weight.detach().double())
-        # A coordinate that LayerNorm has switched off reaches nothing: B leaves it alone.
-        alive = scale.abs() > DEAD_SCALE * scale.abs().max()
-        inverse = torch.where(alive, 1 / scale, 0.0)[:, None] * vectors / values
-        frame: Tensor = inverse / inverse.square().mean().mul(len(inverse)).sqrt()
-        return frame[:, : self.lora_targets.output_rank].float()
+        scale = self.layers[-1].output.LayerNorm.weight.detach().numpy()
+        projection = self.projection.weight.detach().numpy()
+        return _frame(scale.tobytes(), projection.tobytes(), self.lora_targets.output_rank)
 
     # -------------------------------------------------------------- the function
     def forward(
@@ -244,6 +239,23 @@ class AdaptedEncoder(nn.Module):
         """BERT's adapted layers, the last one last; torch and PEFT give their parts no types."""
         encoder: Any = self.bert.encoder
         return list(encoder.layer.values())
+
+
+@lru_cache(maxsize=4)
+def _frame(scale: bytes, projection: bytes, output_rank: int) -> Tensor:
+    """Return S of `AdaptedEncoder.noise_basis` from float32 numbers, computed once for all nodes.
+
+    It is of public facts alone, and nobody writes into it.
+    """
+    scales = torch.frombuffer(bytearray(scale), dtype=torch.float32).double()
+    whitening = torch.frombuffer(bytearray(projection), dtype=torch.float32)
+    # The whitening is symmetric; it multiplies least where text varies most.
+    values, vectors = torch.linalg.eigh(whitening.reshape(len(scales), -1).double())
+    # A coordinate that LayerNorm has switched off reaches nothing: B leaves it alone.
+    alive = scales.abs() > DEAD_SCALE * scales.abs().max()
+    inverse = torch.where(alive, 1 / scales, 0.0)[:, None] * vectors / values
+    frame: Tensor = inverse / inverse.square().mean().mul(len(inverse)).sqrt()
+    return frame[:, :output_rank].float()
 
 
 def _beside(read: Tensor, words: Tensor | None) -> Tensor:

@@ -4,6 +4,7 @@ transformers is imported when a model is loaded, not before: it takes seconds an
 node that finds its catalogue encoded needs none of it.
 """
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -133,8 +134,17 @@ def files_digest(name: str) -> str | None:
     folder = Path(_source(name))
     if not folder.is_dir():
         return None
+    files = sorted(one for one in folder.iterdir() if one.is_file())
+    stats = [one.stat() for one in files]
+    states = tuple((one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in stats)
+    return _hashed(tuple(files), states)
+
+
+@functools.lru_cache(maxsize=8)
+def _hashed(files: tuple[Path, ...], _: tuple[tuple[int, ...], ...]) -> str:
+    """Return the digest of files in these states: hundreds of nodes of a process hash them once."""
     hasher = hashlib.sha256()
-    for path in sorted(one for one in folder.iterdir() if one.is_file()):
+    for path in files:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         hasher.update(f"{path.name} {content}\n".encode())

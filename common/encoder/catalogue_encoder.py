@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file
 
-from common.arrays import write_arrays
+from common.arrays import map_arrays, write_arrays
 from common.catalogue import Catalogue
 from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
 from common.encoder.base_model import BaseModel, files_digest, load_base_model
@@ -169,12 +168,16 @@ def encode_catalogue(
 
 
 def _kept(path: Path, encoded: EncodedCatalogue) -> EncodedCatalogue:
-    """Write what was encoded, and return it."""
+    """Write what was encoded, and return it as it lies there: mapped, and shared by all who do."""
     arrays = encoded.tokens.arrays() | {"vectors": encoded.vectors}
     if encoded.encoder.lora_targets.needs_no_bert:
         arrays |= _top_arrays(encoded.encoder)
     write_arrays(path, arrays)
-    return encoded
+    stored = _read(path)
+    if stored is None:  # somebody emptied the cache meanwhile
+        return encoded
+    tokens = ItemTokens.from_arrays(stored)
+    return EncodedCatalogue(encoded.encoder, tokens, stored["vectors"], encoded.base_model)
 
 
 def _token_states(
@@ -296,7 +299,8 @@ def _key(model: str, catalogue: Catalogue, basis: PublicBasis, settings: RunSett
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Return what is cached, mapped: a hundred nodes of one catalogue hold it once."""
     try:
-        return load_file(path)
-    except (FileNotFoundError, SafetensorError):
+        return map_arrays(path, writable=True)  # torch takes no read-only array
+    except InputError:
         return None  # a broken cache is made anew

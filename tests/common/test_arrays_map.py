@@ -55,3 +55,13 @@ def test_a_header_that_lies_is_refused(tmp_path, header):
     (tmp_path / "a").write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 8)
     with pytest.raises(InputError):
         map_arrays(tmp_path / "a")
+
+
+def test_what_is_written_into_mapped_arrays_stays_in_this_process(tmp_path):
+    write_arrays(tmp_path / "a", {"a": np.arange(9, dtype=np.float32)})
+    before = (tmp_path / "a").read_bytes()
+    first, second = (map_arrays(tmp_path / "a", writable=True)["a"] for _ in range(2))
+    first[:] = -1
+    assert second.tolist() == list(range(9))
+    assert (tmp_path / "a").read_bytes() == before
+    assert not map_arrays(tmp_path / "a")["a"].flags.writeable

@@ -159,3 +159,22 @@ def test_neither_transformers_nor_peft_is_loaded_to_train_on_what_is_cached():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def mapped(array):
+    """Whether an array is a part of a mapped file."""
+    while array is not None:
+        if isinstance(array, np.memmap):
+            return True
+        array = getattr(array, "base", None)
+    return False
+
+
+def test_nodes_of_one_catalogue_hold_it_once(encode):
+    """A copy each took 150 MB for 3,659 items of four words, and 17 GB for a hundred nodes."""
+    for encoded in (encode(), encode()):  # also the one that has just computed it
+        large = [encoded.vectors, *encoded.tokens.arrays().values()]
+        assert all(mapped(one) for one in large if one.size)
+    assert encode().encoder.noise_basis(
+        next(name for name, _ in encode().encoder.trained())
+    ) is encode().encoder.noise_basis(next(name for name, _ in encode().encoder.trained()))
