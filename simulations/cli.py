@@ -76,7 +76,17 @@ def simulate(
     partition: Annotated[
         str | None,
         typer.Option(
-            help="column, dirichlet (over categories) or random. [default: column or random]"
+            help="column, kinds (of goods, by text), dirichlet (over categories) or random. "
+            "[default: column or random]"
+        ),
+    ] = None,
+    kinds: Annotated[
+        int | None, typer.Option(help="Kinds of goods for --partition kinds. [default: 8]")
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            help="equal or zipf, for random and kinds. [default: zipf for the marketplace]"
         ),
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="Dirichlet's concentration.")] = None,
@@ -115,6 +125,9 @@ def simulate(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write TensorBoard files to OUT/tensorboard.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print warnings and results, and no progress.")
+    ] = False,
     settings: Annotated[
         bool, typer.Option("--settings", help="List every run setting and stop.")
     ] = False,
@@ -141,6 +154,8 @@ def simulate(
         "epsilon_curve": None if epsilon_curve is None else _numbers(epsilon_curve),
         "partition": partition,
         "alpha": alpha,
+        "kinds": kinds,
+        "sizes": sizes,
         "partition_seed": seed,
         "history": tuple(history) if history else None,
         "processes": processes,
@@ -150,7 +165,15 @@ def simulate(
     run: dict[str, Any] = {"rounds": rounds, "epsilon": epsilon, "noise": noise, "seed": seed}
     run["seeded_noise"] = seeded_noise or None
     _run(
-        console, out, experiment, asked, {**run, **_named(set_ or [])}, fast, overwrite, tensorboard
+        console,
+        out,
+        experiment,
+        asked,
+        {**run, **_named(set_ or [])},
+        fast=fast,
+        overwrite=overwrite,
+        tensorboard=tensorboard,
+        quiet=quiet,
     )
 
 
@@ -185,9 +208,11 @@ def _run(
     experiment: Path | None,
     asked: dict[str, Any],
     settings: dict[str, Any],
+    *,
     fast: bool,
     overwrite: bool,
     tensorboard: bool,
+    quiet: bool,
 ) -> None:
     from common.errors import ReleaseError
     from simulations.options import SimulationOptions, experiment_options
@@ -206,7 +231,7 @@ def _run(
     if simulation.data is None:
         console.print("Data: the synthetic marketplace, made up. For a real shop: --data FOLDER")
     cache = Path(os.environ.get("FEDTAIL_CACHE") or Path.home() / ".cache" / "fedtail")
-    with Screen(console) as screen:
+    with Screen(console, quiet=quiet) as screen:
         results = Simulation(simulation, screen, cache).run()
     show(console, results, out)
     if results.gate is not None and not results.gate.passed:
@@ -223,7 +248,9 @@ def show(console: Console, results: Any, out: Path) -> None:
         gate_line,
         held_out_table,
         neighbours_table,
+        own_best_line,
         privacy_table,
+        size_table,
     )
 
     console.print(comparison_table(results))
@@ -232,6 +259,10 @@ def show(console: Console, results: Any, out: Path) -> None:
         console.print(neighbours_table(results))
     if results.fairness is not None:
         console.print(gains_table(results.fairness))
+    if results.by_size:
+        console.print(size_table(results.by_size))
+    if results.fairness is not None and results.fairness.own_best is not None:
+        console.print(own_best_line(results.fairness.own_best), highlight=False)
     if results.held_out is not None:
         console.print(held_out_table(results))
     console.print(examples_table(results))

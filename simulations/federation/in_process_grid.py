@@ -7,7 +7,7 @@ of the messages.
 
 import copy
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from uuid import uuid4
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -27,18 +27,24 @@ class InProcessGrid(Grid):
     """A grid of `nodes` simulated nodes that all run `app`.
 
     Each node has one context for the whole run, configured as Flower's own simulation does it:
-    `partition-id` and `num-partitions`, and the run's configuration.
+    `partition-id` and `num-partitions`, and the run's configuration. `on_answer` is told the type
+    of a message, how many of those sent together are answered, and how many there are.
 
     Raises:
         SettingsError: if there is no node.
     """
 
     def __init__(
-        self, app: ClientApp, nodes: int, run_config: Mapping[str, Scalar], run_id: int = 1
+        self,
+        app: ClientApp,
+        nodes: int,
+        run_config: Mapping[str, Scalar],
+        run_id: int = 1,
+        on_answer: Callable[[str, int, int], None] | None = None,
     ) -> None:
         if nodes < 1:
             raise SettingsError("A federation needs at least one node.", field="merchants")
-        self._app = app
+        self._app, self._on_answer = app, on_answer
         self._run = Run.create_empty(run_id)
         self._contexts = {
             _FIRST_NODE + place: Context(
@@ -88,8 +94,9 @@ class InProcessGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Run each message's handler now; return the ids by which replies are pulled."""
-        identifiers = []
-        for message in messages:
+        identifiers: list[str] = []
+        together = list(messages)
+        for message in together:
             identifier = str(uuid4())
             message.metadata.__dict__["_message_id"] = identifier  # as Flower's own grids do
             message.metadata.created_at = time.time()  # it did not wait for the nodes before it
@@ -98,6 +105,9 @@ class InProcessGrid(Grid):
             if time.monotonic() - began <= message.metadata.ttl:  # else it came too late
                 self._replies[identifier] = reply
             identifiers.append(identifier)
+            if self._on_answer is not None:
+                kind = message.metadata.message_type.rpartition(".")[2]
+                self._on_answer(kind, len(identifiers), len(together))
         return identifiers
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

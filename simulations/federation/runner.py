@@ -51,6 +51,7 @@ class Watch:
     on_encoded: Callable[[int, int], None] | None = None
     on_round: Callable[[RoundRecord, AdapterState], None] | None = None
     on_basis: Callable[[PublicBasis], object] | None = None
+    on_answer: Callable[[str, int, int], None] | None = None
 
 
 def run_config(
@@ -96,7 +97,7 @@ def run_federation(
     strategy = FedtailStrategy(
         setup, on_round=on_round, epsilon=lambda rounds: epsilon_after(setup.plan, rounds).pld
     )
-    grid = InProcessGrid(app, len(merchant_folders(federation)), config)
+    grid = InProcessGrid(app, len(merchant_folders(federation)), config, on_answer=watch.on_answer)
     try:
         strategy.start(grid)
     finally:
