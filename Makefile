@@ -36,7 +36,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-statistical faults drill soak attack browser screenshots coverage matrix matrix-light \
   e2e check format docs lock \
-  wheel bench chaos settings http reference results traffic load fuzz clean
+  wheel bench chaos small-shops settings http reference results traffic load fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | \
@@ -44,7 +44,7 @@ help: ## list the targets
 
 setup: $(STAMP) ## a virtual environment in .venv with pinned packages
 
-demo: $(STAMP) ## simulate a small federation into out/demo: about two minutes
+demo: $(STAMP) ## simulate eight shops of unlike size into out/demo: about two minutes
 	$(BIN)/fedtail simulate --experiment simulations/experiments/demo.toml --out $(OUT) $(ARGS)
 
 # Files are dealt, in their order, to two processes of one thread each: two of two threads would wait
@@ -166,6 +166,13 @@ lock: $(STAMP) ## requirements.lock: the hash of each package that a deployment 
 	  --disable-pip-version-check --report out/listed.json -r out/names.txt
 	$(BIN)/python deploy/lock.py hashes < out/listed.json > out/requirements.lock
 	mv out/requirements.lock requirements.lock
+
+# DATA is a folder of tables; each experiment takes from minutes to an hour.
+SMALL := small-shops-64 small-shops-256 kinds-of-goods unequal-shops
+small-shops: $(STAMP) ## small and unlike shops on a data set: DATA=folder
+	@test -n "$(DATA)" || { echo "make: give a data set: make small-shops DATA=folder" >&2; exit 1; }
+	for one in $(SMALL); do $(BIN)/fedtail simulate --data $(DATA) \
+	  --experiment simulations/experiments/$$one.toml --out out/$$one $(ARGS) || exit 1; done
 
 settings: $(STAMP) ## pyproject.toml's table of run settings, from common/settings/run.py
 	$(BIN)/python -m common.settings.flower_table pyproject.toml

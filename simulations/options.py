@@ -9,9 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from common.errors import InputError, SettingsError
 from common.settings.run import RunSettings, read_toml
-from simulations.data.partition import PartitionKind
+from simulations.data.partition import PartitionKind, Sizes
 
-PARTITIONS: tuple[PartitionKind, ...] = ("column", "dirichlet", "random")
+PARTITIONS: tuple[PartitionKind, ...] = ("column", "dirichlet", "kinds", "random")
+SIZES: tuple[Sizes, ...] = ("equal", "zipf")
 NO_HOLDOUT = "none"
 _BRACKETS = (1, 1.5, 2, 3, 5, 7)  # per power of ten
 
@@ -34,6 +35,9 @@ class SimulationOptions:
             without noise. Empty draws no curve.
         partition: How shoppers are given to merchants; None takes the column where there is one.
         alpha: Dirichlet's concentration.
+        kinds: Kinds of goods that `kinds` puts the items into, by their texts.
+        sizes: Of merchants that `random` or `kinds` makes; None is `zipf` for the marketplace,
+            whose shops are as unequal as real ones, and `equal` for data.
         partition_seed: Of the deal, apart from the training's seed.
         baselines: Also train without noise and on everybody's data in one place.
         solo: Also train each merchant alone.
@@ -59,6 +63,8 @@ class SimulationOptions:
     epsilon_curve: tuple[float, ...] = ()
     partition: PartitionKind | None = None
     alpha: float = 0.5
+    kinds: int = 8
+    sizes: Sizes | None = None
     partition_seed: int = 0
     baselines: bool = True
     solo: bool = True
@@ -74,6 +80,10 @@ class SimulationOptions:
             raise SettingsError(
                 f"partition must be one of {', '.join(PARTITIONS)}.", field="partition"
             )
+        if self.sizes is not None and self.sizes not in SIZES:
+            raise SettingsError(f"sizes must be one of {', '.join(SIZES)}.", field="sizes")
+        if not 1 <= self.kinds <= 1000:
+            raise SettingsError(f"kinds is {self.kinds}; it must be 1 to 1000.", field="kinds")
         if not 1 <= self.merchants <= 1000:
             raise SettingsError(
                 f"merchants is {self.merchants}; it must be 1 to 1000.", field="merchants"
@@ -94,6 +104,12 @@ class SimulationOptions:
                 "epsilon_curve must be distinct numbers above 0, or inf.", field="epsilon_curve"
             )
         RunSettings.from_flat(self.settings)  # a wrong one is found before the data is read
+
+    def sizes_of(self, how: PartitionKind) -> Sizes:
+        """Return the sizes of merchants under the partition that is used."""
+        if self.sizes is not None:
+            return self.sizes
+        return "zipf" if self.data is None and how == "random" else "equal"
 
 
 def experiment_options(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Divide one data set into merchants: by column, by Dirichlet over categories, or at random."""
+"""Divide one data set into merchants: by column, kind, Dirichlet over categories, or at random."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,18 +11,31 @@ from client.shop.dataset import MerchantData
 from client.shop.interactions import Interactions
 from common.errors import InputError, SettingsError
 
-PartitionKind = Literal["column", "dirichlet", "random"]
+PartitionKind = Literal["column", "dirichlet", "kinds", "random"]
+Sizes = Literal["equal", "zipf"]
 MIN_SHOPPERS = 10  # below this neither a plan nor a paired comparison means anything
 DIRICHLET_DRAWS = 100  # redraw this often until every merchant has MIN_SHOPPERS
 NO_NAME = "no name"
 
 
 def partition_merchants(
-    data: MerchantData, *, how: PartitionKind, merchants: int, seed: int, alpha: float = 0.5
+    data: MerchantData,
+    *,
+    how: PartitionKind,
+    merchants: int,
+    seed: int,
+    alpha: float = 0.5,
+    sizes: Sizes = "equal",
+    kinds: NDArray[np.integer] | None = None,
 ) -> list[MerchantData]:
     """Divide `data` into `merchants` parts; no row is lost or made, and the seed decides all.
 
-    random: whole shoppers are dealt into parts of equal size, give or take one.
+    random: whole shoppers are dealt into parts of equal size, give or take one, or of Zipf sizes.
+
+    kinds: a merchant is one kind of goods, whose items are its catalogue, and a part of those who
+    bought of it, dealt like `random`. Merchants are spread over kinds evenly, the kinds with more
+    buyers first. Somebody who bought of two kinds is a shopper at two merchants, who share nothing
+    of it: ids are each merchant's own.
 
     dirichlet: whole shoppers are dealt by their dominant category, the one with most of their
     rows. Each category is divided in proportions drawn from a symmetric Dirichlet (Hsu, Qi and
@@ -36,19 +49,31 @@ def partition_merchants(
 
     Args:
         data: A data set not yet divided.
-        how: One of the three.
+        how: One of the four.
         merchants: How many parts, 1 or more.
         seed: Of the deal, 0 or more; `column` does not use it.
         alpha: Dirichlet concentration, above 0; the smaller, the less alike the merchants.
+        sizes: Of `random` and `kinds`: equal, or by Zipf's law, the n-th largest with 1/n of the
+            largest's shoppers, over the 10 that each has.
+        kinds: int [items], 0 to k - 1, what `kinds` divides by.
 
     Raises:
-        SettingsError: if `how`, `merchants`, `seed` or `alpha` is out of bounds.
+        SettingsError: if `how`, `merchants`, `seed` or `alpha` is out of bounds, or `sizes` is
+            asked of a partition whose data says the sizes.
         InputError: if the data have no column or category to divide by, fewer names than
             merchants, or a merchant would have fewer than 10 shoppers.
     """
     _check_settings(how, merchants, seed, alpha)
+    if sizes != "equal" and how in {"column", "dirichlet"}:
+        raise SettingsError(
+            f"sizes {sizes} need the partition random or kinds; with {how} the data says how large "
+            "a merchant is.",
+            field="sizes",
+        )
     if how == "column":
         return _by_column(data, merchants)
+    if how == "kinds":
+        return _by_kind(data, merchants, np.random.default_rng(seed), sizes, kinds)
     shoppers = data.interactions.shopper_count
     if shoppers < merchants * MIN_SHOPPERS:
         raise InputError(
@@ -58,7 +83,7 @@ def partition_merchants(
         )
     random = np.random.default_rng(seed)
     if how == "random":
-        dealt = _deal_at_random(shoppers, merchants, random)
+        dealt = _deal_at_random(shoppers, merchants, random, sizes)
     else:
         dealt = _deal_by_category(data, merchants, alpha, random)
     return [
@@ -76,7 +101,7 @@ def partition_merchants(
 def _check_settings(how: str, merchants: int, seed: int, alpha: float) -> None:
     if how not in get_args(PartitionKind):
         raise SettingsError(
-            f"The partition is {how!r}; it must be column, dirichlet or random.", field="how"
+            f"The partition is {how!r}; it must be column, dirichlet, kinds or random.", field="how"
         )
     if merchants < 1:
         raise SettingsError(f"merchants is {merchants}; it must be 1 or more.", field="merchants")
@@ -87,10 +112,65 @@ def _check_settings(how: str, merchants: int, seed: int, alpha: float) -> None:
 
 
 def _deal_at_random(
-    shoppers: int, merchants: int, random: np.random.Generator
+    shoppers: int, merchants: int, random: np.random.Generator, sizes: Sizes = "equal"
 ) -> NDArray[np.int64]:
     """Return each shopper's merchant [shoppers]."""
-    return random.permutation(np.arange(shoppers) % merchants)
+    if sizes == "equal":
+        return random.permutation(np.arange(shoppers) % merchants)
+    return random.permutation(np.repeat(np.arange(merchants), zipf_sizes(shoppers, merchants)))
+
+
+def zipf_sizes(shoppers: int, merchants: int) -> NDArray[np.int64]:
+    """Return sizes that fall as 1, 1/2, 1/3, ... over MIN_SHOPPERS and add up: int64 [merchants].
+
+    `shoppers` must be at least MIN_SHOPPERS a merchant.
+    """
+    shares = 1 / np.arange(1, merchants + 1)
+    ends = np.rint(np.cumsum(shares / shares.sum()) * (shoppers - MIN_SHOPPERS * merchants))
+    found = np.diff(ends, prepend=0).astype(np.int64) + MIN_SHOPPERS
+    return np.sort(found)[::-1]  # rounding may have put one above the one before
+
+
+def _by_kind(
+    data: MerchantData,
+    merchants: int,
+    random: np.random.Generator,
+    sizes: Sizes,
+    kinds: NDArray[np.integer] | None,
+) -> list[MerchantData]:
+    """Divide by kinds of goods, and each kind by shoppers."""
+    if kinds is None or len(kinds) != len(data.catalogue):
+        raise InputError("Each item needs a kind to divide by.", field="kinds")
+    kind_of_row, count = kinds[data.interactions.item], int(kinds.max()) + 1
+    buyers = [np.unique(data.interactions.shopper[kind_of_row == one]) for one in range(count)]
+    if merchants < count:
+        raise InputError(
+            f"{merchants} merchants cannot have {count} kinds of goods, one each at least.",
+            field="merchants",
+        )
+    order = sorted(range(count), key=lambda one: -len(buyers[one]))
+    parts = []
+    for one in range(count):
+        shops = merchants // count + (order.index(one) < merchants % count)
+        if len(buyers[one]) < shops * MIN_SHOPPERS:
+            raise InputError(
+                f"Kind {one + 1} has {len(buyers[one])} shoppers for {shops} merchants; each needs "
+                f"at least {MIN_SHOPPERS}. Ask for fewer merchants or kinds.",
+                field="kinds",
+            )
+        shop_of = np.full(data.interactions.shopper_count, -1)
+        shop_of[buyers[one]] = _deal_at_random(len(buyers[one]), shops, random, sizes)
+        items = np.flatnonzero(kinds == one)
+        parts += [
+            _part(
+                data,
+                f"Kind {one + 1}, shop {place + 1}",
+                (kind_of_row == one) & (shop_of[data.interactions.shopper] == place),
+                items,
+            )
+            for place in range(shops)
+        ]
+    return parts
 
 
 def _deal_by_category(

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from client.node.settings import merchant_folders
 from client.privacy.budget import LEDGER_FILE
@@ -29,16 +31,24 @@ from common.settings.run import RunSettings
 from server.releases.publish import merchant_privacy
 from server.run.checkpoint import RoundRecord
 from simulations.data.datasets import load_dataset
+from simulations.data.kinds import kinds_of_items
+from simulations.data.merchant_note import merchant_notes
 from simulations.data.partition import PartitionKind, partition_merchants
 from simulations.data.shop import Shop
 from simulations.data.validation_only import validation_only
+from simulations.evaluation.by_size import gains_by_size
 from simulations.evaluation.epsilon_curve import epsilon_curve
 from simulations.evaluation.evaluator import ShopEvaluator, make_evaluators
-from simulations.evaluation.examples import example_recommendations
+from simulations.evaluation.examples import EXAMPLES, example_recommendations
 from simulations.evaluation.fairness import fairness
 from simulations.evaluation.held_out import evaluate_held_out, hold_out
 from simulations.evaluation.release_gate import gate_release, load_holdout
-from simulations.evaluation.scoring import intervals, merchant_results, pooled_metrics
+from simulations.evaluation.scoring import (
+    best_without_others,
+    intervals,
+    merchant_results,
+    pooled_metrics,
+)
 from simulations.federation.comparisons import Comparison, Trainer
 from simulations.federation.folders import spent_by_merchant
 from simulations.federation.runner import FinishedRun, Watch
@@ -124,6 +134,11 @@ class Simulation:
         curve = self._epsilon_curve(trainer, evaluators, scorecards)
         with self.phase("evaluation"):
             beside = Beside(
+                by_size=gains_by_size(
+                    scorecards,
+                    [evaluator.shop.node_data.shopper_count for evaluator in evaluators],
+                    settings.seed,
+                ),
                 epsilon_curve=curve,
                 gate=gate_release(public, run, settings, self.cache),
                 held_out=evaluate_held_out(self.held_out, run, settings, self.cache),
@@ -163,12 +178,16 @@ class Simulation:
             data = validation_only(data)
         require_enough(split_interactions(data.interactions, data.split_rule))
         how = options.partition or ("column" if _has_column(data) else "random")
+        for note in merchant_notes(options.data, options.mapping, data, how):
+            self.screen.note(note)
         parts = partition_merchants(
             data,
             how=how,
             merchants=options.merchants + options.held_out_merchants,
             seed=options.partition_seed,
             alpha=options.alpha,
+            sizes=options.sizes_of(how),
+            kinds=self._kinds(data) if how == "kinds" else None,
         )
         parts, apart = hold_out(parts, options.held_out_merchants, options.partition_seed)
         self.held_out = [Shop.of(part) for part in apart]
@@ -176,6 +195,17 @@ class Simulation:
         shoppers = sum(shop.node_data.shopper_count for shop in shops)
         settings = declared_settings({"seed": seed, **options.settings}, shoppers, len(shops))
         return data, shops, settings, how
+
+    def _kinds(self, data: MerchantData) -> NDArray[np.int64]:
+        options = self.options
+        return kinds_of_items(
+            data.catalogue,
+            options.kinds,
+            options.partition_seed,
+            options.settings,
+            cache=self.cache,
+            progress=self.screen.encoded,
+        )
 
     def _federated(self, trainer: Trainer, shops: Sequence[Shop]) -> FinishedRun:
         evaluators: list[ShopEvaluator] = []
@@ -197,7 +227,7 @@ class Simulation:
             self.phase("federation"),
             self.screen.rounds("federation", trainer.settings),
         ):
-            watch = Watch(self.screen.encoded, on_round, on_basis)
+            watch = Watch(self.screen.encoded, on_round, on_basis, self.screen.answered)
             return trainer.federated(shops, watch)
 
     def _evaluated(
@@ -205,19 +235,25 @@ class Simulation:
     ) -> tuple[dict[str, list[Scorecard]], list[FusedRanker]]:
         scorecards: dict[str, list[Scorecard]] = {}
         rankers = []
-        with self.phase("evaluation"):
-            for evaluator in evaluators:
+        count = len(evaluators)
+        with self.phase("evaluation"), self.screen.merchants("evaluation", count):
+            for done, evaluator in enumerate(evaluators):
+                self.screen.merchant(done)
                 for model, scorecard in evaluator.baselines().items():
                     scorecards.setdefault(model, []).append(scorecard)
                 text = evaluator.text(run.adapter)
-                rankers.append(evaluator.fused(text))
+                fused = evaluator.fused(text)
                 scorecards.setdefault("adapter", []).append(evaluator.evaluate(text.score))
-                scorecards.setdefault("fused", []).append(evaluator.evaluate(rankers[-1].score))
+                scorecards.setdefault("fused", []).append(evaluator.evaluate(fused.score))
                 for model, ranker in (
                     ("fused_frozen_boosted", evaluator.frozen_fused),
-                    ("fused_boosted", rankers[-1]),
+                    ("fused_boosted", fused),
                 ):
                     scorecards.setdefault(model, []).append(evaluator.evaluate_boosted(ranker))
+                if done < EXAMPLES:
+                    rankers.append(fused)
+                if not self.options.epsilon_curve:  # it fuses again at each epsilon
+                    evaluator.let_go()
         return scorecards, rankers
 
     def _others(self, trainer: Trainer, shops: Sequence[Shop]) -> dict[str, list[AdapterState]]:
@@ -297,7 +333,7 @@ class Simulation:
         else:
             withdraw(options.out)
         synthetic = options.data is None
-        dealt = {"partition": how, **({"alpha": options.alpha} if how == "dirichlet" else {})}
+        dealt = _dealt(options, how)
         results = Results(
             name=f"{data.name}, {len(shops)} merchants",
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -326,6 +362,7 @@ class Simulation:
             ),
             release=None if manifest is None else release_reference(manifest),
             fairness=fairness(scorecards, [shop.name for shop in shops], seed=settings.seed),
+            best_alone=best_without_others(metrics),
             **vars(beside),
         )
         write_results(results, options.out / RESULTS_FILE)
@@ -385,6 +422,18 @@ def _measured_on(options: SimulationOptions) -> MeasuredOn:
     if options.data is None:
         return "simulated"
     return "public" if options.public_data else "nothing"
+
+
+def _dealt(options: SimulationOptions, how: PartitionKind) -> dict[str, JsonValue]:
+    """Return how merchants were made, as far as it is not what it always was."""
+    dealt: dict[str, JsonValue] = {"partition": how}
+    if how == "dirichlet":
+        dealt["alpha"] = options.alpha
+    if how == "kinds":
+        dealt["kinds"] = options.kinds
+    if (sizes := options.sizes_of(how)) != "equal":
+        dealt["sizes"] = sizes
+    return dealt
 
 
 def _mean(values: np.ndarray) -> float:

@@ -37,7 +37,7 @@ from common.files import write_atomic
 from common.identity.signing_key import PublicKey
 from common.release.verify import verify_release
 from simulations.data.datasets import load_dataset
-from simulations.data.partition import PartitionKind, partition_merchants
+from simulations.data.partition import PartitionKind, Sizes, partition_merchants
 from simulations.data.shop import Shop
 from simulations.evaluation.evaluator import Scores, shared_buckets
 from simulations.evaluation.held_out import hold_out
@@ -102,6 +102,7 @@ def _held_out(data: Path, run: Path, told: Results, cache: Path) -> Iterator[_Ca
         how=TypeAdapter[PartitionKind](PartitionKind).validate_python(told.settings["partition"]),
         merchants=int(_number(told, "merchants")) + apart,
         seed=seed,
+        sizes=TypeAdapter[Sizes](Sizes).validate_python(told.settings.get("sizes", "equal")),
     )
     release = verify_release(run / "release", PublicKey.load(run / "operator.pub"))
     shops = [Shop.of(part) for part in hold_out(parts, apart, seed)[1]]

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,8 @@ from simulations.options import (
     experiment_options,
     size_bracket,
 )
+
+EXPERIMENTS = Path(__file__).parents[2] / "simulations" / "experiments"
 
 
 def written(tmp_path, text):
@@ -134,3 +137,24 @@ def test_delta_is_at_most_one_in_ten_times_all_shoppers(shoppers, merchants):
 def test_what_was_asked_for_is_not_declared():
     settings = declared_settings({"delta": 1e-7, "size_bracket": 33, "rounds": 2}, 5000, 4)
     assert (settings.delta, settings.size_bracket, settings.rounds) == (1e-7, 33, 2)
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_standing_experiment_is_valid(path, tmp_path):
+    options = SimulationOptions(out=tmp_path, **experiment_options(path))
+    assert options.merchants >= 8
+    assert options.sizes_of(options.partition or "random") in {"equal", "zipf"}
+
+
+def test_the_marketplace_has_unequal_shops_unless_asked_otherwise(tmp_path):
+    assert SimulationOptions(out=tmp_path).sizes_of("random") == "zipf"
+    assert SimulationOptions(out=tmp_path).sizes_of("column") == "equal"
+    assert SimulationOptions(out=tmp_path, data=tmp_path).sizes_of("random") == "equal"
+    assert SimulationOptions(out=tmp_path, sizes="equal").sizes_of("random") == "equal"
+
+
+@pytest.mark.parametrize(("field", "value"), [("sizes", "unequal"), ("kinds", 0)])
+def test_sizes_and_kinds_have_bounds(tmp_path, field, value):
+    with pytest.raises(SettingsError) as caught:
+        SimulationOptions(out=tmp_path, **{field: value})
+    assert caught.value.field == field

@@ -11,7 +11,12 @@ from client.shop.interactions import Interactions
 from client.shop.splitting import SplitRule
 from common.catalogue import Catalogue, Item
 from common.errors import InputError, SettingsError
-from simulations.data.partition import MIN_SHOPPERS, _dominant_categories, partition_merchants
+from simulations.data.partition import (
+    MIN_SHOPPERS,
+    _dominant_categories,
+    partition_merchants,
+    zipf_sizes,
+)
 
 
 def make_data(seed, *, shoppers=60, items=40, sellers=5, brands=6, categories=4):
@@ -306,3 +311,84 @@ def test_nothing_to_divide_by_is_said(how):
     data = make_data(0, brands=0, sellers=0, categories=0)
     with pytest.raises(InputError, match="use random"):
         partition_merchants(data, how=how, merchants=2, seed=0)
+
+
+# ------------------------------------------------------------------ kinds and sizes
+@settings(deadline=None, max_examples=6)
+@given(
+    seed=st.integers(0, 10_000),
+    merchants=st.integers(4, 6),
+    sizes=st.sampled_from(["equal", "zipf"]),
+)
+def test_a_merchant_of_a_kind_has_its_goods_and_a_part_of_its_buyers(seed, merchants, sizes):
+    data = make_data(seed, shoppers=150)
+    kinds = np.random.default_rng(seed).permutation(np.arange(40) % 4)
+    parts = partition_merchants(
+        data, how="kinds", merchants=merchants, seed=seed, sizes=sizes, kinds=kinds
+    )
+    assert len(parts) == merchants
+    assert sum((rows_of(part) for part in parts), Counter()) == rows_of(data)
+    kind_of = {item.item_id: kind for item, kind in zip(data.catalogue.items, kinds, strict=True)}
+    shops_of = {}
+    for part in parts:
+        assert_well_formed(part)
+        [kind] = {kind_of[item.item_id] for item in part.catalogue.items}
+        assert len(part.catalogue) == (kinds == kind).sum()
+        for name in part.interactions.shopper_ids:
+            shops_of.setdefault((name, kind), []).append(part.name)
+    assert all(len(shops) == 1 for shops in shops_of.values())
+    people = Counter(name for name, _ in shops_of)
+    assert max(people.values()) > 1, "who buys of two kinds is a shopper at two merchants"
+
+
+def test_what_somebody_buys_of_two_kinds_need_not_be_at_shops_of_one_number():
+    data = make_data(1, shoppers=200)
+    kinds = np.arange(40) % 2
+    parts = partition_merchants(data, how="kinds", merchants=8, seed=0, kinds=kinds)
+    numbers = {}
+    for part in parts:
+        for name in part.interactions.shopper_ids:
+            numbers.setdefault(name, set()).add(part.name.rpartition(" ")[2])
+    assert any(len(one) > 1 for one in numbers.values())
+
+
+@given(merchants=st.integers(1, 60), more=st.integers(0, 4000))
+def test_zipf_sizes_fall_add_up_and_leave_nobody_too_small(merchants, more):
+    shoppers = merchants * MIN_SHOPPERS + more
+    sizes = zipf_sizes(shoppers, merchants)
+    assert sizes.sum() == shoppers
+    assert sizes.min() >= MIN_SHOPPERS
+    assert np.all(np.diff(sizes) <= 0)
+    if more > 100 * merchants > 100:  # rounding is small then
+        above = sizes - MIN_SHOPPERS
+        assert above[0] / above[1] == pytest.approx(2, rel=0.05)
+
+
+def test_zipf_shops_are_dealt_whole_shoppers():
+    parts = partition_merchants(
+        make_data(0, shoppers=300), how="random", merchants=4, seed=0, sizes="zipf"
+    )
+    held = [part.interactions.shopper_count for part in parts]
+    assert held == zipf_sizes(300, 4).tolist()
+    assert len({name for part in parts for name in part.interactions.shopper_ids}) == 300
+
+
+@pytest.mark.parametrize("how", ["column", "dirichlet"])
+def test_sizes_are_asked_only_where_they_can_be_chosen(how):
+    with pytest.raises(SettingsError) as caught:
+        partition_merchants(make_data(0), how=how, merchants=2, seed=0, sizes="zipf")
+    assert caught.value.field == "sizes"
+
+
+@pytest.mark.parametrize(
+    ("merchants", "kinds", "told"),
+    [
+        (2, np.arange(40) % 3, "2 merchants cannot have 3 kinds"),
+        (40, np.arange(40) % 2, r"Kind 1 has \d+ shoppers for 20 merchants"),
+        (2, None, "needs a kind"),
+        (2, np.arange(39) % 2, "needs a kind"),
+    ],
+)
+def test_kinds_that_cannot_be_divided_say_why(merchants, kinds, told):
+    with pytest.raises(InputError, match=told):
+        partition_merchants(make_data(0), how="kinds", merchants=merchants, seed=0, kinds=kinds)
