@@ -193,7 +193,8 @@ def benefit(
     their trend, with frozen text, a solo adapter if there is one, and the release, these alone and
     fused with what the shop has itself. It all happens on this machine; nothing is written but
     encodings of public text, and nothing is sent. A shop with too few purchases to be measured is
-    shown what simulated shops got with so many orders.
+    shown what simulated shops got with so many orders. A release of a simulation on made-up or
+    public shoppers also tells what joining brought to shops by their size.
     """
     from client.recommending.benefit_of_release import benefit_of  # torch loads here, not before
     from client.recommending.expected_benefit import (
@@ -202,28 +203,46 @@ def benefit(
         expected_json,
         expected_page,
     )
+    from client.recommending.gain_by_size import (
+        gain_json,
+        gain_table,
+        read_gain_by_size,
+        shoppers_of,
+    )
     from client.recommending.join_benefit_output import benefit_json, benefit_page
     from client.shop.dataset import load_merchant_data
 
     if (solo is None) != (solo_key is None):
         raise InputError("Give --solo and its --solo-key together.", field="solo")
     verified, data = _verified(release, key), load_merchant_data(shop)
+    by_size, shoppers = read_gain_by_size(verified.files), shoppers_of(data)
     if not can_be_measured(data):
         orders = count_orders(data)
         if as_json:
-            typer.echo(expected_json(orders, verified.manifest.version))
+            typer.echo(expected_json(orders, verified.manifest.version, by_size, shoppers))
         else:
             Console().print(expected_page(orders))
+            if by_size is not None:
+                Console().print(gain_table(by_size, shoppers))
         return
     alone = None if solo is None or solo_key is None else _verified(solo, solo_key)
     place, folder = cache or shop / "node" / "cache", model or shop / MODEL_FOLDER
     told = benefit_of(verified, shop, folder, place, alone)
     if as_json:
-        typer.echo(benefit_json(told.benefit, told.release, took_part=told.took_part))
+        typer.echo(
+            benefit_json(
+                told.benefit,
+                told.release,
+                took_part=told.took_part,
+                by_size=gain_json(by_size, shoppers),
+            )
+        )
     else:
         Console().print(
             benefit_page(told.benefit, told.shop, told.release, took_part=told.took_part)
         )
+        if by_size is not None:
+            Console().print(gain_table(by_size, shoppers))
 
 
 def _stock(path: Path) -> frozenset[str]:

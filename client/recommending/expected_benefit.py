@@ -15,6 +15,7 @@ from pydantic import Field
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from client.recommending.gain_by_size import GainBySize, gain_json
 from client.shop.dataset import MerchantData
 from client.shop.splitting import MIN_SHOPPERS, evaluation_cases, split_interactions
 from common.record import Record
@@ -113,10 +114,18 @@ def count_orders(data: MerchantData) -> int:
     return len(np.unique(np.stack([rows.shopper, rows.basket]), axis=1).T)
 
 
-def expected_json(orders: int, release: str) -> str:
-    """Return what `expected_page` shows, as JSON."""
+def expected_json(
+    orders: int, release: str, by_size: GainBySize | None = None, shoppers: int = 0
+) -> str:
+    """Return what `expected_page` shows, as JSON, and what the release says of shops by size."""
     curves = [curve.model_dump(mode="json") for curve in expected_by_orders()]
-    document = {"release": release, "verdict": "cannot tell", "orders": orders, "expected": curves}
+    document = {
+        "release": release,
+        "verdict": "cannot tell",
+        "orders": orders,
+        "expected": curves,
+        "by_size": gain_json(by_size, shoppers),
+    }
     return json.dumps(document, indent=2, allow_nan=False)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from client.ranking.baselines import EASE_STRENGTHS, choose_ease, fit_popularity
 from client.ranking.fusion import FusedRanker
-from client.ranking.fusion_weights import COLLABORATIVE_AND_TREND
+from client.ranking.fusion_weights import COLLABORATIVE_ALONE, COLLABORATIVE_AND_TREND
 from client.ranking.purchase_probability import Pairs, Score, fit_chances, pairs_of
 from client.ranking.released_vectors import ReleasedVectors
 from client.ranking.shop_fit import ShopFit
@@ -46,6 +46,7 @@ Verdict = Literal["join", "stay solo", "cannot tell"]
 MODELS: Mapping[str, str] = {
     "popularity": "Popularity",
     "local_ease": "Own purchases (EASE)",
+    "own_alone": "Own purchases, titles read",
     "ease_trend": "Own purchases + trend",
     "frozen": "Frozen text",
     "frozen_fused": "Frozen text, fused",
@@ -145,6 +146,8 @@ class _Bench:
             ranker = shop.fit(text).ranker
             found[name] = text.score
             found["fused" if name == "release" else f"{name}_fused"] = ranker.score
+            # Its model of purchases is the same whoever read the histories' titles.
+            found["own_alone"] = ranker.with_weights(COLLABORATIVE_ALONE).score
         return found, ranker  # the release is the last
 
     def evaluate(self, score: Score, cases: Cases) -> Scorecard:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -153,8 +154,13 @@ def _short(value: float, sign: str = "") -> str:
     return "–" if math.isnan(value) else f"{value:{sign}.4f}".replace("0.", ".", 1)
 
 
-def benefit_json(benefit: Benefit, release: str, *, took_part: bool) -> str:
-    """Return all of it as JSON; what is undefined is null."""
+def benefit_json(
+    benefit: Benefit, release: str, *, took_part: bool, by_size: dict[str, Any] | None = None
+) -> str:
+    """Return all of it as JSON; what is undefined is null.
+
+    `by_size` is what the release says of shops by size, as by `gain_json`.
+    """
     metrics = [name for name in benefit.solo.per_shopper if not name.startswith("aplt")]
     document = {
         "release": release,
@@ -184,6 +190,7 @@ def benefit_json(benefit: Benefit, release: str, *, took_part: bool) -> str:
             name: _numbers({**vars(view.metrics), **vars(view.reliability)})
             for name, view in benefit.clicks.items()
         },
+        "by_size": by_size,
     }
     return json.dumps(document, indent=2, allow_nan=False)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from client.ranking.baselines import fit_popularity
 from client.ranking.fusion import FusedRanker
-from client.ranking.fusion_weights import COLLABORATIVE_AND_TREND
+from client.ranking.fusion_weights import COLLABORATIVE_ALONE, COLLABORATIVE_AND_TREND
 from client.ranking.shop_fit import ShopFit
 from client.ranking.text_scorer import TextScorer
 from client.shop.histories import Histories, histories
@@ -125,6 +125,15 @@ class ShopEvaluator:
         """Frozen text, fused."""
         return self.fused(self.text(None))
 
+    def let_go(self) -> None:
+        """Forget what was fitted; it is fitted again where it is asked for.
+
+        A model of what is bought together takes shoppers times items numbers at each shop: hundreds
+        of small shops of one catalogue would fill a machine's memory.
+        """
+        for name in ("_fit", "frozen_fused"):
+            self.__dict__.pop(name, None)
+
     def evaluate_boosted(self, ranker: FusedRanker) -> Scorecard:
         """Evaluate a fused score with the merchant's tail boost at `BOOSTED`."""
         return self.evaluate(ranker.with_weights(ranker.weights.boosted(BOOSTED)).score)
@@ -137,6 +146,7 @@ class ShopEvaluator:
         return {
             "popularity": self.evaluate(lambda history: popularity.score(history.bought())),
             "local_ease": self.evaluate(lambda history: ease.score(history.bought())),
+            "own_alone": self.evaluate(self.frozen_fused.with_weights(COLLABORATIVE_ALONE).score),
             "ease_trend": self.evaluate(ease_trend.score),
             "frozen_text": self.evaluate(frozen.score),
             "fused_frozen": self.evaluate(self.frozen_fused.score),

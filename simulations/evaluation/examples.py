@@ -14,7 +14,7 @@ from simulations.evaluation.evaluator import ShopEvaluator
 from simulations.results.measures import Bucket
 from simulations.results.schema import Example, Recommendation
 
-EXAMPLES = 5
+EXAMPLES = 5  # of the first merchants: of the others no ranker is kept
 SHOWN = 5
 HISTORY_SHOWN = 4
 
@@ -45,6 +45,8 @@ def example_recommendations(
             break
         if synthetic:
             chosen = evaluator.shop.test_cases.shoppers[number :: len(evaluators)][:1]
+            if not len(chosen):
+                continue  # a small shop may have nobody in the test
             found, past = histories(evaluator.shop.past, chosen), evaluator.shop.past
             bought = past.item[np.isin(past.shopper, chosen)]  # a history is the latest items only
             examples.append(_example(evaluator, ranker, found, "synthetic", bought))

@@ -8,13 +8,16 @@ import numpy as np
 
 from common.evaluation.bootstrap import paired_bootstrap
 from common.evaluation.scorecard import Scorecard, spread
-from simulations.results.measures import SPREAD_METRICS, Interval, SpreadMetric
-from simulations.results.sections import Fairness, MerchantGain, ModelSpread
+from simulations.results.measures import ALONE, SPREAD_METRICS, Interval, SpreadMetric
+from simulations.results.sections import Fairness, MerchantGain, ModelSpread, OwnBest
 
+JOINED: Final = "fused"
+OWN_BEST_CASES: Final = 100  # below it an interval of one merchant says nothing
 COMPARED: Final = (  # what joining brings: like against like
     ("adapter", "frozen_text"),
     ("adapter", "solo_adapter"),
     ("fused", "local_ease"),
+    ("fused", "own_alone"),
     ("fused", "fused_frozen"),
 )
 
@@ -55,7 +58,47 @@ def fairness(
         for pair, metric in product(COMPARED, SPREAD_METRICS)
         if set(pair) <= set(scorecards)
     ]
-    return Fairness(spreads=spreads, gains=[one for one in gains if one is not None])
+    return Fairness(
+        spreads=spreads,
+        gains=[one for one in gains if one is not None],
+        own_best=_own_best(scorecards, merchants, seed=seed, resamples=resamples),
+    )
+
+
+def _own_best(
+    scorecards: Mapping[str, Sequence[Scorecard]],
+    merchants: Sequence[str],
+    *,
+    seed: int,
+    resamples: int,
+) -> OwnBest | None:
+    """Return how the joined model does against each merchant's own best without the others.
+
+    Which that is, is chosen by NDCG@10 on the merchant's own test. Chance helps it, so the joined
+    model has the harder part.
+    """
+    baselines = [model for model in ALONE if model in scorecards]
+    if JOINED not in scorecards or not baselines:
+        return None
+    found = {}
+    for place, name in enumerate(merchants):
+        ours = scorecards[JOINED][place].per_shopper["ndcg@10"]
+        if len(ours) < OWN_BEST_CASES:
+            continue
+        alone = [scorecards[model][place].per_shopper["ndcg@10"] for model in baselines]
+        best = max(alone, key=lambda values: float(np.nanmean(values)))
+        found[name] = paired_bootstrap(ours, best, seed=seed, resamples=resamples)
+    worst = min(found, key=lambda name: found[name].mean, default="")
+    return OwnBest(
+        model=JOINED,
+        metric="ndcg@10",
+        min_cases=OWN_BEST_CASES,
+        merchants=len(found),
+        better=sum(one.low > 0 for one in found.values()),
+        worse=sum(one.high < 0 for one in found.values()),
+        worst=Interval(**vars(found[worst])) if found else None,
+        worst_merchant=worst,
+    )
 
 
 def _gain(

@@ -1,5 +1,6 @@
 """From scorecards of every model to the numbers of results.json."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 
@@ -7,24 +8,19 @@ from common.evaluation.bootstrap import bootstrap_mean, paired_bootstrap
 from common.evaluation.scorecard import Scorecard, pool
 from simulations.evaluation.evaluator import ShopEvaluator
 from simulations.results.measures import (
+    ALONE,
+    JOINED,
     SPREAD_METRICS,
     Difference,
     Interval,
     Intervals,
     MerchantResult,
+    best_alone,
 )
 
-BASELINES = (
-    "popularity",
-    "local_ease",
-    "ease_trend",
-    "frozen_text",
-    "fused_frozen",
-    "solo_adapter",
-)
 BOOSTED_AGAINST = ("local_ease", "frozen_text", "fused_frozen_boosted")
 COMPARED = (
-    *product(("adapter", "fused"), BASELINES),
+    *product(JOINED, ALONE),
     *product(("fused_boosted",), BOOSTED_AGAINST),
 )
 COMPARED_METRICS = ("ndcg@10", "tail_recall@10", "head_recall@10", "cold_recall@10")
@@ -36,6 +32,16 @@ Scorecards = Mapping[str, Sequence[Scorecard]]
 def pooled_metrics(scorecards: Scorecards) -> dict[str, dict[str, float]]:
     """Return each model's metrics over the shoppers of all merchants."""
     return {model: dict(pool(list(of_shops)).means()) for model, of_shops in scorecards.items()}
+
+
+def best_without_others(metrics: Mapping[str, Mapping[str, float]]) -> str | None:
+    """Return `best_alone` of metrics in which what is undefined is NaN."""
+    return best_alone(
+        {
+            model: {"ndcg@10": None if math.isnan(of["ndcg@10"]) else of["ndcg@10"]}
+            for model, of in metrics.items()
+        }
+    )
 
 
 def intervals(scorecards: Scorecards, seed: int) -> Intervals:
@@ -80,6 +86,7 @@ def merchant_results(
                 name=evaluator.shop.name,
                 shoppers=size_bracket,
                 cases=len(evaluator.shop.test_cases.shoppers),
+                past_shoppers=evaluator.shop.node_data.shopper_count,
                 metrics={
                     model: {metric: values[metric] for metric in SPREAD_METRICS}
                     for model, values in means.items()

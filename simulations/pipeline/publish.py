@@ -21,7 +21,7 @@ from simulations.pipeline.audit_files import export_evidence
 KEY_FILE = "operator.key"
 PUBLIC_KEY_FILE = "operator.pub"
 RELEASE = "release"
-PUBLISHED = ("frozen_text", "fused_frozen", "adapter", "fused")
+PUBLISHED = ("own_alone", "frozen_text", "fused_frozen", "adapter", "fused")
 
 
 def operator_key(folder: Path) -> SigningKey:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from client.recommending.gain_by_size import GAIN_FILE, Gain, GainBySize, SizeGain
 from client.shop.dataset import MerchantData
 from common.release.manifest import Manifest, MeasuredOn
 from server.run.checkpoint import RoundRecord
@@ -16,8 +18,10 @@ from simulations.data.datasets import summarise_dataset
 from simulations.data.partition import PartitionKind
 from simulations.data.shop import Shop
 from simulations.report.epsilon_figure import epsilon_figure
+from simulations.report.terminal import label_of
+from simulations.results.measures import SpreadMetric
 from simulations.results.schema import Dataset, ReleaseReference, Round, popularity_curve
-from simulations.results.sections import EpsilonCurve, GateRecord, HeldOut
+from simulations.results.sections import EpsilonCurve, GateRecord, HeldOut, SizeGains
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Beside:
     gate: GateRecord | None = None
     held_out: HeldOut | None = None
     epsilon_curve: EpsilonCurve | None = None
+    by_size: tuple[SizeGains, ...] = ()
 
     @property
     def may_publish(self) -> bool:
@@ -36,18 +41,52 @@ class Beside:
     def files(self, measured_on: MeasuredOn) -> dict[str, bytes]:
         """Return what goes into the release folder of it, by file name.
 
-        The gate judges on public data. The curve is of the test shoppers, so it stays behind where
-        they are a shop's own (`nothing`).
+        The gate judges on public data. The curve and the gain by size are of the test shoppers, so
+        they stay behind where these are a shop's own (`nothing`).
         """
         curve = None if measured_on == "nothing" else self.epsilon_curve
+        by_size = None if measured_on == "nothing" else gain_by_size(self.by_size, measured_on)
         files = {
             f"{name.replace('_', '-')}.json": one.model_dump_json(indent=2).encode() + b"\n"
             for name, one in (("gate", self.gate), ("epsilon_curve", curve))
             if one is not None
         }
+        if by_size is not None:
+            files[GAIN_FILE] = by_size.model_dump_json(indent=2).encode() + b"\n"
         if curve is not None:
             files["epsilon-curve.svg"] = epsilon_figure(curve).svg.encode()
         return files
+
+
+def gain_by_size(
+    sizes: Sequence[SizeGains], measured_on: Literal["simulated", "public"]
+) -> GainBySize | None:
+    """Return what a release tells of the fused model's gain by size; None without a size."""
+
+    def gain(size: SizeGains, metric: SpreadMetric) -> Gain:
+        found = next(
+            (one for one in size.gains if (one.model, one.metric) == ("fused", metric)), None
+        )
+        if found is None:
+            return Gain(mean=None, low=None, high=None)
+        return Gain(mean=found.mean, low=found.low, high=found.high)
+
+    if not sizes:
+        return None
+    return GainBySize(
+        measured_on=measured_on,
+        sizes=tuple(
+            SizeGain(
+                size=one.size,
+                merchants=one.merchants,
+                cases=one.cases,
+                alone=label_of(one.alone),
+                ndcg=gain(one, "ndcg@10"),
+                tail_recall=gain(one, "tail_recall@10"),
+            )
+            for one in sizes
+        ),
+    )
 
 
 def round_record(record: RoundRecord, curve: dict[int, tuple[float, float]]) -> Round:

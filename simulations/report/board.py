@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from common.release.statement_page import TRUST
-from simulations.report.terminal import label_of
+from simulations.report.terminal import label_of, own_best_line
+from simulations.results import measures
 from simulations.results.measures import (
+    ALONE,
     SPREAD_METRICS,
     Difference,
     Interval,
@@ -21,13 +23,11 @@ from simulations.results.measures import (
 from simulations.results.schema import Results
 
 TOGETHER: Final = "fused"  # what a merchant of the federation would serve
-ALONE: Final = (
-    "popularity", "local_ease", "ease_trend", "frozen_text", "fused_frozen", "solo_adapter",
-)  # fmt: skip
 WITHOUT_TITLES: Final = "local_ease"
 NAMES: Final = {
     "popularity": "Best sellers",
     "local_ease": "Own purchases (EASE)",
+    "own_alone": "Own purchases, with titles",
     "ease_trend": "Own purchases and trend",
     "frozen_text": "Titles alone",
     "fused_frozen": "Titles, purchases and trend",
@@ -109,7 +109,7 @@ def board_report(results: Results) -> BoardReport:
         tail=tuple(_bars(results, "tail_recall@10")),
         tail_sentences=tuple(_tail(results, alone)),
         merchants=merchants,
-        merchant_sentences=tuple(_fairness(results, merchants, alone)),
+        merchant_sentences=(*_fairness(results, merchants, alone), *_sizes(results)),
         privacy=tuple(_privacy(results)),
         bad=tuple(_bad(results, merchants, alone)),
         fine_print=_fine_print(results, alone),
@@ -118,8 +118,7 @@ def board_report(results: Results) -> BoardReport:
 
 def best_alone(results: Results) -> str:
     """Return which way of staying alone had the highest NDCG@10 on the test."""
-    there = [model for model in ALONE if results.metrics.get(model, {}).get("ndcg@10") is not None]
-    return max(there, key=lambda model: results.metrics[model]["ndcg@10"] or 0.0)
+    return measures.best_alone(results.metrics) or "popularity"
 
 
 def gain_of(results: Results, baseline: str, metric: SpreadMetric) -> Difference | None:
@@ -213,6 +212,22 @@ def _fairness(results: Results, merchants: tuple[MerchantGain, ...], alone: str)
                 f"The least gain is {_signed(one.worst.mean)} ({_ends(one.worst)}), the median "
                 f"{_signed(one.median)}."
             )
+
+
+def _sizes(results: Results) -> Iterator[str]:
+    """Say what joining brings to small and to large merchants, and who loses by it."""
+    for size in results.by_size:
+        for one in size.gains:
+            if (one.model, one.metric) == (TOGETHER, "ndcg@10") and one.mean is not None:
+                shops = "merchant" if size.merchants == 1 else "merchants"
+                base = size.metrics.get(size.alone, {}).get("ndcg@10")
+                yield (
+                    f"{size.merchants} {shops} of about {size.size:,} shoppers, over "
+                    f"{_in_a_sentence(size.alone)}: {_signed(one.mean)} ({_ends(one)})"
+                    f"{_relative(one.mean, base)}."
+                )
+    if results.fairness is not None and results.fairness.own_best is not None:
+        yield own_best_line(results.fairness.own_best).replace("-", "−")
 
 
 def _privacy(results: Results) -> Iterator[str]:

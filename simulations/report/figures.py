@@ -113,6 +113,7 @@ def epsilon_by_round(results: Results) -> Picture | None:
         return picture(figure, "epsilon", "ε spent, largest of any merchant", told)
 
 
+_MOST_MERCHANTS: Final = 24
 _SPREAD: Final = (  # model, colour, marker, filled, size
     ("adapter", LIGHT_TEAL, "D", True, 6),
     ("fused", TEAL, "o", True, 8),
@@ -127,6 +128,9 @@ def merchant_spread(results: Results, metric: SpreadMetric) -> Picture:
         key=lambda one: one.metrics.get("fused", {}).get("ndcg@10") or 0.0,
         reverse=True,
     )
+    if len(merchants) > _MOST_MERCHANTS:  # those served best and worst: more are not told apart
+        half = _MOST_MERCHANTS // 2
+        merchants = merchants[:half] + merchants[-half:]
     with mpl.rc_context(STYLE):
         figure, axes = canvas(5.6, 1.1 + 0.32 * len(merchants))
         for place, merchant in enumerate(merchants):

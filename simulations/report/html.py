@@ -4,7 +4,7 @@ The page is whole in itself: no request, no script, styles and figures inside. T
 from merchants' tables, so Jinja2 escapes all of them; only our own figures are inserted as markup.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,7 @@ from common.pages import page_environment
 from common.release.statement_page import SENTENCES, TRUST
 from simulations.report import figures
 from simulations.report.epsilon_figure import epsilon_figure
+from simulations.report.size_figure import size_figure
 from simulations.report.svg import Picture
 from simulations.report.terminal import (
     MetricsByModel,
@@ -23,6 +24,8 @@ from simulations.report.terminal import (
     gate_line,
     label_of,
     ordered_models,
+    own_best_line,
+    size_words,
 )
 from simulations.results.measures import (
     METRICS,
@@ -31,9 +34,10 @@ from simulations.results.measures import (
     Interval,
     Intervals,
     Metric,
+    best_alone,
 )
 from simulations.results.schema import Results
-from simulations.results.sections import Fairness
+from simulations.results.sections import Fairness, SizeGains
 
 TEMPLATE: Final = "report.html.j2"
 MAIN_METRICS: Final[tuple[Metric, ...]] = (
@@ -47,7 +51,7 @@ MAIN_METRICS: Final[tuple[Metric, ...]] = (
 BUCKET_METRICS: Final[tuple[Metric, ...]] = ("tail_recall@10", "cold_recall@10", "head_recall@10")
 COMPARED_METRICS: Final[tuple[Metric, ...]] = ("ndcg@10", "tail_recall@10")
 _HEROES: Final = ("fused", "adapter")  # what a merchant of a federation would use, the best first
-_OPPONENTS: Final = ("local_ease", "frozen_text", "fused_frozen")  # what it has without one
+_OPPONENTS: Final = ("local_ease", "own_alone", "frozen_text", "fused_frozen")  # without one
 
 NOT_PROTECTED: Final = (
     *SENTENCES.values(),
@@ -102,6 +106,11 @@ def render_report(results: Results) -> str:
         if results.held_out is None
         else list(_compared(results.held_out.intervals)),
         gains=[] if results.fairness is None else list(_gain_rows(results.fairness)),
+        size_figure=size_figure(results.by_size),
+        sizes=list(_size_rows(results.by_size)),
+        own_best=None
+        if results.fairness is None or results.fairness.own_best is None
+        else own_best_line(results.fairness.own_best),
         epsilon_figure=None
         if results.epsilon_curve is None
         else epsilon_figure(results.epsilon_curve),
@@ -148,7 +157,7 @@ def findings(results: Results) -> list[str]:
     """Say what the paired intervals allow to be said about the model that a merchant would use."""
     hero = _hero(results)
     found = []
-    for baseline in _OPPONENTS:
+    for baseline in dict.fromkeys((*_OPPONENTS, best_alone(results.metrics) or hero)):
         parts = [
             f"{METRICS[one.metric]} {_VERDICTS[one.verdict]}, {_signed(one.mean)} ({_ends(one)})"
             for one in results.intervals.differences
@@ -220,10 +229,10 @@ def _hero(results: Results) -> str:
 
 
 def _beside(results: Results, metric: Metric) -> str:
-    """Return what a shop has alone: its purchases only, and all that it has without training."""
+    """Return what a shop has alone: its purchases only, and the best of all."""
     return "; ".join(
         f"{_in_a_sentence(model)} {_number(results.metrics[model][metric])}"
-        for model in ("local_ease", "fused_frozen")
+        for model in dict.fromkeys(("local_ease", best_alone(results.metrics) or "fused_frozen"))
         if model in results.metrics
     )
 
@@ -279,6 +288,22 @@ def _gain_rows(fairness: Fairness) -> Iterator[tuple[str, ...]]:
             _ends(one.worst),
             one.worst_merchant,
         )
+
+
+def _size_rows(sizes: Sequence[SizeGains]) -> Iterator[tuple[str, ...]]:
+    """Yield size, merchants, cases, best alone, joined model, and both gains with intervals."""
+    for size in sizes:
+        for model in dict.fromkeys(one.model for one in size.gains):
+            found = {one.metric: one for one in size.gains if one.model == model}
+            gains = [_difference(found.get(metric)) for metric in COMPARED_METRICS]
+            yield (
+                size_words(size),
+                f"{size.merchants:,} ({size.smallest:,} to {size.largest:,})",
+                f"{size.cases:,}",
+                label_of(size.alone),
+                label_of(model),
+                *(text for mean, ends, _ in gains for text in (mean, ends)),
+            )
 
 
 def _difference(one: Difference | None) -> tuple[str, str, str]:

@@ -1,6 +1,8 @@
 """What a run prints in the terminal when it is done: who ranked how well, and what it cost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import cast
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -9,14 +11,16 @@ from rich.text import Text
 from simulations.results.measures import (
     LOWER_IS_BETTER,
     MODELS,
+    Difference,
     Interval,
     Intervals,
     Metric,
     Number,
     SpreadMetric,
+    best_alone,
 )
 from simulations.results.schema import Results
-from simulations.results.sections import Fairness
+from simulations.results.sections import Fairness, OwnBest, SizeGains
 
 SHOWN: tuple[Metric, ...] = (
     "ndcg@10",
@@ -27,15 +31,20 @@ SHOWN: tuple[Metric, ...] = (
 )
 _HEADINGS: Mapping[Metric, str] = {"ndcg@10": "overall\nNDCG@10", "coverage@10": "cover-\nage@10"}
 _SHORT: Mapping[SpreadMetric, str] = {"ndcg@10": "NDCG", "tail_recall@10": "tail"}
+_HEADINGS_OF_GAIN: Mapping[SpreadMetric, str] = {
+    "ndcg@10": "NDCG@10",
+    "tail_recall@10": "tail recall@10",
+}
 MetricsByModel = Mapping[str, Mapping[Metric, Number]]
 _ACCOUNTANTS = ("pld", "prv", "rdp")
+MOST_ROWS = 12  # of a table with a row a merchant; the report has them all
 
 
 def comparison_table(results: Results) -> Table:
     """Return models × overall, tail, head, cold and coverage, intervals below, best in bold."""
     nature = "synthetic" if results.dataset.synthetic else "real"
     title = f"{results.dataset.name} ({nature} data, {results.dataset.cases:,} test cases)"
-    return _models_table(title, results.metrics, results.intervals)
+    return _models_table(title, results.metrics, results.intervals, best_alone(results.metrics))
 
 
 def held_out_table(results: Results) -> Table:
@@ -51,13 +60,16 @@ def held_out_table(results: Results) -> Table:
     count = len(held.merchants)
     merchants = "One merchant" if count == 1 else f"{count} merchants"
     title = f"{merchants} that never trained ({cases:,} test cases)"
-    return _models_table(title, held.metrics, held.intervals)
+    return _models_table(title, held.metrics, held.intervals, best_alone(held.metrics))
 
 
-def _models_table(title: str, metrics: MetricsByModel, intervals: Intervals) -> Table:
+def _models_table(
+    title: str, metrics: MetricsByModel, intervals: Intervals, alone: str | None
+) -> Table:
+    told = "" if alone is None else f" Best that a merchant has alone: {label_of(alone)}."
     table = Table(
         title=title,
-        caption=f"Below a value: its {intervals.confidence:.0%} interval. Bold: best.",
+        caption=f"Below a value: its {intervals.confidence:.0%} interval. Bold: best.{told}",
         box=SIMPLE_HEAD,
         collapse_padding=True,
         pad_edge=False,
@@ -105,6 +117,58 @@ def gains_table(fairness: Fairness) -> Table:
     return table
 
 
+def size_table(sizes: Sequence[SizeGains]) -> Table:
+    """Return what joining brings by size: each joined model minus the best alone at that size."""
+    table = Table(
+        title="What joining brings, by a merchant's size: minus its best alone",
+        caption="In each size: the best alone by NDCG@10 on this test. Below: 95% intervals.",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for heading in ("shoppers,\nabout", "shops"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("joined, minus the best alone")
+    for metric in _SHORT:
+        table.add_column(_HEADINGS_OF_GAIN[metric], justify="right", no_wrap=True)
+    for size in sizes:
+        table.add_row(size_words(size), f"{size.merchants}", f"minus {label_of(size.alone)}:")
+        for model in dict.fromkeys(one.model for one in size.gains):
+            found = {one.metric: one for one in size.gains if one.model == model}
+            cells = (_gain_cell(found.get(metric), size) for metric in _SHORT)
+            table.add_row("", "", f"  {label_of(model)}", *cells)
+    return table
+
+
+def size_words(size: SizeGains) -> str:
+    """Return a size as a person reads it."""
+    return f"{size.size:,}"
+
+
+def own_best_line(found: OwnBest) -> str:
+    """Say for how many merchants the joined model is clearly worse than their own best."""
+    many = f"merchants with {found.min_cases} test shoppers or more"
+    if not found.merchants or found.worst is None:
+        return f"There are no {many}, so none is held against its own best alone."
+    return (
+        f"Of {found.merchants} {many}, each against its own best alone: {found.better} clearly "
+        f"better, {found.worse} clearly worse with {label_of(found.model)}; the worst "
+        f"{_signed(found.worst.mean)} ({_signed(found.worst.low)} to {_signed(found.worst.high)})."
+    )
+
+
+def _gain_cell(one: Difference | None, size: SizeGains) -> Text:
+    if one is None or one.mean is None:
+        return Text("undefined", style="dim")
+    base = size.metrics.get(size.alone, {}).get(cast(SpreadMetric, one.metric))
+    share = f" {one.mean / base:+.0%}" if base else ""
+    cell = Text(f"{_signed(one.mean)}{share}")
+    if one.low is not None and one.high is not None:
+        ends = f"{_signed(one.low)} to {_signed(one.high)}".replace("0.", ".")
+        cell.append(f"\n{ends}", style="dim")
+    return cell
+
+
 def gate_line(results: Results) -> str:
     """Say whether a release was judged, on what, and what came of it."""
     gate = results.gate
@@ -127,7 +191,7 @@ def privacy_table(results: Results) -> Table:
     table.add_column("merchant")
     for heading in ("ε", "audit", "δ", *_ACCOUNTANTS, "σ", "q", "steps"):
         table.add_column(heading, justify="right")
-    for name, one in results.privacy.merchants.items():
+    for name, one in islice(results.privacy.merchants.items(), MOST_ROWS):
         counted = [getattr(one.accountants, accountant) for accountant in _ACCOUNTANTS]
         table.add_row(
             Text(name),
@@ -139,6 +203,8 @@ def privacy_table(results: Results) -> Table:
             f"{one.sample_rate:g}",
             str(one.steps),
         )
+    if (more := len(results.privacy.merchants) - MOST_ROWS) > 0:
+        table.add_row(f"{more} more: the report")
     return table
 
 
@@ -156,7 +222,8 @@ def neighbours_table(results: Results) -> Table:
     for heading in ("added or removed", "replaced"):
         table.add_column(heading, justify="right")
     costs = {"this run": results.privacy.run}
-    costs |= {f"ledger of {name}": one.ledger for name, one in results.privacy.merchants.items()}
+    shown = islice(results.privacy.merchants.items(), MOST_ROWS)
+    costs |= {f"ledger of {name}": one.ledger for name, one in shown}
     for name, cost in costs.items():
         if cost is not None:
             table.add_row(Text(name), f"{cost.add_or_remove:.2f}", f"{cost.replace_one:.2f}")

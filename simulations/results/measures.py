@@ -10,12 +10,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 MODELS: Final[Mapping[str, str]] = {
     "popularity": "Popularity",
     "local_ease": "Local EASE",
+    "own_alone": "EASE with titles",
     "ease_trend": "EASE + trend",
     "frozen_text": "Frozen text",
     "fused_frozen": "Frozen text, fused",
     "fused_frozen_boosted": "Frozen, boost 1.3",
     "solo_adapter": "Solo adapters",
     "adapter": "Federated adapter",
+    "fused_adapter": "Adapter, own season",
+    "fused_season": "Frozen, shared season",
     "fused": "Adapter, fused",
     "fused_boosted": "Adapter, boost 1.3",
     "adapter_no_noise": "Adapter, no noise",
@@ -24,6 +27,7 @@ MODELS: Final[Mapping[str, str]] = {
 MODEL_NOTES: Final[Mapping[str, str]] = {
     "popularity": "the same list for everybody: what sells most",
     "local_ease": "each merchant's own item-to-item model, fitted on its own shoppers alone",
+    "own_alone": "each merchant's own item-to-item model that also reads titles, and nothing else",
     "ease_trend": "local EASE and what sells more lately than it used to: all without titles",
     "frozen_text": "the language model as it came, whitened, with the history pooled by decay",
     "fused_frozen": "frozen text, the shop's own EASE that also reads titles, and its sales trend, "
@@ -31,12 +35,26 @@ MODEL_NOTES: Final[Mapping[str, str]] = {
     "fused_frozen_boosted": "frozen text, fused, with the tail boost at 1.3: more of what is new",
     "solo_adapter": "each merchant trains its own adapter, with the same noise, and shares nothing",
     "adapter": "the adapter of the release, trained by all merchants together",
+    "fused_adapter": "as `fused`, without the federation's season: what the adapter brings alone",
+    "fused_season": "as `fused_frozen`, with the federation's season: what that brings alone",
     "fused": "the adapter in the place of frozen text, with the same EASE that also reads titles "
     "and the same sales trend, and the same default weights",
     "fused_boosted": "the adapter, fused, with the tail boost at 1.3: more of what is new",
     "adapter_no_noise": "trained together without noise: what privacy costs, not a private model",
     "adapter_central": "trained on all data in one place: a baseline, not a federation",
 }
+# What a merchant can do without the others: the best of them is what joining is held against.
+ALONE: Final = (
+    "popularity",
+    "local_ease",
+    "own_alone",
+    "ease_trend",
+    "frozen_text",
+    "fused_frozen",
+    "solo_adapter",
+)
+# What needs the others: adapter, season of all, and both; a merchant serves the last.
+JOINED: Final = ("adapter", "fused_adapter", "fused_season", "fused")
 METRICS: Final[Mapping[str, str]] = {
     "ndcg@10": "NDCG@10",
     "recall@10": "Recall@10",
@@ -124,6 +142,15 @@ class Difference(Interval):
         return "higher" if self.low > 0 else "lower" if self.high < 0 else "unclear"
 
 
+def best_alone(metrics: Mapping[str, Mapping[Metric, Number]]) -> str | None:
+    """Return which way of staying alone has the highest NDCG@10; None if none was measured.
+
+    It is chosen on the test itself, so that a gain over it is not flattered.
+    """
+    there = [model for model in ALONE if metrics.get(model, {}).get("ndcg@10") is not None]
+    return max(there, key=lambda model: metrics[model]["ndcg@10"] or 0.0) if there else None
+
+
 class Intervals(Part):
     """How sure the numbers are."""
 
@@ -139,6 +166,9 @@ class MerchantResult(Part):
     name: str = Field(description="The merchant")
     shoppers: int = Field(ge=0, description="The declared size; public by declaration")
     cases: int = Field(ge=0, description="Shoppers in the test")
+    past_shoppers: int | None = Field(
+        default=None, ge=0, description="Shoppers that it had before the test, counted"
+    )
     metrics: dict[str, dict[SpreadMetric, Number]] = Field(
         description="By model, then `ndcg@10` and `tail_recall@10`"
     )

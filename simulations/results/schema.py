@@ -30,10 +30,10 @@ from simulations.results.measures import (
     Number,
     Part,
 )
-from simulations.results.sections import EpsilonCurve, Fairness, GateRecord, HeldOut
+from simulations.results.sections import EpsilonCurve, Fairness, GateRecord, HeldOut, SizeGains
 
-SCHEMA_VERSION: Final = 2
-_EARLIER: Final = (1,)  # schemas whose results are read, too
+SCHEMA_VERSION: Final = 3
+_EARLIER: Final = (1, 2)  # schemas whose results are read, too
 CURVE_POINTS: Final = 300
 
 
@@ -167,7 +167,7 @@ class ReleaseReference(Part):
 class Results(Part):
     """One simulated federation."""
 
-    schema_version: Literal[2] = Field(default=SCHEMA_VERSION, description="Of this page")
+    schema_version: Literal[3] = Field(default=SCHEMA_VERSION, description="Of this page")
     name: str = Field(description="What the run is called")
     created: UtcTime = Field(description="UTC, ISO 8601")
     command: str = Field(default="", description="The command that ran it")
@@ -190,6 +190,13 @@ class Results(Part):
     fairness: Fairness | None = Field(default=None, description="How evenly merchants are served")
     gate: GateRecord | None = Field(default=None, description="The release gate; null: not gated")
     held_out: HeldOut | None = Field(default=None, description="Merchants that never trained")
+    best_alone: str | None = Field(
+        default=None,
+        description="The model without the others that has the highest NDCG@10 on this test",
+    )
+    by_size: tuple[SizeGains, ...] = Field(
+        default=(), description="Gain against size, the smallest merchants first"
+    )
     epsilon_curve: EpsilonCurve | None = Field(
         default=None, description="Accuracy and membership inference against epsilon"
     )

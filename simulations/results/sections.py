@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from simulations.results.measures import (
+    Difference,
     Interval,
     Intervals,
     MerchantResult,
@@ -73,11 +74,42 @@ class MerchantGain(Part):
     worst_merchant: str = Field(description="Whose that is")
 
 
+class OwnBest(Part):
+    """The joined model against each merchant's own best baseline, chosen on its own test."""
+
+    model: str = Field(description="Whose value is taken")
+    metric: SpreadMetric = Field(description="Of which metric, by which the baseline is chosen too")
+    min_cases: int = Field(ge=1, description="Merchants with fewer test shoppers are left out")
+    merchants: int = Field(ge=0, description="How many merchants have so many")
+    better: int = Field(ge=0, description="For how many the whole paired interval lies above zero")
+    worse: int = Field(ge=0, description="For how many it lies below zero")
+    worst: Interval | None = Field(description="The smallest difference, with its paired interval")
+    worst_merchant: str = Field(description="Whose that is; empty without any")
+
+
+class SizeGains(Part):
+    """What joining brings to the merchants of about one size, all their test shoppers together."""
+
+    size: int = Field(ge=1, description="About how many shoppers: 10, 30, 100, 300, 1,000, ...")
+    merchants: int = Field(ge=1, description="How many merchants are nearest to it")
+    smallest: int = Field(ge=0, description="Shoppers that the smallest of them had before")
+    largest: int = Field(ge=0, description="The same of the largest")
+    cases: int = Field(ge=0, description="Their test shoppers")
+    alone: str = Field(description="Their best model without the others, by NDCG@10 on this test")
+    metrics: dict[str, dict[SpreadMetric, Number]] = Field(
+        description="Of that model and of the joined ones"
+    )
+    gains: tuple[Difference, ...] = Field(description="Joined models minus `alone`, paired")
+
+
 class Fairness(Part):
     """How evenly merchants are served, and what each gains by joining."""
 
     spreads: tuple[ModelSpread, ...] = Field(description="By model and metric")
     gains: tuple[MerchantGain, ...] = Field(description="By model, baseline and metric")
+    own_best: OwnBest | None = Field(
+        default=None, description="Against each merchant's own best; null: not measured"
+    )
 
 
 class MembershipTest(Part):

@@ -18,7 +18,7 @@ from common.release.statement import DpModel
 from simulations.results.earlier import renamed
 from simulations.results.measures import SPREAD_METRICS, Difference, Interval, Metric, Number, Part
 from simulations.results.schema import Environment, Results
-from simulations.results.sections import EpsilonCurve, Fairness, GateRecord
+from simulations.results.sections import EpsilonCurve, Fairness, GateRecord, SizeGains
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Part)
@@ -70,11 +70,22 @@ class GainExtract(Part):
     worst: Interval
 
 
+class OwnBestExtract(Part):
+    """The joined model against each merchant's own best."""
+
+    min_cases: int = Field(ge=1)
+    merchants: int = Field(ge=0)
+    better: int = Field(ge=0)
+    worse: int = Field(ge=0)
+    worst: Interval | None
+
+
 class FairnessExtract(Part):
     """How evenly merchants are served."""
 
     spreads: tuple[SpreadExtract, ...]
     gains: tuple[GainExtract, ...]
+    own_best: OwnBestExtract | None = None
 
 
 class HeldOutExtract(Part):
@@ -104,6 +115,7 @@ class Extract(Part):
     held_out: HeldOutExtract | None = None
     gate: GateRecord | None = None
     epsilon_curve: EpsilonCurve | None = None
+    by_size: tuple[SizeGains, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -156,6 +168,7 @@ def extract(results: Results) -> Extract:
         ),
         gate=results.gate,
         epsilon_curve=results.epsilon_curve,
+        by_size=results.by_size,
     )
 
 
@@ -176,6 +189,7 @@ def _unnamed(fairness: Fairness) -> FairnessExtract:
     return FairnessExtract(
         spreads=tuple(_kept(SpreadExtract, one) for one in fairness.spreads),
         gains=tuple(_kept(GainExtract, one) for one in fairness.gains),
+        own_best=None if fairness.own_best is None else _kept(OwnBestExtract, fairness.own_best),
     )
 
 

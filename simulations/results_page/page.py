@@ -115,6 +115,7 @@ def _section(group: Group, targets: Sequence[Target]) -> Iterator[str]:
     yield _models(group)
     yield _differences(group)
     yield from _merchants(group)
+    yield from _sizes(group)
     yield from _held_out(group)
     yield from _curve(group)
     yield from _gate(group)
@@ -222,6 +223,35 @@ def _merchants(group: Group) -> Iterator[str]:
     ]
     yield _table(headings, rows)
     yield _spreads(group)
+
+
+def _sizes(group: Group) -> Iterator[str]:
+    """Yield what joining brings by size in each run, and at whom it does harm."""
+    rows = []
+    for run in group.runs:
+        for size in run.by_size:
+            for model in dict.fromkeys(one.model for one in size.gains):
+                gains = {one.metric: one for one in size.gains if one.model == model}
+                shown = [
+                    shown_difference(gains[metric]) if metric in gains else "not measured"
+                    for metric in SPREAD_METRICS
+                ]
+                told = [f"{size.size:,}", f"{run.seed}", f"{size.merchants}", f"{size.cases:,}"]
+                rows.append([*told, f"`{model}` − `{size.alone}`", *shown])
+    if rows:
+        yield "By size of merchant, minus the best alone at that size, chosen on the same test:\n"
+        headings = ["shoppers, about", "seed", "merchants", "cases", "difference"]
+        yield _table([*headings, *(METRICS[metric] for metric in SPREAD_METRICS)], rows)
+    found = [run.fairness.own_best for run in group.runs if run.fairness]
+    known = [one for one in found if one is not None]
+    if known:
+        yield (
+            f"`fused` against each merchant's own best alone, of merchants with "
+            f"{known[0].min_cases} test cases or more over all seeds: "
+            f"{sum(one.better for one in known)} clearly better, "
+            f"{sum(one.worse for one in known)} clearly worse of "
+            f"{sum(one.merchants for one in known)}.\n"
+        )
 
 
 def _spreads(group: Group) -> str:

@@ -59,7 +59,14 @@ class Target(Part):
         )
 
 
-_BASELINES: Final = ("popularity", "local_ease", "ease_trend", "frozen_text", "fused_frozen")
+_BASELINES: Final = (
+    "popularity",
+    "local_ease",
+    "own_alone",
+    "ease_trend",
+    "frozen_text",
+    "fused_frozen",
+)
 
 
 def read_targets(path: Path) -> list[Target]:

@@ -142,6 +142,7 @@ def test_every_baseline_is_judged_on_the_same_cases(ground):
         assert set(scorecards) == {
             "popularity",
             "local_ease",
+            "own_alone",
             "ease_trend",
             "frozen_text",
             "fused_frozen",
@@ -313,3 +314,45 @@ def test_a_shop_without_cases_is_judged_on_nobody(ground, tmp_path):
         assert len(scorecard.per_shopper["ndcg@10"]) == 0
     ndcg, tail = evaluator.validation_scores(random_adapter(evaluator.vectors._encoded.encoder))
     assert len(ndcg) == len(tail) == 0
+
+
+# ------------------------------------------------------------------- very small shops
+@pytest.mark.parametrize("until", [240, 300], ids=["no validation, no test", "no test"])
+def test_a_shop_with_nobody_to_validate_or_to_test_on_is_judged_all_the_same(ground, until):
+    *_, evaluators = ground
+    whole = evaluators[0]
+    rows = whole.shop.data.interactions
+    data = replace(whole.shop.data, interactions=rows.where(rows.time < until * DAY))
+    small = ShopEvaluator(Shop.of(data), whole.vectors, whole.buckets)
+    assert len(small.shop.test_cases) == 0
+    scorecards = {**small.baselines(), "boosted": small.evaluate_boosted(small.frozen_fused)}
+    for scorecard in scorecards.values():
+        assert len(scorecard.per_shopper["ndcg@10"]) == 0
+        assert np.isnan(scorecard.means()["ndcg@10"])
+
+
+def test_what_was_fitted_can_be_let_go_and_is_the_same_again(ground):
+    *_, evaluators = ground
+    evaluator = evaluators[0]
+    before = evaluator.evaluate(evaluator.frozen_fused.score).per_shopper["ndcg@10"]
+    held = evaluator.frozen_fused
+    evaluator.let_go()
+    assert evaluator.frozen_fused is not held
+    after = evaluator.evaluate(evaluator.frozen_fused.score).per_shopper["ndcg@10"]
+    assert np.array_equal(before, after)
+    evaluator.let_go()
+    evaluator.let_go()
+
+
+def test_own_alone_is_the_title_reading_model_and_nothing_beside_it(ground):
+    *_, evaluators = ground
+    evaluator = evaluators[0]
+    own = evaluator.frozen_fused.collaborative
+    cases, history = (
+        evaluator.shop.test_cases,
+        histories(evaluator.shop.past, evaluator.shop.test_cases.shoppers),
+    )
+    alone = evaluator.evaluate(lambda some: own.score(some.bought()))
+    found = evaluator.baselines()["own_alone"]
+    assert len(cases) == len(history)
+    assert np.array_equal(found.per_shopper["ndcg@10"], alone.per_shopper["ndcg@10"])

@@ -70,3 +70,27 @@ def test_nobody_with_a_value_leaves_no_gain_and_an_unknown_spread():
 
 def test_only_models_that_were_judged_are_compared():
     assert asked({"popularity": [scorecard([0.1])]}, NAMES[:1]).gains == ()
+
+
+def test_each_merchants_own_best_is_what_it_is_held_against():
+    many, few = 100, 99
+    scorecards = {
+        "popularity": [scorecard(np.full(n, 0.2)) for n in (many, many, many, few)],
+        "own_alone": [
+            scorecard(np.full(n, v))
+            for n, v in zip((many, many, many, few), (0.6, 0.1, 0.3, 0.9), strict=True)
+        ],
+        "fused": [
+            scorecard(np.full(n, v))
+            for n, v in zip((many, many, many, few), (0.5, 0.3, 0.3, 0.0), strict=True)
+        ],
+    }
+    found = asked(scorecards).own_best
+    assert (found.merchants, found.better, found.worse) == (3, 1, 1), "Elm has too few to be told"
+    assert (found.worst_merchant, found.worst.mean) == ("Ash", pytest.approx(-0.1))
+
+
+def test_without_a_merchant_large_enough_nobody_is_held_against_its_best():
+    scorecards = {"popularity": [scorecard([0.2])], "fused": [scorecard([0.5])]}
+    found = asked(scorecards, NAMES[:1]).own_best
+    assert (found.merchants, found.worst, found.worst_merchant) == (0, None, "")

@@ -65,6 +65,7 @@ def test_the_release_is_judged_on_them_beside_what_they_have_alone(finished):
     assert set(held.metrics) == {
         "popularity",
         "local_ease",
+        "own_alone",
         "ease_trend",
         "frozen_text",
         "fused_frozen",

@@ -22,7 +22,11 @@ def scorecard(*values):
 
 def evaluator(name, cases):
     return SimpleNamespace(
-        shop=SimpleNamespace(name=name, test_cases=SimpleNamespace(shoppers=np.arange(cases)))
+        shop=SimpleNamespace(
+            name=name,
+            test_cases=SimpleNamespace(shoppers=np.arange(cases)),
+            node_data=SimpleNamespace(shopper_count=10 * cases),
+        )
     )
 
 
@@ -43,6 +47,7 @@ def test_a_difference_is_the_model_minus_the_baseline_case_by_case():
 def test_a_merchants_numbers_are_its_own_and_the_pool_is_of_cases():
     first, second = merchant_results(SCORECARDS, [evaluator("Ash", 2), evaluator("Birch", 3)], 500)
     assert (first.name, first.cases, second.name, second.cases) == ("Ash", 2, "Birch", 3)
+    assert (first.past_shoppers, second.past_shoppers) == (20, 30)
     assert first.metrics["fused"]["ndcg@10"] == pytest.approx(0.25)
     assert second.metrics["fused"]["ndcg@10"] == pytest.approx(0.6)
     assert second.metrics["local_ease"]["tail_recall@10"] == pytest.approx(0.4)

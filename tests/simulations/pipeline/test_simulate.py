@@ -7,6 +7,7 @@ import pytest
 
 from client.privacy.budget import LEDGER_FILE, open_ledger, spent
 from client.privacy.policy import POLICY_FILE, Policy
+from client.recommending.gain_by_size import read_gain_by_size
 from client.shop.dataset import load_merchant_data, save_merchant_data
 from client.shop.splitting import SplitRule
 from client.training.dp_trainer import PrivateTrainer
@@ -31,6 +32,7 @@ from tests.support.shops import command, simulate_small, small_options
 MODELS = {
     "popularity",
     "local_ease",
+    "own_alone",
     "ease_trend",
     "frozen_text",
     "fused_frozen",
@@ -68,7 +70,7 @@ def test_a_simulation_leaves_results_report_release_and_merchants(simulated, res
     verified = verify_release(simulated / "release", PublicKey.load(simulated / "operator.pub"))
     assert verified.manifest.adapter.digest == adapter_digest(simulated)
     published = verified.manifest.metrics.values
-    assert set(published) == {"frozen_text", "fused_frozen", "adapter", "fused"}
+    assert set(published) == {"own_alone", "frozen_text", "fused_frozen", "adapter", "fused"}
     assert published["fused"] == dict(results.metrics["fused"])
     assert "<html" in (simulated / "report.html").read_text(encoding="utf-8")
     assert len(list((simulated / "merchants").glob("0*"))) == 2
@@ -338,6 +340,35 @@ def test_no_data_at_all_needs_an_out(tmp_path):
 def test_a_budget_that_no_noise_meets_is_a_settings_error(tiny_bert, tmp_path):
     done = command(small_options(tmp_path / "out", tiny_bert, epsilon=1e-9), tmp_path / "cache")
     assert isinstance(done.exception, SettingsError)
+
+
+# -------------------------------------------------- small shops, unequal, of other goods
+def test_shops_of_two_kinds_of_goods_and_of_unlike_size_run_to_the_end(tiny_bert, tmp_path):
+    arguments = small_options(
+        tmp_path / "out", tiny_bert, merchants=4, rounds=1, partition="kinds", kinds=2, sizes="zipf"
+    )
+    done = command(arguments, tmp_path / "cache")
+    assert done.exception is None
+    assert "\x1b" not in done.output
+    assert "What joining brings, by a merchant's size" in done.output
+    results = load_results(tmp_path / "out" / "results.json")
+    assert (results.settings["kinds"], results.settings["sizes"]) == (2, "zipf")
+    names = [one.name for one in results.merchants]
+    assert sorted(names) == [f"Kind {kind}, shop {shop}" for kind in (1, 2) for shop in (1, 2)]
+    shops = {
+        path.name: load_merchant_data(path) for path in (tmp_path / "out" / "merchants").iterdir()
+    }
+    kinds = {}
+    for name, data in shops.items():
+        kinds.setdefault(name.split("-")[2], set()).add(data.catalogue.digest)
+    assert [len(digests) for digests in kinds.values()] == [1, 1], "a kind's shops sell alike"
+    assert sum(one.merchants for one in results.by_size) == 4
+    assert results.best_alone in results.metrics
+    release = verify_release(
+        tmp_path / "out" / "release", PublicKey.load(tmp_path / "out" / "operator.pub")
+    )
+    told = read_gain_by_size(release.files)
+    assert [one.size for one in told.sizes] == [one.size for one in results.by_size]
 
 
 # ------------------------------------------------------------------- the baselines

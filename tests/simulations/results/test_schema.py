@@ -122,7 +122,7 @@ def test_numpy_numbers_are_taken():
         (lambda d: d["metrics"]["fused"].update({"map@10": 1.0}), "metrics.fused.map@10"),
         (lambda d: d["metrics"]["fused"].update(auc="high"), "metrics.fused.auc"),
         (lambda d: d.update(metrics={}), "metrics: Dictionary should have at least 1"),
-        (lambda d: d.update(schema_version=3), "schema_version: Input should be 2"),
+        (lambda d: d.update(schema_version=4), "schema_version: Input should be 3"),
         (lambda d: d.update(created="today"), "created: "),
         (lambda d: d["privacy"].update(dp_model="nowhere"), "privacy.dp_model"),
         (lambda d: d["privacy"].update(dp_model="none"), "claims epsilon"),
