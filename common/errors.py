@@ -6,12 +6,14 @@
     ├── PrivacyError         going on would break a privacy promise
     │   ├── BudgetError      the ledger's budget does not cover the plan
     │   ├── LedgerError      the ledger cannot be read, written or trusted
-    │   └── PolicyError      the run asks for less privacy than the merchant's policy allows
+    │   ├── PolicyError      the run asks for less privacy than the merchant's policy allows
+    │   └── SecureSumError   what the server asks of a party would undo the secure sum
     ├── ReleaseError         a release is incomplete, altered or signed by somebody else
     ├── EnrolmentError       a key, certificate, invite or request is not to be trusted
     ├── StorageError         a database cannot be read or written just now
     └── FederationError      a round cannot go on
         ├── QuorumError      too few merchants answered in time
+        ├── MaskedReplyError a party's message to the secure sum is not what it must be
         └── JournalError     the server's journal cannot be read, written or trusted
 
 Each class has a `code`. What leaves a node on failure is `public()`, that code and a field name:
@@ -75,6 +77,12 @@ class PolicyError(PrivacyError):
     code = "policy"
 
 
+class SecureSumError(PrivacyError):
+    """What the server asks of a party breaks the protocol that hides its summand."""
+
+    code = "secure_sum"
+
+
 class ReleaseError(FedtailError):
     """A release is incomplete, altered or signed by somebody else."""
 
@@ -105,6 +113,12 @@ class QuorumError(FederationError):
     """Too few merchants answered in time."""
 
     code = "quorum"
+
+
+class MaskedReplyError(FederationError):
+    """A party's message to the secure sum is not what it must be; `field` says in what."""
+
+    code = "masked_reply"
 
 
 class JournalError(FederationError):

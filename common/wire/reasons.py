@@ -19,18 +19,19 @@ CODES: Final = frozenset(
     | {INTERNAL, "disk", "evicted"}
 )
 _OTHER_FIELDS: Final = """
-    adapter allow_seeded_noise app app_digests arrays base_model basis basis_digest body
+    absent adapter allow_seeded_noise app app_digests arrays base_model basis basis_digest body
     budget_days cache canaries catalogue catalogue_declared catalogue_digest certificate charge
-    checkpoint clipped clock contribution contributions count countersignature counts data
-    dataset disk dp_models entries experiment expires facts federation file folder format full
-    gradients hash head interactions item item_count item_id items journal key keys kind ledger
-    log_format margin max_basis_norm max_epsilon max_popularity_ratio max_run_epsilon members
-    merchant message metrics min_cohort min_nodes min_noise_multiplier min_temperature name
-    node_certificate node_key nodes number order plan plan_digest policy popularity possession
-    prepare prior protected public_key reason receipt receipts refusal retired rollback round
-    run schema sensitivity settings shop shoppers signature signer signing_key size spent split
-    state text text_keys title token_weight update update_subspace updates valid_from vector
-    version yes
+    checkpoint clipped clock cohort contribution contributions count countersignature counts
+    data dataset disk dp_models dropouts entries experiment expires facts federation file
+    folder format full gradients hash head identity interactions item item_count item_id items
+    journal key keys kind ledger length log_format margin max_basis_norm max_epsilon
+    max_popularity_ratio max_run_epsilon members merchant message metrics min_cohort min_nodes
+    min_noise_multiplier min_temperature name node_certificate node_key nodes number order
+    phase plan plan_digest policy popularity possession prepare prior protected public_key
+    reason receipt receipts refusal retired rollback roster round run schema sensitivity
+    settings shares shop shoppers signature signer signing_key size spent split state survivors
+    text text_keys threshold title token_weight unmask update update_subspace updates
+    valid_from variance vector version views yes
 """
 FIELDS: Final = frozenset(
     {*RunSettings.model_fields, *(one.name for one in dataclasses.fields(PrivacyPlan))}

@@ -1,0 +1,1 @@
+"""A secure sum: the server learns the sum of the merchants' integers, and no summand."""

@@ -1,0 +1,396 @@
+"""What a server may try against parties, each refused with its code, and none opens a summand.
+
+The server here is the attacker: it has all that parties sent, forwards what it likes, and may hold
+the keys of some parties. `tests/attacks/test_secaggplus.py` shows the first of these attacks
+succeeding against Flower's own protocol.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from common.errors import PrivacyError, SecureSumError
+from common.privacy.secagg.client import SecureSumClient
+from common.privacy.secagg.keys import expand
+from common.privacy.secagg.messages import MaskRequest, Roster, UnmaskRequest, View, view_digest
+from common.privacy.secagg.shamir import combine
+from common.privacy.secagg.topology import Topology
+from tests.support.secure_sums import SumTown, signing_key
+
+pytestmark = pytest.mark.attack
+PARTIES = 7  # a threshold of 5 of the 6 others, a quorum of 5, one may be missing
+
+
+@pytest.fixture
+def town():
+    return SumTown(PARTIES, rounds=4)
+
+
+def masked(town, number=1, missing=()):
+    """Let all but `missing` mask their vectors, and return the first party."""
+    town.mask_all(town.vectors(np.random.default_rng(number)), number, missing)
+    return town.clients[town.names[0]]
+
+
+def refused(code, function, *arguments):
+    """Assert that a request is refused with a code, which is a promise broken and no mishap."""
+    with pytest.raises(SecureSumError) as error:
+        function(*arguments)
+    assert isinstance(error.value, PrivacyError)
+    assert error.value.public() == f"secure_sum:{code}"
+
+
+def signed_views(town, names, asked, number=1):
+    """Return views as the named parties sign them, whether or not they were asked."""
+    binding = town.binding("view", number)
+    digest = view_digest(asked.survivors, asked.dropouts)
+    return [View(name, b"", binding, digest).signed(signing_key(name)) for name in names]
+
+
+def nothing_more(town, client, number=1):
+    """Assert that the round is over for this party: it signs and opens nothing in it."""
+    refused("unmask", client.unmask, town.unmask_request(number=number))
+    refused("round", client.view, town.view_request((town.names[-1],), number))
+
+
+# ------------------------------------------------------------------ the nine, and more
+def test_the_same_node_alive_and_dead(town):
+    client, victim = masked(town), town.names[1]
+    both = dataclasses.replace(town.unmask_request(), dropouts=(victim,))
+    refused("survivors", client.unmask, both)
+    nothing_more(town, client)
+    twice = dataclasses.replace(
+        town.view_request(), survivors=(victim, *town.names), binding=town.binding("view")
+    )
+    refused("survivors", town.clients[town.names[2]].view, twice)
+
+
+def test_a_second_unmask(town):
+    client = masked(town)
+    client.unmask(town.unmask_request())
+    refused("unmask", client.unmask, town.unmask_request())
+    refused("unmask", client.unmask, town.unmask_request((town.names[1],)))
+    refused("round", client.view, town.view_request((town.names[1],)))
+
+
+def test_replayed_keys():
+    """Keys of an earlier run, or of the same run under an older plan."""
+    for old in (SumTown(4, run_id="6"), SumTown(4, plan="o" * 64), SumTown(4, rounds=2)):
+        town = SumTown(4, setup=False)
+        told = [town.clients[name].advertise() for name in town.names]
+        told[2] = old.roster.advertisements[2]
+        refused("plan", town.clients[town.names[0]].share, Roster(3, tuple(told)))
+
+
+def test_a_party_s_own_keys_replayed():
+    """Keys that a party told before a restart are not its own any more."""
+    before, town = SumTown(4), SumTown(4, setup=False)
+    told = [town.clients[name].advertise() for name in town.names]
+    told[0] = before.roster.advertisements[0]
+    refused("roster", town.clients[town.names[0]].share, Roster(3, tuple(told)))
+
+
+def test_swapped_keys():
+    town = SumTown(4, setup=False)
+    told = [town.clients[name].advertise() for name in town.names]
+    swapped = [dataclasses.replace(told[3], name=told[2].name), told[3]]
+    refused("signature", town.clients[town.names[0]].share, Roster(3, (*told[:2], *swapped)))
+
+
+def test_keys_of_the_server_s_own():
+    """The server signs keys that it made, and puts them under a merchant's name."""
+    town = SumTown(4, setup=False)
+    told = [town.clients[name].advertise() for name in town.names]
+    made = SecureSumClient(town.terms, town.party(town.names[3])).advertise()
+    forged = made.signed(signing_key("the server"))
+    refused("signature", town.clients[town.names[0]].share, Roster(3, (*told[:3], forged)))
+
+
+def test_parties_that_nobody_enrolled():
+    town, other = SumTown(3, setup=False), SumTown(6, setup=False)
+    told = [town.clients[name].advertise() for name in town.names]
+    told += [other.clients[name].advertise() for name in other.names[3:]]
+    refused("identity", town.clients[town.names[0]].share, Roster(4, tuple(told)))
+
+
+def test_a_shrunken_cohort():
+    town = SumTown(4, least_cohort=4, setup=False)
+    told = [town.clients[name].advertise() for name in town.names]
+    refused("cohort", town.clients[town.names[0]].share, Roster(2, tuple(told[:3])))
+
+
+def test_a_cohort_that_shrinks_in_a_round(town):
+    client = masked(town)
+    refused("cohort", client.view, town.view_request(town.names[-2:]))
+    nothing_more(town, client)
+
+
+def test_a_lowered_threshold():
+    for threshold in (0, 1, 2, 4):
+        town = SumTown(4, setup=False)
+        told = tuple(town.clients[name].advertise() for name in town.names)
+        refused("threshold", town.clients[town.names[0]].share, Roster(threshold, told))
+
+
+def test_a_false_dropout_list(town):
+    """It names this party, which has answered; a stranger; or not all that are missing."""
+    for number, missing in enumerate((town.names[0], "m999"), 1):
+        client = masked(town, number)
+        refused("dropouts", client.view, town.view_request((missing,), number))
+    client = masked(town, 3)
+    short = dataclasses.replace(town.view_request(number=3), survivors=tuple(town.names[:-1]))
+    refused("dropouts", client.view, short)
+
+
+def test_a_party_that_answered_and_is_called_missing_keeps_its_vector(town):
+    """The server has its masked vector, and gets its mask key: the self mask is left on it."""
+    victim, number = town.names[-1], 1
+    vectors = town.vectors(np.random.default_rng(0))
+    sent = town.mask_all(vectors, number)
+    asked = town.view_request((victim,))
+    others = town.names[:-1]
+    views = [town.clients[name].view(asked) for name in others]
+    request = town.unmask_request((victim,), views)
+    replies = {name: town.clients[name].unmask(request) for name in others}
+    member = town.clients[victim]._member
+    shares = {member.numbers[name]: reply.key_shares[victim] for name, reply in replies.items()}
+    assert combine(shares, 5)  # its key of this round is open: its pairwise masks are known
+    assert all(victim not in reply.self_shares for reply in replies.values())
+    for name in others:
+        refused("unmask", town.clients[name].unmask, town.unmask_request())
+    left = town.clients[victim]._open.secrets.own_self.self_key(member.digest, number)
+    assert not (sent[victim].vector == vectors[victim].view(np.uint64)).any()
+    assert expand(left, 1) != 0
+
+
+def test_split_views(town):
+    """Two parties are said to be missing, each to a part of the others."""
+    masked(town)
+    one, other = town.names[5], town.names[6]
+    first, second = town.view_request((other,)), town.view_request((one,))
+    views = [town.clients[name].view(first) for name in town.names[:3]]
+    views += [town.clients[name].view(second) for name in town.names[3:5]]
+    for missing, name in ((other, town.names[0]), (one, town.names[3])):
+        refused("views", town.clients[name].unmask, town.unmask_request((missing,), views))
+
+
+def test_split_views_with_parties_of_the_server_s(town):
+    """As many as may be with the server sign all views, and no second one reaches a quorum."""
+    masked(town)
+    bad = town.names[5:]  # two of seven: `Topology.colluders`
+    honest = town.names[:5]
+    first = town.view_request((town.names[4],))
+    second = town.view_request((town.names[0],))
+    views = [town.clients[name].view(first) for name in honest[:3]]
+    views += signed_views(town, bad, first)
+    town.clients[honest[0]].unmask(town.unmask_request((town.names[4],), views))
+    views = [town.clients[name].view(second) for name in honest[3:]]
+    views += signed_views(town, bad, second)
+    refused("views", town.clients[honest[3]].unmask, town.unmask_request((town.names[0],), views))
+
+
+def test_nobody_missing_beside_a_view_in_which_somebody_is(town):
+    """Who unmasked without views signs none; who signed one does not unmask without."""
+    masked(town)
+    asked = town.view_request((town.names[6],))
+    early, late = town.clients[town.names[0]], town.clients[town.names[1]]
+    early.unmask(town.unmask_request())
+    refused("round", early.view, asked)
+    late.view(asked)
+    refused("views", late.unmask, town.unmask_request())
+
+
+def test_a_second_view(town):
+    client = masked(town)
+    client.view(town.view_request((town.names[1],)))
+    refused("views", client.view, town.view_request((town.names[2],)))
+    nothing_more(town, client)
+
+
+def test_views_that_are_forged_counted_twice_or_of_another_round(town):
+    missing = (town.names[6],)
+    there = town.names[:6]
+    for number, change in enumerate(("forged", "twice", "older", "absent"), 1):
+        client = masked(town, number)
+        asked = town.view_request(missing, number)
+        own = client.view(asked)
+        views = [own, *signed_views(town, there[1:], asked, number)]
+        if change == "forged":
+            views[3] = views[3].signed(signing_key("the server"))
+        elif change == "twice":
+            views = [own, *[views[1]] * 6]
+        elif change == "older":
+            views[3:] = signed_views(town, there[3:], asked, number - 1)
+        else:
+            views[3:] = signed_views(town, missing * 3, asked, number)
+        refused("views", client.unmask, town.unmask_request(missing, views, number))
+
+
+def test_dropouts_without_views(town):
+    client = masked(town)
+    refused("views", client.unmask, town.unmask_request((town.names[1],)))
+
+
+def test_a_ring_wants_views_also_where_nobody_is_missing():
+    def ring(parties):
+        return Topology(parties, 8, 5, 8, parties - 2, 1, views_always=True)
+
+    town = SumTown(11, shape_of=ring)
+    client = masked(town)
+    refused("views", client.unmask, town.unmask_request())
+
+
+def test_a_stale_round(town):
+    masked(town, 1)
+    client = masked(town, 2)
+    for function, request in (
+        (client.view, town.view_request(number=1)),
+        (client.unmask, town.unmask_request(number=1)),
+    ):
+        refused("round", function, request)
+    request = dataclasses.replace(town.server.start(3), binding=town.binding("mask", 1))
+    refused("round", client.mask, request, np.zeros(5, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("code", "changed"),
+    [
+        ("plan", {"plan_digest": "q" * 64}),
+        ("run", {"run_id": "8"}),
+        ("roster", {"roster": "r" * 64}),
+        ("phase", {"phase": "view"}),
+        ("round", {"round_number": 0}),
+        ("round", {"round_number": 5}),
+    ],
+)
+def test_a_swapped_plan_run_roster_phase_or_round(town, code, changed):
+    client = town.clients[town.names[0]]
+    binding = dataclasses.replace(town.binding("mask"), **changed)
+    request = dataclasses.replace(town.server.start(1), binding=binding)
+    refused(code, client.mask, request, np.zeros(5, np.int64))
+    if code != "round":
+        client = masked(town, 2)
+        binding = dataclasses.replace(town.binding("unmask", 2), **changed)
+        request = dataclasses.replace(town.unmask_request(number=2), binding=binding)
+        refused(code, client.unmask, request)
+        nothing_more(town, client, 2)
+
+
+def test_a_longer_vector_and_the_same_round_once_more(town):
+    client, nothing = town.clients[town.names[0]], np.zeros(5, np.int64)
+    request = town.server.start(1)
+    refused("length", client.mask, dataclasses.replace(request, length=6), nothing)
+    refused("round", client.mask, request, nothing)  # its masks are gone
+    request = town.server.start(2)
+    client.mask(request, nothing)
+    refused("round", client.mask, request, nothing)
+
+
+@pytest.mark.parametrize("vector", [np.zeros(6, np.int64), np.zeros(5), np.zeros((5, 1), np.int64)])
+def test_a_vector_that_is_not_what_the_plan_sums(town, vector):
+    refused("vector", town.clients[town.names[0]].mask, town.server.start(1), vector)
+
+
+def test_keys_that_are_told_or_used_twice():
+    town = SumTown(4, rounds=2, setup=False)
+    told = [town.clients[name].advertise() for name in town.names]
+    refused("keys", town.clients[town.names[1]].advertise)
+    name = town.names[3]
+    again = dataclasses.replace(told[3], mask_keys=told[3].mask_keys[:32] * 2)
+    told[3] = again.signed(signing_key(name))
+    refused("keys", town.clients[town.names[0]].share, Roster(3, tuple(told)))
+
+
+@pytest.mark.parametrize("part", ["cipher_key", "mask_keys", "commitments"])
+def test_keys_of_another_size(part):
+    town = SumTown(4, setup=False)
+    told = [town.clients[name].advertise() for name in town.names]
+    longer = dataclasses.replace(told[3], **{part: getattr(told[3], part) + bytes(1)})
+    told[3] = longer.signed(signing_key(town.names[3]))
+    refused("keys", town.clients[town.names[0]].share, Roster(3, tuple(told)))
+
+
+def test_a_point_that_gives_everybody_the_same_key():
+    for part in ("cipher_key", "mask_keys"):
+        town = SumTown(4, setup=False)
+        told = [town.clients[name].advertise() for name in town.names]
+        told[3] = dataclasses.replace(told[3], **{part: bytes(32)}).signed(
+            signing_key(town.names[3])
+        )
+        roster, client = Roster(3, tuple(told)), town.clients[town.names[0]]
+        if part == "cipher_key":
+            refused("keys", client.share, roster)
+            continue
+        town.clients[town.names[3]]._setup._told = told[3]  # it knows what it does
+        dealt = {name: town.clients[name].share(roster).sealed for name in town.names}
+        client.accept({name: dealt[name][town.names[0]] for name in town.names[1:]})
+        town.roster = roster
+        request = MaskRequest(town.binding("mask"), 5)
+        refused("keys", client.mask, request, np.zeros(5, np.int64))
+
+
+@pytest.mark.parametrize("change", ["own", "missing", "altered", "swapped", "short"])
+def test_shares_of_its_own_or_not_its_neighbours(change):
+    town = SumTown(4, setup=False)
+    for name in town.names:
+        town.server.receive_advertisement(town.clients[name].advertise())
+    roster = town.server.roster()
+    for name in town.names:
+        town.server.receive_shares(town.clients[name].share(roster))
+    me, client = town.names[0], town.clients[town.names[0]]
+    sealed = town.server.sealed_for(me)
+    one, other = town.names[1], town.names[2]
+    if change == "own":
+        sealed[me] = sealed[one]
+    elif change == "missing":
+        del sealed[one]
+    elif change == "altered":
+        sealed[one] = sealed[one][:-1] + bytes([sealed[one][-1] ^ 1])
+    elif change == "short":
+        sealed[one] = b""
+    else:
+        sealed[one], sealed[other] = sealed[other], sealed[one]
+    refused("shares", client.accept, sealed)
+    refused("phase", client.accept, town.server.sealed_for(me))  # no second try
+    refused("phase", client.mask, town.server.start(1), np.zeros(5, np.int64))
+
+
+def test_messages_before_their_time():
+    town = SumTown(4, setup=False)
+    client = town.clients[town.names[0]]
+    refused("phase", client.accept, {})
+    fresh = SecureSumClient(town.terms, town.party(town.names[1]))
+    refused("phase", fresh.share, Roster(3, ()))
+
+
+def test_parties_with_different_rosters_never_hold_each_other_s_shares():
+    """The server makes each believe in another cohort: shares are bound to the roster."""
+    town = SumTown(4, setup=False)
+    told = tuple(town.clients[name].advertise() for name in town.names)
+    first = town.clients[town.names[0]]
+    first.share(Roster(3, told))
+    others = [town.clients[name].share(Roster(2, told[:3])) for name in town.names[1:3]]
+    sealed = {message.name: message.sealed[town.names[0]] for message in others}
+    sealed[town.names[3]] = bytes(80)
+    refused("shares", first.accept, sealed)
+
+
+def test_shares_are_of_others_alone(town):
+    """No party holds a share of its own secret, or gives one."""
+    for name in town.names:
+        held = town.clients[name]._member.rounds[1]
+        assert name not in held.self_shares
+        assert name not in held.key_shares
+    masked(town)
+    for name in town.names:
+        reply = town.clients[name].unmask(town.unmask_request())
+        assert name not in reply.self_shares
+        assert not reply.key_shares
+
+
+def test_a_request_in_the_clear_is_no_unmask_request(town):
+    """A view request sent as an unmask request is of another phase."""
+    client = masked(town)
+    asked = town.view_request()
+    refused("phase", client.unmask, UnmaskRequest(asked.binding, asked.survivors, asked.dropouts))
