@@ -130,6 +130,11 @@ class SigningKey:
         return cls(key)
 
     @classmethod
+    def in_memory(cls) -> Self:
+        """Make a key that lies in no file, and is gone with the process."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
     def load(cls, path: Path, passphrase: Passphrase | None = None) -> Self:
         """Read a key that `create` wrote.
 

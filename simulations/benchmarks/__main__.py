@@ -10,6 +10,7 @@ from simulations.benchmarks.ledger import (
     MeasuredLedger,
     measure_ledger,
 )
+from simulations.benchmarks.secure_sum import line, measure_sum
 from simulations.benchmarks.serving import LIMIT, SIZES, measure_lists
 from simulations.benchmarks.steps import measure_step
 
@@ -28,6 +29,7 @@ def main() -> None:
         f"{canaries / step.private_seconds:.1%}. Of the processor, without the disk's sync: "
         f"{1000 * processor:.1f} ms, {processor / step.private_seconds:.1%}."
     )
+    Console().print(line(measure_sum(64)))
     for distinct in (12, 195):
         _print_ledger(measure_ledger(distinct))
     for items in SIZES:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Final, TypeVar
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rich.console import Console
 
 from common.identity.signing_key import SigningKey
 from common.privacy.mechanism.clipping import clip_and_sum
@@ -105,9 +105,7 @@ class _Crowd:
     def __init__(self, parties: int) -> None:
         self.shape = topology(parties)
         self.terms = Terms("bench", "0" * 64, ROUNDS, NUMBERS)
-        self.keys = {
-            f"m{number:05d}": SigningKey(Ed25519PrivateKey.generate()) for number in range(parties)
-        }
+        self.keys = {f"m{number:05d}": SigningKey.in_memory() for number in range(parties)}
         self.names = tuple(self.keys)
         identities = {name: key.public for name, key in self.keys.items()}
         self.me = self.names[0]
@@ -196,19 +194,26 @@ def _size(message: object) -> int:
     raise TypeError(type(message).__name__)
 
 
+def line(found: MeasuredSum) -> str:
+    """Return what a person reads of one measure."""
+    return (
+        f"A secure sum of {NUMBERS} numbers among {found.parties} merchants, {found.degree} "
+        f"neighbours each. Once a run: {_told(found.setup)}. A round with as many missing as may "
+        f"be: {_told(found.whole)} (limits {SECONDS_LIMIT:g} s, {BYTES_LIMIT / 1e6:g} MB sent); "
+        f"its noise is {found.noise_seconds:.2f} s of that."
+    )
+
+
 def main() -> None:
-    """Print the cost table."""
+    """Print the cost table: a few minutes for a thousand merchants."""
     for parties in (8, 64, 1000):
-        found = measure_sum(parties)
-        print(  # noqa: T201 - a benchmark prints
-            f"N {found.parties}, {found.degree} neighbours: setup {_told(found.setup)}; "
-            f"masked vector {_told(found.masked)}; whole round {_told(found.whole)}; "
-            f"noise {found.noise_seconds:.2f} s of both"
-        )
+        Console().print(line(measure_sum(parties)))
 
 
 def _told(cost: Cost) -> str:
-    return f"{cost.seconds:.2f} s, {cost.sent / 1e6:.2f} MB sent, {cost.received / 1e6:.2f} got"
+    return (
+        f"{cost.seconds:.2f} s, {cost.sent / 1e6:.2f} MB sent, {cost.received / 1e6:.2f} received"
+    )
 
 
 if __name__ == "__main__":

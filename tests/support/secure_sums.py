@@ -1,8 +1,6 @@
 """Parties and a server of a secure sum in one process, for tests: nobody sends, they are called."""
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from common.identity.signing_key import SigningKey
 from common.privacy.secagg.client import SecureSumClient
 from common.privacy.secagg.messages import Binding, Terms, UnmaskRequest, ViewRequest
@@ -16,7 +14,7 @@ _KEYS = {}
 
 def signing_key(name):
     """Return the enrolment key of a name: the same in each sum, as enrolment is once."""
-    return _KEYS.setdefault(name, SigningKey(Ed25519PrivateKey.generate()))
+    return _KEYS.setdefault(name, SigningKey.in_memory())
 
 
 class SumTown:
