@@ -1,6 +1,7 @@
 """Parties and a server of a secure sum in one process, for tests: nobody sends, they are called."""
 
 import numpy as np
+
 from common.identity.signing_key import SigningKey
 from common.privacy.secagg.client import SecureSumClient
 from common.privacy.secagg.messages import Binding, Terms, UnmaskRequest, ViewRequest
