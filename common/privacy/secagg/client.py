@@ -52,7 +52,7 @@ from common.privacy.secagg.setup import Member, Party, RoundSecrets, Setup
 
 
 @dataclass(slots=True)
-class _Open:
+class OpenRound:
     """The round that is open."""
 
     number: int
@@ -74,25 +74,25 @@ class SecureSumClient:
         source. Times are not hidden: Python's integers take longer for some shares than others.
     """
 
-    def __init__(self, terms: Terms, party: Party) -> None:
-        """Start a party for one run."""
-        self._terms, self._party = terms, party
-        self._setup = Setup(terms, party)
-        self._member: Member | None = None
-        self._open: _Open | None = None
-        self._last = 0
+    def __init__(self, terms: Terms, party: Party, *, fresh: bool = True) -> None:
+        """Start a party for one run; one that is taken up is not `fresh`: see `kept`."""
+        self.terms, self.party = terms, party
+        self.setup = Setup(terms, party, fresh=fresh)
+        self.member: Member | None = None
+        self.opened: OpenRound | None = None
+        self.last = 0
 
     def advertise(self) -> Advertisement:
         """See `Setup.advertise`."""
-        return self._setup.advertise()
+        return self.setup.advertise()
 
     def share(self, roster: Roster) -> SealedShares:
         """See `Setup.share`."""
-        return self._setup.share(roster)
+        return self.setup.share(roster)
 
     def accept(self, sealed: Mapping[str, bytes]) -> None:
         """See `Setup.accept`."""
-        self._member = self._setup.accept(sealed)
+        self.member = self.setup.accept(sealed)
 
     def mask(self, request: MaskRequest, vector: NDArray[np.int64]) -> MaskedVector:
         """Return the vector under this round's masks, and open the round.
@@ -107,25 +107,25 @@ class SecureSumClient:
         """
         with self._round(request.binding, "mask") as member:
             number = request.binding.round_number
-            self._open = None  # a round that the server left is over
-            if not self._last < number <= self._terms.rounds:
+            self.opened = None  # a round that the server left is over
+            if not self.last < number <= self.terms.rounds:
                 raise SecureSumError("The round is over, or none of the run's.", field="round")
-            for passed in range(self._last + 1, number):
+            for passed in range(self.last + 1, number):
                 del member.rounds[passed]
-            self._last = number  # also where the rest is refused: a round is asked for once
+            self.last = number  # also where the rest is refused: a round is asked for once
             secrets = member.rounds.pop(number)
-            if request.length != self._terms.length:
+            if request.length != self.terms.length:
                 raise SecureSumError("The plan's vectors have another length.", field="length")
-            if vector.dtype != np.int64 or vector.shape != (self._terms.length,):
+            if vector.dtype != np.int64 or vector.shape != (self.terms.length,):
                 raise SecureSumError("The vector is not what the plan sums.", field="vector")
             masked = MaskedVector(
-                self._party.name,
+                self.party.name,
                 b"",
                 request.binding,
                 self._masked(member, number, secrets, vector),
             )
-            self._open = _Open(number, "mask", secrets)
-            return masked.signed(self._party.key)
+            self.opened = OpenRound(number, "mask", secrets)
+            return masked.signed(self.party.key)
 
     def _masked(
         self, member: Member, number: int, secrets: RoundSecrets, vector: NDArray[np.int64]
@@ -160,8 +160,8 @@ class SecureSumClient:
             current = self._current(request.binding, "mask")
             self._check_lists(member, request.survivors, request.dropouts)
             current.phase, current.view = "view", view_digest(request.survivors, request.dropouts)
-            told = View(self._party.name, b"", request.binding, current.view)
-            return told.signed(self._party.key)
+            told = View(self.party.name, b"", request.binding, current.view)
+            return told.signed(self.party.key)
 
     def unmask(self, request: UnmaskRequest) -> UnmaskReply:
         """Return shares of the neighbours' secrets, and close the round.
@@ -171,22 +171,22 @@ class SecureSumClient:
                 signed this one; `unmask` where the round's shares were given.
         """
         with self._round(request.binding, "unmask") as member:
-            if self._open is None and request.binding.round_number == self._last:
+            if self.opened is None and request.binding.round_number == self.last:
                 raise SecureSumError("Shares are given once a round.", field="unmask")
             current = self._current(request.binding, "mask", "view")
             self._check_lists(member, request.survivors, request.dropouts)
             self._check_views(member, current, request)
             there, missing = set(request.survivors), set(request.dropouts)
             secrets = current.secrets
-            self._open = None
+            self.opened = None
             reply = UnmaskReply(
-                self._party.name,
+                self.party.name,
                 b"",
                 request.binding,
                 {name: secrets.self_shares[name] for name in member.around if name in there},
                 {name: secrets.key_shares[name] for name in member.around if name in missing},
             )
-            return reply.signed(self._party.key)
+            return reply.signed(self.party.key)
 
     @contextmanager
     def _round(self, binding: Binding, phase: Phase) -> Iterator[Member]:
@@ -194,29 +194,29 @@ class SecureSumClient:
         try:
             yield self._bound(binding, phase)
         except SecureSumError:
-            self._open = None
+            self.opened = None
             raise
 
     def _bound(self, binding: Binding, phase: Phase) -> Member:
-        if self._member is None:
+        if self.member is None:
             raise SecureSumError("The setup is not over.", field="phase")
         for name, told, known in (
-            ("run", binding.run_id, self._terms.run_id),
-            ("plan", binding.plan_digest, self._terms.plan_digest),
-            ("roster", binding.roster, self._member.digest),
+            ("run", binding.run_id, self.terms.run_id),
+            ("plan", binding.plan_digest, self.terms.plan_digest),
+            ("roster", binding.roster, self.member.digest),
             ("phase", binding.phase, phase),
         ):
             if told != known:
                 raise SecureSumError(f"A message is for another {name}.", field=name)
-        return self._member
+        return self.member
 
-    def _current(self, binding: Binding, *phases: Phase) -> _Open:
+    def _current(self, binding: Binding, *phases: Phase) -> OpenRound:
         """Return the open round, if the message is for it and it is in one of the phases."""
-        if self._open is None or binding.round_number != self._open.number:
+        if self.opened is None or binding.round_number != self.opened.number:
             raise SecureSumError("A message is for a round that is not open.", field="round")
-        if self._open.phase not in phases:
+        if self.opened.phase not in phases:
             raise SecureSumError("A view is signed once a round.", field="views")
-        return self._open
+        return self.opened
 
     def _check_lists(
         self, member: Member, survivors: tuple[str, ...], dropouts: tuple[str, ...]
@@ -224,14 +224,14 @@ class SecureSumClient:
         there, missing = set(survivors), set(dropouts)
         if there & missing or len(there) < len(survivors) or len(missing) < len(dropouts):
             raise SecureSumError("Somebody is there and missing, or twice.", field="survivors")
-        if there | missing != set(member.numbers) or self._party.name in missing:
+        if there | missing != set(member.numbers) or self.party.name in missing:
             raise SecureSumError(
                 "Each party is there or missing; this one is there.", field="dropouts"
             )
-        if len(there) < max(member.shape.least_survivors, self._party.least_cohort):
+        if len(there) < max(member.shape.least_survivors, self.party.least_cohort):
             raise SecureSumError("Too few are there to hide a summand.", field="cohort")
 
-    def _check_views(self, member: Member, current: _Open, request: UnmaskRequest) -> None:
+    def _check_views(self, member: Member, current: OpenRound, request: UnmaskRequest) -> None:
         """See `common.privacy.secagg.topology` for why nobody missing needs no views."""
         here = view_digest(request.survivors, request.dropouts)
         if not request.views and not request.dropouts and not member.shape.views_always:
@@ -241,11 +241,11 @@ class SecureSumClient:
         if current.phase != "view" or current.view != here:
             raise SecureSumError("Another view was signed this round.", field="views")
         same = Binding(
-            self._terms.run_id, current.number, "view", self._terms.plan_digest, member.digest
+            self.terms.run_id, current.number, "view", self.terms.plan_digest, member.digest
         )
         agreed = set()
         for view in request.views:
-            identity = self._party.identities.get(view.name)
+            identity = self.party.identities.get(view.name)
             if view.binding != same or view.digest != here or view.name not in request.survivors:
                 raise SecureSumError("Parties were told different views.", field="views")
             if identity is None or not view.is_by(identity):

@@ -59,6 +59,7 @@ class KeyPair:
         self._private = (
             X25519PrivateKey.generate() if raw is None else X25519PrivateKey.from_private_bytes(raw)
         )
+        self.raw = self._private.private_bytes_raw()
         self.public = self._private.public_key().public_bytes_raw()
 
     def agreed(self, public: bytes, *purpose: str | int) -> bytes:

@@ -64,33 +64,33 @@ class Member:
 class Setup:
     """See the module. Messages in any other order are refused with `secure_sum:phase`."""
 
-    def __init__(self, terms: Terms, party: Party) -> None:
-        """Draw all keys and secrets of the run."""
+    def __init__(self, terms: Terms, party: Party, *, fresh: bool = True) -> None:
+        """Draw all keys and secrets of the run; none if not `fresh`, for who sets the kept ones."""
         self._terms, self._party = terms, party
-        self._cipher = KeyPair()
-        self._rounds = {
+        self.cipher = KeyPair()
+        self.rounds = {
             number: RoundSecrets(RoundSecret(), RoundSecret())
-            for number in range(1, terms.rounds + 1)
+            for number in range(1, terms.rounds * fresh + 1)
         }
-        self._member: Member | None = None
-        self._told: Advertisement | None = None
-        self._over = False
+        self.member: Member | None = None
+        self.told: Advertisement | None = None
+        self.over = False
 
     def advertise(self) -> Advertisement:
         """Return this party's keys for the run: once."""
-        if self._told is not None:
+        if self.told is not None:
             self._refuse("keys", "Keys are told once a run.")
-        secrets = self._rounds.values()
+        secrets = self.rounds.values()
         told = Advertisement(
             name=self._party.name,
             signature=b"",
             terms=self._terms.digest,
-            cipher_key=self._cipher.public,
+            cipher_key=self.cipher.public,
             mask_keys=b"".join(one.own_key.mask_key().public for one in secrets),
             commitments=b"".join(one.own_self.commitment() for one in secrets),
         )
-        self._told = told.signed(self._party.key)
-        return self._told
+        self.told = told.signed(self._party.key)
+        return self.told
 
     def share(self, roster: Roster) -> SealedShares:
         """Check the roster and deal shares of all secrets to the neighbours.
@@ -99,35 +99,24 @@ class Setup:
             SecureSumError: naming what is wrong: `phase`, `cohort`, `roster`, `identity`, `plan`,
                 `signature`, `keys` or `threshold`.
         """
-        if self._over or self._told is None or self._member is not None:
+        if self.over or self.told is None or self.member is not None:
             self._refuse("phase", "A roster comes once, after the keys were told.")
         self._check_roster(roster)
         shape = self._party.shape_of(len(roster.advertisements))
         if not shape.threshold <= roster.threshold <= shape.degree:
             self._refuse("threshold", "The threshold is below what hides a summand.")
-        numbers, fixed = roster.numbers, roster.digest
-        names = {number: name for name, number in numbers.items()}
-        number = numbers[self._party.name]
-        around = neighbours(shape, bytes.fromhex(fixed))[number]
-        self._member = Member(
-            roster,
-            fixed,
-            shape,
-            numbers,
-            number,
-            tuple(names[one] for one in around),
-            self._rounds,
-        )
+        self.member = member = self.member_of(roster)
+        around = tuple(member.numbers[name] for name in member.around)
         dealt = self._deal(around, roster.threshold)
         sealed = {
-            names[one]: seal(
-                self._key_with(names[one], self._party.name, names[one]),
-                dealt[one],
-                self._about(self._party.name, names[one]),
+            name: seal(
+                self._key_with(name, self._party.name, name),
+                dealt[member.numbers[name]],
+                self._about(self._party.name, name),
             )
-            for one in around
+            for name in member.around
         }
-        message = SealedShares(self._party.name, b"", fixed, sealed)
+        message = SealedShares(self._party.name, b"", member.digest, sealed)
         return message.signed(self._party.key)
 
     def accept(self, sealed: Mapping[str, bytes]) -> Member:
@@ -137,8 +126,8 @@ class Setup:
             SecureSumError: `phase`, or `shares` if one is missing, altered, not a neighbour's or
                 this party's own.
         """
-        member = self._member
-        if self._over or member is None:
+        member = self.member
+        if self.over or member is None:
             self._refuse("phase", "Shares come once, after the roster.")
         if set(sealed) != set(member.around):
             self._refuse("shares", "Shares come from each neighbour, and from nobody else.")
@@ -148,14 +137,24 @@ class Setup:
             if plain is None or len(plain) != 2 * SHARE_BYTES * self._terms.rounds:
                 self._refuse("shares", "A neighbour's shares do not open.")
             self._keep(member, name, plain)
-        self._over = True
+        self.over = True
         return member
+
+    def member_of(self, roster: Roster) -> Member:
+        """Return this party in a roster that was checked."""
+        shape = self._party.shape_of(len(roster.advertisements))
+        numbers, fixed = roster.numbers, roster.digest
+        names = {number: name for name, number in numbers.items()}
+        number = numbers[self._party.name]
+        around = neighbours(shape, bytes.fromhex(fixed))[number]
+        named = tuple(names[one] for one in around)
+        return Member(roster, fixed, shape, numbers, number, named, self.rounds)
 
     def _check_roster(self, roster: Roster) -> None:
         names = [one.name for one in roster.advertisements]
         if len(names) < max(2, self._party.least_cohort):
             self._refuse("cohort", f"Fewer than {self._party.least_cohort} merchants take part.")
-        if names != sorted(set(names)) or self._told not in roster.advertisements:
+        if names != sorted(set(names)) or self.told not in roster.advertisements:
             self._refuse("roster", "The roster names each party once, in order, and this one.")
         for one in roster.advertisements:
             identity = self._party.identities.get(one.name)
@@ -176,14 +175,14 @@ class Setup:
         """No key is any other: a key that two parties or rounds share may be known to one more."""
         keys = [one.cipher_key for one in roster.advertisements]
         for one in roster.advertisements:
-            keys += [one.mask_key(number) for number in self._rounds]
+            keys += [one.mask_key(number) for number in self.rounds]
         if len(set(keys)) != len(keys):
             self._refuse("keys", "A key is used twice.")
 
     def _deal(self, around: tuple[int, ...], threshold: int) -> dict[int, bytes]:
         """Return each neighbour's shares: two of 32 bytes a round, of self mask and key."""
         dealt: dict[int, list[bytes]] = {one: [] for one in around}
-        for secrets in self._rounds.values():
+        for secrets in self.rounds.values():
             for secret in (secrets.own_self, secrets.own_key):
                 shares = split(secret.number, around, threshold)
                 for one, share in zip(around, shares, strict=True):
@@ -199,16 +198,16 @@ class Setup:
 
     def _key_with(self, other: str, sender: str, receiver: str) -> bytes:
         """Return the key under which `sender` seals its one message to `receiver`."""
-        member = self._member
+        member = self.member
         assert member is not None  # noqa: S101 - both callers have it
         public = member.roster.advertisements[member.numbers[other] - 1].cipher_key
         try:
-            return self._cipher.agreed(public, "shares", member.digest, sender, receiver)
+            return self.cipher.agreed(public, "shares", member.digest, sender, receiver)
         except ValueError:
             self._refuse("keys", "A party's key is no key.")
 
     def _about(self, sender: str, receiver: str) -> bytes:
-        member = self._member
+        member = self.member
         assert member is not None  # noqa: S101 - the roster is there
         return digest(
             self._terms.digest.encode(), member.digest.encode(), sender.encode(), receiver.encode()
@@ -216,5 +215,5 @@ class Setup:
 
     def _refuse(self, what: str, message: str) -> NoReturn:
         """End the setup: a server that broke the protocol once gets no second try."""
-        self._over = True
+        self.over = True
         raise SecureSumError(message, field=what)

@@ -114,13 +114,13 @@ def test_secrets_of_a_round_that_is_over_are_gone():
     vectors = town.vectors(np.random.default_rng(0))
     town.run_round(vectors, 2)
     client = town.clients[town.names[0]]
-    assert set(client._member.rounds) == {3}
-    assert client._open is None
+    assert set(client.member.rounds) == {3}
+    assert client.opened is None
 
 
 def test_a_party_shows_no_secret_when_printed():
     town = SumTown(3)
-    member = town.clients[town.names[0]]._member
+    member = town.clients[town.names[0]].member
     number = str(member.rounds[1].own_self.number)
     assert number not in repr(member)
     assert number not in repr(member.rounds[1])

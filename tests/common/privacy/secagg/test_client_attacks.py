@@ -153,13 +153,13 @@ def test_a_party_that_answered_and_is_called_missing_keeps_its_vector(town):
     views = [town.clients[name].view(asked) for name in others]
     request = town.unmask_request((victim,), views)
     replies = {name: town.clients[name].unmask(request) for name in others}
-    member = town.clients[victim]._member
+    member = town.clients[victim].member
     shares = {member.numbers[name]: reply.key_shares[victim] for name, reply in replies.items()}
     assert combine(shares, 5)  # its key of this round is open: its pairwise masks are known
     assert all(victim not in reply.self_shares for reply in replies.values())
     for name in others:
         refused("unmask", town.clients[name].unmask, town.unmask_request())
-    left = town.clients[victim]._open.secrets.own_self.self_key(member.digest, number)
+    left = town.clients[victim].opened.secrets.own_self.self_key(member.digest, number)
     assert not (sent[victim].vector == vectors[victim].view(np.uint64)).any()
     assert expand(left, 1) != 0
 
@@ -322,7 +322,7 @@ def test_a_point_that_gives_everybody_the_same_key():
         if part == "cipher_key":
             refused("keys", client.share, roster)
             continue
-        town.clients[town.names[3]]._setup._told = told[3]  # it knows what it does
+        town.clients[town.names[3]].setup.told = told[3]  # it knows what it does
         dealt = {name: town.clients[name].share(roster).sealed for name in town.names}
         client.accept({name: dealt[name][town.names[0]] for name in town.names[1:]})
         town.roster = roster
@@ -379,7 +379,7 @@ def test_parties_with_different_rosters_never_hold_each_other_s_shares():
 def test_shares_are_of_others_alone(town):
     """No party holds a share of its own secret, or gives one."""
     for name in town.names:
-        held = town.clients[name]._member.rounds[1]
+        held = town.clients[name].member.rounds[1]
         assert name not in held.self_shares
         assert name not in held.key_shares
     masked(town)

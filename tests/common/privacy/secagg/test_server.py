@@ -69,7 +69,7 @@ def test_a_dealer_whose_secret_is_not_the_one_it_committed_to():
     town = SumTown(8, setup=False)
     dealer = town.clients[town.names[2]]
     town.server.receive_advertisement(dealer.advertise())
-    dealer._setup._rounds[1].own_self = RoundSecret()
+    dealer.setup.rounds[1].own_self = RoundSecret()
     for name in town.names:
         if name != town.names[2]:
             town.server.receive_advertisement(town.clients[name].advertise())
