@@ -1,159 +1,218 @@
-"""Fit the fusion weights on the merchant's own validation period; fall back where that is no help.
+"""Fit how a shop's ranker weighs its parts, on periods of its own past.
 
-The public default stands unless other weights are clearly better there, beyond the luck of the best
-of many, and do not clearly cost overall accuracy. Whatever stands is dropped for a single part that
-alone did clearly better.
+The public default stands unless the shop's own past says otherwise: `believe` weighs the evidence
+for each of some hundred candidates, and what is used is the mean of the weights under that belief.
+So few cases move a shop a little or not at all, many move it all the way, and the luckiest
+candidate of many decides nothing by itself.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client.ranking.fusion import FusedRanker, FusionWeights, Signals
-from client.ranking.model_selection import clearly_better
-from client.ranking.validation import Validation
+from client.ranking.fusion import FusionWeights
+from client.ranking.model_selection import believe
+from client.ranking.shortlist import Found, Reading, Shortlist
 from client.shop.interactions import Interactions
-from common.catalogue import popularity_buckets
-from common.evaluation.metrics import ndcg, rank_scores, recall
 
 DEFAULT_WEIGHTS = FusionWeights()
 _NOTHING = FusionWeights(*(0.0 for _ in fields(FusionWeights)))
-UNTIMED_WEIGHTS = replace(  # see docs/adr/0033; without a clock there is no season
-    DEFAULT_WEIGHTS, cold_start=1, season=0, federated_season=0, federated_prior=0
+UNTIMED_WEIGHTS = replace(  # see docs/adr/0054; without a clock there is no season
+    DEFAULT_WEIGHTS, text=0.3, cold_start=0, season=0, federated_season=0, federated_prior=0
 )
 TEXT_ALONE = replace(_NOTHING, text=1)
 COLLABORATIVE_ALONE = replace(_NOTHING, collaborative=1)
 # A shop without titles.
 COLLABORATIVE_AND_TREND = replace(_NOTHING, collaborative=1, trend=1.5)
+PARTS = (TEXT_ALONE, COLLABORATIVE_ALONE, COLLABORATIVE_AND_TREND)
 
-CANDIDATES = {
-    "text": (0.0, 0.1, 0.3, 0.6, 1.0, 2.0),
-    "tail": (0.0, 0.3, 0.6, 1.0, 1.5),
-    "trend": (0.0, 1.0, 2.0, 3.0),
-    "cold_start": (0.0, 1.0, 2.0, 3.0, 4.0),
-    "season": (0.0, 0.25, 0.5, 1.0, 1.5),
-    "federated_season": (0.0, 0.25, 0.5, 1.0, 1.5),
-}
-PASSES = 2  # over these numbers in turn
-MAX_CASES = 1000  # more shoppers decide no better, and take longer
-SEARCH_ERRORS = 3.0  # the best of some forty is above the default by luck more often than one is
+# How far a weight is moved at a time: times and by 1 / times, or up and down by.
+TIMES = {"text": 2.0, "tail": 3.0}
+BY = {"trend": 1.0, "cold_start": 1.0, "season": 0.25, "federated_season": 0.25}
+LEAST = {"text": 0.1, "tail": 0.05}  # what 0 is moved up to, and below which a weight is 0
+PAIRS = (
+    ("text", "trend"),
+    ("text", "cold_start"),
+    ("trend", "cold_start"),
+    ("season", "trend"),
+    ("season", "cold_start"),
+    ("federated_season", "cold_start"),
+)
+STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)  # of the adapter
+ROUNDS = 6  # each from where the last one ended
+# What a point of NDCG@10 counts below that of the best part alone: a shop must not lose by fusing.
+BELOW_PARTS = 3.0
+# Of the odds against the default: one number changed, two changed, a part alone.
+SHARES = (0.5, 0.25, 0.25)
 
 Floats = NDArray[np.float64]
 
 
-class Objectives(NamedTuple):
-    """What each case adds to the worth of weights: float64 [cases] each; a mean is the worth.
+class Choice(NamedTuple):
+    """How a shop's ranker is put together: its weights, and how it reads titles."""
 
-    Attributes:
-        objective: NDCG@10 + recall@10 of tail items + recall@10 of cold-start items. A ranking that
-            forgets what sells rarely, or not yet, is not a good one.
-        ndcg: NDCG@10 alone.
-    """
-
-    objective: Floats
-    ndcg: Floats
+    weights: FusionWeights
+    reading: Reading
 
 
 def default_fusion_weights(past: Interactions) -> FusionWeights:
     """Return the public weights that a shop starts from.
 
     Where purchases have an order and no clock, what never sold is seldom new: it is what nobody
-    wanted, and asks for less.
+    wanted, and is not asked for.
     """
     return DEFAULT_WEIGHTS if past.timed else UNTIMED_WEIGHTS
 
 
 @dataclass(frozen=True, eq=False)
 class FusionTrial:
-    """One merchant's ranker and validation period, on which weights are compared.
+    """One shop's past periods, on which choices are compared.
 
     Attributes:
-        ranker: Fitted on purchases before the validation period, with the public default weights.
-        validation: Cases after it.
+        shortlists: Of each period's cases.
+        shoppers: int [cases], whose cases they are, period after period: a shopper who is a case
+            of several periods is one piece of evidence.
     """
 
-    ranker: FusedRanker
-    validation: Validation
+    shortlists: Sequence[Shortlist]
+    shoppers: NDArray[np.integer]
 
-    @cached_property
-    def _signals(self) -> Signals:
-        return self.ranker.signals(self.validation.history)
+    def found(self, choice: Choice) -> Found:
+        """Return what lists under a choice find, all periods' cases."""
+        found = [one.found(choice.weights, choice.reading) for one in self.shortlists]
+        return Found(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
-    def objectives(self, weights: FusionWeights) -> Objectives:
-        """Return what weights are worth, case by case."""
-        validation, ranker = self.validation, self.ranker.with_weights(weights)
+    def gains(self, default: Choice, choices: Sequence[Choice]) -> Floats:
+        """Return what each choice brings each shopper over the default: float64 [shoppers, k]."""
+        best = max((self.found(Choice(part, default.reading)).ndcg for part in PARTS), key=np.mean)
+        start = _worth(self.found(default), best)
+        gains = np.stack([_worth(self.found(one), best) - start for one in choices], axis=1)
+        _, place = np.unique(self.shoppers, return_inverse=True)
+        summed = np.zeros((place.max() + 1, len(choices)))
+        np.add.at(summed, place, gains)
+        return summed
 
-        def score(rows: slice) -> NDArray[np.float32]:
-            return ranker.weighted(self._signals.take(rows)).total()
-
-        ranking = rank_scores(score, validation.seen, 10)
-        overall = np.nan_to_num(ndcg(ranking, validation.relevant))
-        found = overall.copy()
-        for bucket in (popularity_buckets(ranker.sales).tail, ranker.sales == 0):
-            recalled = recall(ranking, validation.relevant, bucket)
-            known = ~np.isnan(recalled)
-            if known.any():  # its mean over all cases is the mean over those it is known for
-                found += np.where(known, recalled, 0) * len(known) / known.sum()
-        return Objectives(found, overall)
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The weights that can change a list here."""
+        still = [
+            name for name in BY if not any(np.ptp(one.alike[name]) > 0 for one in self.shortlists)
+        ]
+        return tuple(name for name in (*TIMES, *BY) if name not in still)
 
 
-def fit_fusion_weights(ranker: FusedRanker, validation: Validation) -> FusionWeights:
-    """Return the weights for a merchant.
+def _worth(found: Found, best_part: Floats) -> Floats:
+    """Return what each case adds to the objective: float64 [cases]; the mean is the objective.
 
-    A shop without a sale uses the text alone; one without validation cases the default.
-
-    Args:
-        ranker: Fitted on purchases before the validation period, with the public default weights.
-        validation: Cases after it.
+    It is NDCG@10 + recall@10 of tail items + recall@10 of cold-start items: a ranking that forgets
+    what sells rarely, or not yet, is not a good one. Where NDCG@10 is below the best part's, what
+    it lacks is taken off BELOW_PARTS times.
     """
-    if not ranker.sales.any():
-        return TEXT_ALONE
-    if not len(validation.history):
-        return ranker.weights
-    trial = FusionTrial(ranker, validation.thinned(MAX_CASES))
-    default = trial.objectives(ranker.weights)
-    best, found = _climb(trial, default)
-    if not clearly_better(found, default.objective, SEARCH_ERRORS):
-        best, found = ranker.weights, default.objective
-    for part in (TEXT_ALONE, COLLABORATIVE_ALONE, COLLABORATIVE_AND_TREND):
-        alone = trial.objectives(part).objective
-        if clearly_better(alone, found):
-            best, found = part, alone
-    return best
+    worth = found.ndcg.copy()
+    for recalled in (found.tail, found.cold):
+        known = ~np.isnan(recalled)
+        if known.any():  # its mean over all cases is the mean over those it is known for
+            worth += np.where(known, recalled, 0) * len(known) / known.sum()
+    if found.ndcg.mean() < best_part.mean():
+        worth += BELOW_PARTS * (found.ndcg - best_part)
+    return worth
 
 
-def _climb(trial: FusionTrial, start: Objectives) -> tuple[FusionWeights, Floats]:
-    """Return the best weights found by changing one at a time, and their objectives [cases].
+def fit_fusion_weights(trial: FusionTrial, default: Choice) -> Choice:
+    """Return the weights and the decay of a shop that reads titles as `default` does.
 
-    Weights whose NDCG@10 is clearly below that of `start` are passed over: the objective would let
-    some win by cold-start items alone, of which a shop sells few.
+    Without cases it is the default.
     """
-    best = trial.ranker.weights
-    tried = {best: start.objective}
-    candidates = _candidates(trial.ranker)
-    for _ in range(PASSES):
-        before = best
-        for field in fields(FusionWeights):
-            for value in candidates.get(field.name, ()):
-                weights = replace(best, **{field.name: value})
-                if weights not in tried:
-                    objective, overall = trial.objectives(weights)
-                    costly = clearly_better(start.ndcg, overall)
-                    tried[weights] = np.full_like(objective, -np.inf) if costly else objective
-            best = max(tried, key=lambda weights: tried[weights].mean())
-        if best == before:
+    for _ in range(ROUNDS):
+        decays = sorted({reading.decay for reading in trial.shortlists[0].texts})
+        found = _better(trial, default, _around(default, trial.moving, decays))
+        if found == default:
             break
-    return best, tried[best]
+        default = found
+    return default
 
 
-def _candidates(ranker: FusedRanker) -> dict[str, tuple[float, ...]]:
-    """Return the values to try, without those of a season that says nothing."""
-    found = dict(CANDIDATES)
-    if not ranker.season.own.scores.any():
-        del found["season"]
-    if not ranker.season.federated.scores.any():
-        del found["federated_season"]
-    return found
+def fit_strength(trial: FusionTrial, alone: Choice) -> Choice:
+    """Return the choice of a shop with an adapter, from the one it made without.
+
+    The default is the same with the adapter as released; to leave it out is a candidate, so that
+    joining makes no other choice than staying alone unless its own evidence says so.
+    """
+    default = Choice(alone.weights, alone.reading._replace(strength=1.0))
+    texts = (alone.weights.text, *_steps("text", alone.weights.text))
+    candidates = []
+    for strength, text in product(STRENGTHS, texts):
+        one = Choice(replace(alone.weights, text=text), alone.reading._replace(strength=strength))
+        share = SHARES[0] if text == alone.weights.text else SHARES[1] / len(texts)
+        candidates.append((one, share))
+    return _better(trial, default, candidates)
+
+
+def _around(
+    default: Choice, moving: tuple[str, ...], decays: Sequence[float]
+) -> Iterator[tuple[Choice, float]]:
+    """Yield candidates and their shares of the odds: the default's neighbours, and parts alone."""
+    weights, reading = default
+    steps = {name: _steps(name, getattr(weights, name)) for name in moving}
+    singles = [
+        replace(weights, **{name: value}) for name, values in steps.items() for value in values
+    ]
+    pairs = [
+        replace(weights, **dict(zip(pair, values, strict=True)))
+        for pair in PAIRS
+        if set(pair) <= set(moving)
+        for values in product(*(steps[name] for name in pair))
+    ]
+    place = decays.index(reading.decay)
+    near = [one for one in decays[max(place - 1, 0) : place + 2] if one != reading.decay]
+    share = SHARES[0] / (len(singles) + len(near))
+    for decay in near:
+        yield Choice(weights, reading._replace(decay=decay)), share
+    for kind, some in zip(SHARES, (singles, pairs, PARTS), strict=True):
+        share = kind / (len(some) + (len(near) if some is singles else 0))
+        for one in some:
+            yield Choice(one, reading), share
+
+
+def _steps(name: str, value: float) -> tuple[float, ...]:
+    """Return what a weight is moved to, down and up."""
+    if name in BY:
+        return (max(value - BY[name], 0.0), value + BY[name])
+    lower = value / TIMES[name]
+    return (lower if lower >= LEAST[name] else 0.0, max(value * TIMES[name], LEAST[name]))
+
+
+def _better(
+    trial: FusionTrial,
+    default: Choice,
+    candidates: Iterator[tuple[Choice, float]] | Sequence[tuple[Choice, float]],
+) -> Choice:
+    """Return the default where it is likelier than not, else the mean of all that is believed."""
+    shares: dict[Choice, float] = {}
+    for choice, share in candidates:
+        if choice != default:
+            shares[choice] = max(share, shares.get(choice, 0.0))
+    choices = list(shares)
+    belief = believe(trial.gains(default, choices), np.array(list(shares.values())))
+    if belief.default > 0.5:
+        return default
+    return _mean([default, *choices], np.array([belief.default, *belief.candidates]))
+
+
+def _mean(choices: Sequence[Choice], likely: Floats) -> Choice:
+    """Return the mean weights of what reads titles in the likeliest way."""
+    readings: dict[Reading, float] = {}
+    for choice, share in zip(choices, likely, strict=True):
+        readings[choice.reading] = readings.get(choice.reading, 0.0) + share
+    reading = max(readings, key=lambda one: readings[one])
+    share = np.array([one.reading == reading for one in choices]) * likely
+    share /= share.sum()
+    mean = {
+        field.name: float(share @ [getattr(one.weights, field.name) for one in choices])
+        for field in fields(FusionWeights)
+    }
+    return Choice(FusionWeights(**mean), reading)

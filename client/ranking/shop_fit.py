@@ -1,18 +1,40 @@
 """Fit a shop's ranker on its own data: the one way, for a list, a verdict or a published figure.
 
-Decay, collaborative model and fusion weights are chosen on the validation period by what was sold
-before it. Then the collaborative model, the sales and their trend are those of all the past.
+Collaborative model, decay, fusion weights and how much of an adapter is used are chosen on the
+validation period, and on periods before it where there is a clock, each by what was sold before it.
+Then the collaborative model, the sales and their trend are those of all the past.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from client.ranking.fusion import FusedRanker
-from client.ranking.fusion_weights import default_fusion_weights, fit_fusion_weights
+from client.ranking.fusion_weights import (
+    STRENGTHS,
+    TEXT_ALONE,
+    Choice,
+    FusionTrial,
+    default_fusion_weights,
+    fit_fusion_weights,
+    fit_strength,
+)
+from client.ranking.season import FederatedSeason
+from client.ranking.shortlist import Reading, Spread, shortlist
 from client.ranking.text_ease import TextEaseModel, choose_text_ease
-from client.ranking.text_scorer import TextScorer, fit_decay
-from client.ranking.validation import FloatMatrix, Validation, validation_of
+from client.ranking.text_scorer import DECAYS, TextScorer, fit_decay, strengthened
+from client.ranking.validation import (
+    ENOUGH_CASES,
+    FloatMatrix,
+    PastWindow,
+    Validation,
+    past_windows,
+    validation_of,
+)
 from client.shop.interactions import Interactions
 from client.shop.splitting import Cases
 
@@ -33,12 +55,18 @@ class ShopFit:
         cases: Cases of that period.
         past: All purchases to rank by; `train` itself where the period is to be judged on.
         candidates: float32 [items, d], the frozen item vectors.
+        season: Of the release, if it has one. A period of the past is ranked with what was known
+            of it then.
+        judged: Shoppers on whom the fit will be judged: no case of an earlier period is theirs.
     """
 
     train: Interactions
     cases: Cases
     past: Interactions
     candidates: FloatMatrix
+    season: FederatedSeason | None = None
+    judged: NDArray[np.integer] | None = None
+    _alone: dict[float, Choice] = field(default_factory=dict, repr=False)
 
     @cached_property
     def validation(self) -> Validation:
@@ -52,6 +80,9 @@ class ShopFit:
     def fit(self, text: TextScorer, tail_boost: float = 1.0) -> FittedRanker:
         """Return the shop's ranker with `text`.
 
+        An adapter's reading is used as far as it helps here: the choice starts from that of frozen
+        titles, which is one of its candidates.
+
         Args:
             text: As by `text_scorer`.
             tail_boost: See `FusionWeights.boosted`.
@@ -59,13 +90,81 @@ class ShopFit:
         Raises:
             InputError: if the tail boost is not in [0, 2].
         """
-        weights = default_fusion_weights(self.train)
-        early = FusedRanker.of(text, self._early_model, weights, self.train)
-        weights = fit_fusion_weights(early, self.validation).boosted(tail_boost)
-        early = replace(early, weights=weights)
+        choice = self._choice(text)
+        text = self._text(text.history_vectors, choice.reading)
+        weights = choice.weights.boosted(tail_boost)
+        known = self._season_at(self.train)
+        early = FusedRanker.of(text, self._early_model, weights, self.train, known)
         if self.past is self.train:
             return FittedRanker(early, early)
-        return FittedRanker(early, FusedRanker.of(text, self._model, weights, self.past))
+        latest = None if self.season is None else self.season.vectors[-1]
+        ranker = FusedRanker.of(text, self._model, weights, self.past, latest)
+        return FittedRanker(early, ranker)
+
+    def _season_at(self, before: Interactions) -> FloatMatrix | None:
+        """Return the release's season [d] as it was at the last of some purchases."""
+        if self.season is None or not len(before):
+            return None
+        return self.season.at(int(before.time.max()) + 1)
+
+    def _choice(self, text: TextScorer) -> Choice:
+        adapted = not np.array_equal(text.history_vectors, self.candidates)
+        if not len(self.train):
+            return Choice(TEXT_ALONE, Reading(float(adapted), text.decay))
+        alone = self._choice_alone(text.decay)
+        if not adapted:
+            return alone
+        readings = [Reading(strength, alone.reading.decay) for strength in STRENGTHS]
+        if not len(self.cases):
+            return Choice(alone.weights, alone.reading._replace(strength=1.0))
+        return fit_strength(self._trial(text.history_vectors, readings), alone)
+
+    def _choice_alone(self, decay: float) -> Choice:
+        """Return what the shop chooses without an adapter, from a usual decay."""
+        if decay not in self._alone:
+            default = Choice(default_fusion_weights(self.train), Reading(0.0, decay))
+            if len(self.cases):
+                readings = [Reading(0.0, one) for one in sorted({decay, *DECAYS})]
+                default = fit_fusion_weights(self._trial(self.candidates, readings), default)
+            self._alone[decay] = default
+        return self._alone[decay]
+
+    def _trial(self, history_vectors: FloatMatrix, readings: Sequence[Reading]) -> FusionTrial:
+        texts = {reading: self._text(history_vectors, reading) for reading in readings}
+        some = texts[readings[0]]
+        shortlists = []
+        for (before, cases), model in zip(self._windows, self._window_models, strict=True):
+            weights, known = default_fusion_weights(before), self._season_at(before)
+            ranker = FusedRanker.of(some, model, weights, before, known)
+            shortlists.append(
+                shortlist(ranker, model, validation_of(before, cases), texts, self._spread)
+            )
+        shoppers = np.concatenate([window.cases.shoppers for window in self._windows])
+        return FusionTrial(shortlists, shoppers)
+
+    def _text(self, history_vectors: FloatMatrix, reading: Reading) -> TextScorer:
+        """Return the text part that reads titles so."""
+        strength, decay = reading
+        vectors = strengthened(self.candidates, history_vectors, strength)
+        return TextScorer(vectors, self.candidates, decay, strength)
+
+    @cached_property
+    def _spread(self) -> Spread:
+        return Spread.of(self.candidates)
+
+    @cached_property
+    def _windows(self) -> list[PastWindow]:
+        windows = past_windows(self.train, self.cases, self.judged)
+        most = max(ENOUGH_CASES // len(windows), 1)
+        return [window.thinned(most) for window in windows]
+
+    @cached_property
+    def _window_models(self) -> list[TextEaseModel]:
+        early = self._early_model
+        later = [
+            early.refitted(window.before.matrix(), self.candidates) for window in self._windows[1:]
+        ]
+        return [early, *later]
 
     @cached_property
     def _early_model(self) -> TextEaseModel:

@@ -27,11 +27,13 @@ class TextScorer:
         history_vectors: float32 [items, d], f of each item under an adapter, or frozen.
         candidate_vectors: float32 [items, d], frozen.
         decay: Weight of a basket one older.
+        strength: With how much of the adapter `history_vectors` were made, see `strengthened`.
     """
 
     history_vectors: FloatMatrix
     candidate_vectors: FloatMatrix
     decay: float = 1.0
+    strength: float = 1.0
 
     def user_embeddings(self, history: Histories) -> FloatMatrix:
         """Return u: unit vectors [shoppers, d]; zeros where there is no history."""
@@ -64,6 +66,23 @@ class TextScorer:
     @cached_property
     def _centre(self) -> NDArray[np.float64]:
         return np.asarray(self.candidate_vectors.mean(axis=0, dtype=np.float64))
+
+
+def strengthened(frozen: FloatMatrix, adapted: FloatMatrix, strength: float) -> FloatMatrix:
+    """Return item vectors with more or less of an adapter: float32 unit vectors [items, d].
+
+    Args:
+        frozen: float32 [items, d], without it.
+        adapted: The same, with it.
+        strength: How far to go from one to the other, at least 0: 0 is frozen, 1 as released.
+    """
+    if strength == 0:
+        return frozen
+    if strength == 1:
+        return adapted
+    moved = frozen + np.float32(strength) * (adapted - frozen)
+    norms = np.linalg.norm(moved, axis=1, keepdims=True)
+    return np.asarray(moved / np.maximum(norms, _TINY), dtype=np.float32)
 
 
 def fit_decay(

@@ -129,10 +129,13 @@ class _Bench:
     buckets: Buckets
     vectors: Mapping[str, ReleasedVectors]
 
-    def fit(self, cases: Cases) -> tuple[dict[str, Score], FusedRanker]:
-        """Fit every model on the shoppers of `cases`; return them and the fused release."""
+    def fit(self, cases: Cases, judged: Cases) -> tuple[dict[str, Score], FusedRanker]:
+        """Fit every model on the shoppers of `cases`; return them and the fused release.
+
+        Earlier periods that a fit looks at are asked of nobody who is in `judged`.
+        """
         before, frozen = self.train, self.vectors["frozen"].frozen
-        shop = ShopFit(before, cases, before, frozen)
+        shop = ShopFit(before, cases, before, frozen, judged=judged.shoppers)
         popularity = fit_popularity(before.matrix())
         ease = choose_ease(before.matrix(), cases, EASE_STRENGTHS).model
         bare = TextScorer(frozen, frozen)
@@ -209,7 +212,7 @@ class _Half:
 
 
 def _evaluate_half(bench: _Bench, fitted_on: Cases, tested_on: Cases) -> _Half:
-    models, fused = bench.fit(fitted_on)
+    models, fused = bench.fit(fitted_on, tested_on)
     solo = max(
         (name for name in models if name not in JOINED),
         key=lambda name: _objective(bench.evaluate(models[name], fitted_on)),

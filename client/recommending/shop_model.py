@@ -77,6 +77,7 @@ class ModelManifest(Record):
     timed: bool
     weights: FrozenMap[float]
     decay: float = Field(gt=0, le=1)
+    strength: float = Field(default=1.0, ge=0)  # a file of before had none
     sign: float
     l2: float
     text_strength: float
@@ -154,6 +155,7 @@ def save_shop_model(
         timed=model.purchases.timed,
         weights=asdict(model.ranker.weights),
         decay=model.ranker.text.decay,
+        strength=model.ranker.text.strength,
         sign=own.sign,
         l2=own.l2,
         text_strength=own.text_strength,
@@ -240,7 +242,12 @@ def _load(folder: Path, name: str) -> ShopModel:
         manifest.l2,
         manifest.text_strength,
     )
-    text = TextScorer(arrays["history_vectors"], arrays["candidate_vectors"], manifest.decay)
+    text = TextScorer(
+        arrays["history_vectors"],
+        arrays["candidate_vectors"],
+        manifest.decay,
+        manifest.strength,
+    )
     weights = FusionWeights(**{**_NO_SEASON, **manifest.weights})
     columns = {name: arrays[f"purchases.{name}"] for name in _COLUMNS}
     return ShopModel(

@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 from client.ranking.fusion import FusedRanker
 from client.ranking.sales_trend import SalesTrend
 from client.ranking.text_ease import TextEaseModel
-from client.ranking.text_scorer import TextScorer
+from client.ranking.text_scorer import TextScorer, strengthened
 from client.recommending.shop_model import ModelSource, ShopModel, load_shop_model, read_manifest
 from client.serving.feedback.store import Change, Store
 from common.catalogue import Catalogue, Item
@@ -139,12 +139,13 @@ def _with_items(model: ShopModel, puts: Sequence[Change]) -> tuple[ShopModel, se
         for one in (text.history_vectors, text.candidate_vectors)
     )
     for number, vectors in placed:
-        adapted[number], frozen[number] = np.frombuffer(vectors, np.float32).reshape(VECTORS, -1)
+        released, frozen[number] = np.frombuffer(vectors, np.float32).reshape(VECTORS, -1)
+        adapted[number] = strengthened(frozen[[number]], released[None], text.strength)[0]
     own = ranker.collaborative
     if added and isinstance(own, TextEaseModel):
         own = WithNewItems(own, len(old), len(items))
     ranker = FusedRanker(
-        TextScorer(adapted, frozen, text.decay),
+        TextScorer(adapted, frozen, text.decay, text.strength),
         own,
         ranker.weights,
         np.concatenate([ranker.sales, np.zeros(added, ranker.sales.dtype)]),

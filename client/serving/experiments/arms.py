@@ -55,7 +55,7 @@ def with_arm(snapshot: Snapshot, arm: str) -> Snapshot:
         ranker = ranker.with_weights(COLLABORATIVE_AND_TREND)
     elif arm == FROZEN:
         vectors = ranker.text.candidate_vectors
-        ranker = replace(ranker, text=TextScorer(vectors, vectors, ranker.text.decay))
+        ranker = replace(ranker, text=TextScorer(vectors, vectors, ranker.text.decay, 0.0))
     else:
         return snapshot
     return replace(snapshot, model=replace(model, ranker=ranker, chances={}))

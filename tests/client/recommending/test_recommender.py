@@ -153,7 +153,8 @@ def test_a_chance_is_that_of_the_score_as_the_tail_boost_leaves_it(
     release, shop, tmp_path, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr("client.ranking.shop_fit.fit_fusion_weights", lambda *_: DEFAULT_WEIGHTS)
+    for name in ("fit_fusion_weights", "fit_strength"):
+        monkeypatch.setattr(f"client.ranking.shop_fit.{name}", lambda _, default: default)
     monkeypatch.setattr(
         "client.recommending.model_fit.pairs_of",
         lambda score, *more: asked.append(score.__self__.weights) or pairs_of(score, *more),
@@ -174,7 +175,7 @@ def test_weights_are_fitted_from_those_of_a_shop_with_or_without_a_clock(
     asked = []
     monkeypatch.setattr(
         "client.ranking.shop_fit.fit_fusion_weights",
-        lambda ranker, _: asked.append(ranker.weights) or ranker.weights,
+        lambda _, default: asked.append(default.weights) or default,
     )
     rows = replace(shop.interactions, timed=timed)
     rule = shop.split_rule if timed else SplitRule("leave_last_out")

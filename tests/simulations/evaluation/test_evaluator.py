@@ -162,7 +162,7 @@ def test_weights_are_fitted_from_those_of_a_shop_with_or_without_a_clock(
     monkeypatch.setattr(
         shop_fit,
         "fit_fusion_weights",
-        lambda ranker, _: asked.append(ranker.weights) or ranker.weights,
+        lambda _, default: asked.append(default.weights) or default,
     )
     data = evaluators[0].shop.data
     rows = replace(data.interactions, timed=timed)
