@@ -103,6 +103,12 @@ def simulate(
     history: Annotated[
         list[str] | None, typer.Option(help="Item id or title for the example list; repeatable.")
     ] = None,
+    auto: Annotated[
+        bool,
+        typer.Option(
+            "--auto", help="Choose what is not set from declared facts; shoppers are not asked."
+        ),
+    ] = False,
     fast: Annotated[
         bool, typer.Option("--fast", help="Leave out solo adapters and baselines.")
     ] = False,
@@ -161,6 +167,7 @@ def simulate(
         "processes": processes,
         "validation_only": validation_only or None,
         "public_data": public_data or None,
+        "auto": auto or None,
     }
     run: dict[str, Any] = {"rounds": rounds, "epsilon": epsilon, "noise": noise, "seed": seed}
     run["seeded_noise"] = seeded_noise or None

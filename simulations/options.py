@@ -47,6 +47,7 @@ class SimulationOptions:
         overwrite: Empty `out` first, but for what its ledgers say.
         tensorboard: Also write TensorBoard's event files.
         history: Item titles or ids that a person typed, for the example recommendations.
+        auto: Choose what is not set from declared facts, by `common.settings.auto`.
         settings: What was set for the run; the rest has defaults or is declared by size.
 
     Raises:
@@ -73,6 +74,7 @@ class SimulationOptions:
     overwrite: bool = False
     tensorboard: bool = False
     history: tuple[str, ...] = ()
+    auto: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -3,27 +3,35 @@
     catalogues = ["shop-a.jsonl", "shop-b.jsonl"]
     public_holdout = "public-shoppers.jsonl"
 
+    [auto]
+    clock = true
+    merchants = 8
+
     [settings]
     rounds = 40
 
 The run's name is the file's; its folder keeps the checkpoints, so the same file goes on with the
-same run. The settings are those of `fedtail simulate`.
+same run. The settings are those of `fedtail simulate`. With [auto], what [settings] does not name
+is chosen from these declared facts, the size bracket, epsilon and the catalogues.
 """
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.catalogue import merge_catalogues, read_catalogue, write_catalogue
 from common.errors import InputError, SettingsError
 from common.files import write_atomic
+from common.settings.auto import Choice, DeclaredFacts, fit_settings
 from common.settings.run import RunSettings, Scalar, read_toml
 from server.operations.folder import ServerFolder
 from server.run.files import CATALOGUE_FILE
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_KNOWN = {"catalogues", "public_holdout", "settings"}
+_KNOWN = {"auto", "catalogues", "public_holdout", "settings"}
+_AUTO = {"clock": bool, "merchants": int}
 _RUN_IDS = "run-ids.json"
 _RELEASED = "release.json"
 
@@ -38,19 +46,21 @@ class Experiment:
         settings: The run's.
         public_holdout: Public shoppers that a release is judged on before it is signed
             (`server.releases.public_holdout`); None where there are none.
+        chosen: What [auto] chose, with its reasons; `settings` has it already.
     """
 
     name: str
     catalogues: tuple[Path, ...]
     settings: RunSettings
     public_holdout: Path | None = None
+    chosen: Mapping[str, Choice] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> "Experiment":
         """Read an experiment file.
 
         Raises:
-            InputError: if it cannot be read or is not TOML.
+            InputError: if it cannot be read or is not TOML; with [auto], if a catalogue cannot.
             SettingsError: if a name is unknown, or a value of the wrong kind or out of bounds.
         """
         table = read_toml(path)
@@ -85,12 +95,32 @@ class Experiment:
             raise SettingsError(
                 f"{path.name}: `public_holdout` must be a file's name.", field="public_holdout"
             )
+        catalogues = tuple(path.parent / file for file in files)
+        chosen: dict[str, Choice] = {}
+        if "auto" in table:
+            facts = _facts(path, table["auto"], catalogues, read)
+            read, chosen = fit_settings(read, facts, settings)
         return cls(
-            path.stem,
-            tuple(path.parent / file for file in files),
-            read,
-            None if holdout is None else path.parent / holdout,
+            path.stem, catalogues, read, None if holdout is None else path.parent / holdout, chosen
         )
+
+
+def _facts(
+    path: Path, table: object, catalogues: Sequence[Path], settings: RunSettings
+) -> DeclaredFacts:
+    """Return what an experiment's file declares for [auto]."""
+    if not isinstance(table, dict) or table.keys() != _AUTO.keys():
+        raise SettingsError(
+            f"{path.name}: [auto] must be a table of {' and '.join(_AUTO)}.", field="auto"
+        )
+    for name, kind in _AUTO.items():
+        if type(table[name]) is not kind:  # true is an int
+            raise SettingsError(
+                f"{path.name}: {name} in [auto]: a {type(table[name]).__name__} was given; it must "
+                f"be {'true or false' if kind is bool else 'a whole number, at least 1'}.",
+                field=name,
+            )
+    return DeclaredFacts.of(map(read_catalogue, catalogues), settings, **table)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) 
     if run.released:
         say(f"This run has ended before: release {run.released}.")
         return
+    for name, choice in experiment.chosen.items():
+        say(f"auto: {name}={choice.value}, {choice.reason}")
     items = len(read_catalogue(run.root / CATALOGUE_FILE))
     if told := narrow_to(server, experiment.settings, items):
         say(told)

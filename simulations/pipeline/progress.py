@@ -3,13 +3,14 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from common.settings.auto import Choice
 from common.settings.run import RunSettings
 from server.run.checkpoint import RoundRecord
 from simulations.report.html import readable_bytes
@@ -73,6 +74,12 @@ class Screen:
         """Say what was found or chosen, which need not be wrong."""
         if not self._quiet:
             self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    def chosen(self, choices: Mapping[str, Choice]) -> None:
+        """Say which settings were chosen from declared facts, and why each."""
+        for name, choice in choices.items() if not self._quiet else ():
+            line = f"auto: {name}={choice.value}  [dim]{choice.reason}[/dim]"
+            self.console.print(line, highlight=False, soft_wrap=True)
 
     @contextmanager
     def rounds(self, name: str, settings: RunSettings) -> Iterator[None]:

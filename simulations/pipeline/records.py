@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import JsonValue
 
 from client.recommending.gain_by_size import GAIN_FILE, Gain, GainBySize, SizeGain
 from client.shop.dataset import MerchantData
 from common.release.manifest import Manifest, MeasuredOn
+from common.settings.run import RunSettings
 from server.run.checkpoint import RoundRecord
 from simulations.data.datasets import summarise_dataset
 from simulations.data.partition import PartitionKind
 from simulations.data.shop import Shop
+from simulations.options import SimulationOptions
 from simulations.report.epsilon_figure import epsilon_figure
 from simulations.report.terminal import label_of
 from simulations.results.measures import SpreadMetric
@@ -124,6 +127,19 @@ def dataset_record(
         partition=how,
         popularity_curve=popularity_curve(np.bincount(place, weights=sales).astype(np.int64)),
     )
+
+
+def settings_record(
+    settings: RunSettings,
+    options: SimulationOptions,
+    merchants: int,
+    how: PartitionKind,
+    chosen: Sequence[str],
+) -> dict[str, JsonValue]:
+    """Return all settings; under `auto` the names of those that the rule chose."""
+    dealt = {"partition": how, **({"alpha": options.alpha} if how == "dirichlet" else {})}
+    auto = {"auto": ",".join(chosen)} if options.auto else {}
+    return {**settings.to_flat(), "merchants": merchants, **dealt, **auto}
 
 
 def split_words(data: MerchantData) -> str:

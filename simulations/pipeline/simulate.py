@@ -27,6 +27,7 @@ from common.files import sha256_hex, write_atomic
 from common.privacy.ledger.export import export_ledger
 from common.release.manifest import MeasuredOn
 from common.release.statement_page import statement_page
+from common.settings.auto import DeclaredFacts, fit_settings
 from common.settings.run import RunSettings
 from server.releases.publish import merchant_privacy
 from server.run.checkpoint import RoundRecord
@@ -61,6 +62,7 @@ from simulations.pipeline.records import (
     dataset_record,
     release_reference,
     round_record,
+    settings_record,
 )
 from simulations.pipeline.tensorboard import open_board
 from simulations.report.html import write_report
@@ -101,6 +103,7 @@ class Simulation:
         self.phases: dict[str, float] = {}
         self.curve: dict[int, tuple[float, float]] = {}
         self.held_out: list[Shop] = []
+        self.chosen: tuple[str, ...] = ()  # settings that the rule of `auto` chose
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -194,6 +197,8 @@ class Simulation:
         shops = [Shop.of(part) for part in parts]
         shoppers = sum(shop.node_data.shopper_count for shop in shops)
         settings = declared_settings({"seed": seed, **options.settings}, shoppers, len(shops))
+        if options.auto:
+            settings = self._chosen(settings, data, shops)
         return data, shops, settings, how
 
     def _kinds(self, data: MerchantData) -> NDArray[np.int64]:
@@ -206,6 +211,21 @@ class Simulation:
             cache=self.cache,
             progress=self.screen.encoded,
         )
+
+    def _chosen(
+        self, settings: RunSettings, data: MerchantData, shops: Sequence[Shop]
+    ) -> RunSettings:
+        """Choose by the rule what nobody set, and show it."""
+        facts = DeclaredFacts.of(
+            [shop.data.catalogue for shop in shops],
+            settings,
+            clock=data.interactions.timed,
+            merchants=len(shops),
+        )
+        settings, choices = fit_settings(settings, facts, self.options.settings)
+        self.chosen = tuple(choices)
+        self.screen.chosen(choices)
+        return settings
 
     def _federated(self, trainer: Trainer, shops: Sequence[Shop]) -> FinishedRun:
         evaluators: list[ShopEvaluator] = []
@@ -350,7 +370,7 @@ class Simulation:
                 statement=statement_page(statement),
             ),
             rounds=[round_record(one, self.curve) for one in run.history],
-            settings={**settings.to_flat(), "merchants": len(shops), **dealt},
+            settings=settings_record(settings, options, len(shops), how, self.chosen),
             environment=environment,
             examples=example_recommendations(
                 evaluators, rankers, synthetic=synthetic, typed=options.history

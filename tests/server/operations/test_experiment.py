@@ -2,6 +2,7 @@ import pytest
 
 from common.catalogue import read_catalogue, write_catalogue
 from common.errors import InputError, SettingsError
+from common.settings.auto import DeclaredFacts, choose
 from server.operations.experiment import Experiment, RunFolder
 from server.run.files import SERVER_FOLDER
 from server.run.setup import CATALOGUE_FILE, open_run
@@ -95,3 +96,38 @@ def test_public_shoppers_lie_beside_the_file(write, tmp_path):
     with pytest.raises(SettingsError) as caught:
         Experiment.load(write("public_holdout = 3\n" + TEXT))
     assert caught.value.field == "public_holdout"
+
+
+AUTO = 'catalogues = ["a.jsonl", "b.jsonl"]\n[auto]\nclock = false\nmerchants = 2\n'
+
+
+def test_what_is_not_named_is_chosen_from_declared_facts(write):
+    experiment = Experiment.load(write(AUTO + "[settings]\nhistory-decay = 0.9\nsize_bracket = 50"))
+    catalogues = [read_catalogue(path) for path in experiment.catalogues]
+    facts = DeclaredFacts.of(catalogues, experiment.settings, clock=False, merchants=2)
+    expected = choose(facts)
+    del expected["history_decay"]
+    assert experiment.chosen == expected
+    assert experiment.settings.history_decay == 0.9
+    flat = experiment.settings.to_flat()
+    assert {name: flat[name] for name in expected} == {
+        name: one.value for name, one in expected.items()
+    }
+    assert Experiment.load(write()).chosen == {}
+
+
+@pytest.mark.parametrize(
+    ("auto", "field"),
+    [
+        ("auto = true\n", "auto"),
+        ("[auto]\nclock = true\n", "auto"),
+        ("[auto]\nclock = true\nmerchants = 2\nshoppers = 5\n", "auto"),
+        ("[auto]\nclock = 1\nmerchants = 2\n", "clock"),
+        ("[auto]\nclock = true\nmerchants = true\n", "merchants"),
+        ("[auto]\nclock = true\nmerchants = 0\n", "merchants"),
+    ],
+)
+def test_facts_that_are_not_declared_right_are_named(write, auto, field):
+    with pytest.raises(SettingsError) as caught:
+        Experiment.load(write('catalogues = ["a.jsonl", "b.jsonl"]\n' + auto))
+    assert caught.value.field == field

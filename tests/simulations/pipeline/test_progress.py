@@ -5,6 +5,7 @@ import time
 import pytest
 from rich.console import Console
 
+from common.settings.auto import Choice
 from server.run.checkpoint import RoundRecord
 from simulations.pipeline.progress import PlainLines, Screen
 from tests.support.shops import make_settings
@@ -129,3 +130,8 @@ def test_who_joins_is_no_news_in_a_simulation_and_the_log_is_as_before_afterward
     screen.__exit__()
     assert log.level != logging.WARNING
     screen.__enter__()
+
+
+def test_what_the_rule_chose_is_said_with_its_reason(screen):
+    screen.chosen({"rank": Choice(32, "many shoppers")})
+    assert "auto: rank=32  many shoppers" in screen.console.file.getvalue()
