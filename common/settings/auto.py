@@ -14,6 +14,18 @@ from common.catalogue import Catalogue
 from common.errors import SettingsError
 from common.settings.run import RunSettings, Scalar
 
+CHOSEN = (
+    "history_decay",
+    "whitening_power",
+    "sif_smoothing",
+    "lexical_weight",
+    "lora_modules",
+    "rank",
+    "output_rank",
+    "temperature",
+    "popularity_strength",
+    "learning_rate",
+)
 BASE_RANK = 16  # of eight merchants of 300 shoppers at an epsilon of 4
 BASE_VOICES = 8**0.5 * 300
 LEAST_RANK, MOST_RANK = 8, 64

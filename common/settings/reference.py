@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from common.files import write_atomic
+from common.settings.auto import CHOSEN
 from common.settings.run import RunSettings
 
 _HEAD = """# The settings of a run
@@ -18,6 +19,10 @@ merchants, and they are public. Each is checked against its bounds before anythi
 - `fedtail simulate --set NAME=VALUE`, or `[settings]` in an experiment's file
 - `[settings]` in the file of `fedtail server federate`
 - `flwr run . --run-config "NAME=VALUE"`
+
+What nobody named is the default; with `fedtail simulate --auto`, or `[auto]` in a server's
+experiment, a rule chooses those marked auto from declared facts
+([how](how-to-simulate.md#settings-that-fit-themselves)).
 
 What a merchant allows at all stands in its own [policy](ref-policy.md). What the privacy settings
 mean: [ref-privacy-plan.md](ref-privacy-plan.md).
@@ -33,10 +38,15 @@ def settings_page() -> str:
     """Return the page in Markdown: a row for each setting, in the order of `RunSettings`."""
     values = RunSettings().to_flat()
     rows = [
-        f"| `{name}` | {_kind(field)} | `{_written(values[name])}` | {field.description} |\n"
+        f"| `{name}` | {_kind(field)} | `{_written(values[name])}`{_auto(name)} | "
+        f"{field.description} |\n"
         for name, field in RunSettings.model_fields.items()
     ]
     return _HEAD + "".join(rows)
+
+
+def _auto(name: str) -> str:
+    return ", auto" if name in CHOSEN else ""
 
 
 def _kind(field: FieldInfo) -> str:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from common.catalogue import Catalogue, Item
 from common.errors import SettingsError
-from common.settings.auto import DeclaredFacts, choose, fit_settings
+from common.settings.auto import CHOSEN, DeclaredFacts, choose, fit_settings
 from common.settings.run import RunSettings
 
 ONLINE_RETAIL = DeclaredFacts(
@@ -29,6 +29,7 @@ ANY = st.builds(
 def test_whatever_is_declared_the_settings_are_within_their_bounds(facts):
     settings, chosen = fit_settings(RunSettings(), facts, {})
     assert chosen == choose(facts)
+    assert tuple(chosen) == CHOSEN
     for name, choice in chosen.items():
         assert getattr(settings, name) == choice.value
         assert choice.reason
