@@ -435,3 +435,17 @@ def test_auto_chooses_what_nobody_named_and_the_results_tell_both(tmp_path):
     told = settings_record(settings, options, len(shops), how, simulation.chosen)
     assert {name: told[name] for name in expected} == expected
     assert set(str(told["auto"]).split(",")) == expected.keys() - {"rank", "history_decay"}
+
+
+def test_the_command_asks_for_auto_and_only_then(tmp_path, tiny_bert, monkeypatch):
+    seen = []
+
+    def stop(options, screen, cache):
+        seen.append(options.auto)
+        raise InputError("enough", field="out")
+
+    monkeypatch.setattr("simulations.pipeline.simulate.Simulation", stop)
+    arguments = small_options(tmp_path / "out", tiny_bert)
+    for more in ([], ["--auto"]):
+        command([*arguments, *more], tmp_path / "cache")
+    assert seen == [False, True]
