@@ -137,9 +137,20 @@ def settings_record(
     chosen: Sequence[str],
 ) -> dict[str, JsonValue]:
     """Return all settings; under `auto` the names of those that the rule chose."""
-    dealt = {"partition": how, **({"alpha": options.alpha} if how == "dirichlet" else {})}
     auto = {"auto": ",".join(chosen)} if options.auto else {}
-    return {**settings.to_flat(), "merchants": merchants, **dealt, **auto}
+    return {**settings.to_flat(), "merchants": merchants, **_dealt(options, how), **auto}
+
+
+def _dealt(options: SimulationOptions, how: PartitionKind) -> dict[str, JsonValue]:
+    """Return how merchants were made, as far as it is not what it always was."""
+    dealt: dict[str, JsonValue] = {"partition": how}
+    if how == "dirichlet":
+        dealt["alpha"] = options.alpha
+    if how == "kinds":
+        dealt["kinds"] = options.kinds
+    if (sizes := options.sizes_of(how)) != "equal":
+        dealt["sizes"] = sizes
+    return dealt
 
 
 def split_words(data: MerchantData) -> str:

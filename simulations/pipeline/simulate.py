@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import JsonValue
 
 from client.node.settings import merchant_folders
 from client.privacy.budget import LEDGER_FILE
@@ -353,7 +352,6 @@ class Simulation:
         else:
             withdraw(options.out)
         synthetic = options.data is None
-        dealt = _dealt(options, how)
         results = Results(
             name=f"{data.name}, {len(shops)} merchants",
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -442,18 +440,6 @@ def _measured_on(options: SimulationOptions) -> MeasuredOn:
     if options.data is None:
         return "simulated"
     return "public" if options.public_data else "nothing"
-
-
-def _dealt(options: SimulationOptions, how: PartitionKind) -> dict[str, JsonValue]:
-    """Return how merchants were made, as far as it is not what it always was."""
-    dealt: dict[str, JsonValue] = {"partition": how}
-    if how == "dirichlet":
-        dealt["alpha"] = options.alpha
-    if how == "kinds":
-        dealt["kinds"] = options.kinds
-    if (sizes := options.sizes_of(how)) != "equal":
-        dealt["sizes"] = sizes
-    return dealt
 
 
 def _mean(values: np.ndarray) -> float:
