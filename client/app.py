@@ -23,6 +23,7 @@ from common.privacy.ledger.contributions import Purpose
 from common.wire import canaries, messages, refusal
 from common.wire.contributions import with_contribution
 from common.wire.heads import JournalNote, read_note, with_head
+from common.wire.season import decode_season_request, encode_season
 
 app = ClientApp()
 logger = logging.getLogger(__name__)
@@ -92,6 +93,23 @@ def popularity(message: Message, context: Context) -> Message:
     purpose = Purpose("popularity", str(context.run_id), 0, plan.digest, node.key)
     if _signs(note, plan):
         with_contribution(reply, node.work.contribution(counts, purpose))
+    return Message(_headed(reply, node, note), reply_to=message)
+
+
+@app.query("season")
+@guarded
+def season(message: Message, context: Context) -> Message:
+    """Charge and release the noised season vector."""
+    node, _, plan = _prepared_node(context)
+    decode_season_request(message.content, plan.digest)
+    _check_fresh(message, context)
+    note = read_note(message.content)
+    node.work.accept(note)
+    vector = node.work.season(plan, context.run_id)
+    reply = encode_season(vector, plan.digest)
+    purpose = Purpose("season", str(context.run_id), 0, plan.digest, node.key)
+    if _signs(note, plan):
+        with_contribution(reply, node.work.contribution(vector, purpose))
     return Message(_headed(reply, node, note), reply_to=message)
 
 

@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from client.shop.splitting import SplitRule
 from common.errors import InputError, SettingsError
 from common.settings.run import RunSettings, read_toml
 from simulations.data.partition import PartitionKind, Sizes
@@ -14,6 +16,7 @@ from simulations.data.partition import PartitionKind, Sizes
 PARTITIONS: tuple[PartitionKind, ...] = ("column", "dirichlet", "kinds", "random")
 SIZES: tuple[Sizes, ...] = ("equal", "zipf")
 NO_HOLDOUT = "none"
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - read as UTC, and shorter to write without it
 _BRACKETS = (1, 1.5, 2, 3, 5, 7)  # per power of ten
 
 
@@ -154,17 +157,22 @@ def sizes_declared(asked: dict[str, Any]) -> bool:
     return {"size_bracket", "delta"} <= asked.keys()
 
 
-def declared_settings(asked: dict[str, Any], shoppers: int, merchants: int) -> RunSettings:
-    """Return the run's settings, sizes declared where they were not asked for.
+def declared_settings(
+    asked: dict[str, Any], shoppers: int, merchants: int, rule: SplitRule | None = None
+) -> RunSettings:
+    """Return the run's settings, sizes and season declared where they were not asked for.
 
     A merchant declares a bracket, not a count. Here the simulator declares it for all: the mean
-    size rounded down to a bracket. delta is the power of ten below 1 / (10 x all shoppers).
+    size rounded down to a bracket. delta is the power of ten below 1 / (10 x all shoppers). The
+    season is taken when the test begins by the data's public `rule`; there is none without a clock.
     """
     bracket = size_bracket(shoppers / merchants)
     declared: dict[str, Any] = {
         "size_bracket": bracket,
         "delta": 10.0 ** -math.ceil(math.log10(10 * max(shoppers, 1000))),
     }
+    if rule is not None and rule.kind == "time":
+        declared["season_ends"] = (_EPOCH + timedelta(microseconds=rule.test_from)).isoformat()
     return RunSettings.from_flat({**declared, **asked})
 
 

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 
+from client.node.season import season_sum
 from client.node.settings import NodeSettings
 from client.privacy.app_guard import check_guarded
 from client.privacy.budget import LEDGER_FILE, charge_round, open_for_use
@@ -64,6 +65,7 @@ class MerchantWork:
         self._shoppers: ShopperExamples | None = None
         self._sealing: CanaryRecord | None = None  # of the update that leaves next
         self._model = ""
+        self._vectors: NDArray[np.float32] | None = None  # of the items; public
 
     def prepare(self, basis: bytes, settings: Mapping[str, Scalar]) -> Prepared:
         """Encode the catalogue, or find it encoded on disk, and return the public facts.
@@ -77,7 +79,7 @@ class MerchantWork:
             What it returns or raises depends on public facts alone: the trainer stands on made-up
             shoppers until a round is charged.
         """
-        self._settings = self._trainer = self._shoppers = None
+        self._settings = self._trainer = self._shoppers = self._vectors = None
         asked = RunSettings.from_flat(settings)
         # Not only before a charge: the run's canaries start here, and must not come from a seed.
         self._policy.check_seeds(seeded_noise=asked.seeded_noise)
@@ -86,6 +88,7 @@ class MerchantWork:
         self._settings = asked
         encoded = encode_catalogue(self._data.catalogue, public, asked, self._node.cache)
         self._model = run_digest(asked.to_flat(), basis)
+        self._vectors = encoded.vectors
         merchant = Merchant(
             examples=ShopperExamples(made_up_shoppers(len(self._data.catalogue)), asked),
             tokens=encoded.tokens,
@@ -113,6 +116,25 @@ class MerchantWork:
             self._noise(round_number, "popularity"),
         )
         return counted.vector.astype(np.float32)
+
+    @one_thread()
+    def season(self, plan: PrivacyPlan, run_id: int) -> NDArray[np.float32]:
+        """Charge the plan's season and return the noised vector, float32 [ends * d].
+
+        When it ends is told by the run's settings, never by the shop's last purchase.
+
+        Raises:
+            FederationError: if the node is not prepared, or the run names no end of a season.
+            BudgetError, PolicyError, LedgerError: nothing is charged or read then.
+        """
+        if self._vectors is None or self._settings is None:
+            raise FederationError("The node is not prepared for this run.", field="prepare")
+        ends = self._settings.season_moments
+        if not ends:
+            raise FederationError("The run's settings name no season.", field="season_ends")
+        charge = self._charge(plan, run_id, 0, "season")
+        summed = season_sum(self._data.interactions, self._vectors, ends, plan)
+        return protect(summed, charge, self._noise(0, "season")).vector.astype(np.float32)
 
     @one_thread()
     def train(

@@ -71,8 +71,8 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
         plan: The run's.
         policy: The merchant's.
         run_id: The run.
-        round_number: From 1; 0 for the histogram before the first round.
-        kind: `train` or `popularity`.
+        round_number: From 1; 0 for what comes before the first round.
+        kind: `train`, `popularity` or `season`.
         seeded_noise: Whether the run draws noise from a fixed seed (tests); goes on record.
         cohort: The fewest merchants the run starts with, as its settings say; None: unknown.
         app_digest: SHA-256 of the app bundle that trains on it, for the record.
@@ -92,6 +92,8 @@ def charge_round(  # noqa: PLR0917 - each is of another type or named as in an E
         node's clock; k such spans together are (k max_epsilon, k delta)-DP by basic composition.
     """
     policy.check(plan, seeded_noise=seeded_noise, cohort=cohort)
+    if kind == "season":
+        policy.check_season()
 
     def admit(entries: tuple[Entry, ...]) -> None:
         check_receipts(ledger.path, entries)
@@ -172,7 +174,7 @@ def plan_that_fits(events: Events, plan: PrivacyPlan, policy: Policy) -> Privacy
 
     Args:
         events: What is spent already.
-        plan: Its q, steps and C are kept; training's noise and the histogram's grow alike.
+        plan: Its q, steps and C are kept; the noise of training, histogram and season grows alike.
         policy: Its ceiling.
 
     Returns:
@@ -185,6 +187,7 @@ def plan_that_fits(events: Events, plan: PrivacyPlan, policy: Policy) -> Privacy
             plan,
             noise_multiplier=_rounded_up(factor * plan.noise_multiplier),
             popularity_noise_multiplier=_rounded_up(factor * plan.popularity_noise_multiplier),
+            season_noise_multiplier=_rounded_up(factor * plan.season_noise_multiplier),
         )
 
     def fits(some: PrivacyPlan) -> bool:
@@ -193,7 +196,9 @@ def plan_that_fits(events: Events, plan: PrivacyPlan, policy: Policy) -> Privacy
 
     if fits(plan):
         return with_noise(1.0)
-    loudest = max(plan.noise_multiplier, plan.popularity_noise_multiplier)
+    loudest = max(
+        plan.noise_multiplier, plan.popularity_noise_multiplier, plan.season_noise_multiplier
+    )
     if loudest == 0:
         return None
     low, high = 1.0, MAX_NOISE / loudest / 1.001  # so that rounding up stays within bounds
@@ -227,10 +232,12 @@ def advice(events: Events, plan: PrivacyPlan, policy: Policy) -> str:
         whole = "No such plan fits whole, whatever its noise: only a higher max_epsilon would do."
     else:
         epsilon = epsilon_pld(fitting.events(), plan.delta)
+        sigma = fitting.season_noise_multiplier
+        season = f" and season_noise_multiplier {sigma:g}" if sigma else ""
         whole = (
             f"A whole run of {plan.steps} steps at sample_rate {plan.sample_rate:g} would fit with "
             f"noise_multiplier {fitting.noise_multiplier:g} and popularity_noise_multiplier "
-            f"{fitting.popularity_noise_multiplier:g}: epsilon {epsilon:.3f} for that run."
+            f"{fitting.popularity_noise_multiplier:g}{season}: epsilon {epsilon:.3f} for that run."
         )
     return f"{left} {rounds} training round(s) of this plan would still fit. {whole}"
 

@@ -56,6 +56,7 @@ class Policy:
             node can count them. An average over few tells each of them more about the others.
         min_temperature: The least temperature that a run's loss may divide similarities by.
         max_basis_norm: The largest norm that a tensor of a run's public basis may have.
+        allow_season: Whether a run may take a season vector of the shoppers' purchases.
         max_popularity_ratio: How many times as likely as the rarest item the most popular may be
             in a run's loss.
         metrics: Names of the numbers that may leave beside an update, out of `ALLOWED_METRICS`.
@@ -78,6 +79,7 @@ class Policy:
     min_temperature: float = LEAST_TEMPERATURE
     max_basis_norm: float = MOST_BASIS_NORM
     max_popularity_ratio: float = MOST_POPULARITY_RATIO
+    allow_season: bool = True
     metrics: tuple[str, ...] = tuple(sorted(ALLOWED_METRICS))
     app_digests: tuple[str, ...] = ()
 
@@ -93,11 +95,9 @@ class Policy:
                 raise SettingsError(f"The policy's {name} must be at least 0.", field=name)
         if not 0 < self.delta < 1:
             raise SettingsError("The policy's delta must lie between 0 and 1.", field="delta")
-        if not isinstance(self.allow_seeded_noise, bool):
-            raise SettingsError(
-                "The policy's allow_seeded_noise must be true or false.",
-                field="allow_seeded_noise",
-            )
+        for name in ("allow_seeded_noise", "allow_season"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"The policy's {name} must be true or false.", field=name)
         self._whole("min_cohort", 1)
         self._whole("budget_days", 0)
         self._list("dp_models", f"out of {', '.join(DP_MODELS)}", DP_MODELS.__contains__)
@@ -255,6 +255,18 @@ class Policy:
                 "The run's popularity must be probabilities above 0, the largest at most "
                 f"{self.max_popularity_ratio:.3g} times the least.",
                 field="popularity",
+            )
+
+    def check_season(self) -> None:
+        """Refuse a season vector where the merchant gives none; the rest of a run may go on.
+
+        Raises:
+            PolicyError: field `allow_season`.
+        """
+        if not self.allow_season:
+            raise PolicyError(
+                "The run asks for a season vector; the policy does not allow it.",
+                field="allow_season",
             )
 
     def check_metrics(self, metrics: Mapping[str, float]) -> None:

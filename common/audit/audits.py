@@ -43,6 +43,7 @@ from common.audit.evidence import (
 from common.audit.findings import Checklist, Kind, MerchantAudit, Report, Several, Verdict
 from common.audit.journaled_run import JournaledRun, check_merchants, find_run, pinned
 from common.audit.layout import JOURNAL, LEDGERS, PUBLIC_KEY
+from common.audit.season import check_season
 from common.errors import InputError
 from common.privacy.accounting.accountants import epsilon_pld, epsilon_rdp
 from common.privacy.accounting.second_accountant import (
@@ -84,6 +85,7 @@ def audit_run(folder: Path, key: Path | None = None) -> Report:
         check_several(sheet, statement)
         check_run_cost(sheet, statement)
         check_adapter(sheet, found.release)
+        check_season(sheet, found.release)
         check_contributions(sheet, found)
         check_code(sheet, found.release.manifest)
         check_app_bundles(sheet, statement, found.journal, found.ledgers)
@@ -118,6 +120,7 @@ def audit_release(folder: Path, key: Path | None = None) -> Report:
         check_several(sheet, statement)
         check_run_cost(sheet, statement)
         check_adapter(sheet, found.release)
+        check_season(sheet, found.release)
         check_listed(sheet, found.release, None)
         with sheet.check("Epsilon: the claims against the ledgers", LEDGERS) as marks:
             marks.skip("a release holds no ledger: `fedtail audit run` checks them")

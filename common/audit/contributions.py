@@ -17,7 +17,8 @@ from common.adapter import AdapterState
 from common.audit.evidence import Evidence
 from common.audit.findings import Checklist, Marks
 from common.audit.layout import CONTRIBUTIONS, JOURNAL, RELEASE
-from common.audit.seals import Signed, Vectors, check_seals
+from common.audit.seals import Place, Signed, Vectors, check_seals
+from common.audit.season import SEASON_PLACE, check_season_sum
 from common.errors import FedtailError, InputError
 from common.federation.contribution_files import read_round, round_file
 from common.federation.descent import Descent
@@ -67,6 +68,7 @@ def check_contributions(sheet: Checklist, found: Evidence) -> None:
     signed = _check_signed(sheet, release, rounds, plan, start)
     check_listed(sheet, release, journal)
     vectors = _check_vectors(sheet, found.folder, rounds, signed, start.size)
+    check_season_sum(sheet, release, rounds, vectors)
     check_seals(sheet, release, signed, vectors)
     _rebuild(sheet, release, rounds, vectors, start)
 
@@ -102,7 +104,7 @@ def check_listed(
 def _rounds(
     release: VerifiedRelease, journal: Sequence[JournalEntry], plan: PrivacyPlan
 ) -> list[JournalEntry]:
-    """Return the histogram and the rounds behind the adapter, in order.
+    """Return histogram, season and the rounds behind the adapter, in order.
 
     Where no round came to it, they are those behind the plan's last round, to be compared with it.
     """
@@ -125,15 +127,16 @@ def _check_signed(
     signed: Signed = {}
     setup = run_digest(_scalars(release), release.files[BASIS_FILE])
     with sheet.check(_SIGNED, JOURNAL) as marks:
-        needed = range(0 if plan.takes_histogram else 1, plan.rounds + 1)
-        for number in sorted(set(needed) - {one.round_number for one in rounds}):
-            marks.wrong("round_number", f"{_round(number)} is not behind the adapter.")
+        there = {(one.kind, one.round_number) for one in rounds}
+        for place in _needed(plan):
+            if place not in there:
+                marks.wrong("round_number", f"{_told(place)} is not behind the adapter.")
         if rounds and not any(one.contributions for one in rounds):
             marks.wrong("contributions", "No merchant signed what it sent, in any round.")
             return signed
         before = start.digest
         for entry in rounds:
-            signed[entry.round_number] = _signed_in(marks, entry, before)
+            signed[_place(entry)] = _signed_in(marks, entry, before)
             before = entry.adapter or before
         every = [one for row in signed.values() for one in row.values()]
         others = [one for one in every if one.purpose.setup != setup]
@@ -152,7 +155,8 @@ def _signed_in(marks: Marks, entry: JournalEntry, before: str) -> dict[str, Cont
     """Return a round's contributions by merchant; each must be by the key of its ledger's head."""
     number = entry.round_number
     signers = {one.head.merchant: one.head.signer for one in entry.read_receipts()}
-    kind: EventKind = "train" if number else "popularity"
+    kind: EventKind = "season" if entry.kind == "season" else "popularity"
+    kind = "train" if number else kind
     found: dict[str, Contribution] = {}
     for one in read_contributions(entry):
         setup = one.purpose.setup
@@ -164,13 +168,13 @@ def _signed_in(marks: Marks, entry: JournalEntry, before: str) -> dict[str, Cont
         if fault := one.fault(expected):
             marks.wrong(
                 f"contributions.{fault}",
-                f"{one.merchant!r}, {_round(number)}: not of this {fault}.",
+                f"{one.merchant!r}, {_told(_place(entry))}: not of this {fault}.",
                 entry=entry.number,
             )
         if one.merchant in found or one.merchant not in entry.participants:
             marks.wrong(
                 "contributions",
-                f"{one.merchant!r}, {_round(number)}: it took no part, or is named twice.",
+                f"{one.merchant!r}, {_told(_place(entry))}: it took no part, or is named twice.",
                 entry=entry.number,
             )
         found[one.merchant] = one
@@ -178,7 +182,7 @@ def _signed_in(marks: Marks, entry: JournalEntry, before: str) -> dict[str, Cont
         if name not in found:
             marks.wrong(
                 "contributions",
-                f"{name!r}, {_round(number)}: it took part and nothing is signed by it.",
+                f"{name!r}, {_told(_place(entry))}: it took part and nothing is signed by it.",
                 entry=entry.number,
             )
     return found
@@ -192,18 +196,19 @@ def _check_vectors(
     with sheet.check(_VECTORS, CONTRIBUTIONS) as marks:
         count = 0
         for entry in rounds:
-            number = entry.round_number
-            file = f"{CONTRIBUTIONS}/{round_file(number)}"
+            number, place = entry.round_number, _place(entry)
+            kind: EventKind | None = "season" if entry.kind == "season" else None
+            file = f"{CONTRIBUTIONS}/{round_file(number, kind)}"
             try:
-                vectors = read_round(folder / CONTRIBUTIONS, number)
+                vectors = read_round(folder / CONTRIBUTIONS, number, kind)
             except FedtailError as error:
                 marks.wrong(error.field or "file", str(error), file=file)
                 continue
-            wrong = list(_faults(vectors, signed.get(number, {}), size if number else None))
+            wrong = list(_faults(vectors, signed.get(place, {}), size if number else None))
             for field, name, what in wrong:
-                marks.wrong(field, f"{name!r}, {_round(number)}: {what}", file=file)
+                marks.wrong(field, f"{name!r}, {_told(place)}: {what}", file=file)
             if not wrong:
-                whole[number] = vectors
+                whole[place] = vectors
             count += len(vectors)
         marks.says(f"{count} vectors")
     return whole
@@ -235,19 +240,19 @@ def _rebuild(
     manifest = release.manifest
     with sheet.check(_REBUILT, JOURNAL) as marks:
         trained = [one for one in rounds if one.round_number]
-        missing = [one.round_number for one in trained if one.round_number not in vectors]
+        missing = [_place(one) for one in trained if _place(one) not in vectors]
         if not trained or missing:
-            marks.skip("a round is missing" if not missing else f"{_round(missing[0])} has faults")
+            marks.skip("a round is missing" if not missing else f"{_told(missing[0])} has faults")
             return
         descent = Descent.of(RunSettings.from_flat(_scalars(release)))
         adapter, state = start, OptimiserState.empty(start.size)
         for entry in trained:
-            step = descent.step(adapter, state, entry.round_number, vectors[entry.round_number])
+            step = descent.step(adapter, state, entry.round_number, vectors[_place(entry)])
             adapter, state = step.adapter, step.optimiser
             if adapter.digest != entry.adapter:
                 marks.wrong(
                     "adapter",
-                    f"{_round(entry.round_number)}: its contributions come to another adapter.",
+                    f"{_told(_place(entry))}: its contributions come to another adapter.",
                     entry=entry.number,
                 )
                 break
@@ -308,8 +313,20 @@ def _scalars(release: VerifiedRelease) -> dict[str, bool | int | float | str]:
 
 
 def _named(one: Contribution) -> str:
-    return f"{one.merchant!r}, {_round(one.purpose.round_number)}"
+    return f"{one.merchant!r}, {_told((one.purpose.kind, one.purpose.round_number))}"
 
 
-def _round(number: int) -> str:
-    return f"round {number}" if number else "the histogram"
+def _needed(plan: PrivacyPlan) -> list[Place]:
+    """Return what must be behind the last round's adapter."""
+    once: list[Place] = [("popularity", 0)] if plan.takes_histogram else []
+    once += [SEASON_PLACE] if plan.takes_season else []
+    return [*once, *(("train", number) for number in range(1, plan.rounds + 1))]
+
+
+def _place(entry: JournalEntry) -> Place:
+    return entry.kind, entry.round_number
+
+
+def _told(place: Place) -> str:
+    kind, number = place
+    return f"round {number}" if number else "the season" if kind == "season" else "the histogram"

@@ -9,7 +9,7 @@ from common.audit.journaled_run import JournaledRun
 from common.audit.layout import JOURNAL, MANIFEST
 from common.errors import SettingsError
 from common.files import sha256_hex
-from common.privacy.accounting.accountants import merge
+from common.privacy.accounting.accountants import MechanismEvent, merge
 from common.privacy.accounting.claim import epsilon_claimed
 from common.privacy.accounting.plan import EventKind, PrivacyPlan
 from common.privacy.ledger.entry import Entry, spent_events
@@ -17,7 +17,7 @@ from common.privacy.ledger.heads import Head, Receipt, missing_events, place_of
 from common.privacy.ledger.journal import JournalEntry, last_receipts
 from common.release.statement import LedgerRecord
 
-ROUNDS = ("popularity", "train")
+ROUNDS = ("popularity", "season", "train")
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,8 @@ def _check_places(
         first, last = (1, plan.rounds) if entry.kind == "train" else (0, 0)
         if not first <= entry.round_number <= last:
             marks.wrong("round_number", "Its plan has no such round.", entry=entry.number)
+        if entry.kind == "season" and not plan.takes_season and plan.dp_model != "none":
+            marks.wrong("kind", "Its plan takes no season.", entry=entry.number)
 
 
 def check_coverage(
@@ -229,7 +231,7 @@ def check_charges(
     with sheet.check(title, ledger.file, ledger.name) as marks:
         for entry in entries:
             plan = plans.get(entry.plan_digest)
-            if plan is not None and entry.event != plan.event(_kind(entry)):
+            if plan is not None and entry.event != _price(plan, entry):
                 marks.wrong("noise_multiplier", "This is not its plan's price.", entry=entry.number)
             if plan is not None and entry.dp_model != plan.dp_model:
                 marks.wrong("dp_model", "This is not its plan's.", entry=entry.number)
@@ -247,15 +249,24 @@ def check_charges(
                 )
         marks.says(f"{len(rounds)} rounds")
         if recovered:
-            priced = ((plans.get(one.plan_digest), _kind(one)) for one in rounds)
-            cost = merge(plan.event(kind) for plan, kind in priced if plan is not None)
+            priced = (
+                _price(plan, one)
+                for one in rounds
+                if (plan := plans.get(one.plan_digest)) is not None
+            )
+            cost = merge(event for event in priced if event is not None)
             if missing_events(cost, spent_events(entries)):
                 marks.wrong("steps", "All of it is less than its rounds cost.", entry=recovered)
             marks.note("the ledger was recovered: charges before that are counted by their cost")
 
 
-def _kind(entry: Entry | JournalEntry) -> EventKind:
-    return "popularity" if entry.kind == "popularity" else "train"
+def _price(plan: PrivacyPlan, entry: Entry | JournalEntry) -> MechanismEvent | None:
+    """Return what a round of an entry's kind costs under its plan; None where it has no such."""
+    kinds: dict[str, EventKind] = {"popularity": "popularity", "season": "season"}
+    try:
+        return plan.event(kinds.get(entry.kind, "train"))
+    except SettingsError:
+        return None
 
 
 def _receipts_of(journal: Sequence[JournalEntry], node: str) -> list[Receipt]:

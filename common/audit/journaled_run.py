@@ -1,7 +1,7 @@
 """The run that an adapter comes from, as the journal has it: every round that its plan demands.
 
 What a release says of itself only tells where to look. What must be there follows from the plan:
-its histogram, each round from the first to the last, and whoever took part in any of them.
+its histogram, its season, each round from the first to the last, and whoever took part in any.
 """
 
 from bisect import bisect_left
@@ -25,16 +25,19 @@ class JournaledRun:
         histogram: The entry of the histogram of popularity; None where the plan takes none, or
             where it is missing.
         rounds: The rounds that were found, in order; all of 1 to `plan.rounds` in an honest run.
+        season: The entry of the season; None where the plan takes none, or where it is missing.
     """
 
     plan: PrivacyPlan
     histogram: JournalEntry | None
     rounds: tuple[JournalEntry, ...]
+    season: JournalEntry | None = None
 
     @property
     def entries(self) -> tuple[JournalEntry, ...]:
-        """The histogram, if there is one, and the rounds."""
-        return self.rounds if self.histogram is None else (self.histogram, *self.rounds)
+        """The histogram and the season, if there are any, and the rounds."""
+        once = (one for one in (self.histogram, self.season) if one is not None)
+        return (*once, *self.rounds)
 
     @property
     def nodes(self) -> frozenset[str]:
@@ -95,7 +98,7 @@ def _found(
     if last is None:
         return None
     marks.says(f"round {last.round_number} of run {last.run_id}")
-    return JournaledRun(plan, *_behind(own, last))
+    return _behind(plan, own, last)
 
 
 def _last_round(
@@ -116,10 +119,8 @@ def _last_round(
     return (ended or made)[-1]
 
 
-def _behind(
-    own: Sequence[JournalEntry], last: JournalEntry
-) -> tuple[JournalEntry | None, tuple[JournalEntry, ...]]:
-    """Return the histogram and the rounds up to `last`, as far as they are there."""
+def _behind(plan: PrivacyPlan, own: Sequence[JournalEntry], last: JournalEntry) -> JournaledRun:
+    """Return histogram, season and the rounds up to `last`, as far as they are there."""
     by_round: dict[tuple[str, int], list[JournalEntry]] = {}
     for entry in own:
         by_round.setdefault((entry.kind, entry.round_number), []).append(entry)
@@ -134,12 +135,13 @@ def _behind(
         found = latest("train", number, rounds[-1].number)
         if found is not None:
             rounds.append(found)
-    histogram = latest("popularity", 0, rounds[-1].number)
-    return histogram, tuple(reversed(rounds))
+    season = latest("season", 0, rounds[-1].number)
+    histogram = latest("popularity", 0, (season or rounds[-1]).number)
+    return JournaledRun(plan, histogram, tuple(reversed(rounds)), season)
 
 
 def _demand_rounds(marks: Marks, run: JournaledRun) -> None:
-    """Find fault with each stretch of rounds that is missing, and with a missing histogram."""
+    """Find fault with each stretch of rounds that is missing, and with what must come before."""
     plan, expected = run.plan, 1
     for entry in run.rounds:
         if entry.round_number > expected:
@@ -160,6 +162,12 @@ def _demand_rounds(marks: Marks, run: JournaledRun) -> None:
         marks.wrong(
             "kind",
             "The plan takes a histogram of popularity, and none is before the first round.",
+            entry=run.rounds[0].number,
+        )
+    if plan.takes_season and run.season is None:
+        marks.wrong(
+            "kind",
+            "The plan takes a season, and none is before the first round.",
             entry=run.rounds[0].number,
         )
 

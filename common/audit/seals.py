@@ -16,8 +16,9 @@ from common.privacy.mechanism.canaries import CanaryRecord, unpack_records
 from common.release.manifest import CANARIES_FILE
 from common.release.verify import VerifiedRelease
 
-Signed = dict[int, dict[str, Contribution]]  # by round and merchant
-Vectors = dict[int, dict[str, NDArray[np.float32]]]
+Place = tuple[str, int]  # a kind of round, and its number
+Signed = dict[Place, dict[str, Contribution]]  # and by merchant
+Vectors = dict[Place, dict[str, NDArray[np.float32]]]
 
 _FILE = f"{RELEASE}/{CANARIES_FILE}"
 
@@ -37,10 +38,11 @@ def check_seals(
         content = release.files.get(CANARIES_FILE)
         records = {} if content is None else unpack_records(content)
         sealed: dict[str, int] = {}
-        for number in sorted(number for number in vectors if number):
-            for name, one in sorted(signed[number].items()):
+        for number in sorted(number for kind, number in vectors if kind == "train"):
+            place = ("train", number)
+            for name, one in sorted(signed[place].items()):
                 record = records.get(name)
-                fault = _fault(one, record, vectors[number][name])
+                fault = _fault(one, record, vectors[place][name])
                 if fault:
                     marks.wrong("seal", f"{name!r}, round {number}: {fault}")
                 elif record is not None and one.purpose.run_id == record.run_id:
@@ -68,9 +70,9 @@ def _tell(
 ) -> None:
     """Say how many were checked; canaries of which no update is sealed prove nothing."""
     marks.says(f"{sum(sealed.values())} updates sealed")
-    part = {name for number, row in signed.items() if number for name in row}
+    part = {name for (kind, _), row in signed.items() if kind == "train" for name in row}
     for name in sorted(set(records) & part - sealed.keys()):
         marks.wrong("seal", f"{name!r}: no update of the adapter was sealed with its canaries.")
-    all_of = sum(len(row) for number, row in signed.items() if number)
+    all_of = sum(len(row) for (kind, _), row in signed.items() if kind == "train")
     if records and sealed and sum(sealed.values()) < all_of:
         marks.note("some updates came before the canaries shown, or have none")

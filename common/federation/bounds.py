@@ -108,7 +108,7 @@ class Bounds:
 
         Args:
             vector: [k], in the coordinates in which it was noised.
-            name: What it is, for the error's field: `update` or `popularity`.
+            name: What it is, for the error's field: `update`, `popularity` or `season`.
 
         Raises:
             FederationError: `NAME_norm` or `NAME_coordinate`.
@@ -131,14 +131,14 @@ class Bounds:
 def honest_bounds(plan: PrivacyPlan, kind: EventKind, size: int) -> Bounds | None:
     """Return the bounds of one merchant's vector of `size` numbers; None without local noise.
 
-    Let s be the private steps that a vector adds up (one for the histogram), n = `MOST_BRACKETS`
-    times the size bracket, q the rate, C the clip and sigma C one step's deviation.
+    Let s be the private steps that a vector adds up (one for histogram and season), n =
+    `MOST_BRACKETS` times the size bracket, q the rate, C the clip and sigma C one step's deviation.
 
     - Rows: shoppers sampled in all steps are Binomial(s n, q). By Bernstein's inequality
       (Boucheron, Lugosi, Massart 2013, "Concentration inequalities", section 2.8) there are at
       most N = s n q + sqrt(2 s n q (1 - q) x) + x / 3 of them, but with chance e^-x. Each row adds
       at most C to the norm, so the sums' norm is at most N C; and no number of it is larger.
-      In the histogram everybody is counted, and N = n.
+      In histogram and season everybody is counted, and N = n.
     - Norm of the noise: it is sigma C sqrt(s) times the root of a chi-squared variable with k =
       `size` degrees. By Laurent and Massart (2000, "Adaptive estimation of a quadratic functional
       by model selection", lemma 1) that variable is at most k + 2 sqrt(k x) + 2 x, but with chance

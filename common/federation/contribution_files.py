@@ -1,6 +1,7 @@
 """Where a run's protected vectors are kept: one safetensors file a round, one tensor a merchant.
 
     popularity.safetensors       the noised histograms, float32 [items of that merchant]
+    season.safetensors           the noised season vectors, float32 [ends * d]
     round-00001.safetensors      the noised updates of round 1, float32 [d]
 
 Only vectors that carry their own noise (DP model `local`) may be written here.
@@ -17,33 +18,41 @@ from safetensors.numpy import load, save
 
 from common.errors import InputError
 from common.files import write_atomic
+from common.privacy.accounting.plan import EventKind
 
 FOLDER: Final = "contributions"
 MOST_BYTES: Final = 1 << 30
 _PREFIX = "merchant/"  # a merchant may have the name of safetensors' own metadata
 
 
-def round_file(number: int) -> str:
-    """Return the name of a round's file; round 0 is the histogram."""
-    return f"round-{number:05d}.safetensors" if number else "popularity.safetensors"
+def round_file(number: int, kind: EventKind | None = None) -> str:
+    """Return the name of a round's file; round 0 is the histogram, or what else `kind` says."""
+    return f"round-{number:05d}.safetensors" if number else f"{kind or 'popularity'}.safetensors"
 
 
-def write_round(folder: Path, number: int, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+def write_round(
+    folder: Path,
+    number: int,
+    vectors: Mapping[str, NDArray[np.float32]],
+    kind: EventKind | None = None,
+) -> None:
     """Write what a round's mean was taken of, whole or not at all.
 
     Raises:
         OSError: if it cannot be written.
     """
-    write_atomic(folder / round_file(number), _pack(vectors))
+    write_atomic(folder / round_file(number, kind), _pack(vectors))
 
 
-def read_round(folder: Path, number: int) -> dict[str, NDArray[np.float32]]:
+def read_round(
+    folder: Path, number: int, kind: EventKind | None = None
+) -> dict[str, NDArray[np.float32]]:
     """Return a round's vectors by merchant.
 
     Raises:
         InputError: if there is no such file, or it is not one of finite float32 vectors.
     """
-    path = folder / round_file(number)
+    path = folder / round_file(number, kind)
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path.name} has more than {MOST_BYTES} bytes.", field="size")

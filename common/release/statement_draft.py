@@ -1,7 +1,6 @@
 """Draft a release's privacy statement from what the ledgers, the journal and the canaries say."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Literal
 
 from common.privacy.accounting.accountants import (
@@ -59,7 +58,7 @@ def draft_statement(
     """
     return Statement(
         dp_model=plan.dp_model,
-        plan=asdict(plan),
+        plan=plan.told(),
         run=run_cost(plan),
         sizes=sizes,
         run_ids=tuple(sorted(set(run_ids))),

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from common.privacy.accounting.accountants import epsilon_pld, gaussian_mu
 from common.privacy.accounting.plan import PrivacyPlan
 from common.release.statement import DpModel, MerchantPrivacy, NotProtected, Statement
 
@@ -220,10 +221,31 @@ def _mechanism(statement: Statement, plan: PrivacyPlan) -> str:
             f"with noise of standard deviation {plan.popularity_noise_multiplier:.4g}."
         )
     noise = statement.noise
+    text += _season(statement, plan)
     return text + (
         f" Random bits: {noise.generator}. Numbers: {noise.arithmetic}, which the clipped sum "
         f"shares; the part of a Gaussian beyond {noise.cut_at} standard deviations is not drawn."
     )
+
+
+def _season(statement: Statement, plan: PrivacyPlan) -> str:
+    """Say what the season is, and what it takes of the run's cost."""
+    if not plan.takes_season or statement.run is None:
+        return ""
+    share = season_share(plan, statement.run.add_or_remove)
+    return (
+        " Once, before the rounds, one season vector: what each shopper bought of late against "
+        "what it bought before, in the space of item texts, a shopper's row of L2 norm at most 1, "
+        f"with noise of standard deviation {plan.season_noise_multiplier:.4g}. It takes "
+        f"{share:.0%} of this run's cost (in mu squared of Gaussian differential privacy), and "
+        f"alone would cost ε = {epsilon_pld((plan.event('season'),), plan.delta):.3f}. The vectors "
+        "of all merchants, added up, are `season.safetensors`."
+    )
+
+
+def season_share(plan: PrivacyPlan, epsilon: float) -> float:
+    """Return which share of a run's `epsilon` its season takes, in mu squared."""
+    return (1 / (plan.season_noise_multiplier * gaussian_mu(epsilon, plan.delta))) ** 2
 
 
 def _evidence(statement: Statement) -> str:

@@ -14,17 +14,19 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Final
 
-from common.errors import ReleaseError
+from common.errors import InputError, ReleaseError
 from common.files import sha256_hex
 from common.identity.signing_key import SIGNATURE_BYTES, PublicKey
 from common.release.manifest import (
     MANIFEST_FILE,
     MAX_MANIFEST_BYTES,
+    SEASON_FILE,
     SIGNATURE_FILE,
     FileRecord,
     Manifest,
     parse_manifest,
 )
+from common.season import Season
 
 _SEAL: Final = object()
 # O_NOFOLLOW refuses a link in a name's place; O_NONBLOCK keeps a pipe from holding us for ever.
@@ -52,6 +54,12 @@ class VerifiedRelease:
         if seal is not _SEAL:
             raise TypeError("A VerifiedRelease comes from verify_release only.")
 
+    @property
+    def season(self) -> Season | None:
+        """The season of the merchants it was made with; None where the run took none."""
+        content = self.files.get(SEASON_FILE)
+        return None if content is None else Season.from_bytes(content)
+
 
 def verify_release(
     folder: Path, trusted: PublicKey, *, not_older_than: str | None = None
@@ -65,8 +73,9 @@ def verify_release(
 
     Raises:
         ReleaseError: if the signature is not `trusted`'s; the manifest is not exactly what this
-            version reads; a file is missing, extra, a link, or differs in size or digest; or the
-            version is older than `not_older_than`. The message names the file and what to do.
+            version reads; a file is missing, extra, a link, or differs in size or digest; the
+            season is not one, or not what the plan says; or the version is older than
+            `not_older_than`. The message names the file and what to do.
     """
     with _opened_folder(folder) as root:
         content = _read(root, MANIFEST_FILE, MAX_MANIFEST_BYTES)
@@ -77,7 +86,9 @@ def verify_release(
         _check_age(manifest, not_older_than)
         _check_listing(root, manifest)
         files = {name: _read_exactly(root, name, want) for name, want in manifest.files.items()}
-    return VerifiedRelease(manifest, MappingProxyType(files), _SEAL)
+    release = VerifiedRelease(manifest, MappingProxyType(files), _SEAL)
+    _check_season(release)
+    return release
 
 
 def version_order(version: str) -> tuple[int, ...]:
@@ -130,6 +141,18 @@ def _check_age(manifest: Manifest, not_older_than: str | None) -> None:
             f"has version {manifest.version}, older than {not_older_than}; somebody may be "
             "replaying an old release. Fetch the newest one from the operator",
         )
+
+
+def _check_season(release: VerifiedRelease) -> None:
+    """Refuse a season that cannot be read, one that no plan paid for, and one that is left out."""
+    plan, there = release.manifest.privacy.privacy_plan, SEASON_FILE in release.files
+    if there != plan.takes_season and not (there and plan.dp_model == "none"):
+        what = "is there, and the plan takes none" if there else "is missing, and the plan takes it"
+        raise _refused(SEASON_FILE, f"{what}; ask the operator to sign the release anew")
+    try:
+        _ = release.season
+    except InputError as error:
+        raise _refused(SEASON_FILE, f"is not a season: {error}") from None
 
 
 def _check_listing(root: int, manifest: Manifest) -> None:

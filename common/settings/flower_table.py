@@ -19,7 +19,7 @@ def flower_table() -> str:
 
     Flower holds an override to the type that stands here, so a float is written as one.
     """
-    values = RunSettings().to_flat()
+    values = RunSettings().model_dump()
     kinds = {name: field.annotation for name, field in RunSettings.model_fields.items()}
     return "".join(f"{name} = {_toml(values[name], kinds[name])}\n" for name in values)
 

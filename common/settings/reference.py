@@ -36,7 +36,7 @@ _KINDS = {bool: "true or false", int: "integer", float: "number", str: "text"}
 
 def settings_page() -> str:
     """Return the page in Markdown: a row for each setting, in the order of `RunSettings`."""
-    values = RunSettings().to_flat()
+    values = RunSettings().model_dump()
     rows = [
         f"| `{name}` | {_kind(field)} | `{_written(values[name])}`{_auto(name)} | "
         f"{field.description} |\n"
@@ -69,6 +69,8 @@ def _bounds(metadata: list[Any]) -> Iterator[str]:
 
 
 def _written(value: object) -> str:
+    if value == "":
+        return '""'
     return str(value).lower() if isinstance(value, bool) else f"{value}"
 
 

@@ -8,6 +8,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from common.errors import InputError, SettingsError
 from common.files import sha256_hex
-from common.privacy.accounting.plan import PrivacyPlan, solve_plan
+from common.privacy.accounting.plan import PrivacyPlan, check_shares, solve_plan
 from common.settings.lora_targets import LoraTargets, LoraVariant
 
 Scalar = bool | int | float | str
@@ -26,6 +27,8 @@ MOST_BASIS_NORM = 1e6  # of each tensor of the basis
 # Of one shopper's history, so that no shopper alone needs so much memory that a node breaks down.
 MOST_HISTORY_TOKENS = 2**16
 MOST_POPULARITY_RATIO = 1e6  # of the likeliest item's probability to the least likely one's
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MOST_SEASON_ENDS = 4  # a merchant sends one vector for each
 Objective = Literal["softmax", "bce", "mse"]
 
 
@@ -62,6 +65,12 @@ class RunSettings(BaseModel):
     size_bracket: int = Field(400, ge=1, description="A merchant's declared size bracket.")
     popularity_share: float = Field(
         0.05, ge=0, lt=1, description="Share of the budget for the popularity histogram."
+    )
+    season_share: float = Field(
+        0.3, ge=0, lt=1, description="Share of the budget for the season; 0: none is taken."
+    )
+    season_ends: str = Field(
+        "", description="Days (UTC) at whose start the season is taken, comma between; empty: none."
     )
     audit_canaries: int = Field(
         512, ge=0, le=65_536, description="Canaries of the audit in each run; 0 turns it off."
@@ -154,7 +163,14 @@ class RunSettings(BaseModel):
             raise ValueError(f"it must be at most {most}, as each item has max_tokens tokens")
         return value
 
-    @field_validator("lora_modules", mode="before")
+    @field_validator("season_ends")
+    @classmethod
+    def _are_moments(cls, value: str) -> str:
+        if len(_moments(value)) > MOST_SEASON_ENDS:
+            raise ValueError(f"it must name at most {MOST_SEASON_ENDS} moments")
+        return value
+
+    @field_validator("lora_modules", "season_ends", mode="before")
     @classmethod
     def _join(cls, value: Any) -> Any:
         return ",".join(value) if isinstance(value, list | tuple) else value
@@ -168,6 +184,19 @@ class RunSettings(BaseModel):
         """
         modules = tuple(part.strip() for part in self.lora_modules.split(",") if part.strip())
         return LoraTargets(modules, self.last_layers, self.rank, self.lora, self.output_rank)
+
+    @property
+    def season_moments(self) -> tuple[int, ...]:
+        """When the season is taken, microseconds since 1970 UTC, ascending; empty: it is not."""
+        return _moments(self.season_ends) if self.season_share > 0 else ()
+
+    @property
+    def budget_shares(self) -> tuple[float, float]:
+        """The shares of the budget that are spent: the histogram's and the season's."""
+        return (
+            self.popularity_share if self.popularity_strength > 0 else 0.0,
+            self.season_share if self.season_moments else 0.0,
+        )
 
     def plan(self, merchants: int = 1) -> PrivacyPlan:
         """Return the privacy plan: the least noise for which the run's epsilon fits.
@@ -183,14 +212,22 @@ class RunSettings(BaseModel):
             max_grad_norm=self.max_grad_norm,
             size_bracket=self.size_bracket,
             dp_model=self.noise,
-            popularity_share=self.popularity_share if self.popularity_strength > 0 else 0.0,
+            popularity_share=self.budget_shares[0],
+            season_share=self.budget_shares[1],
             merchants=merchants,
             steps_per_round=self.steps_per_round,
         )
 
     def to_flat(self) -> dict[str, Scalar]:
-        """Return all settings as scalars, as they travel."""
-        return dict(self.model_dump())
+        """Return all settings as scalars, as they travel.
+
+        Those of a season are left out where there is none: Flower carries no empty text, and so a
+        run without a season has the digest that it had before there was one.
+        """
+        flat = dict(self.model_dump())
+        if not self.season_moments:
+            del flat["season_share"], flat["season_ends"]
+        return flat
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> "RunSettings":
@@ -205,6 +242,7 @@ class RunSettings(BaseModel):
         except ValidationError as error:
             raise _explain(error) from None
         _ = settings.lora_targets  # an unknown module is found here, not in the middle of a run
+        check_shares(*settings.budget_shares)
         return settings
 
     @classmethod
@@ -258,6 +296,28 @@ def _explain(error: ValidationError) -> SettingsError:
     kind = type(first["input"]).__name__
     message = _lower(first["msg"].removeprefix("Value error, "))
     return SettingsError(f"{field}: a {kind} was given; {message}.", field=field)
+
+
+def _moments(text: str) -> tuple[int, ...]:
+    """Return the moments in `text`, microseconds since 1970 UTC.
+
+    Raises:
+        ValueError: unless they are ISO days or times, ascending, with commas between.
+    """
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            when = datetime.fromisoformat(part)
+        except ValueError:
+            raise ValueError(
+                f"{part[:40]!r} must be a day such as 2026-11-30, or a time of one"
+            ) from None
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=UTC)
+        found.append((when - _EPOCH) // timedelta(microseconds=1))
+    if found != sorted(set(found)):
+        raise ValueError("the moments must ascend, each once")
+    return tuple(found)
 
 
 def _lower(text: str) -> str:

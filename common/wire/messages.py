@@ -1,9 +1,10 @@
 """Our types to and from Flower's records, checked on both sides.
 
-Four requests go from the coordinator to a node, and four replies come back:
+Five requests go from the coordinator to a node, and five replies come back:
 
     prepare     basis, settings, plan      ->  merchant, catalogue digest, text keys, commitment
     popularity  (nothing but the plan)     ->  noised counts by item
+    season      (nothing but the plan)     ->  noised season vector (`common.wire.season`)
     train       adapter, popularity        ->  the node's update
     audit       (nothing but the plan)     ->  the run's canaries (`common.wire.canaries`)
 

@@ -18,7 +18,8 @@ is chosen from these declared facts, the size bracket, epsilon and the catalogue
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 
 from common.catalogue import merge_catalogues, read_catalogue, write_catalogue
@@ -34,6 +35,7 @@ _KNOWN = {"auto", "catalogues", "public_holdout", "settings"}
 _AUTO = {"clock": bool, "merchants": int}
 _RUN_IDS = "run-ids.json"
 _RELEASED = "release.json"
+_SEASON = "season.json"
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,32 @@ class RunFolder:
         merged = merge_catalogues([read_catalogue(path) for path in experiment.catalogues])
         write_catalogue(merged, folder.root / CATALOGUE_FILE)
         return folder
+
+    def settled(self, experiment: Experiment, today: date | None = None) -> Experiment:
+        """Return the experiment with the end of its season: named, or the day of its first start.
+
+        The day is kept in the run's folder, so that the same run goes on, and is published, with
+        it. A run that an earlier version began, which took no season, goes on without one.
+
+        Args:
+            experiment: As it was read.
+            today: The day that a fresh run takes; None changes nothing on disk.
+
+        Raises:
+            InputError: if what is kept cannot be read.
+            SettingsError: if the shares of the budget leave nothing for training.
+        """
+        asked, path = experiment.settings, self.root / _SEASON
+        if "season_ends" in asked.model_fields_set or not asked.season_share:
+            return experiment
+        if not path.exists():
+            if today is None or self.run_ids:
+                return experiment
+            write_atomic(path, json.dumps([today.isoformat()]).encode())
+        settings = RunSettings.from_flat(
+            {**asked.model_dump(), "season_ends": ",".join(_read_list(path))}
+        )
+        return replace(experiment, settings=settings)
 
     def config(self, server: ServerFolder, settings: RunSettings) -> dict[str, Scalar]:
         """Return the run's configuration, as Flower carries it to everybody who takes part.

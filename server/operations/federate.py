@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from common.catalogue import read_catalogue
@@ -44,6 +45,7 @@ def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) 
     if run.released:
         say(f"This run has ended before: release {run.released}.")
         return
+    experiment = run.settled(experiment, datetime.now(UTC).date())
     for name, choice in experiment.chosen.items():
         say(f"auto: {name}={choice.value}, {choice.reason}")
     items = len(read_catalogue(run.root / CATALOGUE_FILE))

@@ -30,6 +30,7 @@ from common.release.build import build_release
 from common.release.manifest import (
     CANARIES_FILE,
     CONTRIBUTIONS_FILE,
+    SEASON_FILE,
     STATEMENT_FILE,
     AdapterRecord,
     BaseModelRecord,
@@ -48,6 +49,7 @@ from common.release.statement import (
 )
 from common.release.statement_draft import draft_statement, head_record, ledger_cost
 from common.release.statement_page import statement_page
+from common.season import Season
 from common.settings.lora_targets import LoraTargets
 from common.settings.run import RunSettings
 from server.run.checkpoint import read_checkpoint
@@ -70,6 +72,7 @@ class ReleaseDraft:
         metrics: What was measured, and on what.
         code_version: Which fedtail made it.
         more_files: Put into the release and signed with the rest, by name.
+        season: The merchants' season; None where the run took none.
     """
 
     adapter: AdapterState
@@ -82,6 +85,7 @@ class ReleaseDraft:
     metrics: MetricsRecord
     code_version: str
     more_files: Mapping[str, bytes] = field(default_factory=dict)
+    season: Season | None = None
 
 
 def publish_run(
@@ -135,6 +139,7 @@ def publish_run(
         catalogues={"public": read_catalogue(run / CATALOGUE_FILE).digest},
         metrics=MetricsRecord(measured_on="nothing", data="nothing was measured", values={}),
         code_version=_code_version(),
+        season=checkpoint.season,
     )
     return write_release(releases / version_at(now), draft, now, key)
 
@@ -192,6 +197,8 @@ def write_release(
     """
     settings, model = draft.settings, cached_base_model(draft.settings.base_model)
     files = {**model_files(draft.adapter, draft.basis, settings, model), **draft.more_files}
+    if draft.season is not None:
+        files[SEASON_FILE] = draft.season.to_bytes()
     nodes = {one.node for one in draft.statement.ledgers.values()}
     audits = [record for node, record in draft.audits.items() if node in nodes]
     if audits:  # of those that took part: whoever did not has nothing to show

@@ -20,6 +20,7 @@ from common.errors import FederationError, FedtailError, InputError
 from common.federation.aggregation import Popularity
 from common.federation.optimiser import OptimiserState
 from common.files import sha256_hex, write_atomic
+from common.season import Season
 
 POINTER = "checkpoint.json"
 VERSION = 2  # 1: what the nodes sent was not signed, so no audit could make the adapter again
@@ -27,6 +28,7 @@ _ADAPTER = "adapter/"
 _MOMENTUM = "optimiser/momentum"
 _KEYS = "popularity/text_keys"
 _PROBABILITY = "popularity/probability"
+_SEASON = "season"  # the bytes of its file
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Checkpoint:
     history: tuple[RoundRecord, ...]
     plan_digest: str
     settings_digest: str
+    season: Season | None = None
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -187,6 +190,8 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
     if checkpoint.popularity is not None:
         tensors[_KEYS] = checkpoint.popularity.text_keys
         tensors[_PROBABILITY] = checkpoint.popularity.probability
+    if checkpoint.season is not None:
+        tensors[_SEASON] = np.frombuffer(checkpoint.season.to_bytes(), dtype=np.uint8)
     return tensors
 
 
@@ -210,6 +215,7 @@ def _checkpoint(facts: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Chec
         history=_history(facts),
         plan_digest=str(facts["plan_digest"]),
         settings_digest=str(facts["settings_digest"]),
+        season=Season.from_bytes(tensors[_SEASON].tobytes()) if _SEASON in tensors else None,
     )
 
 

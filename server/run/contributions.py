@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 
 from common.errors import FederationError
 from common.federation.contribution_files import FOLDER, write_round
-from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.accounting.plan import EventKind, PrivacyPlan
 
 
 def keep_vectors(
-    folder: Path | None, plan: PrivacyPlan, number: int, vectors: Mapping[str, NDArray[np.float32]]
+    folder: Path | None,
+    plan: PrivacyPlan,
+    number: int,
+    vectors: Mapping[str, NDArray[np.float32]],
+    kind: EventKind | None = None,
 ) -> None:
     """Put a round's vectors on disk, before the checkpoint that builds on them.
 
@@ -22,8 +26,9 @@ def keep_vectors(
         folder: The run's; None keeps none.
         plan: The run's. Only with DP model `local` does each vector carry its own noise; else none
             is kept, as whoever reads one would read more than the plan allows.
-        number: The round; 0 is the histogram.
+        number: The round; 0 is the histogram, or the season where `kind` says so.
         vectors: By merchant.
+        kind: What they are.
 
     Raises:
         FederationError: if they cannot be written; the same run goes on from the round before.
@@ -31,7 +36,7 @@ def keep_vectors(
     if folder is None or plan.dp_model != "local":
         return
     try:
-        write_round(folder / FOLDER, number, vectors)
+        write_round(folder / FOLDER, number, vectors, kind)
     except OSError as error:
         raise FederationError(
             f"The contributions of round {number} cannot be written: {error.strerror}. The same "

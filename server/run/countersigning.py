@@ -84,6 +84,8 @@ class Countersigning:
         vector: NDArray[np.float32],
         number: int,
         adapter: str = "",
+        *,
+        kind: EventKind = "train",
     ) -> None:
         """Check that a reply's vector is signed by the key of its head, and hold the signature.
 
@@ -91,8 +93,9 @@ class Countersigning:
             merchant: Who sent it; its head has been taken.
             content: The reply.
             vector: What it holds, decoded.
-            number: The round; 0 is the histogram.
-            adapter: Digest of the adapter that was sent; empty for the histogram.
+            number: The round; 0 is what comes before the first.
+            adapter: Digest of the adapter that was sent; empty before the first round.
+            kind: What the vector is.
 
         Raises:
             FederationError: `contribution` if there is no signature or it is of something else; the
@@ -101,7 +104,6 @@ class Countersigning:
         if self._journal is None or self._journal.plan.dp_model != "local":
             return  # what does not carry all of its noise is not signed, as it may not be shown
         run_id, plan = self._journal.run_id, self._journal.plan
-        kind: EventKind = "train" if number else "popularity"
         purpose = Purpose(kind, run_id, number, plan.digest, self._setup, adapter)
         signer = self._signers.get(merchant, "")
         expected = Contribution(merchant, purpose, vector_digest(vector), signer)

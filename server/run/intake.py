@@ -15,6 +15,7 @@ from common.errors import FederationError, JournalError
 from common.federation.bounds import Framing, honest_bounds
 from common.privacy.accounting.plan import PrivacyPlan
 from common.wire.messages import Prepared, decode_popularity, decode_update
+from common.wire.season import decode_season
 from server.run.countersigning import Countersigning
 from server.run.exchange import UNREADABLE, Answers
 from server.run.oversight.standing import Standings
@@ -24,7 +25,7 @@ Vectors = dict[str, NDArray[np.float32]]
 
 @dataclass(eq=False)
 class Intake:
-    """What one round, or the histogram, has taken in.
+    """What one round, the histogram or the season has taken in.
 
     Attributes:
         present: The nodes that were asked, with what each told when it was prepared.
@@ -84,10 +85,27 @@ class Intake:
             bounds = honest_bounds(self.plan, "popularity", items)
             if bounds is not None:
                 bounds.check(counts, "popularity")
-            self.countersigner.take_vector(merchant, reply.content, counts, 0)
+            self.countersigner.take_vector(merchant, reply.content, counts, 0, kind="popularity")
             return counts
 
         return self._take(node, reply, "popularity", read)
+
+    def season(self, reply: Message, node: int, size: int) -> bool:
+        """Take a season vector of `size` numbers; return whether it is of use.
+
+        Raises:
+            JournalError: as `update`.
+        """
+
+        def read(merchant: str) -> NDArray[np.float32]:
+            vector = decode_season(reply.content, size, self.plan.digest)
+            bounds = honest_bounds(self.plan, "season", size)
+            if bounds is not None:
+                bounds.check(vector, "season")
+            self.countersigner.take_vector(merchant, reply.content, vector, 0, kind="season")
+            return vector
+
+        return self._take(node, reply, "season", read)
 
     def missing(self, answers: Answers, phase: str, forget: Callable[[int], None]) -> None:
         """Tell who gave no answer; `forget` those that lost the run's state, or are silent."""

@@ -39,6 +39,8 @@ class RunSetup:
         parts: The trained tensors, and the coordinates in which noise is even; empty where those
             are the tensors' own.
         log_format: Of the run's log.
+        season_ends: When the season is taken, microseconds since 1970 UTC; empty: it is not.
+        vector_width: Numbers in an item's vector, and in a season's for each end.
     """
 
     adapter: AdapterState
@@ -58,6 +60,13 @@ class RunSetup:
     aggregate: Aggregator = field(default_factory=Aggregator)
     parts: tuple[Part, ...] = ()
     log_format: LogFormat = "json"
+    season_ends: tuple[int, ...] = ()
+    vector_width: int = 0
+
+    @property
+    def season_size(self) -> int:
+        """How many numbers a merchant's season vector has."""
+        return len(self.season_ends) * self.vector_width
 
 
 def plain_parts(adapter: AdapterState) -> tuple[Part, ...]:

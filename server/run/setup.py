@@ -84,6 +84,8 @@ def open_run(
         aggregate=aggregator_of(settings),
         parts=_parts(encoder),
         log_format=read_format(places.get("log_format", "")),
+        season_ends=settings.season_moments,
+        vector_width=basis.vector_width,
         folder=Path(places["folder"]) if "folder" in places else None,
         journal=_journal_path(places),
         conditions=_conditions(places, model.digest, catalogue.text_keys),

@@ -1,4 +1,4 @@
-"""One run on the coordinator: prepare the nodes, pool popularity, then rounds of training.
+"""One run on the coordinator: prepare the nodes, pool popularity and season, then rounds.
 
 Every merchant weighs the same in a round's mean; every wait is bounded; a checkpoint follows each.
 """
@@ -6,8 +6,9 @@ Every merchant weighs the same in a round's mean; every wait is bounded; a check
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -18,16 +19,19 @@ from common.federation.aggregation import Popularity, pool_popularity
 from common.federation.bounds import Framing
 from common.federation.descent import Descent, Step
 from common.federation.optimiser import OptimiserState
+from common.federation.season_sum import sum_seasons
 from common.privacy.mechanism.canaries import CanaryRecord
+from common.season import Season
 from common.settings.run import run_digest
 from common.wire import messages
+from common.wire.season import SEASON, encode_season_request
 from server.run.canaries import reveal_canaries
 from server.run.checkpoint import Checkpoint, RoundRecord, read_matching, write_checkpoint
 from server.run.cohort import Cohort
 from server.run.contributions import keep_vectors
 from server.run.countersigning import Countersigning
 from server.run.exchange import Answers, Exchange, Take
-from server.run.intake import Intake
+from server.run.intake import Intake, Vectors
 from server.run.journal import Journal
 from server.run.oversight.watch import Oversight
 from server.run.run_setup import RunSetup, plain_parts
@@ -164,6 +168,8 @@ class FedtailStrategy(Strategy):
         self._assemble(exchange)
         if self.state.popularity is None and self.setup.plan.takes_histogram:
             self._keep(replace(self.state, popularity=self._ask_popularity(exchange)))
+        if self.state.season is None and self.setup.season_ends:
+            self._keep(replace(self.state, season=self._ask_season(exchange)))
         self.standings.state.enter("train", number)
         arrays = messages.adapter_record(self.state.adapter)
         sent = self.configure_train(number, arrays, ConfigRecord(), exchange.grid)
@@ -306,25 +312,45 @@ class FedtailStrategy(Strategy):
         Raises:
             QuorumError: if too few sent a usable histogram.
         """
-        self.standings.state.enter("popularity", 0)
-        plan, request = self.setup.plan, messages.encode_popularity_request
-        intake = self._intake()
-        answers = self._ask(
-            exchange,
-            [
-                self._message(node, messages.POPULARITY, request(plan.digest), 0)
-                for node in self._present
-            ],
-            lambda node, reply: intake.histogram(reply, node),
-        )
-        intake.missing(answers, "popularity", self._cohort.forget)
-        histograms = {name: intake.vectors[name] for name in sorted(intake.vectors)}
-        self._countersigner.close("popularity", 0, tuple(histograms))
-        self._check_quorum(len(histograms), len(answers.asked), "popularity")
-        keep_vectors(self.setup.folder, plan, 0, histograms)
+        plan, intake = self.setup.plan, self._intake()
+        request = messages.encode_popularity_request(plan.digest)
+        sent = [self._message(node, messages.POPULARITY, request, 0) for node in self._present]
+        take: Take = lambda node, reply: intake.histogram(reply, node)  # noqa: E731 - one line
+        histograms = self._ask_once(exchange, "popularity", intake, sent, take)
         keys = {one.merchant: one.text_keys for one in self._present.values()}
         counts = {name: (keys[name], noised) for name, noised in histograms.items()}
         return pool_popularity(counts, plan.noise_std("popularity"))
+
+    def _ask_season(self, exchange: Exchange) -> Season:
+        """Return the season of the merchants that are present.
+
+        Raises:
+            QuorumError: if too few sent a usable vector.
+        """
+        setup, plan, intake = self.setup, self.setup.plan, self._intake()
+        size, request = setup.season_size, encode_season_request(plan.digest)
+        sent = [self._message(node, SEASON, request, 0) for node in self._present]
+        take: Take = lambda node, reply: intake.season(reply, node, size)  # noqa: E731 - one line
+        vectors = self._ask_once(exchange, "season", intake, sent, take)
+        return sum_seasons(vectors, setup.season_ends, plan.noise_std("season"), setup.aggregate)
+
+    def _ask_once(
+        self,
+        exchange: Exchange,
+        kind: Literal["popularity", "season"],
+        intake: Intake,
+        sent: Sequence[Message],
+        take: Take,
+    ) -> Vectors:
+        """Return what the nodes gave before the first round, by merchant, in order of names."""
+        self.standings.state.enter(kind, 0)
+        answers = self._ask(exchange, sent, take)
+        intake.missing(answers, kind, self._cohort.forget)
+        vectors = {name: intake.vectors[name] for name in sorted(intake.vectors)}
+        self._countersigner.close(kind, 0, tuple(vectors))
+        self._check_quorum(len(vectors), len(answers.asked), kind)
+        keep_vectors(self.setup.folder, self.setup.plan, 0, vectors, kind)
+        return vectors
 
     def _check_quorum(self, answered: int, asked: int, phase: str) -> None:
         """Refuse to go on with too few answers, or with too little noise.

@@ -42,8 +42,9 @@ def folder_name(place: int, name: str) -> str:
 
 def policy_text(plan: PrivacyPlan) -> bytes:
     """Return the policy file of a simulated merchant."""
-    repeated = replace(plan.event("train"), count=REPEATED_ROUNDS * plan.steps_per_round)
-    ceiling = ceiling_for((*plan.events(), repeated), plan.delta)  # inf without noise: valid TOML
+    repeated = [replace(plan.event("train"), count=REPEATED_ROUNDS * plan.steps_per_round)]
+    repeated += [plan.event("season")] if plan.takes_season else []
+    ceiling = ceiling_for((*plan.events(), *repeated), plan.delta)  # inf without noise: valid TOML
     lines = [
         f"max_epsilon = {ceiling!r}",
         f"max_run_epsilon = {ceiling!r}",

@@ -13,6 +13,7 @@ from common.federation.contribution_files import FOLDER as CONTRIBUTIONS
 from common.privacy.accounting.accountants import AccountantReport, account
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import CanaryRecord
+from common.season import Season
 from common.settings.run import RunSettings
 from common.wire.messages import Scalar
 from server.run.checkpoint import RoundRecord
@@ -33,6 +34,7 @@ class FinishedRun:
         audits: Revealed canaries, by the merchant's folder name.
         journal: The server's journal; None where none was kept.
         contributions: The folder of the protected vectors; None where none were kept.
+        season: The merchants' season; None where the settings name none.
     """
 
     adapter: AdapterState
@@ -42,6 +44,7 @@ class FinishedRun:
     audits: Mapping[str, CanaryRecord]
     journal: Path | None = None
     contributions: Path | None = None
+    season: Season | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ def run_federation(
         audits=strategy.audits,
         journal=setup.journal,
         contributions=folder / CONTRIBUTIONS if setup.plan.dp_model == "local" else None,
+        season=strategy.state.season,
     )
 
 

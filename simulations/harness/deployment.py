@@ -178,7 +178,7 @@ def make_shops(data: Path, folder: Path, rounds: int, cache: Path | None) -> Run
 
 def experiment_text(settings: RunSettings, catalogue: Path) -> str:
     """Return an experiment file: only what is not a default."""
-    defaults = RunSettings().to_flat()
+    defaults = RunSettings().model_dump()
     lines = [f"catalogues = [{json.dumps(str(catalogue))}]", "", "[settings]"]
     lines += [
         f"{name} = {json.dumps(value)}"

@@ -87,6 +87,7 @@ def publish(
         metrics=metrics,
         code_version=code_version,
         more_files=more_files or {},
+        season=run.season,
     )
     now = datetime.now(UTC)
     return write_release(folder / RELEASE, draft, now, operator_key(folder), replace=True)

@@ -195,7 +195,8 @@ class Simulation:
         self.held_out = [Shop.of(part) for part in apart]
         shops = [Shop.of(part) for part in parts]
         shoppers = sum(shop.node_data.shopper_count for shop in shops)
-        settings = declared_settings({"seed": seed, **options.settings}, shoppers, len(shops))
+        asked = {"seed": seed, **options.settings}
+        settings = declared_settings(asked, shoppers, len(shops), data.split_rule)
         if options.auto:
             settings = self._chosen(settings, data, shops)
         return data, shops, settings, how

@@ -25,6 +25,8 @@ from server.run.cohort import Quorum
 from server.run.strategy import RunSetup
 
 SIZE = 12
+SEASON_ENDS, WIDTH = (10, 20), 4
+SEASON_SIZE = 8
 LOCAL = PrivacyPlan(
     sample_rate=0.5,
     steps=6,
@@ -35,6 +37,15 @@ LOCAL = PrivacyPlan(
     dp_model="local",
     popularity_noise_multiplier=2.0,
 )
+
+
+SEASONAL = replace(LOCAL, season_noise_multiplier=3.0)
+
+
+def seasonal(**changes):
+    """A run that takes a season of two ends, four numbers each."""
+    values = {"plan": SEASONAL, "season_ends": SEASON_ENDS, "vector_width": WIDTH}
+    return make_setup(**values | changes)
 
 
 def seeded(*parts):
@@ -74,6 +85,11 @@ class FakeWork:
         self._called("popularity", plan.digest, run_id, round_number)
         noise = seeded("popularity", self.merchant).normal(0, plan.noise_std("popularity"), 6)
         return (np.arange(6) + noise).astype(np.float32)
+
+    def season(self, plan, run_id):
+        self._called("season", plan.digest, run_id)
+        noise = seeded("season", self.merchant).normal(0, plan.noise_std("season"), SEASON_SIZE)
+        return (np.arange(SEASON_SIZE) + noise).astype(np.float32)
 
     def train(self, adapter, popularity, plan, run_id, round_number):
         self._called("train", popularity, run_id, round_number)

@@ -57,6 +57,10 @@ class LedgerWork(FakeWork):
         self._charged(plan, run_id, round_number, "popularity")
         return super().popularity(plan, run_id, round_number)
 
+    def season(self, plan, run_id):
+        self._charged(plan, run_id, 0, "season")
+        return super().season(plan, run_id)
+
     def train(self, adapter, popularity, plan, run_id, round_number):
         self._charged(plan, run_id, round_number, "train")
         return super().train(adapter, popularity, plan, run_id, round_number)

@@ -16,7 +16,7 @@ from common.files import sha256_hex
 from common.privacy.accounting.accountants import MechanismEvent, gaussian_mu, sigma_for_epsilon
 
 DpModel = Literal["local", "central", "none"]
-EventKind = Literal["popularity", "train"]
+EventKind = Literal["popularity", "season", "train"]
 
 DP_MODELS: tuple[str, ...] = get_args(DpModel)
 # Numbers that may leave a node beside an update: both follow from the plans charged so far, which
@@ -24,6 +24,9 @@ DP_MODELS: tuple[str, ...] = get_args(DpModel)
 ALLOWED_METRICS = frozenset({"epsilon", "delta"})
 EVENT_KINDS: tuple[str, ...] = get_args(EventKind)
 MAX_NOISE = 1e4  # the largest noise multiplier
+# No earlier version had it: left out of a plan's JSON where it is 0, so that an older plan keeps
+# its digest.
+_LATER = ("season_noise_multiplier",)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ class PrivacyPlan:
             sensitivity is 1. 0: no histogram is taken, and popularity is uniform.
         merchants: How many merchants share the noise when `dp_model` is `central`.
         steps_per_round: Private steps in one round; divides `steps`.
+        season_noise_multiplier: sigma of the one season vector, to which a shopper adds a row of
+            L2 norm at most 1. 0: none is taken, unless `dp_model` is `none`, where the run's
+            settings say whether an exact one is.
 
     Raises:
         SettingsError: if a value is of the wrong kind or out of bounds.
@@ -61,11 +67,13 @@ class PrivacyPlan:
     popularity_noise_multiplier: float = 0.0
     merchants: int = 1
     steps_per_round: int = 1
+    season_noise_multiplier: float = 0.0
 
     def __post_init__(self) -> None:
         self._number("sample_rate", 0, 1, low_open=True)
         self._number("noise_multiplier", 0, MAX_NOISE)
         self._number("popularity_noise_multiplier", 0, MAX_NOISE)
+        self._number("season_noise_multiplier", 0, MAX_NOISE)
         self._number("max_grad_norm", 1e-9, 1e9)
         self._number("delta", 0, 0.1, low_open=True)
         self._count("steps", 10_000_000)
@@ -107,7 +115,8 @@ class PrivacyPlan:
 
     def _check_noise(self) -> None:
         if self.dp_model == "none":
-            if self.noise_multiplier or self.popularity_noise_multiplier:
+            beside = (self.popularity_noise_multiplier, self.season_noise_multiplier)
+            if self.noise_multiplier or any(beside):
                 raise SettingsError(
                     "noise_multiplier must be 0 where DP model is none.", field="noise_multiplier"
                 )
@@ -151,14 +160,26 @@ class PrivacyPlan:
         """Whether the run opens with the popularity histogram (exact where DP model is none)."""
         return self.dp_model == "none" or self.popularity_noise_multiplier > 0
 
+    @property
+    def takes_season(self) -> bool:
+        """Whether the run takes a noised season vector, once, before its rounds."""
+        return self.season_noise_multiplier > 0
+
     def event(self, kind: EventKind) -> MechanismEvent:
-        """Return what one round (`train`) or the one histogram (`popularity`) costs.
+        """Return what one round (`train`), the histogram (`popularity`) or the `season` costs.
 
         Raises:
-            SettingsError: if the plan takes no histogram and `kind` is `popularity`.
+            SettingsError: if the plan takes no such histogram or season.
         """
         if kind == "train":
             return MechanismEvent(self.sample_rate, self.noise_multiplier, self.steps_per_round)
+        if kind == "season":
+            if not self.takes_season and self.dp_model != "none":
+                raise SettingsError(
+                    "The plan takes no season: season_noise_multiplier is 0.",
+                    field="season_noise_multiplier",
+                )
+            return MechanismEvent(1.0, self.season_noise_multiplier, 1)
         if not self.takes_histogram:
             raise SettingsError(
                 "The plan takes no popularity histogram: popularity_noise_multiplier is 0.",
@@ -167,17 +188,19 @@ class PrivacyPlan:
         return MechanismEvent(1.0, self.popularity_noise_multiplier, 1)
 
     def events(self, rounds: int | None = None) -> tuple[MechanismEvent, ...]:
-        """Return what the accountants compose: the histogram, and the steps of `rounds` rounds.
+        """Return what the accountants compose: histogram, season, and steps of `rounds` rounds.
 
         Args:
             rounds: How many rounds are counted; all of them where it is None.
         """
         count = self.steps if rounds is None else rounds * self.steps_per_round
         training = MechanismEvent(self.sample_rate, self.noise_multiplier, count)
-        return (self.event("popularity"), training) if self.takes_histogram else (training,)
+        histogram = (self.event("popularity"),) if self.takes_histogram else ()
+        season = (self.event("season"),) if self.takes_season else ()
+        return (*histogram, *season, training)
 
     def clip_norm(self, kind: EventKind) -> float:
-        """Return the L2 bound of one shopper's row: C in training, 1 in the histogram."""
+        """Return the L2 bound of a shopper's row: C in training, 1 in histogram and season."""
         return self.max_grad_norm if kind == "train" else 1.0
 
     def noise_std(self, kind: EventKind) -> float:
@@ -198,11 +221,19 @@ class PrivacyPlan:
 
     def to_json(self) -> str:
         """Return the plan as canonical JSON (sorted keys, no spaces)."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        return json.dumps(self.told(), sort_keys=True, separators=(",", ":"))
+
+    def told(self) -> dict[str, Any]:
+        """Return the fields as they are told, without those that an older plan lacks and has as 0.
+
+        So a plan without a season has the JSON and the digest that it had before there was one.
+        """
+        fields = dataclasses.asdict(self)
+        return {name: one for name, one in fields.items() if one or name not in _LATER}
 
     @classmethod
     def from_json(cls, text: str) -> "PrivacyPlan":
-        """Read `to_json`'s text: every field present, none unknown.
+        """Read `to_json`'s text: every field present but those of later versions, none unknown.
 
         Raises:
             SettingsError: if it is not such text, or a value is out of bounds.
@@ -214,7 +245,7 @@ class PrivacyPlan:
         if not isinstance(fields, Mapping):
             raise SettingsError("The plan must be a JSON object.", field="plan")
         names = {one.name for one in dataclasses.fields(cls)}
-        for name in sorted(names - fields.keys()):
+        for name in sorted(names - fields.keys() - set(_LATER)):
             raise SettingsError(f"The plan lacks {name}.", field=name)
         if fields.keys() - names:
             raise SettingsError("The plan has a field this version does not know.", field="plan")
@@ -231,6 +262,7 @@ def solve_plan(
     size_bracket: int,
     dp_model: DpModel = "local",
     popularity_share: float = 0.05,
+    season_share: float = 0.0,
     merchants: int = 1,
     steps_per_round: int = 1,
 ) -> PrivacyPlan:
@@ -247,6 +279,7 @@ def solve_plan(
         dp_model: `local` or `central`.
         popularity_share: The share in [0, 1) of the budget, in mu squared of Gaussian
             differential privacy, that the histogram takes; 0 leaves it out.
+        season_share: The same of the season vector; both together below 1.
         merchants: Of the run.
         steps_per_round: Of the run.
 
@@ -255,6 +288,7 @@ def solve_plan(
     """
     if not 0 <= popularity_share < 1:
         raise SettingsError("popularity_share must be in [0, 1).", field="popularity_share")
+    check_shares(popularity_share, season_share)
     if math.isnan(epsilon) or epsilon <= 0:
         raise SettingsError("epsilon must be above 0.", field="epsilon")
     silent = PrivacyPlan(  # checks all other values before the search starts
@@ -274,17 +308,33 @@ def solve_plan(
                 "dp_model none has no noise: epsilon must be infinite.", field="dp_model"
             )
         return silent
-    popularity = 0.0
-    histogram: tuple[MechanismEvent, ...] = ()
-    if popularity_share > 0:
-        popularity = 1 / (gaussian_mu(epsilon, delta) * math.sqrt(popularity_share))
-        histogram = (MechanismEvent(1.0, popularity, 1),)
+    mu = gaussian_mu(epsilon, delta)
+    popularity, season = (
+        1 / (mu * math.sqrt(share)) if share > 0 else 0.0
+        for share in (popularity_share, season_share)
+    )
+    beside = tuple(MechanismEvent(1.0, sigma, 1) for sigma in (popularity, season) if sigma)
     sigma = sigma_for_epsilon(
-        epsilon=epsilon, delta=delta, sample_rate=sample_rate, steps=steps, beside=histogram
+        epsilon=epsilon, delta=delta, sample_rate=sample_rate, steps=steps, beside=beside
     )
     return dataclasses.replace(
         silent,
         noise_multiplier=sigma,
         popularity_noise_multiplier=popularity,
+        season_noise_multiplier=season,
         dp_model=dp_model,
     )
+
+
+def check_shares(popularity_share: float, season_share: float) -> None:
+    """Refuse shares of the budget that leave nothing for training.
+
+    Raises:
+        SettingsError: field `season_share`.
+    """
+    if not (season_share >= 0 and popularity_share + season_share < 1):
+        raise SettingsError(
+            f"season_share is {season_share:g}: at least 0, and with popularity_share "
+            f"({popularity_share:g}) below 1, as the rest pays for training.",
+            field="season_share",
+        )

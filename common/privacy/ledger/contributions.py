@@ -32,12 +32,12 @@ class Purpose:
     """What a protected vector was made for: known to both sides before it is made.
 
     Attributes:
-        kind: `train` or `popularity`.
+        kind: `train`, `popularity` or `season`.
         run_id: Flower's number of the run.
-        round_number: Counted from 1; 0 for the histogram.
+        round_number: Counted from 1; 0 for histogram and season.
         plan_digest: The plan in force.
         setup: Digest of the run's settings and basis (`common.settings.run.run_digest`).
-        adapter: Digest of the adapter it was made at; empty for the histogram.
+        adapter: Digest of the adapter it was made at; empty for histogram and season.
     """
 
     kind: EventKind
@@ -122,7 +122,7 @@ def read_contributions(entry: JournalEntry) -> tuple[Contribution, ...]:
 def rounds_behind(
     journal: Sequence[JournalEntry], adapter: str, plan_digest: str, run_ids: Collection[str]
 ) -> Iterator[JournalEntry]:
-    """Yield the rounds that an adapter builds on, the one that made it first, and their histogram.
+    """Yield the rounds behind an adapter, the one that made it first, then season and histogram.
 
     A run that was resumed has several numbers, so they are found by going back: each round is the
     latest of its number, under the same plan, before the one that follows it.
@@ -137,14 +137,18 @@ def rounds_behind(
     made = [one for one in own if (one.kind, one.adapter) == ("train", adapter)]
     if not made:
         return
-    needed = made[-1].round_number
+    numbers = range(made[-1].round_number, 0, -1)
+    needed: list[tuple[str, int]] = [("train", one) for one in numbers]
+    before = [("season", 0), ("popularity", 0)]  # in the order they are found; a plan may lack one
     for entry in reversed(own[: own.index(made[-1]) + 1]):
-        kind = "train" if needed else "popularity"
-        if (entry.kind, entry.round_number) == (kind, needed):
+        about = (entry.kind, entry.round_number)
+        if needed:
+            if about == needed[0]:
+                needed.pop(0)
+                yield entry
+        elif about in before:
             yield entry
-            if not needed:
-                return
-            needed -= 1
+            del before[: before.index(about) + 1]
 
 
 def contributions_file(
@@ -152,7 +156,7 @@ def contributions_file(
 ) -> bytes:
     """Return the list that a release carries: what is behind its adapter, one JSON line each.
 
-    The histogram comes first, then round after round, each in order of merchants' names.
+    Histogram and season come first, then round after round, each in order of merchants' names.
     """
     rounds = list(rounds_behind(journal, adapter, plan_digest, run_ids))
     texts = [text for entry in reversed(rounds) for text in entry.contributions]

@@ -13,7 +13,7 @@ from common.files import sha256_hex
 from common.privacy.accounting.accountants import Events, MechanismEvent, merge
 from common.privacy.ledger.canonical_json import canonical, read_canonical
 
-EntryKind = Literal["popularity", "train", "data", "recovery", "retired"]
+EntryKind = Literal["popularity", "season", "train", "data", "recovery", "retired"]
 
 DAY_SECONDS = 86_400.0
 GENESIS = "0" * 64  # the hash before the first entry
@@ -31,9 +31,10 @@ class Entry:
         dataset: The import in use: a number drawn by chance when the shop was imported, so that
             it tells nothing of what was in it. Empty before the first one; earlier versions wrote
             a keyed fingerprint of the data.
-        kind: `train` and `popularity` cost privacy; `data` says that the shop was imported,
-            changed or not, and costs nothing: what was spent stays spent; `recovery` charges again
-            what a ledger that rolled back has lost; `retired` is the last one, and costs nothing.
+        kind: `train`, `popularity` and `season` cost privacy; `data` says that the shop was
+            imported, changed or not, and costs nothing: what was spent stays spent; `recovery`
+            charges again what a ledger that rolled back has lost; `retired` is the last one, and
+            costs nothing.
         run_id: The run it was for; empty for `data`.
         round_number: Counted from 1; 0 before the first round.
         steps: How many private steps it pays for.

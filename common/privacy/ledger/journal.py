@@ -15,7 +15,7 @@ from common.privacy.ledger.canonical_json import canonical, read_canonical, read
 from common.privacy.ledger.entry import GENESIS
 from common.privacy.ledger.heads import Receipt, accepts
 
-JournalKind = Literal["run", "joined", "canaries", "popularity", "train", "refusal"]
+JournalKind = Literal["run", "joined", "canaries", "popularity", "season", "train", "refusal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class JournalEntry:
         number: From 1, without a gap.
         kind: `run` opens a run or goes on with it; `joined` is a node's head as it comes in, before
             it is asked for anything; `canaries` is a node's commitment to its canaries;
-            `popularity` and `train` are rounds; `refusal` is a node whose ledger was not accepted.
+            `popularity`, `season` and `train` are rounds; `refusal` is a node whose ledger was not
+            accepted.
         run_id: Flower's number of the run.
         round_number: Counted from 1; 0 before the first round.
         plan: The plan as JSON, in `run`; empty elsewhere.
@@ -43,9 +44,9 @@ class JournalEntry:
             earlier versions.
         app_digest: In `run`, SHA-256 of the app bundle whose code the server runs
             (`common.release.app_bundle`); empty elsewhere, and then not in the body.
-        contributions: In `popularity` and `train`, what each participant signed of the vector it
-            sent (`Contribution`), as JSON, in order of names; empty elsewhere, and then not in the
-            body.
+        contributions: In `popularity`, `season` and `train`, what each participant signed of the
+            vector it sent (`Contribution`), as JSON, in order of names; empty elsewhere, and then
+            not in the body.
     """
 
     number: int

@@ -164,8 +164,8 @@ class Ledger:
         Args:
             plan: The plan in force.
             run_id: The run.
-            round_number: From 1; 0 for the histogram before the first round.
-            kind: `train` or `popularity`.
+            round_number: From 1; 0 for what comes before the first round.
+            kind: `train`, `popularity` or `season`.
             admit: Called with all entries so far, while no other process can add one; it raises
                 to refuse. `client.privacy.budget.charge_round` passes the merchant's budget.
             seeded_noise: Whether noise from a fixed seed may be drawn under this charge.

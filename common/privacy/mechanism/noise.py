@@ -83,7 +83,8 @@ class ProtectedSum:
         kind: What was summed.
         round_number: Of the charge it was made under.
         plan_digest: The plan that fixed clip and noise.
-        divisor: The plan's public divisor, q times the declared shoppers; 1 for a histogram.
+        divisor: The plan's public divisor, q times the declared shoppers; 1 where nothing is
+            sampled, in histogram and season.
         canaries: float64 [m], the canaries with their noise, taken off `vector`.
     """
 
@@ -130,7 +131,7 @@ def protect(clipped: ClippedSum, charge: Charge, noise: NoiseSource) -> Protecte
         numbers: canaries and orders may be told after the run.
     """
     plan, kind = charge.plan, charge.entry.kind
-    if kind not in ("train", "popularity"):
+    if kind not in ("train", "popularity", "season"):
         raise PrivacyError("This ledger entry pays for no release.", field="kind")
     if clipped.max_grad_norm != plan.clip_norm(kind):
         raise PrivacyError(

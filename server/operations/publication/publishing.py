@@ -108,6 +108,7 @@ def publish(
     run, key = RunFolder(folder.runs.resolve() / experiment.name), keys.load("release")
     if run.released:
         raise ReleaseError(f"This run is published: release {run.released}.", field="run")
+    experiment = run.settled(experiment)
     _require_own_key(folder, key)
     if experiment.public_holdout is not None:
         await_decision(run.root)

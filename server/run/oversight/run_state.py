@@ -14,7 +14,9 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 STATE_FILE = "state.json"
-Phase = Literal["starting", "preparing", "popularity", "train", "audit", "paused", "ended"]
+Phase = Literal[
+    "starting", "preparing", "popularity", "season", "train", "audit", "paused", "ended"
+]
 NodeState = Literal["in", "asked", "failing", "silent", "refused", "quarantined", "evicted"]
 
 

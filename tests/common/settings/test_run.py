@@ -200,6 +200,62 @@ def test_without_noise_the_plan_promises_nothing():
     assert (plan.dp_model, plan.noise_multiplier) == ("none", 0.0)
 
 
+# ------------------------------------------------------------------ the season
+def test_a_season_is_taken_where_its_ends_are_named():
+    settings = RunSettings.from_flat({"season_ends": " 1970-01-02, 1970-01-03T12:00:00.000001 "})
+    day = 86_400 * 10**6
+    assert settings.season_moments == (day, 2 * day + day // 2 + 1)
+    assert settings.plan().takes_season
+    assert RunSettings.from_flat(settings.to_flat()) == settings
+    zoned = RunSettings.from_flat({"season_ends": ["1970-01-02T02:00:00+02:00"]})
+    assert zoned.season_moments == (day,)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"season_ends": ""},
+        {"season_ends": " , "},
+        {"season_ends": "2026-11-30", "season_share": 0},
+    ],
+)
+def test_without_ends_or_a_share_there_is_no_season_and_no_trace_of_one(asked):
+    """Its settings travel as before there was one: Flower carries no empty text."""
+    settings = RunSettings.from_flat(asked)
+    assert settings.season_moments == ()
+    assert not settings.plan().takes_season
+    assert settings.to_flat().keys() == RunSettings.model_fields.keys() - {
+        "season_ends",
+        "season_share",
+    }
+
+
+@pytest.mark.parametrize(
+    ("ends", "says"),
+    [
+        ("yesterday", "a day such as"),
+        ("2026-13-01", "a day such as"),
+        ("2026-11-30,2026-11-29", "ascend"),
+        ("2026-11-30,2026-11-30", "ascend"),
+        ("2026-11-01,2026-11-02,2026-11-03,2026-11-04,2026-11-05", "at most 4"),
+    ],
+)
+def test_ends_that_are_none_are_named(ends, says):
+    with pytest.raises(SettingsError, match=says) as caught:
+        RunSettings.from_flat({"season_ends": ends})
+    assert caught.value.field == "season_ends"
+
+
+def test_shares_count_together_only_where_they_are_spent():
+    asked = {"popularity_share": 0.8, "season_share": 0.3}
+    RunSettings.from_flat(asked)
+    RunSettings.from_flat({**asked, "season_ends": "2026-11-30", "popularity_strength": 0})
+    with pytest.raises(SettingsError, match="below 1") as caught:
+        RunSettings.from_flat({**asked, "season_ends": "2026-11-30"})
+    assert caught.value.field == "season_share"
+
+
 # ----------------------------------------------------------------------- TOML
 def test_a_toml_file_is_read(tmp_path):
     path = tmp_path / "run.toml"

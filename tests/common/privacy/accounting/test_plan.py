@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import SettingsError
-from common.privacy.accounting.accountants import MechanismEvent, epsilon_pld
+from common.privacy.accounting.accountants import MechanismEvent, epsilon_pld, gaussian_mu
 from common.privacy.accounting.plan import PrivacyPlan, solve_plan
 
 PLAN = PrivacyPlan(
@@ -68,9 +68,82 @@ def test_every_field_changes_the_digest(name):
         "delta": 2e-5,
         "steps_per_round": 2,
         "merchants": 2,
+        "season_noise_multiplier": 3.0,
     }
     value = changed.get(name, getattr(PLAN, name) * 2)
     assert dataclasses.replace(PLAN, **{name: value}).digest != PLAN.digest
+
+
+def test_a_plan_without_a_season_has_the_json_and_digest_of_an_older_version():
+    old = (
+        '{"delta":1e-05,"dp_model":"local","max_grad_norm":0.5,"merchants":1,'
+        '"noise_multiplier":2.16,"popularity_noise_multiplier":5.0,"sample_rate":0.25,'
+        '"size_bracket":4000,"steps":50,"steps_per_round":1}'
+    )
+    assert PLAN.to_json() == old
+    assert PrivacyPlan.from_json(old) == PLAN
+    seasonal = dataclasses.replace(PLAN, season_noise_multiplier=3)
+    assert json.loads(seasonal.to_json()) == {**json.loads(old), "season_noise_multiplier": 3.0}
+    assert PrivacyPlan.from_json(seasonal.to_json()) == seasonal
+
+
+def test_a_season_is_one_event_of_norm_one():
+    plan = dataclasses.replace(PLAN, season_noise_multiplier=3.0)
+    season = MechanismEvent(1.0, 3.0, 1)
+    assert plan.events() == (PLAN.event("popularity"), season, MechanismEvent(0.25, 2.16, 50))
+    assert plan.events(0)[1] == plan.event("season") == season
+    assert (plan.clip_norm("season"), plan.noise_std("season")) == (1.0, 3.0)
+    shared = dataclasses.replace(plan, dp_model="central", merchants=9)
+    assert shared.noise_std("season") == pytest.approx(1.0)
+    with pytest.raises(SettingsError) as caught:
+        PLAN.event("season")
+    assert caught.value.field == "season_noise_multiplier"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+def test_the_season_takes_its_share_of_the_budget(share):
+    """In mu squared, of an epsilon that all events together keep to, and nearly reach."""
+    asked = {
+        "epsilon": 4.0,
+        "delta": 1e-5,
+        "sample_rate": 0.25,
+        "steps": 40,
+        "max_grad_norm": 1.0,
+        "size_bracket": 400,
+    }
+    plan, without = solve_plan(**asked, season_share=share), solve_plan(**asked)
+    mu = 1 / plan.season_noise_multiplier
+    assert mu**2 == pytest.approx(share * gaussian_mu(4.0, 1e-5) ** 2)
+    assert 3.9 < epsilon_pld(plan.events(), 1e-5) <= 4.0
+    assert plan.noise_multiplier > without.noise_multiplier
+    assert plan.popularity_noise_multiplier == without.popularity_noise_multiplier
+    assert not without.takes_season
+
+
+@pytest.mark.parametrize(
+    ("popularity", "season"), [(0.5, 0.5), (0.05, 0.95), (0.0, 1.0), (0.1, -0.1)]
+)
+def test_shares_that_leave_nothing_for_training_are_refused(popularity, season):
+    with pytest.raises(SettingsError, match="season_share") as caught:
+        solve_plan(
+            epsilon=4.0,
+            delta=1e-5,
+            sample_rate=0.25,
+            steps=40,
+            max_grad_norm=1.0,
+            size_bracket=400,
+            popularity_share=popularity,
+            season_share=season,
+        )
+    assert caught.value.field == "season_share"
+
+
+def test_without_noise_a_season_costs_what_all_else_does():
+    plan = PrivacyPlan(0.5, 2, 0.0, 1.0, 10, 1e-3, "none")
+    assert plan.event("season") == MechanismEvent(1.0, 0.0, 1)
+    assert not plan.takes_season
+    with pytest.raises(SettingsError):
+        dataclasses.replace(plan, season_noise_multiplier=1.0)
 
 
 def test_a_whole_number_is_the_same_plan_as_its_float():

@@ -1,0 +1,91 @@
+"""Hold a release's season to its plan, its settings and what each merchant signed of it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from common.audit.findings import Checklist, Marks
+from common.audit.layout import CONTRIBUTIONS, RELEASE
+from common.audit.seals import Vectors
+from common.errors import ReleaseError
+from common.federation.descent import aggregator_of
+from common.federation.season_sum import sum_seasons
+from common.privacy.ledger.journal import JournalEntry
+from common.release.manifest import SEASON_FILE
+from common.release.verify import VerifiedRelease
+from common.season import Season
+from common.settings.run import RunSettings
+
+SEASON_PLACE = ("season", 0)
+_FILE = f"{RELEASE}/{SEASON_FILE}"
+
+
+def check_season(sheet: Checklist, release: VerifiedRelease) -> None:
+    """Check a release's season against its own plan and settings; nothing where there is neither.
+
+    Whether it is in the release at all has been checked as the release was verified.
+    """
+    plan = release.manifest.privacy.privacy_plan
+    if not plan.takes_season and SEASON_FILE not in release.files:
+        return
+    with sheet.check("Season: taken when the settings say, with the plan's noise", _FILE) as marks:
+        season = _season(release)
+        ends = _settings(release).season_moments
+        if season.ends != ends:
+            marks.wrong("season_ends", "It ends at other moments than the settings say.")
+        noise_std = plan.noise_std("season") * float(np.sqrt(season.merchants))
+        if not np.isclose(season.noise_std, noise_std, rtol=1e-9, atol=0):
+            marks.wrong(
+                "noise_std",
+                f"It says noise of {season.noise_std:.4g}; its plan's is {noise_std:.4g}.",
+            )
+        marks.says(f"{season.merchants} merchants, noise {season.noise_std:.4g} on the sum")
+
+
+def check_season_sum(
+    sheet: Checklist, release: VerifiedRelease, rounds: Sequence[JournalEntry], vectors: Vectors
+) -> None:
+    """Add up what the merchants signed and compare it with the release's season, to the bit.
+
+    Args:
+        sheet: Takes the findings.
+        release: Verified.
+        rounds: What is behind the adapter on the journal.
+        vectors: Where all of them are what was signed.
+    """
+    plan = release.manifest.privacy.privacy_plan
+    if not plan.takes_season:
+        return
+    with sheet.check("Season: made again from the contributions, to the bit", CONTRIBUTIONS) as m:
+        taken = [one for one in rounds if one.kind == "season"]
+        held = vectors.get(SEASON_PLACE)
+        if not taken or not held:
+            m.skip("it is missing on the journal" if not taken else "its contributions have faults")
+            return
+        _compare(m, release, held)
+
+
+def _compare(marks: Marks, release: VerifiedRelease, held: dict[str, np.ndarray]) -> None:
+    season, settings = _season(release), _settings(release)
+    noise_std = release.manifest.privacy.privacy_plan.noise_std("season")
+    again = sum_seasons(held, settings.season_moments, noise_std, aggregator_of(settings))
+    if again.merchants != season.merchants:
+        marks.wrong(
+            "merchants",
+            f"It says {season.merchants} merchants; {again.merchants} gave a vector.",
+            file=_FILE,
+        )
+    if again.vectors.tobytes() != season.vectors.tobytes():
+        marks.wrong("vectors", "The contributions come to another season.", file=_FILE)
+    marks.says(f"{len(held)} vectors of {again.vectors.size} numbers")
+
+
+def _season(release: VerifiedRelease) -> Season:
+    season = release.season
+    if season is None:
+        raise ReleaseError("The release has no season.", field="season")
+    return season
+
+
+def _settings(release: VerifiedRelease) -> RunSettings:
+    return RunSettings.from_flat(dict(release.manifest.adapter.settings))
