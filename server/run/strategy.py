@@ -313,8 +313,11 @@ class FedtailStrategy(Strategy):
             QuorumError: if too few sent a usable histogram.
         """
         plan, intake = self.setup.plan, self._intake()
-        request = messages.encode_popularity_request(plan.digest)
-        sent = [self._message(node, messages.POPULARITY, request, 0) for node in self._present]
+        request = messages.encode_popularity_request
+        sent = [
+            self._message(node, messages.POPULARITY, request(plan.digest), 0)
+            for node in self._present
+        ]
         take: Take = lambda node, reply: intake.histogram(reply, node)  # noqa: E731 - one line
         histograms = self._ask_once(exchange, "popularity", intake, sent, take)
         keys = {one.merchant: one.text_keys for one in self._present.values()}
@@ -328,8 +331,8 @@ class FedtailStrategy(Strategy):
             QuorumError: if too few sent a usable vector.
         """
         setup, plan, intake = self.setup, self.setup.plan, self._intake()
-        size, request = setup.season_size, encode_season_request(plan.digest)
-        sent = [self._message(node, SEASON, request, 0) for node in self._present]
+        size, request = setup.season_size, encode_season_request
+        sent = [self._message(node, SEASON, request(plan.digest), 0) for node in self._present]
         take: Take = lambda node, reply: intake.season(reply, node, size)  # noqa: E731 - one line
         vectors = self._ask_once(exchange, "season", intake, sent, take)
         return sum_seasons(vectors, setup.season_ends, plan.noise_std("season"), setup.aggregate)
