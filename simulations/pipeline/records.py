@@ -13,17 +13,27 @@ from pydantic import JsonValue
 
 from client.recommending.gain_by_size import GAIN_FILE, Gain, GainBySize, SizeGain
 from client.shop.dataset import MerchantData
+from common.privacy.accounting.accountants import epsilon_pld
 from common.release.manifest import Manifest, MeasuredOn
+from common.release.statement import NeighboursCost
+from common.release.statement_page import season_share
 from common.settings.run import RunSettings
 from server.run.checkpoint import RoundRecord
 from simulations.data.datasets import summarise_dataset
 from simulations.data.partition import PartitionKind
 from simulations.data.shop import Shop
+from simulations.federation.runner import FinishedRun
 from simulations.options import SimulationOptions
 from simulations.report.epsilon_figure import epsilon_figure
 from simulations.report.terminal import label_of
 from simulations.results.measures import SpreadMetric
-from simulations.results.schema import Dataset, ReleaseReference, Round, popularity_curve
+from simulations.results.schema import (
+    Dataset,
+    ReleaseReference,
+    Round,
+    SeasonCost,
+    popularity_curve,
+)
 from simulations.results.sections import EpsilonCurve, GateRecord, HeldOut, SizeGains
 
 
@@ -160,6 +170,27 @@ def split_words(data: MerchantData) -> str:
         return "leave-last-out: each shopper's last item (the data has an order, but no clock)"
     day = datetime.fromtimestamp(rule.test_from / 1e6, UTC).date().isoformat()
     return f"global in time: test from {day}"
+
+
+def season_cost(run: FinishedRun, cost: NeighboursCost | None) -> SeasonCost | None:
+    """Return what the run's season is and costs; None where it took none.
+
+    Args:
+        run: The federation's.
+        cost: What its plan alone costs; None without a guarantee.
+    """
+    season, plan = run.season, run.plan
+    if season is None:
+        return None
+    promised = cost is not None and plan.takes_season
+    return SeasonCost(
+        ends=tuple(datetime.fromtimestamp(end / 1e6, UTC).isoformat() for end in season.ends),
+        merchants=season.merchants,
+        noise_multiplier=plan.season_noise_multiplier,
+        noise_std=season.noise_std,
+        share=season_share(plan, cost.add_or_remove) if promised and cost is not None else None,
+        epsilon=epsilon_pld((plan.event("season"),), plan.delta) if promised else None,
+    )
 
 
 def release_reference(manifest: Manifest) -> ReleaseReference:

@@ -61,6 +61,7 @@ from simulations.pipeline.records import (
     dataset_record,
     release_reference,
     round_record,
+    season_cost,
     settings_record,
 )
 from simulations.pipeline.tensorboard import open_board
@@ -366,6 +367,7 @@ class Simulation:
                 dp_model=run.plan.dp_model,
                 merchants=privacy,
                 run=statement.run,
+                season=season_cost(run, statement.run),
                 statement=statement_page(statement),
             ),
             rounds=[round_record(one, self.curve) for one in run.history],

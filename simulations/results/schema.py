@@ -37,6 +37,21 @@ _EARLIER: Final = (1, 2)  # schemas whose results are read, too
 CURVE_POINTS: Final = 300
 
 
+class SeasonCost(Part):
+    """The run's season vector: when it was taken, by how many, with which noise, at which cost."""
+
+    ends: tuple[str, ...] = Field(description="The moments it ends at, ISO, UTC")
+    merchants: int = Field(ge=1, description="How many merchants gave a vector")
+    noise_multiplier: float = Field(ge=0, description="Sigma at each merchant; 0: exact")
+    noise_std: float = Field(ge=0, description="Deviation of the noise in each number of the sum")
+    share: float | None = Field(
+        ge=0, le=1, description="Of the run's cost, in mu squared; null: no guarantee"
+    )
+    epsilon: float | None = Field(
+        ge=0, description="What it alone would cost at the run's delta, by PLD; null: no guarantee"
+    )
+
+
 class Privacy(Part):
     """What the run cost each merchant's shoppers."""
 
@@ -45,6 +60,9 @@ class Privacy(Part):
     merchants: dict[str, MerchantPrivacy] = Field(description="By merchant")
     run: NeighboursCost | None = Field(
         default=None, description="What the plan alone costs, by PLD; null: no guarantee"
+    )
+    season: SeasonCost | None = Field(
+        default=None, description="The run's season; null: it took none"
     )
     statement: str = Field(description="The privacy statement, as in the release")
 

@@ -109,7 +109,7 @@ def test_every_module_of_the_bundle_may_be_named_by_flower(bundled):
 
 def test_flower_may_override_every_setting_of_a_run_and_has_its_defaults():
     app_config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
-    settings = {name: app_config["config"][name] for name in RunSettings().to_flat()}
+    settings = {name: app_config["config"][name] for name in RunSettings.model_fields}
     places = app_config["config"].keys() - settings
     assert places == set(PLACES)
     assert RunSettings.from_flat(settings) == RunSettings()
@@ -140,12 +140,13 @@ SETTINGS = RunSettings(
     quorum=1.0,
     wait_seconds=240.0,
     negatives=64,
+    season_ends="2024-11-01",
 )
 
 
 @pytest.fixture
 def real_federations(tmp_path):
-    """The same two small shops twice, and the adapter that a run in this process gives.
+    """The same two small shops twice, and what a run in this process gives.
 
     Twice, because a merchant's ledger pays for one run.
     """
@@ -166,7 +167,13 @@ def real_federations(tmp_path):
         run = run_federation(tmp_path / "first", SETTINGS, tmp_path / "here", tmp_path / "cache")
     finally:
         torch.set_num_threads(threads)
-    return tmp_path / "second", run.adapter
+    return tmp_path / "second", run
+
+
+def same_run(folder, expected):
+    """Whichever way it was run, a run comes to the same adapter and the same season."""
+    assert (folder / ADAPTER_FILE).read_bytes() == expected.adapter.to_bytes()
+    assert read_checkpoint(folder).season.to_bytes() == expected.season.to_bytes()
 
 
 @pytest.mark.slow
@@ -182,7 +189,7 @@ def test_flowers_simulation_gives_the_same_adapter(real_federations, tmp_path):
             *("--run-config", as_option(config)),
         )
         assert row["status"] == "finished:completed", engine.log()
-    assert (tmp_path / "there" / ADAPTER_FILE).read_bytes() == expected.to_bytes()
+    same_run(tmp_path / "there", expected)
 
 
 @pytest.mark.slow
@@ -199,4 +206,4 @@ def test_deployed_nodes_give_the_same_adapter(real_federations, tmp_path):
             engine.add_node(folder)
         row = engine.run(copy_app(tmp_path), "--run-config", as_option(config), timeout=6000)
         assert row["status"] == "finished:completed", engine.log()
-    assert (tmp_path / "there" / ADAPTER_FILE).read_bytes() == expected.to_bytes()
+    same_run(tmp_path / "there", expected)

@@ -34,8 +34,9 @@ def largest_piece(settings: RunSettings, items: int) -> int:
     steps = settings.rounds * settings.steps_per_round
     vector = 4 * (numbers + settings.audit_canaries)  # an update
     items_told = 8 * items  # one key an item; popularity takes half of that
+    season = 4 * 2 * MOST_WIDTH * len(settings.season_moments)
     revealed = 16 * settings.audit_canaries * (steps + 1)
-    return max(min(max(vector, items_told), FLOWERS_PIECE), revealed) + BESIDE_BYTES
+    return max(min(max(vector, items_told, season), FLOWERS_PIECE), revealed) + BESIDE_BYTES
 
 
 def no_run_yet() -> int:

@@ -1,3 +1,5 @@
+from datetime import date
+
 import pytest
 
 from common.catalogue import read_catalogue, write_catalogue
@@ -131,3 +133,44 @@ def test_facts_that_are_not_declared_right_are_named(write, auto, field):
     with pytest.raises(SettingsError) as caught:
         Experiment.load(write('catalogues = ["a.jsonl", "b.jsonl"]\n' + auto))
     assert caught.value.field == field
+
+
+# ------------------------------------------------------------------ the season
+TODAY, LATER = date(2026, 11, 30), date(2026, 12, 3)
+
+
+def settled(experiment, tmp_path, today):
+    return RunFolder(tmp_path / "runs" / "first").settled(experiment, today)
+
+
+def test_a_season_ends_on_the_day_of_the_first_start_and_stays_there(write, tmp_path):
+    """What goes on, and what is published, is the run of that day."""
+    experiment = Experiment.load(write())
+    assert settled(experiment, tmp_path, None) == experiment  # nothing to publish yet
+    first = settled(experiment, tmp_path, TODAY)
+    assert first.settings.season_ends == "2026-11-30"
+    assert settled(experiment, tmp_path, LATER) == first
+    assert settled(experiment, tmp_path, None) == first
+    assert first.settings.plan().takes_season
+
+
+@pytest.mark.parametrize(
+    "named", ['season_ends = "2026-01-01"', 'season_ends = ""', "season_share = 0"]
+)
+def test_a_day_that_the_operator_names_or_forgoes_is_left_alone(write, tmp_path, named):
+    experiment = Experiment.load(write(TEXT + named + "\n"))
+    assert settled(experiment, tmp_path, TODAY) == experiment
+    assert not (tmp_path / "runs" / "first" / "season.json").exists()
+
+
+def test_a_run_that_an_earlier_version_began_goes_on_without_a_season(write, tmp_path):
+    experiment = Experiment.load(write())
+    RunFolder(tmp_path / "runs" / "first").note_run_id(7)
+    assert settled(experiment, tmp_path, TODAY) == experiment
+
+
+def test_shares_that_leave_nothing_for_training_are_refused(write, tmp_path):
+    experiment = Experiment.load(write(TEXT + "popularity_share = 0.8\n"))
+    with pytest.raises(SettingsError) as caught:
+        settled(experiment, tmp_path, TODAY)
+    assert caught.value.field == "season_share"
