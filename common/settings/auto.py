@@ -200,4 +200,5 @@ def fit_settings(
     named = {name.replace("-", "_") for name in asked}
     open_ = {name: one for name, one in choose(facts).items() if name not in named}
     values = {name: one.value for name, one in open_.items()}
-    return RunSettings.from_flat({**settings.to_flat(), **values}), open_
+    # Not `to_flat`: that a season was forgone is not in it.
+    return RunSettings.from_flat({**settings.model_dump(exclude_unset=True), **values}), open_

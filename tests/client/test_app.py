@@ -14,8 +14,9 @@ from common.adapter import AdapterState
 from common.errors import BudgetError, InputError
 from common.files import sha256_hex
 from common.wire import messages
+from common.wire.season import SEASON, decode_season, encode_season_request
 from simulations.federation.in_process_grid import InProcessGrid
-from tests.support.fake_node import LOCAL, SIZE, FakeWork, federation, shops
+from tests.support.fake_node import LOCAL, SEASON_SIZE, SIZE, FakeWork, federation, shops
 
 __all__ = ["federation", "shops"]  # fixtures
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,18 @@ def test_the_three_requests_are_answered(client, shops):
     update, metrics = messages.decode_update(reply.content, SIZE, 3, LOCAL.digest)
     assert update.vector.shape == (SIZE,)
     assert metrics == {"epsilon": 1.0}
+
+
+def test_a_season_is_answered_once_a_message(client, shops):
+    client.prepare()
+    message = Message(encode_season_request(LOCAL.digest), 7, SEASON)
+    message.metadata.__dict__["_message_id"] = "one"
+    vector = decode_season(app(message, client.context).content, SEASON_SIZE, LOCAL.digest)
+    assert vector.shape == (SEASON_SIZE,)
+    assert app(message, client.context).error.reason == "federation:message"
+    reply = client.ask(SEASON, encode_season_request("b" * 64))
+    assert reply.error.reason == "federation:plan_digest"
+    assert [call[0] for call in shops.works["ash"].calls] == ["prepare", "season"]
 
 
 def test_each_message_may_come_to_a_new_process(client, shops):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from client.shop.splitting import SplitRule
 from common.errors import InputError, SettingsError
 from simulations.options import (
     SimulationOptions,
@@ -158,3 +159,26 @@ def test_sizes_and_kinds_have_bounds(tmp_path, field, value):
     with pytest.raises(SettingsError) as caught:
         SimulationOptions(out=tmp_path, **{field: value})
     assert caught.value.field == field
+
+
+# ------------------------------------------------------------------ the season
+DAY = 86_400 * 10**6
+
+
+def test_a_season_ends_when_the_test_begins_by_the_public_rule():
+    """To the microsecond, as no purchase of the test may be in it; days before 1970 too."""
+    for moment in (0, -3 * DAY, 15_000 * DAY + 12_345_678):
+        rule = SplitRule("time", valid_from=moment - DAY, test_from=moment)
+        settings = declared_settings({}, 500, 4, rule)
+        assert settings.season_moments == (moment,)
+        assert settings.plan().takes_season
+
+
+def test_what_was_asked_for_is_taken_and_without_a_clock_nothing():
+    rule = SplitRule("time", valid_from=DAY, test_from=2 * DAY)
+    assert declared_settings({"season_ends": ""}, 500, 4, rule).season_moments == ()
+    assert declared_settings({"season_share": 0}, 500, 4, rule).season_moments == ()
+    asked = declared_settings({"season_ends": "1970-01-02"}, 500, 4, rule)
+    assert asked.season_moments == (DAY,)
+    assert declared_settings({}, 500, 4, SplitRule("leave_last_out")).season_moments == ()
+    assert declared_settings({}, 500, 4).season_moments == ()

@@ -9,8 +9,9 @@ from common.adapter import AdapterState, AdapterUpdate
 from common.privacy.ledger.contributions import Purpose
 from common.wire import canaries, heads, messages, refusal
 from common.wire.contributions import accepted_contribution, with_contribution
+from common.wire.season import decode_season, encode_season
 from common.wire.sizes import size_in_bytes
-from tests.support.fake_node import LOCAL, FakeWork
+from tests.support.fake_node import LOCAL, SEASON_SIZE, FakeWork
 from tests.support.hostile import BUFFERS
 
 SIZE = 12
@@ -30,6 +31,10 @@ def prepared():
 
 def popularity():
     return _with_all(messages.encode_popularity(np.zeros(6, np.float32), LOCAL.digest))
+
+
+def season():
+    return _with_all(encode_season(np.zeros(SEASON_SIZE, np.float32), LOCAL.digest))
 
 
 def update():
@@ -70,6 +75,7 @@ def _read_all(content, read):
 READERS = {
     prepared: messages.decode_prepared,
     popularity: lambda content: messages.decode_popularity(content, 6, LOCAL.digest),
+    season: lambda content: decode_season(content, SEASON_SIZE, LOCAL.digest),
     update: lambda content: messages.decode_update(content, SIZE, 1, LOCAL.digest),
     train: lambda content: messages.decode_train(content, 6, LOCAL.digest),
     audit: lambda content: canaries.decode_audit(content, _PREPARED, LOCAL),
