@@ -1,5 +1,6 @@
 """The commands of `fedtail client` for the ledger: what is spent, left, lost and put away."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -122,6 +123,7 @@ def budget(
     entries = open_ledger(path, name).entries() if path.exists() else ()
     spent = spent_events(entries)
     values = {"rounds": rounds, "sample_rate": sample_rate, "epsilon": epsilon}
+    values |= {"season_ends": datetime.now(UTC).date().isoformat()} if policy.allow_season else {}
     plan = RunSettings.from_flat({**values, "delta": policy.delta}).plan()
     report = account(spent, policy.delta)
     typer.echo(

@@ -21,7 +21,7 @@ from client.privacy.budget import (
     rounds_left,
     spent,
 )
-from client.privacy.policy import Policy
+from client.privacy.policy import POLICY_FILE, Policy
 from common.errors import BudgetError, InputError, PolicyError
 from common.privacy.accounting.accountants import budget_share, epsilon_pld, epsilon_rdp
 from common.privacy.accounting.plan import PrivacyPlan
@@ -95,14 +95,22 @@ def test_a_refusal_says_what_is_left_and_charges_nothing(path):
 def plan_in(refusal):
     """The plan that a refusal names, read from its text as a person would."""
     found = re.search(
-        r"noise_multiplier ([\d.e+]+) and popularity_noise_multiplier ([\d.e+]+): epsilon ([\d.]+)",
+        r"noise_multiplier ([\d.e+]+) and popularity_noise_multiplier ([\d.e+]+)"
+        r"(?: and season_noise_multiplier ([\d.e+]+))?: epsilon ([\d.]+)",
         refusal,
     )
-    return float(found[1]), float(found[2]), float(found[3])
+    noise = {
+        "noise_multiplier": float(found[1]),
+        "popularity_noise_multiplier": float(found[2]),
+        "season_noise_multiplier": float(found[3] or 0),
+    }
+    return noise, float(found[4])
 
 
 def charge_whole(ledger, plan, policy, run):
     charge_round(ledger, plan, policy, run, 0, "popularity")
+    if plan.takes_season:
+        charge_round(ledger, plan, policy, run, 0, "season")
     for number in range(1, plan.rounds + 1):
         charge_round(ledger, plan, policy, run, number, "train")
 
@@ -119,10 +127,10 @@ def test_the_plan_that_a_refusal_names_is_accepted_whole(tmp_path, before, q, ce
     asked = replace(PLAN, sample_rate=q, noise_multiplier=0.5, steps=8)
     with pytest.raises(BudgetError) as caught:
         charge_whole(ledger, asked, policy, "refused")
-    training, popularity, epsilon = plan_in(str(caught.value))
-    named = replace(asked, noise_multiplier=training, popularity_noise_multiplier=popularity)
+    noise, epsilon = plan_in(str(caught.value))
+    named = replace(asked, **noise)
     assert epsilon_pld(named.events(), named.delta) == pytest.approx(epsilon, abs=6e-4)
-    less = replace(named, noise_multiplier=0.99 * training)
+    less = replace(named, noise_multiplier=0.99 * named.noise_multiplier)
     spent_so_far = spent_events(ledger.entries())
     assert budget_share((*spent_so_far, *less.events()), policy.delta, ceiling) > 1
     charge_whole(ledger, named, policy, "accepted")
@@ -212,22 +220,26 @@ def test_what_is_spent_is_what_the_plan_says(path):
     assert spent(ledger, 1e-5).pld == epsilon_pld(PLAN.events(3), 1e-5)
 
 
-def test_the_command_tells_what_fits_and_it_does(tmp_path):
+@pytest.mark.parametrize("season", [True, False])
+def test_the_command_tells_what_fits_and_it_does(tmp_path, season):
+    """Of a run as a deployment starts it: with a season, where the policy allows one."""
     shop = tmp_path / "shop"
-    asked = RunSettings(rounds=30, epsilon=6.0).plan()
+    ends = {"season_ends": "2026-11-30"} if season else {}
+    asked = RunSettings(rounds=30, epsilon=6.0, **ends).plan()
     shop.mkdir()
     ask = ["client", "budget", "--shop", str(shop), "--rounds", "30", "--epsilon", "6"]
     fresh = command(ask, tmp_path).output
     assert "0 entries on the ledger" in fresh
     assert not list(shop.iterdir())  # asking starts no ledger
+    (shop / POLICY_FILE).write_text(f"allow_season = {str(season).lower()}\n")
     ledger = Ledger.open(shop / "node" / LEDGER_FILE, "shop", "data")
     charge_whole(ledger, asked, Policy(), "first")
     told = " ".join(command(ask, tmp_path).output.split())
-    assert "31 entries on the ledger" in told
-    training, popularity, epsilon = plan_in(told)
+    assert f"{31 + season} entries on the ledger" in told
+    noise, epsilon = plan_in(told)
     assert epsilon < 6
-    named = replace(asked, noise_multiplier=training, popularity_noise_multiplier=popularity)
-    charge_whole(ledger, named, Policy(), "second")
+    assert (noise["season_noise_multiplier"] > 0) == season
+    charge_whole(ledger, replace(asked, **noise), Policy(), "second")
     assert isinstance(command([*ask[:3], str(tmp_path / "none")], tmp_path).exception, InputError)
 
 
