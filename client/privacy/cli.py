@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -122,7 +122,7 @@ def budget(
     name = merchant or shop.resolve().name
     entries = open_ledger(path, name).entries() if path.exists() else ()
     spent = spent_events(entries)
-    values = {"rounds": rounds, "sample_rate": sample_rate, "epsilon": epsilon}
+    values: dict[str, Any] = {"rounds": rounds, "sample_rate": sample_rate, "epsilon": epsilon}
     values |= {"season_ends": datetime.now(UTC).date().isoformat()} if policy.allow_season else {}
     plan = RunSettings.from_flat({**values, "delta": policy.delta}).plan()
     report = account(spent, policy.delta)

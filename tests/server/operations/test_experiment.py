@@ -174,3 +174,10 @@ def test_shares_that_leave_nothing_for_training_are_refused(write, tmp_path):
     with pytest.raises(SettingsError) as caught:
         settled(experiment, tmp_path, TODAY)
     assert caught.value.field == "season_share"
+
+
+def test_a_season_forgone_stays_so_where_a_rule_chooses_the_rest(write, tmp_path):
+    forgone = Experiment.load(write(AUTO + "[settings]\nseason_share = 0\n"))
+    assert settled(forgone, tmp_path, TODAY) == forgone
+    taken = Experiment.load(write(AUTO))
+    assert settled(taken, tmp_path, TODAY).settings.season_ends == "2026-11-30"
