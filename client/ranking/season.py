@@ -1,18 +1,25 @@
-"""What sells of late against what sold before, as one vector in text space.
+"""What sells of late, and what sells more of late than before, as vectors in text space.
 
-A purchase of age a days before a public moment counts
+A purchase adds its item's text, as it differs from the mean of the catalogue, which is public, to
+its shopper's row: by how much depends on its age a in days alone. For the season of a federation
 
-    k(a) = 2^(-a / HALF_LIFE_DAYS) / m(HALF_LIFE_DAYS) - 2^(-a / BEFORE_DAYS) / m(BEFORE_DAYS)
+    k(a) = 2^(-a / HALF_LIFE_DAYS) - (HALF_LIFE_DAYS / BEFORE_DAYS) * 2^(-a / BEFORE_DAYS)
 
-where m(h) = h / ln 2 is what an exponential of half-life h adds up to. Sales that flow evenly give
-0, whatever is sold: so no mean over shoppers has to be known, and a shopper's row is a sum over its
-own purchases alone. The sum of all rows points to what sells more than it used to. Its product with
-an item's text is a trend for any item, also one that never sold and one of another catalogue: what
-`ItemSeason` holds, with mean 0 and deviation 1 over the catalogue. A shop has one of its own sales,
-which never leaves the node, and one of a release, if the federation made one.
+Sales that flow evenly add up to 0, whatever is sold: so no mean over shoppers has to be known, and
+the sum of all rows points to what sells more than it used to. For a shop's own season
+
+    k(a) = OWN_SCALE * 2^(-a / HALF_LIFE_DAYS)
+
+which points to what sells there of late. A shop of sixty shoppers knows that of itself well; what
+changes it cannot tell from chance, and its own vector of change is worth less to it. Each row is
+clipped to norm 1, so that nobody speaks for many.
+
+A vector's product with an item's text says something of any item, also of one that never sold and
+of one of another catalogue: what `ItemSeason` holds, with mean 0 and deviation 1 over the
+catalogue. The own season never leaves the node. See docs/adr/0052-the-season.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +32,9 @@ from common.errors import InputError
 
 HALF_LIFE_DAYS = 15.0
 BEFORE_DAYS = 180.0
+OWN_SCALE = 8.0  # one purchase makes a whole row for three half-lives
+
+Kernel = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 _DAY = 86_400 * 10**6  # microseconds
 _ROUNDING = 2.0**-20  # of the largest number: items that differ by less do not differ
@@ -44,7 +54,9 @@ class SeasonWindows:
 def season_rows(
     interactions: Interactions, vectors: FloatMatrix, windows: SeasonWindows
 ) -> FloatMatrix:
-    """Return each shopper's part in the season: float32 [shoppers, ends * d], not yet clipped.
+    """Return each shopper's part in the season: float32 [shoppers, ends * d].
+
+    Of norm 1 at most for each moment; a sum that is to be private clips the whole row once more.
 
     Args:
         interactions: The shop's purchases, with a clock.
@@ -65,22 +77,36 @@ def season_rows(
         raise InputError(
             f"{len(vectors)} vectors for {interactions.item_count} items.", field="vectors"
         )
+    return np.hstack([_rows(interactions, vectors, end, change) for end in windows.ends])
+
+
+def change(age: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what a purchase of an age in days counts in a federation's season."""
+    before = np.exp2(-age / BEFORE_DAYS) * (HALF_LIFE_DAYS / BEFORE_DAYS)
+    return np.asarray(np.exp2(-age / HALF_LIFE_DAYS) - before)
+
+
+def level(age: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what a purchase of an age in days counts in a shop's own season."""
+    return np.asarray(OWN_SCALE * np.exp2(-age / HALF_LIFE_DAYS))
+
+
+def _rows(
+    interactions: Interactions, vectors: FloatMatrix, end: int, kernel: Kernel
+) -> FloatMatrix:
+    """Return each shopper's row before `end`, of norm 1 at most: float32 [shoppers, d]."""
     centred = vectors - vectors.mean(axis=0, keepdims=True)
+    age = (end - interactions.time) / _DAY
+    counts = np.where(age > 0, kernel(np.maximum(age, 0.0)), 0.0)
     shape = (interactions.shopper_count, interactions.item_count)
-    rows = []
-    for end in windows.ends:
-        age = (end - interactions.time) / _DAY
-        counts = np.where(age > 0, kernel(np.maximum(age, 0.0)), 0.0)
-        bought = csr_matrix((counts, (interactions.shopper, interactions.item)), shape=shape)
-        rows.append(np.asarray(bought @ centred, dtype=np.float32))
-    return np.hstack(rows)
+    bought = csr_matrix((counts, (interactions.shopper, interactions.item)), shape=shape)
+    return _clipped(np.asarray(bought @ centred, dtype=np.float32))
 
 
-def kernel(age: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what a purchase of an age in days, at least 0, counts; its integral is 0."""
-    recent = np.exp2(-age / HALF_LIFE_DAYS) / HALF_LIFE_DAYS
-    before = np.exp2(-age / BEFORE_DAYS) / BEFORE_DAYS
-    return np.asarray((recent - before) * np.log(2))
+def _clipped(rows: FloatMatrix) -> FloatMatrix:
+    """Return each row with a norm of at most 1."""
+    norm = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
+    return np.asarray(rows / np.maximum(norm, np.float32(1)), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,14 +188,13 @@ class FederatedSeason:
 
 
 def own_season(past: Interactions, candidates: FloatMatrix) -> FloatMatrix:
-    """Return the season of a shop's own sales just after the last: float32 [d], not clipped.
+    """Return the sum of a shop's own rows of `level` just after its last sale: float32 [d].
 
     Zeros where the data has an order and no clock, or nothing sold.
     """
     if not past.timed or not len(past):
         return np.zeros(candidates.shape[1], np.float32)
-    windows = SeasonWindows((int(past.time.max()) + 1,))
-    rows = season_rows(past, candidates, windows)
+    rows = _rows(past, candidates, int(past.time.max()) + 1, level)
     return np.asarray(rows.sum(axis=0, dtype=np.float64), dtype=np.float32)
 
 
