@@ -66,9 +66,10 @@ def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) 
             say(f"Stopped after round {done}. The same command goes on from there.")
             raise
     if not state.succeeded:
+        why = (state.details or "no reason was given").rstrip(".")
         raise FederationError(
-            f"The run ended as {state.outcome}: {state.details or 'no reason was given'}. The log "
-            f"is {server.logs / 'superlink.log'}; the same command goes on from round "
+            f"The run ended as {state.outcome}: {why}. The log is {server.logs / 'superlink.log'}. "
+            f"Once that is mended, the same command goes on from round "
             f"{len(read_history(run.root))}.",
             field="run",
         )

@@ -24,6 +24,10 @@ from common.season import Season
 
 POINTER = "checkpoint.json"
 VERSION = 2  # 1: what the nodes sent was not signed, so no audit could make the adapter again
+_AS_BY_OTHERS = "or by a version of fedtail that has others"
+_ANEW = (
+    "a new run, in another folder or under another name of its experiment, goes on with the ledgers"
+)
 _ADAPTER = "adapter/"
 _MOMENTUM = "optimiser/momentum"
 _KEYS = "popularity/text_keys"
@@ -172,9 +176,9 @@ def read_matching(folder: Path, plan_digest: str, settings: str) -> Checkpoint |
     if checkpoint is None:
         return None
     if checkpoint.plan_digest != plan_digest:
-        raise _broken("plan_digest", "was made under another privacy plan; choose another folder")
+        raise _broken("plan_digest", f"was made under another privacy plan; {_ANEW}")
     if checkpoint.settings_digest != settings:
-        raise _broken("settings_digest", "was made with other settings; choose another folder")
+        raise _broken("settings_digest", f"was made with other settings, {_AS_BY_OTHERS}; {_ANEW}")
     return checkpoint
 
 
