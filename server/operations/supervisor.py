@@ -1,6 +1,7 @@
 """Start an operator's server, SuperLink and the proxy before it, and look after both."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -9,7 +10,6 @@ from common.errors import FederationError, SettingsError
 from common.identity.expiry import days_left, load_certificate
 from common.processes import (
     Child,
-    flower_command,
     flower_environment,
     serving,
     start_child,
@@ -120,7 +120,7 @@ def superlink_command(folder: ServerFolder) -> list[str]:
     root = ServerFolder(folder.root.resolve())
     host, _, port = folder.settings().superlink.rpartition(":")
     return [
-        flower_command("flower-superlink"),
+        *(sys.executable, "-P", "-m", "server.operations.superlink_process"),
         *("--host", host, "--port", port),
         *("--ssl-ca-certfile", str(root.authority)),
         *("--ssl-certfile", str(root.tls_certificate), "--ssl-keyfile", str(root.tls_key)),

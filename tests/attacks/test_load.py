@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from server.operations.door.proxy import CONNECTIONS, FLEET_PATHS
+from server.operations.door.limits import BESIDE_BYTES, FLOWERS_PIECE
+from server.operations.door.proxy import CONNECTIONS, FLEET_PATHS, reload_proxy, write_limit
 from tests.support.attacked_door import read_to_end
 
 pytestmark = [pytest.mark.attack, pytest.mark.slow]
 MB = 1_000_000
+PIECES = "/v1/fleet/push-object"
 MOST_MEMORY = 600.0
 
 
@@ -66,6 +68,28 @@ def test_as_much_as_a_merchant_may_send_at_once(door, watched):
         paths = ["/v1/fleet/push-object"] * 48
         told = set(pool.map(lambda path: post(door, path, body, "birch"), paths))
     assert told <= {0, 400, 401, 503}
+    assert door.lets_in("ash")
+
+
+@pytest.fixture
+def widest(door):
+    """The door of a run whose pieces are as large as Flower makes them, as BERT-large's are."""
+    most = FLOWERS_PIECE + BESIDE_BYTES
+    for now in (most, door.most_piece):
+        write_limit(door.server, now)
+        reload_proxy(door.server)
+        time.sleep(1.0)  # until its new workers take what comes
+        if now == most:
+            yield most
+
+
+def test_as_much_as_two_merchants_may_send_where_pieces_are_largest(door, widest, watched):
+    """What is refused is let go of: SuperLink does not keep a piece for each request."""
+    body = os.urandom(widest)
+    for names in (["birch"] * 48, ["ash", "birch"] * 24):
+        with ThreadPoolExecutor(24) as pool:
+            told = set(pool.map(lambda name: post(door, PIECES, body, name), names))
+        assert told <= {0, 400, 401, 503}
     assert door.lets_in("ash")
 
 

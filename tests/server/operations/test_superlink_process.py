@@ -1,0 +1,58 @@
+"""What a refused request leaves behind is freed within a second, however little else is made."""
+
+import gc
+import weakref
+
+import pytest
+from flwr.superlink import cli
+
+from server.operations import superlink_process
+from server.operations.superlink_process import SECONDS, STARTED_SECONDS, collect
+
+
+class Body(bytearray):
+    """A request's, which can be watched."""
+
+
+def refuse(body):
+    """As a handler does that looks at the body and says no: exception and frame hold each other."""
+    kept = None
+    try:
+        int(body)
+    except ValueError as error:
+        kept = error
+    return kept is not None
+
+
+class OverError(Exception):
+    """The process has ended."""
+
+
+def test_a_refused_body_is_freed_and_what_was_there_before_is_not_looked_at_again():
+    slept, watched = [], []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 2:
+            assert gc.get_freeze_count() > 1000
+            body = Body(10)
+            assert refuse(body)
+            watched.append(weakref.ref(body))
+            del body
+            assert watched[0]() is not None  # only the collector can free it
+        if len(slept) == 3:
+            raise OverError
+
+    gc.disable()
+    try:
+        with pytest.raises(OverError):
+            collect(sleep)
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert slept == [STARTED_SECONDS, SECONDS, SECONDS]
+    assert watched[0]() is None
+
+
+def test_it_is_flowers_own_command():
+    assert superlink_process.flower_superlink is cli.flower_superlink
