@@ -120,7 +120,7 @@ def superlink_command(folder: ServerFolder) -> list[str]:
     root = ServerFolder(folder.root.resolve())
     host, _, port = folder.settings().superlink.rpartition(":")
     return [
-        *(sys.executable, "-P", "-m", "server.operations.superlink_process"),
+        *(sys.executable, "-P", "-m", "server.operations.door.superlink_process"),
         *("--host", host, "--port", port),
         *("--ssl-ca-certfile", str(root.authority)),
         *("--ssl-certfile", str(root.tls_certificate), "--ssl-keyfile", str(root.tls_key)),

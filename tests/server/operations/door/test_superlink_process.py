@@ -6,8 +6,8 @@ import weakref
 import pytest
 from flwr.superlink import cli
 
-from server.operations import superlink_process
-from server.operations.superlink_process import SECONDS, STARTED_SECONDS, collect
+from server.operations.door import superlink_process
+from server.operations.door.superlink_process import SECONDS, STARTED_SECONDS, collect
 
 
 class Body(bytearray):

@@ -1,6 +1,6 @@
 """SuperLink, which lets go of what it has read as soon as it has answered.
 
-    python -P -m server.operations.superlink_process [what flower-superlink takes]
+    python -P -m server.operations.door.superlink_process [what flower-superlink takes]
 
 A body that is refused hangs on an exception that knows the frame it was raised in, and that frame
 the exception: only Python's collector frees such a circle, and it looks for old ones once their
