@@ -202,8 +202,6 @@ def benefit(
         count_orders,
         expected_json,
         expected_page,
-    )
-    from client.recommending.gain_by_size import (
         gain_json,
         gain_table,
         read_gain_by_size,

@@ -14,7 +14,7 @@ computed once, and a training step is B, LayerNorm, token mean and projection.
 
 import copy
 from collections.abc import Iterator, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -29,10 +29,9 @@ from common.encoder.last_layer import FEW, LastLayer, TopNorm
 from common.encoder.packed_tokens import PackedTokens, pack, through_b, through_projection
 from common.encoder.public_basis import PublicBasis, mean_of_tokens
 from common.encoder.token_states import TokenStates, batches, pad, token_mask
+from common.encoder.whitening import noise_basis
 from common.errors import InputError
 from common.settings.lora_targets import LoraTargets, state_name
-
-DEAD_SCALE = 1e-3  # of LayerNorm's largest scale: MiniLM has three coordinates below 1e-8 of it
 
 
 class _OnlyB(nn.Module):
@@ -195,7 +194,7 @@ class AdaptedEncoder(nn.Module):
             return None
         scale = self.layers[-1].output.LayerNorm.weight.detach().numpy()
         projection = self.projection.weight.detach().numpy()
-        return _frame(scale.tobytes(), projection.tobytes(), self.lora_targets.output_rank)
+        return noise_basis(scale.tobytes(), projection.tobytes(), self.lora_targets.output_rank)
 
     # -------------------------------------------------------------- the function
     def forward(
@@ -239,23 +238,6 @@ class AdaptedEncoder(nn.Module):
         """BERT's adapted layers, the last one last; torch and PEFT give their parts no types."""
         encoder: Any = self.bert.encoder
         return list(encoder.layer.values())
-
-
-@lru_cache(maxsize=4)
-def _frame(scale: bytes, projection: bytes, output_rank: int) -> Tensor:
-    """Return S of `AdaptedEncoder.noise_basis` from float32 numbers, computed once for all nodes.
-
-    It is of public facts alone, and nobody writes into it.
-    """
-    scales = torch.frombuffer(bytearray(scale), dtype=torch.float32).double()
-    whitening = torch.frombuffer(bytearray(projection), dtype=torch.float32)
-    # The whitening is symmetric; it multiplies least where text varies most.
-    values, vectors = torch.linalg.eigh(whitening.reshape(len(scales), -1).double())
-    # A coordinate that LayerNorm has switched off reaches nothing: B leaves it alone.
-    alive = scales.abs() > DEAD_SCALE * scales.abs().max()
-    inverse = torch.where(alive, 1 / scales, 0.0)[:, None] * vectors / values
-    frame: Tensor = inverse / inverse.square().mean().mul(len(inverse)).sqrt()
-    return frame[:, :output_rank].float()
 
 
 def _beside(read: Tensor, words: Tensor | None) -> Tensor:

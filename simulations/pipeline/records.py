@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from pydantic import JsonValue
 
-from client.recommending.gain_by_size import GAIN_FILE, Gain, GainBySize, SizeGain
+from client.recommending.expected_benefit import GAIN_FILE, Gain, GainBySize, SizeGain
 from client.shop.dataset import MerchantData
 from common.privacy.accounting.accountants import epsilon_pld
 from common.release.manifest import Manifest, MeasuredOn

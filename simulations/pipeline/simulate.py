@@ -1,7 +1,6 @@
 """One simulation from data to signed release and report: the job behind `fedtail simulate`."""
 
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,16 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.node.settings import merchant_folders
-from client.privacy.budget import LEDGER_FILE
 from client.ranking.fusion import FusedRanker
 from client.shop.dataset import MerchantData
 from client.shop.splitting import require_enough, split_interactions
 from common.adapter import AdapterState
 from common.encoder.public_basis import PublicBasis
-from common.errors import InputError
 from common.evaluation.scorecard import Scorecard
-from common.files import sha256_hex, write_atomic
-from common.privacy.ledger.export import export_ledger
 from common.release.manifest import MeasuredOn
 from common.release.statement_page import statement_page
 from common.settings.auto import DeclaredFacts, fit_settings
@@ -53,6 +48,7 @@ from simulations.federation.comparisons import Comparison, Trainer
 from simulations.federation.folders import spent_by_merchant
 from simulations.federation.runner import FinishedRun, Watch
 from simulations.options import SimulationOptions, declared_settings, sizes_declared
+from simulations.pipeline.out_folder import prepare_out
 from simulations.pipeline.progress import Screen
 from simulations.pipeline.publish import publish, run_statement, told_metrics, withdraw
 from simulations.pipeline.records import (
@@ -78,7 +74,6 @@ from simulations.results.sections import EpsilonCurve
 RESULTS_FILE = "results.json"
 REPORT_FILE = "report.html"
 CURVE_POINTS = 8  # how many rounds are evaluated on validation
-MARKER = ".fedtail-simulation"
 LEARNT = (
     "The items were learnt from purchases, so the catalogue tells what was bought and ε does not "
     "cover it. Real nodes refuse such an import; give an item list of its own before you show this "
@@ -92,7 +87,6 @@ UNTOLD = (
     "The shoppers are taken for real: the release tells no metrics of theirs. Results and report "
     "do, exactly, so show them to nobody. Of public data say so: --public-data"
 )
-EARLIER_LEDGERS = "earlier-ledgers"  # of simulations that --overwrite has removed
 
 
 class Simulation:
@@ -389,43 +383,6 @@ class Simulation:
         write_results(results, options.out / RESULTS_FILE)
         write_report(results, options.out / REPORT_FILE)
         return results
-
-
-def prepare_out(options: SimulationOptions) -> None:
-    """Make the output folder, or take one that holds a simulation of ours.
-
-    Raises:
-        InputError: if the folder holds something else; nothing of it is touched.
-        LedgerError: as `_keep_ledgers`.
-    """
-    out = options.out
-    if out.exists() and not (out / MARKER).exists() and any(out.iterdir()):
-        raise InputError(
-            f"--out {out} holds files that are not a simulation's; choose another folder.",
-            field="out",
-        )
-    if options.overwrite and (out / MARKER).exists():
-        _keep_ledgers(out)
-        for path in out.iterdir():
-            if path.name not in {MARKER, EARLIER_LEDGERS}:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    out.mkdir(parents=True, exist_ok=True)
-    (out / MARKER).touch()
-
-
-def _keep_ledgers(out: Path) -> None:
-    """Keep what the merchants' ledgers say, as text, before their folders go.
-
-    The merchants are made up, and so are their budgets: the next simulation starts with new ones.
-    But where the purchases are real, what was spent on them is still a fact.
-
-    Raises:
-        LedgerError: if a ledger cannot be read or trusted; nothing is removed then.
-    """
-    for path in sorted(out.glob(f"merchants/*/node/{LEDGER_FILE}")):
-        content = export_ledger(path)
-        name = f"{path.parent.parent.name}-{sha256_hex(content)[:16]}.jsonl"
-        write_atomic(out / EARLIER_LEDGERS / name, content)
 
 
 def validation_means(

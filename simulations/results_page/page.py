@@ -18,6 +18,7 @@ from simulations.results.measures import METRICS, SPREAD_METRICS
 from simulations.results.schema import load_results
 from simulations.results_page.extracts import SHOWN, Extract, extract, read_extracts, write_extract
 from simulations.results_page.seeds import Group, SeedMean, grouped
+from simulations.results_page.sizes import SIZE_HEADINGS, own_best_told, size_rows
 from simulations.results_page.targets import SEEDS, Target, judge, read_targets, shown_difference
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
@@ -227,31 +228,10 @@ def _merchants(group: Group) -> Iterator[str]:
 
 def _sizes(group: Group) -> Iterator[str]:
     """Yield what joining brings by size in each run, and at whom it does harm."""
-    rows = []
-    for run in group.runs:
-        for size in run.by_size:
-            for model in dict.fromkeys(one.model for one in size.gains):
-                gains = {one.metric: one for one in size.gains if one.model == model}
-                shown = [
-                    shown_difference(gains[metric]) if metric in gains else "not measured"
-                    for metric in SPREAD_METRICS
-                ]
-                told = [f"{size.size:,}", f"{run.seed}", f"{size.merchants}", f"{size.cases:,}"]
-                rows.append([*told, f"`{model}` − `{size.alone}`", *shown])
-    if rows:
+    if rows := size_rows(group):
         yield "By size of merchant, minus the best alone at that size, chosen on the same test:\n"
-        headings = ["shoppers, about", "seed", "merchants", "cases", "difference"]
-        yield _table([*headings, *(METRICS[metric] for metric in SPREAD_METRICS)], rows)
-    found = [run.fairness.own_best for run in group.runs if run.fairness]
-    known = [one for one in found if one is not None]
-    if known:
-        yield (
-            f"`fused` against each merchant's own best alone, of merchants with "
-            f"{known[0].min_cases} test cases or more over all seeds: "
-            f"{sum(one.better for one in known)} clearly better, "
-            f"{sum(one.worse for one in known)} clearly worse of "
-            f"{sum(one.merchants for one in known)}.\n"
-        )
+        yield _table(SIZE_HEADINGS, rows)
+    yield from own_best_told(group)
 
 
 def _spreads(group: Group) -> str:

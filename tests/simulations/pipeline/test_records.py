@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from client.recommending.gain_by_size import GAIN_FILE, read_gain_by_size
+from client.recommending.expected_benefit import GAIN_FILE, read_gain_by_size
 from common.privacy.accounting.accountants import epsilon_pld
 from common.privacy.accounting.plan import solve_plan
 from common.release.statement_draft import run_cost

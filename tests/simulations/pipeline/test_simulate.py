@@ -8,7 +8,6 @@ from rich.console import Console
 
 from client.privacy.budget import LEDGER_FILE, open_ledger, spent
 from client.privacy.policy import POLICY_FILE, Policy
-from client.recommending.gain_by_size import read_gain_by_size
 from client.shop.dataset import load_merchant_data, save_merchant_data
 from client.shop.splitting import SplitRule
 from client.training.dp_trainer import PrivateTrainer
@@ -26,9 +25,10 @@ from common.release.manifest import CANARIES_FILE
 from common.release.verify import verify_release
 from common.settings.auto import DeclaredFacts, choose
 from simulations.options import SimulationOptions
+from simulations.pipeline.out_folder import EARLIER_LEDGERS, prepare_out
 from simulations.pipeline.progress import Screen
 from simulations.pipeline.records import settings_record
-from simulations.pipeline.simulate import EARLIER_LEDGERS, Simulation, prepare_out
+from simulations.pipeline.simulate import Simulation
 from simulations.results.schema import load_results
 from tests.support.shops import command, make_shop, simulate_small, small_options
 
@@ -343,35 +343,6 @@ def test_no_data_at_all_needs_an_out(tmp_path):
 def test_a_budget_that_no_noise_meets_is_a_settings_error(tiny_bert, tmp_path):
     done = command(small_options(tmp_path / "out", tiny_bert, epsilon=1e-9), tmp_path / "cache")
     assert isinstance(done.exception, SettingsError)
-
-
-# -------------------------------------------------- small shops, unequal, of other goods
-def test_shops_of_two_kinds_of_goods_and_of_unlike_size_run_to_the_end(tiny_bert, tmp_path):
-    arguments = small_options(
-        tmp_path / "out", tiny_bert, merchants=4, rounds=1, partition="kinds", kinds=2, sizes="zipf"
-    )
-    done = command(arguments, tmp_path / "cache")
-    assert done.exception is None
-    assert "\x1b" not in done.output
-    assert "What joining brings, by a merchant's size" in done.output
-    results = load_results(tmp_path / "out" / "results.json")
-    assert (results.settings["kinds"], results.settings["sizes"]) == (2, "zipf")
-    names = [one.name for one in results.merchants]
-    assert sorted(names) == [f"Kind {kind}, shop {shop}" for kind in (1, 2) for shop in (1, 2)]
-    shops = {
-        path.name: load_merchant_data(path) for path in (tmp_path / "out" / "merchants").iterdir()
-    }
-    kinds = {}
-    for name, data in shops.items():
-        kinds.setdefault(name.split("-")[2], set()).add(data.catalogue.digest)
-    assert [len(digests) for digests in kinds.values()] == [1, 1], "a kind's shops sell alike"
-    assert sum(one.merchants for one in results.by_size) == 4
-    assert results.best_alone in results.metrics
-    release = verify_release(
-        tmp_path / "out" / "release", PublicKey.load(tmp_path / "out" / "operator.pub")
-    )
-    told = read_gain_by_size(release.files)
-    assert [one.size for one in told.sizes] == [one.size for one in results.by_size]
 
 
 # ------------------------------------------------------------------- the baselines

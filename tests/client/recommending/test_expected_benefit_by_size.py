@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from client.recommending.gain_by_size import (
+from client.recommending.expected_benefit import (
     GAIN_FILE,
     GainBySize,
     gain_json,
