@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from client.ranking import shop_fit
 from client.ranking.baselines import fit_ease
-from client.ranking.fusion_weights import DEFAULT_WEIGHTS, default_fusion_weights
+from client.ranking.fusion_weights import default_fusion_weights
 from client.ranking.sales_trend import sales_trend
 from client.ranking.text_ease import fit_text_ease
 from client.ranking.text_scorer import DECAYS, TextScorer
+from client.ranking.validation import past_windows
 from client.shop.dataset import MerchantData
 from client.shop.histories import histories
 from client.shop.splitting import SplitRule, evaluation_cases
@@ -231,7 +232,7 @@ def test_no_model_and_no_bucket_knows_a_row_of_the_test_period(ground):
 
 
 def test_what_validation_chooses_was_fitted_before_it(ground, monkeypatch):
-    """Fusion weights and both models' strengths are compared on models that end where it begins."""
+    """Weights and both models' strengths are compared on models that end where a period begins."""
     *_, evaluators = ground
     evaluator, train = evaluators[0], evaluators[0].shop.split.train
     handed = {}
@@ -241,30 +242,34 @@ def test_what_validation_chooses_was_fitted_before_it(ground, monkeypatch):
         heard = getattr(module, name)
 
         def fit(*given, **named):
-            handed[name] = given
+            handed.setdefault(name, []).append(given)
             return heard(*given, **named)
 
         monkeypatch.setattr(module, name, fit)
 
-    for name in ("fit_fusion_weights", "choose_text_ease", "choose_ease", "fit_decay"):
+    for name in ("shortlist", "choose_text_ease", "choose_ease", "fit_decay"):
         listen(name)
     fresh = replace(evaluator, shop=Shop.of(evaluator.shop.data), decay=0.7)
     fresh.baselines()
-    ranker, validation = handed["fit_fusion_weights"]
-    assert ranker.weights == DEFAULT_WEIGHTS
-    own = ranker.collaborative
-    again = fit_text_ease(train.matrix(), fresh.vectors.candidates, own.l2, own.text_strength)
-    assert np.array_equal(own.factors, again.factors)
-    assert np.array_equal(ranker.sales, train.item_counts())
-    assert np.array_equal(ranker.trend, sales_trend(train))
+    windows = past_windows(train, fresh.shop.validation_cases)
+    assert len(windows) > 1
+    for (ranker, own, validation, *_), (before, cases) in zip(
+        handed["shortlist"], windows, strict=True
+    ):
+        again = fit_text_ease(before.matrix(), fresh.vectors.candidates, own.l2, own.text_strength)
+        assert np.array_equal(own.factors, again.factors)
+        assert np.array_equal(ranker.sales, before.item_counts())
+        assert np.array_equal(ranker.trend, sales_trend(before))
+        assert (validation.seen != cases.seen).nnz == 0
+        assert (validation.relevant != cases.relevant).nnz == 0
+        assert np.array_equal(validation.history.item, histories(before, cases.shoppers).item)
     for name in ("choose_text_ease", "choose_ease"):
-        assert (handed[name][0] != train.matrix()).nnz == 0, name
-    assert handed["fit_decay"][2] is validation is fresh._fit.validation
-    assert handed["fit_decay"][3] == 0.7
+        assert (handed[name][0][0] != train.matrix()).nnz == 0, name
+    assert handed["fit_decay"][0][2] is fresh._fit.validation
+    assert handed["fit_decay"][0][3] == 0.7
     expected = evaluation_cases(train, fresh.shop.split.valid)
-    assert (validation.seen != expected.seen).nnz == 0
-    assert (validation.relevant != expected.relevant).nnz == 0
-    assert np.array_equal(validation.history.item, histories(train, expected.shoppers).item)
+    assert (windows[0].cases.seen != expected.seen).nnz == 0
+    assert (windows[0].cases.relevant != expected.relevant).nnz == 0
 
 
 def test_the_text_is_judged_with_its_own_history_and_the_fitted_decay(ground):
