@@ -253,7 +253,7 @@ def test_the_answer_to_a_reply_is_lost(deployment, tmp_path, monkeypatch):
     view = read_view(tmp_path / "server")
     assert [one.merchants for one in view.runs[0].rounds] == [NAMES] * 4
     assert view.refusals == ()
-    (shop,) = (one for one in merchant_folders(tmp_path / "shops") if one.name == "birch")
+    shop = dict(zip(NAMES, merchant_folders(tmp_path / "shops"), strict=True))["birch"]
     entries = Ledger.open(shop / "node" / LEDGER_FILE, "birch").entries()
     assert Counter((one.kind, one.round_number) for one in entries) == Counter(
         [("popularity", 0), *(("train", number) for number in (1, 2, 3, 4))]
