@@ -49,6 +49,11 @@ class Season:
         if not (math.isfinite(self.noise_std) and self.noise_std >= 0 and self.merchants >= 1):
             raise _bad("has noise below 0, or no merchant")
 
+    def at(self, moment: int) -> NDArray[np.float32] | None:
+        """Return the latest vector [d] that nothing sold after `moment` is in; None if none is."""
+        known = [place for place, end in enumerate(self.ends) if end <= moment]
+        return self.vectors[known[-1]] if known else None
+
     def to_bytes(self) -> bytes:
         """Return a safetensors file: the same bytes exactly when all is the same."""
         return save(

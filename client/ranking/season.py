@@ -167,26 +167,6 @@ class Seasons:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class FederatedSeason:
-    """The sum of many shops' season rows, as a release has it.
-
-    Attributes:
-        ends: Microseconds since 1970 UTC, the moments it was asked for, in order.
-        vectors: float32 [ends, d], the sum of all shoppers' clipped rows, with its noise.
-        noise_std: The deviation of that noise in each number. Public.
-    """
-
-    ends: tuple[int, ...]
-    vectors: FloatMatrix
-    noise_std: float
-
-    def at(self, moment: int) -> FloatMatrix | None:
-        """Return the latest vector [d] that nothing sold after `moment` is in; None if none is."""
-        known = [place for place, end in enumerate(self.ends) if end <= moment]
-        return self.vectors[known[-1]] if known else None
-
-
 def own_season(past: Interactions, candidates: FloatMatrix) -> FloatMatrix:
     """Return the sum of a shop's own rows of `level` just after its last sale: float32 [d].
 

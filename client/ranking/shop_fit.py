@@ -23,7 +23,6 @@ from client.ranking.fusion_weights import (
     fit_fusion_weights,
     fit_strength,
 )
-from client.ranking.season import FederatedSeason
 from client.ranking.shortlist import Reading, Spread, shortlist
 from client.ranking.text_ease import TextEaseModel, choose_text_ease
 from client.ranking.text_scorer import DECAYS, TextScorer, fit_decay, strengthened
@@ -37,6 +36,7 @@ from client.ranking.validation import (
 )
 from client.shop.interactions import Interactions
 from client.shop.splitting import Cases
+from common.season import Season
 
 
 class FittedRanker(NamedTuple):
@@ -55,8 +55,6 @@ class ShopFit:
         cases: Cases of that period.
         past: All purchases to rank by; `train` itself where the period is to be judged on.
         candidates: float32 [items, d], the frozen item vectors.
-        season: Of the release, if it has one. A period of the past is ranked with what was known
-            of it then.
         judged: Shoppers on whom the fit will be judged: no case of an earlier period is theirs.
     """
 
@@ -64,9 +62,8 @@ class ShopFit:
     cases: Cases
     past: Interactions
     candidates: FloatMatrix
-    season: FederatedSeason | None = None
     judged: NDArray[np.integer] | None = None
-    _alone: dict[float, Choice] = field(default_factory=dict, repr=False)
+    _alone: dict[tuple[float, bool], Choice] = field(default_factory=dict, repr=False)
 
     @cached_property
     def validation(self) -> Validation:
@@ -77,7 +74,9 @@ class ShopFit:
         """Return the text part under `history_vectors`, its decay fitted as by `fit_decay`."""
         return fit_decay(history_vectors, self.candidates, self.validation, usual_decay)
 
-    def fit(self, text: TextScorer, tail_boost: float = 1.0) -> FittedRanker:
+    def fit(
+        self, text: TextScorer, tail_boost: float = 1.0, season: Season | None = None
+    ) -> FittedRanker:
         """Return the shop's ranker with `text`.
 
         An adapter's reading is used as far as it helps here: the choice starts from that of frozen
@@ -86,55 +85,66 @@ class ShopFit:
         Args:
             text: As by `text_scorer`.
             tail_boost: See `FusionWeights.boosted`.
+            season: Of the release, if it has one. A period of the past is ranked with what the
+                release knew of it then, mostly nothing; its weight is then the public default.
 
         Raises:
             InputError: if the tail boost is not in [0, 2].
         """
-        choice = self._choice(text)
+        choice = self._choice(text, season)
         text = self._text(text.history_vectors, choice.reading)
         weights = choice.weights.boosted(tail_boost)
-        known = self._season_at(self.train)
+        known = self._season_at(self.train, season)
         early = FusedRanker.of(text, self._early_model, weights, self.train, known)
         if self.past is self.train:
             return FittedRanker(early, early)
-        latest = None if self.season is None else self.season.vectors[-1]
+        latest = None if season is None else season.vectors[-1]
         ranker = FusedRanker.of(text, self._model, weights, self.past, latest)
         return FittedRanker(early, ranker)
 
-    def _season_at(self, before: Interactions) -> FloatMatrix | None:
-        """Return the release's season [d] as it was at the last of some purchases."""
-        if self.season is None or not len(before):
+    def _season_at(self, before: Interactions, season: Season | None) -> FloatMatrix | None:
+        """Return the season [d] as it was known when the shop had sold `before` and no more."""
+        if season is None or not len(before):
             return None
-        return self.season.at(int(before.time.max()) + 1)
+        last = int(before.time.max())
+        later = self.past.time[self.past.time > last]
+        return season.at(int(later.min()) if len(later) else last + 1)
 
-    def _choice(self, text: TextScorer) -> Choice:
+    def _choice(self, text: TextScorer, season: Season | None) -> Choice:
         adapted = not np.array_equal(text.history_vectors, self.candidates)
         if not len(self.train):
             return Choice(TEXT_ALONE, Reading(float(adapted), text.decay))
-        alone = self._choice_alone(text.decay)
+        alone = self._choice_alone(text.decay, season)
         if not adapted:
             return alone
         readings = [Reading(strength, alone.reading.decay) for strength in STRENGTHS]
         if not len(self.cases):
             return Choice(alone.weights, alone.reading._replace(strength=1.0))
-        return fit_strength(self._trial(text.history_vectors, readings), alone)
+        return fit_strength(self._trial(text.history_vectors, readings, season), alone)
 
-    def _choice_alone(self, decay: float) -> Choice:
-        """Return what the shop chooses without an adapter, from a usual decay."""
-        if decay not in self._alone:
+    def _choice_alone(self, decay: float, season: Season | None) -> Choice:
+        """Return what the shop chooses without an adapter, from a usual decay.
+
+        A season that says nothing of the past changes nothing here.
+        """
+        told = any(self._season_at(window.before, season) is not None for window in self._windows)
+        if (decay, told) not in self._alone:
             default = Choice(default_fusion_weights(self.train), Reading(0.0, decay))
             if len(self.cases):
                 readings = [Reading(0.0, one) for one in sorted({decay, *DECAYS})]
-                default = fit_fusion_weights(self._trial(self.candidates, readings), default)
-            self._alone[decay] = default
-        return self._alone[decay]
+                trial = self._trial(self.candidates, readings, season)
+                default = fit_fusion_weights(trial, default)
+            self._alone[decay, told] = default
+        return self._alone[decay, told]
 
-    def _trial(self, history_vectors: FloatMatrix, readings: Sequence[Reading]) -> FusionTrial:
+    def _trial(
+        self, history_vectors: FloatMatrix, readings: Sequence[Reading], season: Season | None
+    ) -> FusionTrial:
         texts = {reading: self._text(history_vectors, reading) for reading in readings}
         some = texts[readings[0]]
         shortlists = []
         for (before, cases), model in zip(self._windows, self._window_models, strict=True):
-            weights, known = default_fusion_weights(before), self._season_at(before)
+            weights, known = default_fusion_weights(before), self._season_at(before, season)
             ranker = FusedRanker.of(some, model, weights, before, known)
             shortlists.append(
                 shortlist(ranker, model, validation_of(before, cases), texts, self._spread)

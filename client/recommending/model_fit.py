@@ -59,7 +59,8 @@ def fit_shop_model(
     split = split_interactions(data.interactions, data.split_rule)
     cases = evaluation_cases(split.train, split.valid)
     fit = ShopFit(split.train, cases, data.interactions, vectors.frozen)
-    early, ranker = fit.fit(fit.text_scorer(vectors.adapted, vectors.decay))
+    text = fit.text_scorer(vectors.adapted, vectors.decay)
+    early, ranker = fit.fit(text, season=release.season)
     tail = popularity_buckets(early.sales).tail
     chances = {}
     for boost in boosts:

@@ -22,6 +22,7 @@ from common.catalogue import Buckets, popularity_buckets
 from common.encoder.catalogue_encoder import EncodedCatalogue, encode_catalogue
 from common.encoder.public_basis import PublicBasis
 from common.evaluation.scorecard import Scorecard, evaluate_scores
+from common.season import Season
 from common.settings.run import RunSettings
 from simulations.data.shop import Shop
 
@@ -111,9 +112,14 @@ class ShopEvaluator:
         """Return the text part under `adapter`, its decay fitted on validation."""
         return self._fit.text_scorer(self.vectors.under(adapter), self.decay)
 
-    def fused(self, text: TextScorer) -> FusedRanker:
-        """Return `text` fused with all that the shop has itself, as it would serve it."""
-        return self._fit.fit(text).ranker
+    def fused(self, text: TextScorer, season: Season | None = None) -> FusedRanker:
+        """Return `text` fused with all that the shop has itself, as it would serve it.
+
+        Args:
+            text: As by `text`.
+            season: Of the release; the shop alone has none.
+        """
+        return self._fit.fit(text, season=season).ranker
 
     @cached_property
     def _fit(self) -> ShopFit:

@@ -42,7 +42,7 @@ def evaluate_held_out(
         found = {
             **evaluator.baselines(),
             "adapter": evaluator.evaluate(text.score),
-            "fused": evaluator.evaluate(evaluator.fused(text).score),
+            "fused": evaluator.evaluate(evaluator.fused(text, run.season).score),
         }
         for model, scorecard in found.items():
             scorecards.setdefault(model, []).append(scorecard)

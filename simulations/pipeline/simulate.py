@@ -257,7 +257,7 @@ class Simulation:
                 for model, scorecard in evaluator.baselines().items():
                     scorecards.setdefault(model, []).append(scorecard)
                 text = evaluator.text(run.adapter)
-                fused = evaluator.fused(text)
+                fused = evaluator.fused(text, run.season)
                 scorecards.setdefault("adapter", []).append(evaluator.evaluate(text.score))
                 scorecards.setdefault("fused", []).append(evaluator.evaluate(fused.score))
                 for model, ranker in (

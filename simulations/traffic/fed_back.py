@@ -136,7 +136,7 @@ def _train(shops: Sequence[Shop], folder: Path, cache: Path, seed: int) -> _Trai
     settings: RunSettings = declared_settings({"seed": seed, **TRAINING}, shoppers, len(shops))
     run = Trainer(folder, cache, settings).federated(shops, Watch())
     evaluators = make_evaluators(shops, run.basis, settings, cache)
-    rankers = [one.fused(one.text(run.adapter)) for one in evaluators]
+    rankers = [one.fused(one.text(run.adapter), run.season) for one in evaluators]
     return _Trained(shops, evaluators, rankers)
 
 

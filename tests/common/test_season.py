@@ -54,3 +54,11 @@ def test_any_bytes_are_a_season_or_an_error_of_ours(content):
 def test_a_file_beyond_all_bounds_is_not_parsed():
     with pytest.raises(InputError, match="more than"):
         Season.from_bytes(bytes(2**20 + 1))
+
+
+def test_the_latest_vector_that_looks_at_nothing_later():
+    vectors = np.arange(4, dtype=np.float32).reshape(2, 2)
+    season = Season(vectors, (10, 20), 1.0, 1)
+    assert season.at(9) is None
+    assert season.at(10).tolist() == season.at(19).tolist() == [0, 1]
+    assert season.at(20).tolist() == [2, 3]

@@ -43,7 +43,8 @@ def bayes_factor(t, cases, effect):
     """The chance of t if something is gained, by all gains, against that if nothing is."""
 
     gains = np.linspace(0, 8 * effect, 801)
-    likely = nct.pdf(t, cases - 1, gains * np.sqrt(cases))
+    # Where the density is too small to be told it comes out as NaN.
+    likely = np.nan_to_num(nct.pdf(t, cases - 1, gains * np.sqrt(cases)))
     above = np.trapezoid(likely * 2 * norm.pdf(gains, scale=effect), gains)
     return above / student.pdf(t, cases - 1)
 

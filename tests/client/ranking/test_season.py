@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.ranking.season import (
-    FederatedSeason,
     ItemSeason,
     SeasonWindows,
     change,
@@ -16,6 +15,7 @@ from client.ranking.season import (
     seasons,
 )
 from common.errors import InputError
+from common.season import Season
 from tests.support.shops import DAY, interactions_of, make_interactions
 
 ITEMS, SHOPPERS, WIDTH = 20, 15, 6
@@ -128,19 +128,10 @@ def test_without_a_clock_or_a_sale_there_is_no_season():
 
 def test_a_release_of_one_shop_without_noise_says_what_its_rows_say():
     past, end = shop(), 330 * DAY
-    released = FederatedSeason(
-        (end,), season_rows(past, VECTORS, SeasonWindows((end,))).sum(axis=0)[None], 0.0
-    )
+    rows = season_rows(past, VECTORS, SeasonWindows((end,)))
+    released = Season(rows.sum(axis=0)[None], (end,), 0.0, 1)
     expected = by_loops(past, end).sum(axis=0) @ VECTORS.T.astype(float)
     known = seasons(past, VECTORS, released.at(end))
     assert known.federated.scores == pytest.approx(
         (expected - expected.mean()) / expected.std(), abs=1e-4
     )
-
-
-def test_the_latest_vector_that_looks_at_nothing_later():
-    vectors = np.arange(4, dtype=np.float32).reshape(2, 2)
-    season = FederatedSeason((10, 20), vectors, 1.0)
-    assert season.at(9) is None
-    assert season.at(10).tolist() == season.at(19).tolist() == [0, 1]
-    assert season.at(20).tolist() == [2, 3]

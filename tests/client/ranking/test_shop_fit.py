@@ -9,13 +9,13 @@ from client.ranking.fusion_weights import (
     Choice,
     default_fusion_weights,
 )
-from client.ranking.season import FederatedSeason
 from client.ranking.shop_fit import ShopFit
 from client.ranking.shortlist import Reading
 from client.ranking.text_scorer import TextScorer, strengthened
 from client.ranking.validation import PERIOD, past_windows
 from client.shop.histories import histories
 from client.shop.splitting import SplitRule, evaluation_cases, join, split_interactions
+from common.season import Season
 from tests.support.shops import interactions_of, make_interactions
 from tests.support.trials import WIDTH, unit_vectors
 
@@ -36,9 +36,9 @@ def fit():
     return made_fit()
 
 
-def fitted(fit, seed=100):
+def fitted(fit, seed=100, season=None):
     vectors = fit.candidates if seed is None else unit_vectors(seed)
-    return fit.fit(fit.text_scorer(vectors, 1.0))
+    return fit.fit(fit.text_scorer(vectors, 1.0), season=season)
 
 
 # ------------------------------------------------------------------- past periods
@@ -131,14 +131,21 @@ def test_frozen_titles_are_asked_once_for_all_adapters(monkeypatch):
 
 
 def test_a_period_knows_the_federations_season_of_its_own_time():
-    ends = (100 * DAY, 195 * DAY, 255 * DAY)
-    vectors = np.eye(3, WIDTH, dtype=np.float32)
-    fit = made_fit(season=FederatedSeason(ends, vectors, 0.0))
-    early, ranker = fitted(fit)
+    season = Season(np.eye(3, WIDTH, dtype=np.float32), (100 * DAY, 200 * DAY, 255 * DAY), 0.0, 8)
+    early, ranker = fitted(made_fit(), season=season)
     direction = early.season.federated.direction
     assert np.count_nonzero(direction) == 1
     assert direction[1] > 0
     assert ranker.season.federated.direction[2] > 0
+
+
+def test_a_season_of_today_changes_no_choice_but_is_used(fit):
+    season = Season(np.eye(1, WIDTH, dtype=np.float32), (260 * DAY,), 0.0, 8)
+    alone, joined = fitted(fit), fitted(fit, season=season)
+    assert joined.ranker.weights == alone.ranker.weights
+    assert not joined.early.season.federated.scores.any()
+    assert joined.ranker.season.federated.scores.any()
+    assert not fitted(fit).ranker.season.federated.scores.any()
 
 
 # --------------------------------------------------------------------- strengths
