@@ -4,6 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 
+import numpy as np
+from numpy.typing import NDArray
+
+from common.adapter import AdapterState
 from common.evaluation.bootstrap import bootstrap_mean, paired_bootstrap
 from common.evaluation.scorecard import Scorecard, pool
 from simulations.evaluation.evaluator import ShopEvaluator
@@ -94,3 +98,18 @@ def merchant_results(
             )
         )
     return results
+
+
+def validation_means(
+    evaluators: Sequence[ShopEvaluator], adapter: AdapterState
+) -> tuple[float, float]:
+    """Return NDCG@10 and tail recall@10 over all merchants' validation cases."""
+    scores = [evaluator.validation_scores(adapter) for evaluator in evaluators]
+    ndcg = np.concatenate([one[0] for one in scores])
+    tail = np.concatenate([one[1] for one in scores])
+    return _mean(ndcg), _mean(tail)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -43,6 +43,7 @@ from simulations.evaluation.scoring import (
     intervals,
     merchant_results,
     pooled_metrics,
+    validation_means,
 )
 from simulations.federation.comparisons import Comparison, Trainer
 from simulations.federation.folders import spent_by_merchant
@@ -385,26 +386,11 @@ class Simulation:
         return results
 
 
-def validation_means(
-    evaluators: Sequence[ShopEvaluator], adapter: AdapterState
-) -> tuple[float, float]:
-    """Return NDCG@10 and tail recall@10 over all merchants' validation cases."""
-    scores = [evaluator.validation_scores(adapter) for evaluator in evaluators]
-    ndcg = np.concatenate([one[0] for one in scores])
-    tail = np.concatenate([one[1] for one in scores])
-    return _mean(ndcg), _mean(tail)
-
-
 def _measured_on(options: SimulationOptions) -> MeasuredOn:
     """Return on whose shoppers the metrics were measured, as far as a release may tell."""
     if options.data is None:
         return "simulated"
     return "public" if options.public_data else "nothing"
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _has_column(data: MerchantData) -> bool:
