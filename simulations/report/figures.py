@@ -113,7 +113,7 @@ def epsilon_by_round(results: Results) -> Picture | None:
         return picture(figure, "epsilon", "ε spent, largest of any merchant", told)
 
 
-_MOST_MERCHANTS: Final = 24
+_MOST_MERCHANTS: Final = 64
 _SPREAD: Final = (  # model, colour, marker, filled, size
     ("adapter", LIGHT_TEAL, "D", True, 6),
     ("fused", TEAL, "o", True, 8),
