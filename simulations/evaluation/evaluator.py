@@ -4,7 +4,7 @@ Only a simulator can do this: it holds the future of all merchants. A node never
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -143,6 +143,24 @@ class ShopEvaluator:
     def evaluate_boosted(self, ranker: FusedRanker) -> Scorecard:
         """Evaluate a fused score with the merchant's tail boost at `BOOSTED`."""
         return self.evaluate(ranker.with_weights(ranker.weights.boosted(BOOSTED)).score)
+
+    def joined(
+        self, adapter: AdapterState, season: Season | None
+    ) -> tuple[FusedRanker, dict[str, Scorecard]]:
+        """Return the ranker of a shop that joined, and what joining brings, whole and by parts."""
+        text = self.text(adapter)
+        fused = self.fused(text, season)
+        found = {
+            "adapter": self.evaluate(text.score),
+            "fused": self.evaluate(fused.score),
+            "fused_frozen_boosted": self.evaluate_boosted(self.frozen_fused),
+            "fused_boosted": self.evaluate_boosted(fused),
+        }
+        if season is not None:
+            of_adapter = replace(fused.weights, federated_season=0.0, federated_prior=0.0)
+            found["fused_adapter"] = self.evaluate(fused.with_weights(of_adapter).score)
+            found["fused_season"] = self.evaluate(self.fused(self.text(None), season).score)
+        return fused, found
 
     def baselines(self) -> dict[str, Scorecard]:
         """Return the scorecards of the models that need no training together."""

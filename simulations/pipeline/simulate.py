@@ -257,15 +257,9 @@ class Simulation:
                 self.screen.merchant(done)
                 for model, scorecard in evaluator.baselines().items():
                     scorecards.setdefault(model, []).append(scorecard)
-                text = evaluator.text(run.adapter)
-                fused = evaluator.fused(text, run.season)
-                scorecards.setdefault("adapter", []).append(evaluator.evaluate(text.score))
-                scorecards.setdefault("fused", []).append(evaluator.evaluate(fused.score))
-                for model, ranker in (
-                    ("fused_frozen_boosted", evaluator.frozen_fused),
-                    ("fused_boosted", fused),
-                ):
-                    scorecards.setdefault(model, []).append(evaluator.evaluate_boosted(ranker))
+                fused, joined = evaluator.joined(run.adapter, run.season)
+                for model, scorecard in joined.items():
+                    scorecards.setdefault(model, []).append(scorecard)
                 if done < EXAMPLES:
                     rankers.append(fused)
                 if not self.options.epsilon_curve:  # it fuses again at each epsilon

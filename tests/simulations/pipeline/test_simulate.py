@@ -43,6 +43,8 @@ MODELS = {
     "adapter",
     "fused",
     "fused_boosted",
+    "fused_adapter",
+    "fused_season",
 }
 
 
