@@ -181,10 +181,13 @@ def own_season(past: Interactions, candidates: FloatMatrix) -> FloatMatrix:
 def seasons(
     past: Interactions, candidates: FloatMatrix, federated: FloatMatrix | None = None
 ) -> Seasons:
-    """Return what the shop's own sales, and a release's vector [d], say of its items."""
+    """Return what the shop's own sales, and a release's vector [d], say of its items.
+
+    Nothing where the shop's data has an order and no clock: nobody knows when it is there.
+    """
     known = no_season(len(candidates), candidates.shape[1])
     own = ItemSeason.of(own_season(past, candidates), candidates)
-    if federated is None:
+    if federated is None or not past.timed:
         return Seasons(own, known.federated)
     return Seasons(own, ItemSeason.of(federated, candidates))
 

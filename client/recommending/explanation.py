@@ -31,7 +31,7 @@ Reason = Literal[
 ]
 REASONS: Mapping[Reason, str] = {
     "trend": "Selling more than usual lately.",
-    "season": "What is like it sells more than usual here lately.",
+    "season": "What is like it sells well here lately.",
     "federated_season": "What is like it sells more than usual in other shops lately.",
     "cold_start": "Nobody has bought it here yet.",
     "popular": "Popular in this shop.",

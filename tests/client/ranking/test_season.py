@@ -118,9 +118,9 @@ def test_items_that_do_not_differ_have_no_season(vectors):
 def test_without_a_clock_or_a_sale_there_is_no_season():
     untimed = replace(shop(), timed=False)
     for past in (untimed, interactions_of([], ITEMS, 2)):
-        known = seasons(past, VECTORS)
+        known = seasons(past, VECTORS, np.ones(WIDTH, np.float32))
         assert not known.own.scores.any()
-        assert not known.federated.scores.any()
+        assert known.federated.scores.any() == past.timed
     with pytest.raises(InputError) as caught:
         season_rows(untimed, VECTORS, WINDOWS)
     assert caught.value.field == "time"

@@ -216,7 +216,7 @@ def test_one_history_at_a_time():
             [0.5, 0.9, 0.7],
             0,
             0,
-            "What is like it sells more than usual here lately.",
+            "What is like it sells well here lately.",
         ),
         (
             [(0.1, 0.2)],
