@@ -21,7 +21,7 @@ from common.encoder.public_basis import PublicBasis
 from common.evaluation.scorecard import Scorecard
 from common.release.manifest import MeasuredOn
 from common.release.statement_page import statement_page
-from common.settings.auto import DeclaredFacts, fit_settings
+from common.settings.auto import fit_settings
 from common.settings.run import RunSettings
 from server.releases.publish import merchant_privacy
 from server.run.checkpoint import RoundRecord
@@ -49,6 +49,7 @@ from simulations.federation.comparisons import Comparison, Trainer
 from simulations.federation.folders import spent_by_merchant
 from simulations.federation.runner import FinishedRun, Watch
 from simulations.options import SimulationOptions, declared_settings, sizes_declared
+from simulations.pipeline.auto_settings import declared_facts
 from simulations.pipeline.out_folder import prepare_out
 from simulations.pipeline.progress import Screen
 from simulations.pipeline.publish import publish, run_statement, told_metrics, withdraw
@@ -194,7 +195,10 @@ class Simulation:
         asked = {"seed": seed, **options.settings}
         settings = declared_settings(asked, shoppers, len(shops), data.split_rule)
         if options.auto:
-            settings = self._chosen(settings, data, shops)
+            facts = declared_facts(settings, shops)
+            settings, choices = fit_settings(settings, facts, options.settings)
+            self.chosen = tuple(choices)
+            self.screen.chosen(choices)
         return data, shops, settings, how
 
     def _kinds(self, data: MerchantData) -> NDArray[np.int64]:
@@ -207,21 +211,6 @@ class Simulation:
             cache=self.cache,
             progress=self.screen.encoded,
         )
-
-    def _chosen(
-        self, settings: RunSettings, data: MerchantData, shops: Sequence[Shop]
-    ) -> RunSettings:
-        """Choose by the rule what nobody set, and show it."""
-        facts = DeclaredFacts.of(
-            [shop.data.catalogue for shop in shops],
-            settings,
-            clock=data.interactions.timed,
-            merchants=len(shops),
-        )
-        settings, choices = fit_settings(settings, facts, self.options.settings)
-        self.chosen = tuple(choices)
-        self.screen.chosen(choices)
-        return settings
 
     def _federated(self, trainer: Trainer, shops: Sequence[Shop]) -> FinishedRun:
         evaluators: list[ShopEvaluator] = []
