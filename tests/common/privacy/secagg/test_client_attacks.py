@@ -208,6 +208,22 @@ def test_a_second_view(town):
     nothing_more(town, client)
 
 
+def test_a_quorum_for_a_view_that_a_party_did_not_sign(town):
+    """Five others agree; who signed another view, or none, gives no share under theirs."""
+    masked(town)
+    missing = (town.names[6],)
+    asked = town.view_request(missing)
+    views = signed_views(town, town.names[1:6], asked)
+    request = town.unmask_request(missing, views)
+    other = town.clients[town.names[0]]
+    other.view(town.view_request((town.names[5],)))
+    refused("views", other.unmask, request)
+    refused("views", town.clients[town.names[1]].unmask, request)
+    third = town.clients[town.names[2]]
+    third.view(asked)
+    assert third.unmask(request).key_shares.keys() == {town.names[6]}
+
+
 def test_views_that_are_forged_counted_twice_or_of_another_round(town):
     missing = (town.names[6],)
     there = town.names[:6]
