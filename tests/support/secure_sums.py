@@ -1,7 +1,9 @@
 """Parties and a server of a secure sum in one process, for tests: nobody sends, they are called."""
 
 import numpy as np
+import pytest
 
+from common.errors import PrivacyError, SecureSumError
 from common.identity.signing_key import SigningKey
 from common.privacy.secagg.client import SecureSumClient
 from common.privacy.secagg.messages import Binding, Terms, UnmaskRequest, ViewRequest
@@ -130,3 +132,11 @@ def plain_sum(vectors, names):
     """Return the sum modulo 2^64 in Python's own integers."""
     rows = [vectors[name].tolist() for name in names]
     return np.array([sum(column) % 2**64 for column in zip(*rows, strict=True)], dtype=np.uint64)
+
+
+def refused(code, function, *arguments):
+    """Assert that a request is refused with a code, which is a promise broken and no mishap."""
+    with pytest.raises(SecureSumError) as error:
+        function(*arguments)
+    assert isinstance(error.value, PrivacyError)
+    assert error.value.public() == f"secure_sum:{code}"
