@@ -6,7 +6,7 @@ So few cases move a shop a little or not at all, many move it all the way, and t
 candidate of many decides nothing by itself.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.ranking.fusion import FusionWeights
-from client.ranking.model_selection import believe
+from client.ranking.model_selection import DEFAULT_ODDS, believe
 from client.ranking.shortlist import Found, Reading, Shortlist
 from client.shop.interactions import Interactions
 
@@ -43,6 +43,7 @@ PAIRS = (
     ("federated_season", "cold_start"),
 )
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)  # of the adapter
+STRENGTH_ODDS = 1.0  # of the adapter as released
 ROUNDS = 6  # each from where the last one ended
 # What a point of NDCG@10 counts below that of the best part alone: a shop must not lose by fusing.
 BELOW_PARTS = 3.0
@@ -139,17 +140,20 @@ def fit_fusion_weights(trial: FusionTrial, default: Choice) -> Choice:
 def fit_strength(trial: FusionTrial, alone: Choice) -> Choice:
     """Return the choice of a shop with an adapter, from the one it made without.
 
-    The default is the same with the adapter as released; to leave it out is a candidate, so that
-    joining makes no other choice than staying alone unless its own evidence says so.
+    The default is the same with the adapter as released. To leave it out is `alone` itself, and as
+    likely before any evidence as all other strengths together: what an adapter brings is little
+    beside what a wrong one costs.
     """
     default = Choice(alone.weights, alone.reading._replace(strength=1.0))
     texts = (alone.weights.text, *_steps("text", alone.weights.text))
-    candidates = []
-    for strength, text in product(STRENGTHS, texts):
-        one = Choice(replace(alone.weights, text=text), alone.reading._replace(strength=strength))
-        share = SHARES[0] if text == alone.weights.text else SHARES[1] / len(texts)
-        candidates.append((one, share))
-    return _better(trial, default, candidates)
+    others = [
+        Choice(replace(alone.weights, text=text), alone.reading._replace(strength=strength))
+        for strength, text in product(STRENGTHS, texts)
+        if strength
+    ]
+    candidates = [(alone, 0.5), *((one, 0.5 / len(others)) for one in others)]
+    found = _better(trial, default, candidates, STRENGTH_ODDS)
+    return found if found.reading.strength else alone
 
 
 def _around(
@@ -189,7 +193,8 @@ def _steps(name: str, value: float) -> tuple[float, ...]:
 def _better(
     trial: FusionTrial,
     default: Choice,
-    candidates: Iterator[tuple[Choice, float]] | Sequence[tuple[Choice, float]],
+    candidates: Iterable[tuple[Choice, float]],
+    odds: float = DEFAULT_ODDS,
 ) -> Choice:
     """Return the default where it is likelier than not, else the mean of all that is believed."""
     shares: dict[Choice, float] = {}
@@ -197,7 +202,7 @@ def _better(
         if choice != default:
             shares[choice] = max(share, shares.get(choice, 0.0))
     choices = list(shares)
-    belief = believe(trial.gains(default, choices), np.array(list(shares.values())))
+    belief = believe(trial.gains(default, choices), np.array(list(shares.values())), odds)
     if belief.default > 0.5:
         return default
     return _mean([default, *choices], np.array([belief.default, *belief.candidates]))

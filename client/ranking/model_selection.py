@@ -42,7 +42,9 @@ class Belief(NamedTuple):
     candidates: Floats
 
 
-def believe(gains: NDArray[np.floating], prior: NDArray[np.floating]) -> Belief:
+def believe(
+    gains: NDArray[np.floating], prior: NDArray[np.floating], default_odds: float = DEFAULT_ODDS
+) -> Belief:
     """Return what paired gains over a default say.
 
     The order of the rows does not count.
@@ -50,6 +52,7 @@ def believe(gains: NDArray[np.floating], prior: NDArray[np.floating]) -> Belief:
     Args:
         gains: [cases, k], each candidate's worth minus the default's. Cases are independent.
         prior: [k], at least 0: shares that candidates have of the odds against the default.
+        default_odds: Of the default against all of them, above 0.
     """
     cases, count = gains.shape
     if not count or cases < 2:
@@ -57,8 +60,8 @@ def believe(gains: NDArray[np.floating], prior: NDArray[np.floating]) -> Belief:
     with np.errstate(over="ignore"):
         factors = np.exp(np.minimum(_log_factors(gains), 600.0))
     odds = prior / max(float(prior.sum()), 1e-300) * factors
-    total = DEFAULT_ODDS + odds.sum()
-    return Belief(DEFAULT_ODDS / total, odds / total)
+    total = default_odds + odds.sum()
+    return Belief(default_odds / total, odds / total)
 
 
 def _log_factors(gains: NDArray[np.floating]) -> Floats:

@@ -195,6 +195,8 @@ def test_an_adapter_is_left_out_or_made_stronger_where_that_comes_true(adapted, 
     told = coming_true(adapted, wanted)
     found = fit_strength(told, Choice(wanted.weights, Reading(0.0, 1.0)))
     assert found.reading.strength == strength
+    if not strength:
+        assert found.weights == wanted.weights
     assert found.weights.text == pytest.approx(3.0, rel=0.3)
 
 

@@ -335,8 +335,12 @@ def test_a_solo_release_needs_its_key(simulated):
 
 # ------------------------------------------------------------------------- the tail boost
 def test_the_tail_boost_moves_the_fused_release_from_head_to_tail(monkeypatch):
-    for name in ("fit_fusion_weights", "fit_strength"):
-        monkeypatch.setattr(f"client.ranking.shop_fit.{name}", lambda _, default: default)
+    monkeypatch.setattr(shop_fit, "fit_fusion_weights", lambda _, default: default)
+    monkeypatch.setattr(
+        shop_fit,
+        "fit_strength",
+        lambda _, alone: alone._replace(reading=alone.reading._replace(strength=1.0)),
+    )
     found = measure_benefit(shop_where(1), vectors_with(1))
     assert list(found.tail_boosts) == list(TAIL_BOOSTS)
     as_fitted = found.tail_boosts[1.0].per_shopper["ndcg@10"]
