@@ -75,8 +75,10 @@ def test_a_score_is_the_sum_of_its_parts_and_the_list_is_in_its_order(recommende
     found = recommender.for_shopper(shop.interactions.shopper_ids[0], 20)
     for one in found:
         why = one.explanation
-        own, text, trend, cold_start, popularity = map(np.float32, why.parts.values())
-        assert one.score == own + text + (trend + cold_start + popularity)
+        parts = {name: np.float32(part) for name, part in why.parts.items()}
+        own, text = parts["collaborative"], parts["text"]
+        alike = parts["trend"] + parts["cold_start"] + parts["popularity"]
+        assert one.score == own + text + (alike + (parts["season"] + parts["federated_season"]))
         assert np.float32(sum(part.collaborative for part in why.history)) == own
         assert np.float32(sum(part.text for part in why.history)) == text
         assert one.because == one.explanation.because(shop.catalogue)
