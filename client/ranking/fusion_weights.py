@@ -43,7 +43,7 @@ PAIRS = (
     ("federated_season", "cold_start"),
 )
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)  # of the adapter
-STRENGTH_ODDS = 1.0  # of the adapter as released
+STRENGTH_ODDS = 2.0  # of the adapter as released
 ROUNDS = 6  # each from where the last one ended
 # What a point of NDCG@10 counts below that of the best part alone: a shop must not lose by fusing.
 BELOW_PARTS = 3.0
@@ -140,9 +140,9 @@ def fit_fusion_weights(trial: FusionTrial, default: Choice) -> Choice:
 def fit_strength(trial: FusionTrial, alone: Choice) -> Choice:
     """Return the choice of a shop with an adapter, from the one it made without.
 
-    The default is the same with the adapter as released. To leave it out is `alone` itself, and as
-    likely before any evidence as all other strengths together: what an adapter brings is little
-    beside what a wrong one costs.
+    The default is the same with the adapter as released, at lower odds than other defaults have:
+    what an adapter brings is little beside what a wrong one costs. To leave it out is `alone`
+    itself, and as likely before any evidence as all other strengths together.
     """
     default = Choice(alone.weights, alone.reading._replace(strength=1.0))
     texts = (alone.weights.text, *_steps("text", alone.weights.text))

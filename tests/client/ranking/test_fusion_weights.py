@@ -185,8 +185,9 @@ def adapted():
 def test_an_adapter_is_used_as_released_where_nothing_speaks_against_it(adapted):
     random = np.random.default_rng(0)
     alone = Choice(replace(DEFAULT_WEIGHTS, text=0.5), Reading(0.0, 0.8))
-    found = fit_strength(noisy(adapted, random), alone)
-    assert found == Choice(alone.weights, Reading(1.0, 0.8))
+    released = Choice(alone.weights, Reading(1.0, 0.8))
+    kept = sum(fit_strength(noisy(adapted, random), alone) == released for _ in range(30))
+    assert kept >= 25
 
 
 @pytest.mark.parametrize("strength", [0.0, 2.0])
