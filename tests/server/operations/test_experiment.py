@@ -170,7 +170,7 @@ def test_a_run_that_an_earlier_version_began_goes_on_without_a_season(write, tmp
 
 
 def test_shares_that_leave_nothing_for_training_are_refused(write, tmp_path):
-    experiment = Experiment.load(write(TEXT + "popularity_share = 0.8\n"))
+    experiment = Experiment.load(write(TEXT + "popularity_share = 0.95\n"))
     with pytest.raises(SettingsError) as caught:
         settled(experiment, tmp_path, TODAY)
     assert caught.value.field == "season_share"
