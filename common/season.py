@@ -20,7 +20,7 @@ MOST_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Season:
-    """What sells of late, as a direction in text space.
+    """What sells more of late than before, as a direction in text space.
 
     Attributes:
         vectors: float32 [ends, d], the noised sums over all merchants' shoppers.

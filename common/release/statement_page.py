@@ -234,9 +234,9 @@ def _season(statement: Statement, plan: PrivacyPlan) -> str:
         return ""
     share = season_share(plan, statement.run.add_or_remove)
     return (
-        " Once, before the rounds, one season vector: what each shopper bought of late, in the "
-        "space of item texts, a shopper's row of L2 norm at most 1, with noise of standard "
-        f"deviation {plan.season_noise_multiplier:.4g}. It takes "
+        " Once, before the rounds, one season vector: what each shopper bought of late against "
+        "what it bought before, in the space of item texts, a shopper's row of L2 norm at most 1, "
+        f"with noise of standard deviation {plan.season_noise_multiplier:.4g}. It takes "
         f"{share:.0%} of this run's cost (in mu squared of Gaussian differential privacy), and "
         f"alone would cost ε = {epsilon_pld((plan.event('season'),), plan.delta):.3f}. The vectors "
         "of all merchants, added up, are `season.safetensors`."

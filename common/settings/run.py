@@ -67,7 +67,7 @@ class RunSettings(BaseModel):
         0.05, ge=0, lt=1, description="Share of the budget for the popularity histogram."
     )
     season_share: float = Field(
-        0.1, ge=0, lt=1, description="Share of the budget for the season; 0: none is taken."
+        0.25, ge=0, lt=1, description="Share of the budget for the season; 0: none is taken."
     )
     season_ends: str = Field(
         "", description="Days (UTC) at whose start the season is taken, comma between; empty: none."

@@ -108,7 +108,7 @@ def test_the_release_gives_it_and_the_statement_says_what_it_is(forger):
     assert release.season.noise_std == pytest.approx(plan.noise_std("season") * np.sqrt(2))
     page = release.files["STATEMENT.md"].decode()
     assert "one season vector: what each shopper" in page
-    assert f"deviation {plan.season_noise_multiplier:.4g}. It takes 10% of this run's cost" in page
+    assert f"deviation {plan.season_noise_multiplier:.4g}. It takes 25% of this run's cost" in page
 
 
 def test_a_run_without_one_is_audited_without_a_word_of_it(honest):
