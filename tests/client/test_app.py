@@ -16,7 +16,15 @@ from common.files import sha256_hex
 from common.wire import messages
 from common.wire.season import SEASON, decode_season, encode_season_request
 from simulations.federation.in_process_grid import InProcessGrid
-from tests.support.fake_node import LOCAL, SEASON_SIZE, SIZE, FakeWork, federation, shops
+from tests.support.fake_node import (
+    LOCAL,
+    SEASON_SIZE,
+    SEASONAL,
+    SIZE,
+    FakeWork,
+    federation,
+    shops,
+)
 
 __all__ = ["federation", "shops"]  # fixtures
 ROOT = Path(__file__).parents[2]
@@ -64,14 +72,12 @@ def test_the_three_requests_are_answered(client, shops):
     assert metrics == {"epsilon": 1.0}
 
 
-def test_a_season_is_answered_once_a_message(client, shops):
-    client.prepare()
-    message = Message(encode_season_request(LOCAL.digest), 7, SEASON)
-    message.metadata.__dict__["_message_id"] = "one"
-    vector = decode_season(app(message, client.context).content, SEASON_SIZE, LOCAL.digest)
-    assert vector.shape == (SEASON_SIZE,)
-    assert app(message, client.context).error.reason == "federation:message"
-    reply = client.ask(SEASON, encode_season_request("b" * 64))
+def test_a_season_is_answered_under_its_own_plan_alone(client, shops):
+    request = messages.PrepareRequest(b"basis", {"seed": 1}, SEASONAL.to_json())
+    client.ask(messages.PREPARE, messages.encode_prepare(request))
+    reply = client.ask(SEASON, encode_season_request(SEASONAL.digest))
+    assert decode_season(reply.content, SEASON_SIZE, SEASONAL.digest).shape == (SEASON_SIZE,)
+    reply = client.ask(SEASON, encode_season_request(LOCAL.digest))
     assert reply.error.reason == "federation:plan_digest"
     assert [call[0] for call in shops.works["ash"].calls] == ["prepare", "season"]
 
