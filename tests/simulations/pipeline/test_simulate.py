@@ -4,7 +4,6 @@ import stat
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from client.privacy.budget import LEDGER_FILE, open_ledger, spent
 from client.privacy.policy import POLICY_FILE, Policy
@@ -23,14 +22,11 @@ from common.privacy.mechanism.canaries import unpack_records
 from common.privacy.mechanism.empirical_bound import audit_canaries
 from common.release.manifest import CANARIES_FILE
 from common.release.verify import verify_release
-from common.settings.auto import DeclaredFacts, choose
 from simulations.options import SimulationOptions
 from simulations.pipeline.out_folder import EARLIER_LEDGERS, prepare_out
 from simulations.pipeline.progress import Screen
-from simulations.pipeline.records import settings_record
-from simulations.pipeline.simulate import Simulation
 from simulations.results.schema import load_results
-from tests.support.shops import command, make_shop, simulate_small, small_options
+from tests.support.shops import command, simulate_small, small_options
 
 MODELS = {
     "popularity",
@@ -386,39 +382,3 @@ def test_a_data_set_with_nobody_to_judge_on_is_refused_before_anything_is_spent(
     assert "too few to test: 0" in str(done.exception)
     assert not list((tmp_path / "out").rglob("*.db"))
     assert not list((tmp_path / "out").rglob("manifest.json"))
-
-
-# ------------------------------------------------------------------ auto
-def test_auto_chooses_what_nobody_named_and_the_results_tell_both(tmp_path):
-    shop = make_shop("Corner shop", items=50, shoppers=60)
-    save_merchant_data(shop, tmp_path / "shop")
-    options = SimulationOptions(
-        out=tmp_path / "out",
-        data=tmp_path / "shop",
-        merchants=2,
-        partition="random",
-        auto=True,
-        settings={"rank": 3, "history_decay": 0.77},
-    )
-    simulation = Simulation(options, Screen(Console(quiet=True)), tmp_path / "cache")
-    data, shops, settings, how = simulation._shops()
-    facts = DeclaredFacts.of([data.catalogue], settings, clock=True, merchants=2)
-    expected = {name: one.value for name, one in choose(facts).items()}
-    expected |= {"rank": 3, "history_decay": 0.77}
-    told = settings_record(settings, options, len(shops), how, simulation.chosen)
-    assert {name: told[name] for name in expected} == expected
-    assert set(str(told["auto"]).split(",")) == expected.keys() - {"rank", "history_decay"}
-
-
-def test_the_command_asks_for_auto_and_only_then(tmp_path, tiny_bert, monkeypatch):
-    seen = []
-
-    def stop(options, screen, cache):
-        seen.append(options.auto)
-        raise InputError("enough", field="out")
-
-    monkeypatch.setattr("simulations.pipeline.simulate.Simulation", stop)
-    arguments = small_options(tmp_path / "out", tiny_bert)
-    for more in ([], ["--auto"]):
-        command([*arguments, *more], tmp_path / "cache")
-    assert seen == [False, True]
