@@ -94,21 +94,22 @@ class InProcessGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Run each message's handler now; return the ids by which replies are pulled."""
-        identifiers: list[str] = []
         together = list(messages)
-        for message in together:
-            identifier = str(uuid4())
-            message.metadata.__dict__["_message_id"] = identifier  # as Flower's own grids do
-            message.metadata.created_at = time.time()  # it did not wait for the nodes before it
-            began = time.monotonic()
-            reply = self._deliver(message)
-            if time.monotonic() - began <= message.metadata.ttl:  # else it came too late
-                self._replies[identifier] = reply
-            identifiers.append(identifier)
-            if self._on_answer is not None:
-                kind = message.metadata.message_type.rpartition(".")[2]
-                self._on_answer(kind, len(identifiers), len(together))
-        return identifiers
+        return [self._run_one(one, place, len(together)) for place, one in enumerate(together, 1)]
+
+    def _run_one(self, message: Message, place: int, together: int) -> str:
+        """Run a message's handler; return the id by which the reply is pulled."""
+        identifier = str(uuid4())
+        message.metadata.__dict__["_message_id"] = identifier  # as Flower's own grids do
+        message.metadata.created_at = time.time()  # it did not wait for the nodes before it
+        began = time.monotonic()
+        reply = self._deliver(message)
+        if time.monotonic() - began <= message.metadata.ttl:  # else it came too late
+            self._replies[identifier] = reply
+        if self._on_answer is not None:
+            kind = message.metadata.message_type.rpartition(".")[2]
+            self._on_answer(kind, place, together)
+        return identifier
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies to `message_ids` that are there, in that order, once."""
@@ -124,9 +125,10 @@ class InProcessGrid(Grid):
         """
         self._identify()
         replies: list[Message] = []
-        for message in messages:
+        together = list(messages)
+        for place, message in enumerate(together, 1):
             began = time.monotonic()
-            answered = list(self.pull_messages(self.push_messages([message])))
+            answered = list(self.pull_messages([self._run_one(message, place, len(together))]))
             if timeout is None or time.monotonic() - began <= timeout:
                 replies.extend(answered)
         return replies

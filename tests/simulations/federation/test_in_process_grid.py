@@ -149,3 +149,11 @@ def test_a_message_is_as_old_as_its_own_way_however_many_came_before():
         message.metadata.created_at -= 3600
     assert len(list(grid.send_and_receive(messages, timeout=600.0))) == 2
     assert max(ages) < 600
+
+
+def test_answers_are_counted_among_those_sent_together():
+    told = []
+    grid = InProcessGrid(counting_app(), 3, {}, on_answer=lambda *seen: told.append(seen))
+    list(grid.send_and_receive(messages_for(grid, "train")))
+    list(grid.push_messages(messages_for(grid, "train")))
+    assert told == [("train", place, 3) for place in (1, 2, 3)] * 2
