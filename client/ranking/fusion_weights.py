@@ -142,18 +142,32 @@ def fit_strength(trial: FusionTrial, alone: Choice) -> Choice:
 
     The default is the same with the adapter as released, at lower odds than other defaults have:
     what an adapter brings is little beside what a wrong one costs. To leave it out is `alone`
-    itself, and as likely before any evidence as all other strengths together.
+    itself, and as likely before any evidence as all else together: other strengths and text
+    weights, and titles alone, where the adapter reads so well that a shop's own purchases add
+    nothing.
     """
-    default = Choice(alone.weights, alone.reading._replace(strength=1.0))
-    texts = (alone.weights.text, *_steps("text", alone.weights.text))
-    others = [
-        Choice(replace(alone.weights, text=text), alone.reading._replace(strength=strength))
-        for strength, text in product(STRENGTHS, texts)
-        if strength
-    ]
-    candidates = [(alone, 0.5), *((one, 0.5 / len(others)) for one in others)]
-    found = _better(trial, default, candidates, STRENGTH_ODDS)
-    return found if found.reading.strength else alone
+    released = Choice(alone.weights, alone.reading._replace(strength=1.0))
+    others = [*_read_stronger(released), (alone, 0.5)]
+    found = _better(trial, released, others, STRENGTH_ODDS)
+    for _ in range(ROUNDS - 1):
+        if not found.reading.strength:
+            return alone
+        before, found = found, _better(trial, found, list(_read_stronger(found)))
+        if found == before:
+            break
+    return found
+
+
+def _read_stronger(default: Choice) -> Iterator[tuple[Choice, float]]:
+    """Yield an adapter's strengths with text weights about the default's, and its titles alone."""
+    weights, reading = default
+    strengths = [one for one in STRENGTHS if one]
+    texts = (weights.text, *_steps("text", weights.text))
+    for strength in strengths:
+        for text in texts:
+            choice = Choice(replace(weights, text=text), reading._replace(strength=strength))
+            yield choice, 0.25 / (len(strengths) * len(texts))
+        yield Choice(TEXT_ALONE, reading._replace(strength=strength)), 0.25 / len(strengths)
 
 
 def _around(

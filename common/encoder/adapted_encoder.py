@@ -192,8 +192,8 @@ class AdaptedEncoder(nn.Module):
         last = f"bert.encoder.layer.{self.depth - 1}.output.dense.lora_B.default.weight"
         if name != state_name(last):
             return None
-        scale = self.layers[-1].output.LayerNorm.weight.detach().numpy()
-        projection = self.projection.weight.detach().numpy()
+        scale = self.layers[-1].output.LayerNorm.weight.detach().double().numpy()
+        projection = self.projection.weight.detach().double().numpy()
         return noise_basis(scale.tobytes(), projection.tobytes(), self.lora_targets.output_rank)
 
     # -------------------------------------------------------------- the function

@@ -29,14 +29,14 @@ def inverse_root(covariance: Tensor, power: float) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=4)
 def noise_basis(scale: bytes, projection: bytes, output_rank: int) -> Tensor:
-    """Return S of `AdaptedEncoder.noise_basis` from float32 numbers, computed once for all nodes.
+    """Return S of `AdaptedEncoder.noise_basis` from float64 numbers, computed once for all nodes.
 
     It is of public facts alone, and nobody writes into it.
     """
-    scales = torch.frombuffer(bytearray(scale), dtype=torch.float32).double()
-    whitening = torch.frombuffer(bytearray(projection), dtype=torch.float32)
+    scales = torch.frombuffer(bytearray(scale), dtype=torch.float64)
+    whitening = torch.frombuffer(bytearray(projection), dtype=torch.float64)
     # The whitening is symmetric; it multiplies least where text varies most.
-    values, vectors = torch.linalg.eigh(whitening.reshape(len(scales), -1).double())
+    values, vectors = torch.linalg.eigh(whitening.reshape(len(scales), -1))
     # A coordinate that LayerNorm has switched off reaches nothing: B leaves it alone.
     alive = scales.abs() > DEAD_SCALE * scales.abs().max()
     inverse = torch.where(alive, 1 / scales, 0.0)[:, None] * vectors / values

@@ -227,7 +227,7 @@ def test_refusals_of_nodes_reach_the_operator(town):
     assert state == {
         "ash": ("in", ""),
         "node 1001": ("refused", "federation:basis"),
-        "cedar": ("in", "internal"),
+        "cedar": ("failing", "internal"),
     }
     assert town.refusals() == [((), "federation:basis")]
     log = (town.run_folder / LOG_FILE).read_text()

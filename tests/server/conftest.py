@@ -39,4 +39,6 @@ def ended(simulated, settings, tmp_path):
 @pytest.fixture
 def settings(simulated):
     asked = dict(load_results(simulated / "results.json").settings)
-    return RunSettings.from_flat({name: asked[name] for name in RunSettings.model_fields})
+    return RunSettings.from_flat(
+        {name: asked[name] for name in RunSettings.model_fields if name in asked}
+    )

@@ -74,11 +74,11 @@ def test_explained_recommendations_show_numbers_that_add_up(simulated, shop):
         numbers = re.findall(r"(-?\d+\.\d\d) +(-?\d+\.\d\d) +(-?\d+\.\d\d) *$", block, re.MULTILINE)
         *parts, score = ([float(one) for one in row] for row in numbers)
         assert len(parts) == 4  # three of the history, and the rest in one
-        others = r"(?:sales trend|not sold yet) +(-?\d+\.\d\d) *$"
+        others = r"(?:sales trend|not sold yet|season here|season elsewhere) +(-?\d+\.\d\d) *$"
         rest = sum(map(float, re.findall(others, block, re.MULTILINE)))
         for column, added in enumerate((0.0, 0.0, rest)):
             shown = sum(row[column] for row in parts) + added
-            assert shown == pytest.approx(score[column], abs=0.0301)  # six rounded numbers
+            assert shown == pytest.approx(score[column], abs=0.0401)  # eight rounded numbers
 
 
 def test_the_command_applies_rules_from_flags_and_file(simulated, shop, tmp_path):
@@ -127,7 +127,7 @@ def every_file(folder):
 
 def test_one_flipped_bit_in_any_file_is_refused(simulated, tmp_path):
     files = every_file(simulated / "release")
-    assert len(files) == 8
+    assert len(files) == 9
     for name in files:
         copy = shutil.copytree(simulated / "release", tmp_path / name.name)
         content = bytearray((copy / name).read_bytes())
