@@ -6,32 +6,29 @@ Every merchant weighs the same in a round's mean; every wait is bounded; a check
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Literal
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from common.errors import FederationError, FedtailError, QuorumError
-from common.federation.aggregation import Popularity, pool_popularity
 from common.federation.bounds import Framing
 from common.federation.descent import Descent, Step
 from common.federation.optimiser import OptimiserState
-from common.federation.season_sum import sum_seasons
 from common.privacy.mechanism.canaries import CanaryRecord
-from common.season import Season
 from common.settings.run import run_digest
 from common.wire import messages
-from common.wire.season import SEASON, encode_season_request
-from server.run.canaries import reveal_canaries
+from server.run.asking.before_rounds import ask_popularity, ask_season
+from server.run.asking.canaries import reveal_canaries
+from server.run.asking.questions import Questions
 from server.run.checkpoint import Checkpoint, RoundRecord, read_matching, write_checkpoint
 from server.run.cohort import Cohort
 from server.run.contributions import keep_vectors
 from server.run.countersigning import Countersigning
-from server.run.exchange import Answers, Exchange, Take
-from server.run.intake import Intake, Vectors
+from server.run.exchange import Exchange, Take
+from server.run.intake import Intake
 from server.run.journal import Journal
 from server.run.oversight.watch import Oversight
 from server.run.run_setup import RunSetup, plain_parts
@@ -166,21 +163,22 @@ class FedtailStrategy(Strategy):
         """Run one round; only when it is whole does `self.state` change, and then the disk."""
         began = time.monotonic()
         self._assemble(exchange)
+        questions = self._questions()
         if self.state.popularity is None and self.setup.plan.takes_histogram:
-            self._keep(replace(self.state, popularity=self._ask_popularity(exchange)))
+            self._keep(replace(self.state, popularity=ask_popularity(questions, exchange)))
         if self.state.season is None and self.setup.season_ends:
-            self._keep(replace(self.state, season=self._ask_season(exchange)))
+            self._keep(replace(self.state, season=ask_season(questions, exchange)))
         self.standings.state.enter("train", number)
         arrays = messages.adapter_record(self.state.adapter)
         sent = self.configure_train(number, arrays, ConfigRecord(), exchange.grid)
-        intake = self._intake()
-        answers = self._ask(exchange, sent, self._taker(intake, number))
+        intake = questions.intake()
+        answers = questions.ask(exchange, sent, self._taker(intake, number))
         intake.missing(answers, f"round {number}", self._cohort.forget)
         step = self._step(number, intake)
         digest = step.adapter.digest if step.participants else ""
         self._countersigner.close("train", number, step.merchants, digest)
         self.standings.round_over()
-        self._check_quorum(step.participants, len(answers.asked), "train")
+        questions.check_quorum(step.participants, len(answers.asked), "train")
         keep_vectors(self.setup.folder, self.setup.plan, number, intake.vectors)
         down, up = exchange.take_bytes()
         record = RoundRecord(
@@ -211,7 +209,7 @@ class FedtailStrategy(Strategy):
     ) -> Iterable[Message]:
         """Return one message for each node that is present, in order of merchants' names."""
         del config, grid  # everything is in the setup, and the nodes were chosen before
-        adapter = messages.read_adapter(arrays)
+        adapter, questions = messages.read_adapter(arrays), self._questions()
         for node, prepared in self._present.items():
             popularity = self.state.popularity
             request = messages.TrainRequest(
@@ -220,13 +218,14 @@ class FedtailStrategy(Strategy):
                 round_number=server_round,
                 plan_digest=self.setup.plan.digest,
             )
-            yield self._message(node, messages.TRAIN, messages.encode_train(request), server_round)
+            content = messages.encode_train(request)
+            yield questions.message(node, messages.TRAIN, content, server_round)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Return the adapter after a step on the replies' mean, and what may be shown of it."""
-        intake = self._intake()
+        intake = self._questions().intake()
         take = self._taker(intake, server_round)
         for reply in replies:
             take(reply.metadata.src_node_id, reply)
@@ -287,93 +286,26 @@ class FedtailStrategy(Strategy):
                 quorum=self.setup.quorum,
             )
 
-    def _intake(self) -> Intake:
-        return Intake(self._present, self.setup.plan, self._countersigner, self.standings)
+    def _questions(self) -> Questions:
+        """Return the way to ask who is present now."""
+        return Questions(
+            self.setup,
+            self._present,
+            self._countersigner,
+            self.standings,
+            self._timeout,
+            self._cohort.forget,
+        )
 
     def _taker(self, intake: Intake, number: int) -> Take:
         told, framing = self.state.adapter.digest, self._framing
         return lambda node, reply: intake.update(reply, node, number, told, framing)
-
-    def _ask(self, exchange: Exchange, sent: Iterable[Message], take: Take) -> Answers:
-        plan, needed = self.setup.plan, self.setup.quorum.needed
-        if plan.dp_model == "central":  # each adds a share of the noise: all are waited for
-            return exchange.ask(sent, self._timeout, enough=lambda _: plan.merchants, take=take)
-        return exchange.ask(sent, self._timeout, enough=needed, take=take)
 
     def _step(self, number: int, intake: Intake) -> Step:
         """Return a step on what was taken in."""
         self.metrics |= intake.metrics
         state = self.state
         return self._descent.step(state.adapter, state.optimiser, number, intake.vectors)
-
-    def _ask_popularity(self, exchange: Exchange) -> Popularity:
-        """Return the pooled popularity of the merchants that are present.
-
-        Raises:
-            QuorumError: if too few sent a usable histogram.
-        """
-        plan, intake = self.setup.plan, self._intake()
-        request = messages.encode_popularity_request
-        sent = [
-            self._message(node, messages.POPULARITY, request(plan.digest), 0)
-            for node in self._present
-        ]
-        take: Take = lambda node, reply: intake.histogram(reply, node)  # noqa: E731 - one line
-        histograms = self._ask_once(exchange, "popularity", intake, sent, take)
-        keys = {one.merchant: one.text_keys for one in self._present.values()}
-        counts = {name: (keys[name], noised) for name, noised in histograms.items()}
-        return pool_popularity(counts, plan.noise_std("popularity"))
-
-    def _ask_season(self, exchange: Exchange) -> Season:
-        """Return the season of the merchants that are present.
-
-        Raises:
-            QuorumError: if too few sent a usable vector.
-        """
-        setup, plan, intake = self.setup, self.setup.plan, self._intake()
-        size, request = setup.season_size, encode_season_request
-        sent = [self._message(node, SEASON, request(plan.digest), 0) for node in self._present]
-        take: Take = lambda node, reply: intake.season(reply, node, size)  # noqa: E731 - one line
-        vectors = self._ask_once(exchange, "season", intake, sent, take)
-        return sum_seasons(vectors, setup.season_ends, plan.noise_std("season"), setup.aggregate)
-
-    def _ask_once(
-        self,
-        exchange: Exchange,
-        kind: Literal["popularity", "season"],
-        intake: Intake,
-        sent: Sequence[Message],
-        take: Take,
-    ) -> Vectors:
-        """Return what the nodes gave before the first round, by merchant, in order of names."""
-        self.standings.state.enter(kind, 0)
-        answers = self._ask(exchange, sent, take)
-        intake.missing(answers, kind, self._cohort.forget)
-        vectors = {name: intake.vectors[name] for name in sorted(intake.vectors)}
-        self._countersigner.close(kind, 0, tuple(vectors))
-        self._check_quorum(len(vectors), len(answers.asked), kind)
-        keep_vectors(self.setup.folder, self.setup.plan, 0, vectors, kind)
-        return vectors
-
-    def _check_quorum(self, answered: int, asked: int, phase: str) -> None:
-        """Refuse to go on with too few answers, or with too little noise.
-
-        Raises:
-            QuorumError: see `Quorum.check`; or, with `central` noise, if a merchant is missing:
-                each adds a share of the noise, so their sum would have less than the plan says.
-        """
-        self.setup.quorum.check(answered, asked, phase)
-        plan = self.setup.plan
-        if plan.dp_model == "central" and answered != plan.merchants:
-            raise QuorumError(
-                f"{phase}: {answered} of the plan's {plan.merchants} merchants answered; central "
-                "noise needs all.",
-                field=phase,
-            )
-
-    def _message(self, node: int, kind: str, content: RecordDict, number: int) -> Message:
-        content = self._countersigner.address(content, self._present[node].merchant)
-        return Message(content, node, kind, ttl=self._timeout, group_id=str(number))
 
     def _open_journal(self, stack: contextlib.ExitStack, exchange: Exchange) -> None:
         """Open the journal until `stack` ends, and have it look at whoever prepares.

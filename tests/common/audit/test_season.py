@@ -20,7 +20,7 @@ from common.privacy.ledger.journal import read_journal
 from common.release.manifest import CONTRIBUTIONS_FILE, SEASON_FILE
 from common.release.verify import verify_release
 from common.season import Season
-from server.run.strategy import FedtailStrategy
+from server.run import strategy
 from tests.support.forging import Forger, by_name, export, found, named
 from tests.support.frauds import ALL, changed, drop, fraud
 from tests.support.honest_runs import HonestRun
@@ -247,9 +247,9 @@ def test_the_histograms_signature_in_the_seasons_place(forger):
 @pytest.fixture(scope="module")
 def twice(tiny_bert, cache, tmp_path_factory):
     """A run whose operator asks for the season twice, and keeps the one it likes."""
-    ask = FedtailStrategy._ask_season
+    ask = strategy.ask_season
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FedtailStrategy, "_ask_season", lambda *all_: (ask(*all_), ask(*all_))[1])
+        patch.setattr(strategy, "ask_season", lambda *all_: (ask(*all_), ask(*all_))[1])
         return made(tmp_path_factory.mktemp("twice") / "out", tiny_bert, cache)
 
 
