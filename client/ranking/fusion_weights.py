@@ -191,9 +191,9 @@ def _around(
     for decay in near:
         yield Choice(weights, reading._replace(decay=decay)), share
     for kind, some in zip(SHARES, (singles, pairs, PARTS), strict=True):
-        share = kind / (len(some) + (len(near) if some is singles else 0))
-        for one in some:
-            yield Choice(one, reading), share
+        count = len(some) + (len(near) if some is singles else 0)
+        for one in some:  # none where nothing that belongs together can move
+            yield Choice(one, reading), kind / count
 
 
 def _steps(name: str, value: float) -> tuple[float, ...]:
