@@ -4,15 +4,17 @@ Nothing heavy is imported here: torch and numpy read how many threads they may h
 and that is after `begin`.
 """
 
+import logging
 import os
 import threading
 import time
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
 from signal import SIG_IGN, SIGINT, signal
-from typing import Any
+from typing import Any, Final
 
 LOOK_SECONDS = 0.5
+RUN_LOG: Final = "flwr.fedtail"  # who joins, and so on: for an operator, whose nodes are elsewhere
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
@@ -38,6 +40,7 @@ class Caller:
         self._told, self._stop = told, stop
         signal(SIGINT, SIG_IGN)  # Ctrl-C reaches all of a terminal; the caller says when to stop
         os.environ.update(dict.fromkeys(THREADS, str(threads)))
+        logging.getLogger(RUN_LOG).setLevel(logging.WARNING)  # as the caller's screen does
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
     def tell(self, news: Any) -> None:

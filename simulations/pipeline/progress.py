@@ -13,12 +13,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from common.settings.auto import Choice
 from common.settings.run import RunSettings
 from server.run.checkpoint import RoundRecord
+from simulations.federation.pool_worker import RUN_LOG
 from simulations.report.html import readable_bytes
 
 EVERY_SECONDS: Final = 10.0  # between two plain lines, at least
 UNCHANGED_SECONDS: Final = 60.0  # until a line is said again though nothing has moved
-_RUN_LOG: Final = "flwr.fedtail"  # who joins, and so on: for an operator, whose nodes are elsewhere
-_DOING: Final = {"prepare": "preparing", "popularity": "counting", "train": "round under way"}
+_DOING: Final = {
+    "prepare": "preparing",
+    "popularity": "counting",
+    "season": "season",
+    "train": "round under way",
+}
 
 
 class Screen:
@@ -45,8 +50,8 @@ class Screen:
         self._lines = PlainLines(console)
 
     def __enter__(self) -> Self:
-        self._log_level = logging.getLogger(_RUN_LOG).level
-        logging.getLogger(_RUN_LOG).setLevel(logging.WARNING)
+        self._log_level = logging.getLogger(RUN_LOG).level
+        logging.getLogger(RUN_LOG).setLevel(logging.WARNING)
         self._bar.start()
         if not self._quiet and not self.console.is_terminal:
             self._lines.start()
@@ -55,7 +60,7 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         self._lines.stop()
         self._bar.stop()
-        logging.getLogger(_RUN_LOG).setLevel(self._log_level)
+        logging.getLogger(RUN_LOG).setLevel(self._log_level)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
