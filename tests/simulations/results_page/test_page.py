@@ -15,7 +15,7 @@ from simulations.results_page.page import EXTRACTS, PAGE, main, make_page, resul
 from simulations.results_page.seeds import grouped
 from tests.support.results_example import example_results, results_fields
 
-SMALL = 16_000  # bytes of an extract
+SMALL = 20_000  # a run with all models, by size of shop
 
 
 def run(seed=0, shift=0.0, settings=None, **changes):
