@@ -39,8 +39,6 @@ MODELS = {
     "adapter",
     "fused",
     "fused_boosted",
-    "fused_adapter",
-    "fused_season",
 }
 
 
