@@ -4,6 +4,7 @@ A message in a round says which one, by its `Binding`. One for another run, roun
 roster is none, and a signature under one purpose is none under another.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Self
@@ -72,15 +73,15 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(ABC):
     """A party's message: its sender and a signature over the rest."""
 
     name: str
     signature: bytes
 
+    @abstractmethod
     def body(self) -> bytes:
         """Return what is signed."""
-        raise NotImplementedError
 
     def signed(self, key: SigningKey) -> Self:
         """Return the message with its sender's signature."""
