@@ -23,7 +23,7 @@ from common.privacy.ledger.contributions import Purpose
 from common.wire import canaries, messages, refusal
 from common.wire.contributions import with_contribution
 from common.wire.heads import JournalNote, read_note, with_head
-from common.wire.season import decode_season_request, encode_season
+from common.wire.season import encode_season
 
 app = ClientApp()
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def prepare(message: Message, context: Context) -> Message:
 def popularity(message: Message, context: Context) -> Message:
     """Charge and release the noised histogram of purchases by item."""
     node, prepared, plan = _prepared_node(context)
-    messages.decode_popularity_request(message.content, plan.digest)
+    messages.decode_plan_request(message.content, plan.digest)
     _check_fresh(message, context)
     note = read_note(message.content)
     node.work.accept(note)
@@ -101,7 +101,7 @@ def popularity(message: Message, context: Context) -> Message:
 def season(message: Message, context: Context) -> Message:
     """Charge and release the noised season vector."""
     node, _, plan = _prepared_node(context)
-    decode_season_request(message.content, plan.digest)
+    messages.decode_plan_request(message.content, plan.digest)
     _check_fresh(message, context)
     note = read_note(message.content)
     node.work.accept(note)

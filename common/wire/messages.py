@@ -161,20 +161,20 @@ def decode_prepared(content: RecordDict) -> Prepared:
     facts = _record(content, "facts", ConfigRecord)
     told = {name: _fact(facts, name) for name in ("merchant", "catalogue_digest")}
     told |= {name: _fact(facts, name) for name in _MAY_BE_EMPTY if name in facts}
-    keys = _only_array(content, "keys", "text_keys", np.uint64, most=MOST_ITEMS)
+    keys = only_array(content, "keys", "text_keys", np.uint64, most=MOST_ITEMS)
     if not told["merchant"] or not keys.size:
         raise FederationError("A node named no merchant or no item.", field="facts")
     return Prepared(text_keys=keys, **told)
 
 
 # --------------------------------------------------------------- popularity
-def encode_popularity_request(plan_digest: str) -> RecordDict:
-    """Return a request for the noised histogram under the named plan."""
+def encode_plan_request(plan_digest: str) -> RecordDict:
+    """Return a request that names a plan and no more: for a histogram or a season."""
     return RecordDict({"run": ConfigRecord({"plan_digest": plan_digest})})
 
 
 @total
-def decode_popularity_request(content: RecordDict, plan_digest: str) -> None:
+def decode_plan_request(content: RecordDict, plan_digest: str) -> None:
     """Check that the request names the plan the node holds.
 
     Raises:
@@ -197,8 +197,8 @@ def decode_popularity(content: RecordDict, items: int, plan_digest: str) -> NDAr
     Raises:
         FederationError: on another plan, length or dtype, or a number that is not finite.
     """
-    decode_popularity_request(content, plan_digest)
-    return _only_array(content, "popularity", "counts", np.float32, shape=(items,))
+    decode_plan_request(content, plan_digest)
+    return only_array(content, "popularity", "counts", np.float32, shape=(items,))
 
 
 # -------------------------------------------------------------------- train
@@ -251,7 +251,7 @@ def decode_train(content: RecordDict, items: int, plan_digest: str) -> TrainRequ
         raise FederationError("The round number is below 1.", field="round")
     popularity = None
     if "popularity" in content:
-        popularity = _only_array(content, "popularity", "popularity", np.float32, shape=(items,))
+        popularity = only_array(content, "popularity", "popularity", np.float32, shape=(items,))
     adapter = read_adapter(_record(content, "adapter", ArrayRecord))
     return TrainRequest(adapter, popularity, round_number, plan_digest)
 
@@ -288,7 +288,7 @@ def decode_update(
     run = _record(content, "run", ConfigRecord)
     _expect("round", _value(run, "round", int), round_number)
     _expect("plan_digest", _value(run, "plan_digest", str), plan_digest)
-    vector = _only_array(content, "update", "vector", np.float32, shape=(size,))
+    vector = only_array(content, "update", "vector", np.float32, shape=(size,))
     metrics = _record(content, "metrics", MetricRecord)
     if not ALLOWED_METRICS.issuperset(metrics):
         raise FederationError("A node sent a metric that was not asked for.", field="metrics")
@@ -366,7 +366,7 @@ def _fact(facts: ConfigRecord, name: str) -> str:
 Number = TypeVar("Number", np.float32, np.uint64)
 
 
-def _only_array(
+def only_array(
     content: RecordDict,
     record_name: str,
     name: str,

@@ -6,9 +6,10 @@ the journal, and the round goes on without it.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final, Literal
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 
 from common.errors import FederationError, JournalError
@@ -21,6 +22,11 @@ from server.run.exchange import UNREADABLE, Answers
 from server.run.oversight.standing import Standings
 
 Vectors = dict[str, NDArray[np.float32]]
+AskedOnce = Literal["popularity", "season"]
+_DECODE: Final[dict[AskedOnce, Callable[[RecordDict, int, str], NDArray[np.float32]]]] = {
+    "popularity": decode_popularity,
+    "season": decode_season,
+}
 
 
 @dataclass(eq=False)
@@ -72,40 +78,22 @@ class Intake:
 
         return self._take(node, reply, f"round {number}", read)
 
-    def histogram(self, reply: Message, node: int) -> bool:
-        """Take a histogram of popularity; return whether it is of use.
+    def asked_once(self, reply: Message, node: int, kind: AskedOnce, size: int) -> bool:
+        """Take what is asked before the first round; return whether it is `size` usable numbers.
 
         Raises:
             JournalError: as `update`.
         """
 
         def read(merchant: str) -> NDArray[np.float32]:
-            items = self.present[node].items
-            counts = decode_popularity(reply.content, items, self.plan.digest)
-            bounds = honest_bounds(self.plan, "popularity", items)
+            vector = _DECODE[kind](reply.content, size, self.plan.digest)
+            bounds = honest_bounds(self.plan, kind, size)
             if bounds is not None:
-                bounds.check(counts, "popularity")
-            self.countersigner.take_vector(merchant, reply.content, counts, 0, kind="popularity")
-            return counts
-
-        return self._take(node, reply, "popularity", read)
-
-    def season(self, reply: Message, node: int, size: int) -> bool:
-        """Take a season vector of `size` numbers; return whether it is of use.
-
-        Raises:
-            JournalError: as `update`.
-        """
-
-        def read(merchant: str) -> NDArray[np.float32]:
-            vector = decode_season(reply.content, size, self.plan.digest)
-            bounds = honest_bounds(self.plan, "season", size)
-            if bounds is not None:
-                bounds.check(vector, "season")
-            self.countersigner.take_vector(merchant, reply.content, vector, 0, kind="season")
+                bounds.check(vector, kind)
+            self.countersigner.take_vector(merchant, reply.content, vector, 0, kind=kind)
             return vector
 
-        return self._take(node, reply, "season", read)
+        return self._take(node, reply, kind, read)
 
     def missing(self, answers: Answers, phase: str, forget: Callable[[int], None]) -> None:
         """Tell who gave no answer; `forget` those that lost the run's state, or are silent."""

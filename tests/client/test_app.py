@@ -14,7 +14,8 @@ from common.adapter import AdapterState
 from common.errors import BudgetError, InputError
 from common.files import sha256_hex
 from common.wire import messages
-from common.wire.season import SEASON, decode_season, encode_season_request
+from common.wire.messages import encode_plan_request
+from common.wire.season import SEASON, decode_season
 from simulations.federation.in_process_grid import InProcessGrid
 from tests.support.fake_node import (
     LOCAL,
@@ -49,7 +50,7 @@ class Client:
         return self.ask(messages.PREPARE, messages.encode_prepare(REQUEST))
 
     def popularity(self, digest=LOCAL.digest):
-        return self.ask(messages.POPULARITY, messages.encode_popularity_request(digest))
+        return self.ask(messages.POPULARITY, messages.encode_plan_request(digest))
 
     def train(self, number=1, popularity=None, digest=LOCAL.digest):
         request = messages.TrainRequest(ADAPTER, popularity, number, digest)
@@ -75,9 +76,9 @@ def test_the_three_requests_are_answered(client, shops):
 def test_a_season_is_answered_under_its_own_plan_alone(client, shops):
     request = messages.PrepareRequest(b"basis", {"seed": 1}, SEASONAL.to_json())
     client.ask(messages.PREPARE, messages.encode_prepare(request))
-    reply = client.ask(SEASON, encode_season_request(SEASONAL.digest))
+    reply = client.ask(SEASON, encode_plan_request(SEASONAL.digest))
     assert decode_season(reply.content, SEASON_SIZE, SEASONAL.digest).shape == (SEASON_SIZE,)
-    reply = client.ask(SEASON, encode_season_request(LOCAL.digest))
+    reply = client.ask(SEASON, encode_plan_request(LOCAL.digest))
     assert reply.error.reason == "federation:plan_digest"
     assert [call[0] for call in shops.works["ash"].calls] == ["prepare", "season"]
 

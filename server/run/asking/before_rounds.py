@@ -4,20 +4,20 @@ A node charges for each when it answers. So that a run asks only once, whoever c
 what they return in the checkpoint before it goes on.
 """
 
-from collections.abc import Sequence
-from typing import Literal
-
-from flwr.app import Message
+from collections.abc import Mapping
+from typing import Final
 
 from common.federation.aggregation import Popularity, pool_popularity
 from common.federation.season_sum import sum_seasons
 from common.season import Season
-from common.wire.messages import POPULARITY, encode_popularity_request
-from common.wire.season import SEASON, encode_season_request
+from common.wire.messages import POPULARITY, encode_plan_request
+from common.wire.season import SEASON
 from server.run.asking.questions import Questions
 from server.run.contributions import keep_vectors
-from server.run.exchange import Exchange, Take
-from server.run.intake import Intake, Vectors
+from server.run.exchange import Exchange
+from server.run.intake import AskedOnce, Vectors
+
+_QUERIES: Final[dict[AskedOnce, str]] = {"popularity": POPULARITY, "season": SEASON}
 
 
 def ask_popularity(questions: Questions, exchange: Exchange) -> Popularity:
@@ -28,11 +28,9 @@ def ask_popularity(questions: Questions, exchange: Exchange) -> Popularity:
         JournalError: if the journal cannot be written.
         FederationError: if the histograms cannot be kept.
     """
-    plan, present, intake = questions.setup.plan, questions.present, questions.intake()
-    request = encode_popularity_request
-    sent = [questions.message(node, POPULARITY, request(plan.digest), 0) for node in present]
-    take: Take = lambda node, reply: intake.histogram(reply, node)  # noqa: E731 - one line
-    histograms = _ask_once(questions, exchange, intake, sent, take, kind="popularity")
+    plan, present = questions.setup.plan, questions.present
+    sizes = {node: one.items for node, one in present.items()}
+    histograms = _ask_once(questions, exchange, "popularity", sizes)
     keys = {one.merchant: one.text_keys for one in present.values()}
     counts = {name: (keys[name], noised) for name, noised in histograms.items()}
     return pool_popularity(counts, plan.noise_std("popularity"))
@@ -46,27 +44,26 @@ def ask_season(questions: Questions, exchange: Exchange) -> Season:
         JournalError: if the journal cannot be written.
         FederationError: if the vectors cannot be kept.
     """
-    setup, plan, intake = questions.setup, questions.setup.plan, questions.intake()
-    size, request = setup.season_size, encode_season_request
-    sent = [questions.message(node, SEASON, request(plan.digest), 0) for node in questions.present]
-    take: Take = lambda node, reply: intake.season(reply, node, size)  # noqa: E731 - one line
-    vectors = _ask_once(questions, exchange, intake, sent, take, kind="season")
+    setup, plan = questions.setup, questions.setup.plan
+    sizes = dict.fromkeys(questions.present, setup.season_size)
+    vectors = _ask_once(questions, exchange, "season", sizes)
     return sum_seasons(vectors, setup.season_ends, plan.noise_std("season"), setup.aggregate)
 
 
 def _ask_once(
-    questions: Questions,
-    exchange: Exchange,
-    intake: Intake,
-    sent: Sequence[Message],
-    take: Take,
-    *,
-    kind: Literal["popularity", "season"],
+    questions: Questions, exchange: Exchange, kind: AskedOnce, sizes: Mapping[int, int]
 ) -> Vectors:
-    """Return what the nodes gave before the first round, by merchant, in order of names."""
-    setup = questions.setup
+    """Return what the nodes gave, by merchant, in order of names; a node gives `sizes` numbers."""
+    setup, intake = questions.setup, questions.intake()
     questions.standings.state.enter(kind, 0)
-    answers = questions.ask(exchange, sent, take)
+    answers = questions.ask(
+        exchange,
+        [
+            questions.message(node, _QUERIES[kind], encode_plan_request(setup.plan.digest), 0)
+            for node in sizes
+        ],
+        lambda node, reply: intake.asked_once(reply, node, kind, sizes[node]),
+    )
     intake.missing(answers, kind, questions.forget)
     vectors = {name: intake.vectors[name] for name in sorted(intake.vectors)}
     questions.countersigner.close(kind, 0, tuple(vectors))

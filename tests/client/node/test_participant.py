@@ -70,7 +70,7 @@ class Shop:
             self.basis.to_bytes(), self.settings.to_flat(), plan.to_json()
         )
         replies = [self.ask(messages.PREPARE, messages.encode_prepare(request))]
-        histogram = messages.encode_popularity_request(plan.digest)
+        histogram = messages.encode_plan_request(plan.digest)
         replies.append(self.ask(messages.POPULARITY, histogram))
         popularity = np.full(len(self.data.catalogue), 1e-2, np.float32)
         for number in rounds:
@@ -178,7 +178,7 @@ def test_no_id_title_or_path_is_in_a_reply_or_a_log(shop, ground, caplog):
     with caplog.at_level(logging.DEBUG):
         replies = shop.answers(plan_of(), ground[3])
         assert not any(reply.has_error() for reply in replies)
-        replies += [shop.ask(messages.TRAIN, messages.encode_popularity_request("x"))]
+        replies += [shop.ask(messages.TRAIN, messages.encode_plan_request("x"))]
     sent = b"".join(reply.deflate() for reply in replies)
     words = [*shop.data.interactions.shopper_ids, *(i.item_id for i in shop.data.catalogue.items)]
     words += [item.title for item in shop.data.catalogue.items if len(item.title) > 12]

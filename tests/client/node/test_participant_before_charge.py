@@ -93,7 +93,7 @@ def test_every_reply_before_a_charge_is_the_same_in_a_neighbouring_shop(ground, 
     for name, one in (("with", data), ("without", without_last_shopper(data))):
         shop = Shop(tmp_path / name / "ash", one, settings, basis)
         good, ours = basis.to_bytes(), settings.to_flat()
-        histogram = messages.encode_popularity_request(plan.digest)
+        histogram = messages.encode_plan_request(plan.digest)
         train = messages.encode_train(messages.TrainRequest(adapter, wild, 1, plan.digest))
         replies = [shop.ask(messages.POPULARITY, histogram), shop.ask(messages.TRAIN, train)]
         asked = [(b"not a basis", ours, plan), (good, {**ours, "extra": 1}, plan)]
@@ -104,7 +104,7 @@ def test_every_reply_before_a_charge_is_the_same_in_a_neighbouring_shop(ground, 
             replies.append(shop.ask(messages.PREPARE, messages.encode_prepare(request)))
         other = replace(plan, steps=5)
         replies += [
-            shop.ask(messages.POPULARITY, messages.encode_popularity_request(other.digest)),
+            shop.ask(messages.POPULARITY, messages.encode_plan_request(other.digest)),
             shop.ask(messages.TRAIN, histogram),
             shop.ask(messages.TRAIN, train),
             shop.ask(canaries.AUDIT, canaries.encode_audit_request(other.digest)),

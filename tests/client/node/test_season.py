@@ -14,7 +14,8 @@ from client.shop.dataset import save_merchant_data
 from common.encoder.catalogue_encoder import encode_catalogue
 from common.errors import BudgetError, FederationError, PolicyError
 from common.settings.run import RunSettings
-from common.wire.season import SEASON, decode_season, encode_season_request
+from common.wire.messages import encode_plan_request
+from common.wire.season import SEASON, decode_season
 from tests.client.node.test_participant import POLICY, Shop, entries, ground, plan_of
 from tests.client.node.test_participant_before_charge import unread_work
 from tests.support.shops import DAY, make_interactions
@@ -146,11 +147,11 @@ def test_a_policy_without_a_season_still_lets_the_rest_through(work, ground):
 def test_the_message_is_answered_once_and_only_by_a_prepared_node(ground, tmp_path):
     settings, data, basis, _ = ground
     shop = Shop(tmp_path / "ash", data, seasonal(settings), basis)
-    content = encode_season_request(PLAN.digest)
+    content = encode_plan_request(PLAN.digest)
     assert shop.ask(SEASON, content).error.reason == "federation:prepare"
     shop.answers(PLAN, None, rounds=())
     other = plan_of(season_noise_multiplier=3.0)
-    reply = shop.ask(SEASON, encode_season_request(other.digest))
+    reply = shop.ask(SEASON, encode_plan_request(other.digest))
     assert reply.error.reason == "federation:plan_digest"
     reply = shop.ask(SEASON, content)
     vector = decode_season(reply.content, 2 * basis.vector_width, PLAN.digest)
@@ -162,7 +163,7 @@ def test_a_plan_that_takes_no_season_pays_for_none(ground, tmp_path):
     shop = Shop(tmp_path / "ash", data, seasonal(settings), basis)
     plan = plan_of()
     shop.answers(plan, None, rounds=())
-    reply = shop.ask(SEASON, encode_season_request(plan.digest))
+    reply = shop.ask(SEASON, encode_plan_request(plan.digest))
     assert reply.error.reason == "settings:season_noise_multiplier"
 
 
@@ -175,6 +176,6 @@ def test_a_shop_without_a_clock_answers_like_any_other(ground, tmp_path):
     for name, one in (("timed", data), ("untimed", untimed)):
         shop = Shop(tmp_path / name / "ash", one, seasonal(settings), basis)
         shop.answers(PLAN, None, rounds=())
-        reply = shop.ask(SEASON, encode_season_request(PLAN.digest))
-        sizes.append(reply.content["season"]["vector"].numpy().shape)
+        reply = shop.ask(SEASON, encode_plan_request(PLAN.digest))
+        sizes.append(reply.content["season"]["season"].numpy().shape)
     assert sizes[0] == sizes[1] == (2 * basis.vector_width,)

@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from common.errors import FederationError
 from common.wire.arrays import pack_array
+from common.wire.messages import decode_plan_request, encode_plan_request
 from common.wire.season import (
     decode_season,
-    decode_season_request,
     encode_season,
-    encode_season_request,
 )
 from common.wire.sizes import size_in_bytes
 
@@ -21,7 +20,7 @@ VECTOR = np.arange(8, dtype=np.float32)
 
 
 def test_what_goes_in_comes_out():
-    decode_season_request(encode_season_request(PLAN), PLAN)
+    decode_plan_request(encode_plan_request(PLAN), PLAN)
     np.testing.assert_array_equal(decode_season(encode_season(VECTOR, PLAN), 8, PLAN), VECTOR)
 
 
@@ -32,16 +31,16 @@ def changed(**records):
 BAD = {
     "another plan": encode_season(VECTOR, "b" * 64),
     "a shorter vector": encode_season(VECTOR[:7], PLAN),
-    "no vector": encode_season_request(PLAN),
+    "no vector": encode_plan_request(PLAN),
     "more than the vector": changed(
         season=ArrayRecord(
-            {name: pack_array(VECTOR, np.float32, "season") for name in ("vector", "more")}
+            {name: pack_array(VECTOR, np.float32, "season") for name in ("season", "more")}
         )
     ),
-    "another record": changed(season=ConfigRecord({"vector": 1})),
+    "another record": changed(season=ConfigRecord({"season": 1})),
     "no run": RecordDict({"season": encode_season(VECTOR, PLAN)["season"]}),
     "other numbers": changed(
-        season=ArrayRecord({"vector": pack_array(VECTOR.astype(np.uint64), np.uint64, "season")})
+        season=ArrayRecord({"season": pack_array(VECTOR.astype(np.uint64), np.uint64, "season")})
     ),
 }
 
@@ -55,7 +54,7 @@ def test_what_is_no_season_is_refused(content):
 @given(st.binary(max_size=300))
 def test_any_bytes_in_the_vectors_place_are_an_error_of_ours(data):
     content = encode_season(VECTOR, PLAN)
-    content["season"]["vector"].data = data
+    content["season"]["season"].data = data
     with pytest.raises(FederationError):
         decode_season(content, 8, PLAN)
 
