@@ -51,17 +51,18 @@ def believe(
 
     Args:
         gains: [cases, k], each candidate's worth minus the default's. Cases are independent.
-        prior: [k], at least 0: shares that candidates have of the odds against the default.
+        prior: [k], at least 0 and not all 0: shares of the odds against the default.
         default_odds: Of the default against all of them, above 0.
     """
     cases, count = gains.shape
     if not count or cases < 2:
         return Belief(1.0, np.zeros(count))
-    with np.errstate(over="ignore"):
-        factors = np.exp(np.minimum(_log_factors(gains), 600.0))
-    odds = prior / max(float(prior.sum()), 1e-300) * factors
-    total = default_odds + odds.sum()
-    return Belief(default_odds / total, odds / total)
+    with np.errstate(divide="ignore"):
+        logs = np.append(np.log(prior) - np.log(prior.sum()) + _log_factors(gains), 0.0)
+    logs[-1] = np.log(default_odds)
+    likely = np.exp(logs - logs.max())  # a Bayes factor of a thousand cases is no number of its own
+    likely /= likely.sum()
+    return Belief(float(likely[-1]), likely[:-1])
 
 
 def _log_factors(gains: NDArray[np.floating]) -> Floats:

@@ -49,6 +49,14 @@ def bayes_factor(t, cases, effect):
     return above / student.pdf(t, cases - 1)
 
 
+def test_of_two_that_are_beyond_doubt_the_likelier_is_believed():
+    """Both Bayes factors are larger than any double."""
+    luck = np.random.default_rng(0).normal(size=(20_000, 2))
+    found = believe(luck + np.array([0.5, 1.0]), np.array([0.99, 0.01]))
+    assert found.candidates == pytest.approx([0, 1], abs=1e-9)
+    assert found.default == pytest.approx(0, abs=1e-9)
+
+
 @pytest.mark.parametrize("cases", [20, 200])
 @pytest.mark.parametrize("t", [0.0, 0.5, 1.0, 3.0])
 def test_odds_are_bayes_factors_by_numerical_integration(cases, t):
