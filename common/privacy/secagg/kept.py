@@ -20,7 +20,7 @@ from common.privacy.secagg.setup import Party, RoundSecrets
 _MOST = 2**30
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # secrets are not shown
 class _KeptRound:
     number: int
     own_self: int
@@ -29,14 +29,14 @@ class _KeptRound:
     key_shares: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # secrets are not shown
 class _KeptOpen:
     phase: Phase
     view: str
     secrets: _KeptRound
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # secrets are not shown
 class _Kept:
     """All of a party; a tuple of one or none stands for what may be missing."""
 

@@ -239,12 +239,14 @@ class SecureSumServer:
         return UnmaskRequest(self._binding("unmask"), self._survivors, self._dropouts, views)
 
     def receive_unmask(self, message: UnmaskReply) -> None:
-        """Take a party's shares.
+        """Take a survivor's shares: one reply a round.
 
         Raises:
             MaskedReplyError: `phase`, `identity`, `signature`, `round` or `shares`.
         """
         self._check_round(message, message.binding, "unmask")
+        if message.name not in self._masked or message.name in self._replies:
+            raise MaskedReplyError("Shares come once, from who is there.", field="shares")
         around = set(self._around[message.name])
         expected = (around & set(self._survivors), around & set(self._dropouts))
         told = (message.self_shares, message.key_shares)

@@ -5,7 +5,8 @@ import pytest
 
 from common.errors import SecureSumError
 from common.privacy.secagg.client import SecureSumClient
-from common.privacy.secagg.kept import keep, take_up
+from common.privacy.secagg.encoding import read_request
+from common.privacy.secagg.kept import _Kept, _KeptOpen, keep, take_up
 from common.privacy.secagg.messages import MaskRequest
 from tests.support.secure_sums import SumTown, plain_sum
 
@@ -114,6 +115,16 @@ def test_secrets_of_rounds_that_are_over_are_not_kept():
     town.run_round(town.vectors(np.random.default_rng(0)), 2)
     text = client.content.decode("latin-1")
     assert [number for number, secret in numbers.items() if secret in text] == [3]
+
+
+def test_what_is_kept_shows_no_secret_when_printed():
+    client = put_away_town(3, rounds=2).clients["m000"]
+    kept = read_request(_Kept, client.content, len(client.content))
+    shown = "".join(map(repr, (kept, *kept.rounds, _KeptOpen("mask", "", kept.rounds[0]))))
+    for one in kept.rounds:
+        for number in (one.own_self, one.own_key, *one.self_shares.values()):
+            assert str(number) not in shown
+    assert repr(kept.cipher) not in shown
 
 
 def test_another_run_s_another_party_s_or_altered_bytes_are_refused():

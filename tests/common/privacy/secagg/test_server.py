@@ -11,6 +11,7 @@ from common.privacy.secagg.keys import RoundSecret
 from common.privacy.secagg.messages import Roster, ViewRequest
 from common.privacy.secagg.server import SecureSumServer
 from common.privacy.secagg.shamir import PRIME
+from common.privacy.secagg.topology import topology
 from tests.support.secure_sums import SumTown, plain_sum, signing_key
 
 pytestmark = pytest.mark.attack
@@ -52,6 +53,8 @@ def test_false_shares_are_left_out(town, liars):
     vectors = to_unmask(town, liars)
     found = town.server.finish()
     np.testing.assert_array_equal(found.vector, plain_sum(vectors, town.names))
+    with pytest.raises(FederationError):
+        town.server.finish()  # the round is closed
 
 
 def test_more_false_shares_than_are_to_spare_end_the_round(town):
@@ -115,6 +118,16 @@ def test_a_message_of_an_earlier_round(town):
         refused("round", town.server.receive_masked, message)
 
 
+@pytest.mark.parametrize("changed", ["run_id", "plan_digest", "roster", "phase"])
+def test_a_message_of_another_run_plan_roster_or_phase(town, changed):
+    """Signed by its sender, as a party of two runs at once may have signed it for the other."""
+    sent = town.mask_all(town.vectors(np.random.default_rng(0)))
+    value = "view" if changed == "phase" else "0" * 64
+    binding = dataclasses.replace(town.binding("mask"), **{changed: value})
+    for message in sent.values():
+        refused("round", town.server.receive_masked, altered(message, binding=binding))
+
+
 def test_shares_that_are_missing_too_many_or_no_number_of_the_field(town):
     for message in town.mask_all(town.vectors(np.random.default_rng(0))).values():
         town.server.receive_masked(message)
@@ -127,6 +140,29 @@ def test_shares_that_are_missing_too_many_or_no_number_of_the_field(town):
         refused("shares", receive, altered(reply, self_shares=shares | {town.names[1]: number}))
     refused("shares", receive, altered(reply, key_shares={town.names[1]: 1}))
     receive(reply)
+
+
+def test_shares_that_come_twice_or_from_somebody_missing(town):
+    """A second reply does not take the first one's place, and who is missing has no say."""
+    vectors, gone = town.vectors(np.random.default_rng(0)), town.names[-1]
+    for message in town.mask_all(vectors, missing=[gone]).values():
+        town.server.receive_masked(message)
+    asked = town.server.close()
+    for name in town.names[:-1]:
+        town.server.receive_view(town.clients[name].view(asked))
+    request, receive = town.server.unmask_request(), town.server.receive_unmask
+    for name in town.names[:-1]:
+        reply = town.clients[name].unmask(request)
+        receive(reply)
+        refused("shares", receive, altered(reply, self_shares=dict.fromkeys(reply.self_shares, 1)))
+    shares = dict.fromkeys(town.names[:-1], 1)
+    refused(
+        "shares",
+        receive,
+        altered(dataclasses.replace(reply, name=gone), self_shares=shares, key_shares={}),
+    )
+    found = town.server.finish()
+    np.testing.assert_array_equal(found.vector, plain_sum(vectors, town.names[:-1]))
 
 
 def test_a_view_that_is_another(town):
@@ -144,6 +180,24 @@ def test_a_view_that_is_another(town):
     assert error.value.public() == "quorum:views"
 
 
+@pytest.mark.parametrize("short", [0, 1])
+def test_a_quorum_of_views_and_one_less(town, short):
+    vectors = town.vectors(np.random.default_rng(0))
+    for message in town.mask_all(vectors, missing=town.names[-1:]).values():
+        town.server.receive_masked(message)
+    asked, quorum = town.server.close(), topology(len(town.names)).quorum
+    for name in town.names[: quorum - short]:
+        view = town.clients[name].view(asked)
+        town.server.receive_view(view)
+        town.server.receive_view(view)  # twice is one
+    if short:
+        with pytest.raises(QuorumError) as error:
+            town.server.unmask_request()
+        assert error.value.public() == "quorum:views"
+    else:
+        assert len(town.server.unmask_request().views) == quorum
+
+
 def test_keys_that_are_none_another_party_s_or_for_another_plan():
     town = SumTown(3, setup=False)
     receive = town.server.receive_advertisement
@@ -151,6 +205,7 @@ def test_keys_that_are_none_another_party_s_or_for_another_plan():
     refused("keys", receive, altered(told[0], mask_keys=bytes(32)))
     refused("keys", receive, altered(told[0], cipher_key=bytes(31)))
     refused("keys", receive, altered(told[0], mask_keys=told[0].mask_keys * 2))
+    refused("keys", receive, altered(told[0], mask_keys=told[0].cipher_key))  # one key twice
     refused("plan", receive, altered(told[0], terms="0" * 64))
     refused("signature", receive, dataclasses.replace(told[0], terms="0" * 64))
     refused("identity", receive, altered(dataclasses.replace(told[0], name="m999")))
@@ -170,6 +225,8 @@ def test_shares_for_another_roster_or_not_for_all_neighbours():
     fewer = dict(list(message.sealed.items())[1:])
     refused("shares", receive, altered(message, sealed=fewer))
     refused("shares", receive, altered(message, sealed=message.sealed | {town.names[0]: b""}))
+    forged = dict.fromkeys(message.sealed, b"")
+    refused("signature", receive, dataclasses.replace(message, sealed=forged))
     receive(message)
     refused("phase", receive, message)
     with pytest.raises(QuorumError) as error:
@@ -204,6 +261,16 @@ def test_a_server_gives_the_same_roster_each_time_and_takes_no_more_keys():
     late = SecureSumClient(town.terms, town.party(town.names[0])).advertise()
     refused("phase", town.server.receive_advertisement, late)
     assert isinstance(town.server, SecureSumServer)
+
+
+def test_who_comes_after_the_roster_waits_for_the_next_run():
+    town = SumTown(3, setup=False)
+    told = [town.clients[name].advertise() for name in town.names]
+    for one in told[:2]:
+        town.server.receive_advertisement(one)
+    roster = town.server.roster()
+    refused("phase", town.server.receive_advertisement, told[2])
+    assert town.server.roster() == roster
 
 
 def test_who_masked_and_then_vanished_is_in_the_sum(town):

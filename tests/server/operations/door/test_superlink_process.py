@@ -1,6 +1,8 @@
 """What a refused request leaves behind is freed within a second, however little else is made."""
 
 import gc
+import sys
+import threading
 import weakref
 
 import pytest
@@ -8,6 +10,9 @@ from flwr.superlink import cli
 
 from server.operations.door import superlink_process
 from server.operations.door.superlink_process import SECONDS, STARTED_SECONDS, collect
+from server.operations.supervisor import superlink_command
+from tests.support.doors import operator
+from tests.support.flower_engine import free_port
 
 
 class Body(bytearray):
@@ -56,3 +61,21 @@ def test_a_refused_body_is_freed_and_what_was_there_before_is_not_looked_at_agai
 
 def test_it_is_flowers_own_command():
     assert superlink_process.flower_superlink is cli.flower_superlink
+
+
+def test_the_servers_superlink_is_this_one_and_it_collects_while_it_serves(tmp_path, monkeypatch):
+    command = superlink_command(operator(tmp_path / "server", free_port()))
+    assert command[:4] == [sys.executable, "-P", "-m", superlink_process.__name__]
+    begun, threads = threading.Event(), []
+
+    def collects():
+        threads.append(threading.current_thread())
+        begun.set()
+
+    def serves():
+        assert begun.wait(10.0)
+
+    monkeypatch.setattr(superlink_process, "collect", collects)
+    monkeypatch.setattr(superlink_process, "flower_superlink", serves)
+    superlink_process.main()
+    assert [one.daemon for one in threads] == [True]  # it ends with the server
