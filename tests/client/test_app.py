@@ -83,6 +83,17 @@ def test_a_season_is_answered_under_its_own_plan_alone(client, shops):
     assert [call[0] for call in shops.works["ash"].calls] == ["prepare", "season"]
 
 
+def test_a_copy_of_a_request_for_a_season_costs_nothing(client, shops):
+    request = messages.PrepareRequest(b"basis", {"seed": 1}, SEASONAL.to_json())
+    client.ask(messages.PREPARE, messages.encode_prepare(request))
+    asked = Message(encode_plan_request(SEASONAL.digest), 7, SEASON)
+    asked.metadata.__dict__["_message_id"] = "the same"  # as Flower's server names it
+    first, copy = (app(asked, client.context) for _ in range(2))
+    assert first.has_content()
+    assert copy.error.reason == "federation:message"
+    assert [call[0] for call in shops.works["ash"].calls] == ["prepare", "season"]
+
+
 def test_each_message_may_come_to_a_new_process(client, shops):
     client.prepare()
     close_nodes()

@@ -148,6 +148,33 @@ def test_a_vector_that_no_honest_node_sends_is_left_out(shops, federation, tmp_p
     assert [one.reason for one in entries if one.kind == "refusal"] == [f"federation:{field}"]
 
 
+SIGNED = {
+    "for a histogram": lambda vector, purpose: (vector, replace(purpose, kind="popularity")),
+    "in another run": lambda vector, purpose: (vector, replace(purpose, run_id="99")),
+    "of other numbers": lambda vector, purpose: (vector + 1, purpose),
+}
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("lie", SIGNED)
+def test_a_signature_of_something_else_is_none_for_a_season(shops, federation, tmp_path, lie):
+    """What a node signed once, of another vector or for another use, is sent in its place."""
+
+    class Liar(FakeWork):
+        def contribution(self, vector, purpose):
+            if (self.merchant, purpose.kind) == ("birch", "season"):
+                vector, purpose = SIGNED[lie](vector, purpose)
+            return super().contribution(vector, purpose)
+
+    shops.make = Liar
+    setup = seasonal(quorum=Quorum(2, 0.5, 0.0), journal=tmp_path / "journal.jsonl")
+    season = run(federation, setup).state.season
+    honest = np.sum([expected(name).astype(np.float64) for name in ("ash", "cedar")], axis=0)
+    np.testing.assert_array_equal(season.vectors.ravel(), honest.astype(np.float32))
+    entries = read_journal((tmp_path / "journal.jsonl").read_bytes())
+    assert [one.reason for one in entries if one.kind == "refusal"] == ["federation:contribution"]
+
+
 # ------------------------------------------------------------ kept and resumed
 @pytest.mark.parametrize("stop", [1, 3])
 def test_a_stopped_run_goes_on_with_the_same_season(shops, federation, tmp_path, stop):
