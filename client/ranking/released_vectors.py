@@ -11,6 +11,7 @@ from common.encoder.catalogue_encoder import base_model_digest, encode_catalogue
 from common.encoder.release_files import released_model
 from common.errors import ReleaseError
 from common.release.verify import VerifiedRelease
+from common.season import Season
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +22,13 @@ class ReleasedVectors:
         adapted: f of each item with the release's adapter, as a history is read.
         frozen: The candidate vectors, which no adapter changes.
         decay: The weight of a basket one older in the release's training.
+        season: The release's, if it has one.
     """
 
     adapted: NDArray[np.float32]
     frozen: NDArray[np.float32]
     decay: float = 1.0
+    season: Season | None = None
 
 
 def released_vectors(
@@ -46,4 +49,4 @@ def released_vectors(
     encoded = encode_catalogue(catalogue, model.basis, model.settings, cache)
     encoded.encoder.load_adapter(model.adapter)
     adapted = encoded.tokens.vectors(encoded.encoder)
-    return ReleasedVectors(adapted, encoded.vectors, model.settings.history_decay)
+    return ReleasedVectors(adapted, encoded.vectors, model.settings.history_decay, release.season)

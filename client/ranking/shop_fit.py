@@ -75,25 +75,21 @@ class ShopFit:
         return fit_decay(history_vectors, self.candidates, self.validation, usual_decay)
 
     def fit(
-        self, text: TextScorer, tail_boost: float = 1.0, season: Season | None = None
+        self, history_vectors: FloatMatrix, usual_decay: float, season: Season | None = None
     ) -> FittedRanker:
-        """Return the shop's ranker with `text`.
+        """Return the shop's ranker of histories read by `history_vectors`.
 
         An adapter's reading is used as far as it helps here: the choice starts from that of frozen
-        titles, which is one of its candidates.
+        titles, decay and all, which is one of its candidates.
 
         Args:
-            text: As by `text_scorer`.
-            tail_boost: See `FusionWeights.boosted`.
+            history_vectors: float32 [items, d], under an adapter, or `candidates` themselves.
+            usual_decay: The decay of training, public.
             season: Of the release, if it has one. A period of the past is ranked with what the
                 release knew of it then, mostly nothing; its weight is then the public default.
-
-        Raises:
-            InputError: if the tail boost is not in [0, 2].
         """
-        choice = self._choice(text, season)
-        text = self._text(text.history_vectors, choice.reading)
-        weights = choice.weights.boosted(tail_boost)
+        choice = self._choice(history_vectors, usual_decay, season)
+        text, weights = self._text(history_vectors, choice.reading), choice.weights
         known = self._season_at(self.train, season)
         early = FusedRanker.of(text, self._early_model, weights, self.train, known)
         if self.past is self.train:
@@ -110,32 +106,35 @@ class ShopFit:
         later = self.past.time[self.past.time > last]
         return season.at(int(later.min()) if len(later) else last + 1)
 
-    def _choice(self, text: TextScorer, season: Season | None) -> Choice:
-        adapted = not np.array_equal(text.history_vectors, self.candidates)
+    def _choice(
+        self, history_vectors: FloatMatrix, usual_decay: float, season: Season | None
+    ) -> Choice:
+        adapted = not np.array_equal(history_vectors, self.candidates)
         if not len(self.train):
-            return Choice(TEXT_ALONE, Reading(float(adapted), text.decay))
-        alone = self._choice_alone(text.decay, season)
+            return Choice(TEXT_ALONE, Reading(float(adapted), usual_decay))
+        alone = self._choice_alone(usual_decay, season)
         if not adapted:
             return alone
         readings = [Reading(strength, alone.reading.decay) for strength in STRENGTHS]
         if not len(self.cases):
             return Choice(alone.weights, alone.reading._replace(strength=1.0))
-        return fit_strength(self._trial(text.history_vectors, readings, season), alone)
+        return fit_strength(self._trial(history_vectors, readings, season), alone)
 
-    def _choice_alone(self, decay: float, season: Season | None) -> Choice:
-        """Return what the shop chooses without an adapter, from a usual decay.
+    def _choice_alone(self, usual_decay: float, season: Season | None) -> Choice:
+        """Return what the shop chooses without an adapter, from the decay that suits frozen titles.
 
         A season that says nothing of the past changes nothing here.
         """
         told = any(self._season_at(window.before, season) is not None for window in self._windows)
-        if (decay, told) not in self._alone:
+        if (usual_decay, told) not in self._alone:
+            decay = self.text_scorer(self.candidates, usual_decay).decay
             default = Choice(default_fusion_weights(self.train), Reading(0.0, decay))
             if len(self.cases):
                 readings = [Reading(0.0, one) for one in sorted({decay, *DECAYS})]
                 trial = self._trial(self.candidates, readings, season)
                 default = fit_fusion_weights(trial, default)
-            self._alone[decay, told] = default
-        return self._alone[decay, told]
+            self._alone[usual_decay, told] = default
+        return self._alone[usual_decay, told]
 
     def _trial(
         self, history_vectors: FloatMatrix, readings: Sequence[Reading], season: Season | None

@@ -40,7 +40,8 @@ def benefit_of(
     Args:
         release: Verified.
         shop: The shop's folder.
-        model: The models' folder; a fresh model saves encoding the catalogue again.
+        model: The models' folder; a fresh model that uses the release as it is saves encoding the
+            catalogue again.
         cache: Folder of encodings.
         solo: A release that this shop trained alone, to compare with.
 
@@ -50,12 +51,15 @@ def benefit_of(
     data = load_merchant_data(shop)
     alone = None if solo is None else released_vectors(solo, data.catalogue, cache)
     fitted = fresh_model(release, shop, model)
-    if fitted is None:
+    if fitted is None or fitted.ranker.text.strength != 1:
+        # A fit chose that strength by the very shoppers who are to judge the release.
         joined = released_vectors(release, data.catalogue, cache)
     else:
         text, settings = fitted.ranker.text, release.manifest.adapter.settings
         decay = RunSettings.from_flat(dict(settings)).history_decay
-        joined = ReleasedVectors(text.history_vectors, text.candidate_vectors, decay)
+        joined = ReleasedVectors(
+            text.history_vectors, text.candidate_vectors, decay, release.season
+        )
     return BenefitOfRelease(
         measure_benefit(data, joined, alone),
         data.name,

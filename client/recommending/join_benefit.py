@@ -146,7 +146,7 @@ class _Bench:
         }
         for name, vectors in self.vectors.items():
             text = shop.text_scorer(vectors.adapted, vectors.decay)
-            ranker = shop.fit(text).ranker
+            ranker = shop.fit(vectors.adapted, vectors.decay, vectors.season).ranker
             found[name] = text.score
             found["fused" if name == "release" else f"{name}_fused"] = ranker.score
             # Its model of purchases is the same whoever read the histories' titles.

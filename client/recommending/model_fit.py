@@ -4,7 +4,7 @@ What is heavy is loaded here: whoever only reads a model imports no language mod
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +59,7 @@ def fit_shop_model(
     split = split_interactions(data.interactions, data.split_rule)
     cases = evaluation_cases(split.train, split.valid)
     fit = ShopFit(split.train, cases, data.interactions, vectors.frozen)
-    text = fit.text_scorer(vectors.adapted, vectors.decay)
-    early, ranker = fit.fit(text, season=release.season)
+    early, ranker = fit.fit(vectors.adapted, vectors.decay, vectors.season)
     tail = popularity_buckets(early.sales).tail
     chances = {}
     for boost in boosts:
@@ -115,4 +114,4 @@ def _in_one_order(
     for catalogue, vectors in parts:
         places = [data.catalogue.index_of(item.item_id) for item in catalogue.items]
         adapted[places], frozen[places] = vectors.adapted, vectors.frozen
-    return ReleasedVectors(adapted, frozen, parts[0][1].decay)
+    return replace(parts[0][1], adapted=adapted, frozen=frozen)

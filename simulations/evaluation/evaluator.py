@@ -119,7 +119,7 @@ class ShopEvaluator:
             text: As by `text`.
             season: Of the release; the shop alone has none.
         """
-        return self._fit.fit(text, season=season).ranker
+        return self._fit.fit(text.history_vectors, self.decay, season).ranker
 
     @cached_property
     def _fit(self) -> ShopFit:

@@ -136,7 +136,7 @@ def _evaluated(case: _Case, orders: int) -> Mapping[str, Scorecard]:
     split = split_interactions(past, data.split_rule)
     fitted_on = evaluation_cases(split.train, split.valid)
     fit = ShopFit(split.train, fitted_on, past, case.vectors.frozen)
-    ranker = fit.fit(fit.text_scorer(case.vectors.adapted, case.vectors.decay)).ranker
+    ranker = fit.fit(case.vectors.adapted, case.vectors.decay).ranker
     # EASE by way of its factors, as many as there are shoppers: a small shop takes no time.
     candidates = [(l2, 0.0) for l2 in EASE_STRENGTHS]
     early = choose_text_ease(split.train.matrix(), case.vectors.frozen, fitted_on, candidates)

@@ -11,7 +11,7 @@ from client.ranking.fusion_weights import (
 )
 from client.ranking.shop_fit import ShopFit
 from client.ranking.shortlist import Reading
-from client.ranking.text_scorer import TextScorer, strengthened
+from client.ranking.text_scorer import strengthened
 from client.ranking.validation import PERIOD, past_windows
 from client.shop.histories import histories
 from client.shop.splitting import SplitRule, evaluation_cases, join, split_interactions
@@ -38,7 +38,7 @@ def fit():
 
 def fitted(fit, seed=100, season=None):
     vectors = fit.candidates if seed is None else unit_vectors(seed)
-    return fit.fit(fit.text_scorer(vectors, 1.0), season=season)
+    return fit.fit(vectors, 1.0, season)
 
 
 # ------------------------------------------------------------------- past periods
@@ -120,13 +120,28 @@ def test_an_adapter_starts_from_what_the_shop_chose_without(fit, monkeypatch):
     assert np.array_equal(joined.score(history), alone.score(history))
 
 
+def test_the_decay_that_suits_an_adapter_does_not_move_what_the_shop_chose_without(monkeypatch):
+    fit, honest = made_fit(), shop_fit.fit_decay
+
+    def decayed(vectors, *more):
+        text = honest(vectors, *more)
+        return text if vectors is fit.candidates else replace(text, decay=0.5)
+
+    monkeypatch.setattr(shop_fit, "fit_decay", decayed)
+    assert fit.text_scorer(unit_vectors(100), 1.0).decay == 0.5
+    monkeypatch.setattr(shop_fit, "fit_strength", lambda _, alone: alone)
+    alone, joined = fitted(fit, None).ranker, fitted(fit).ranker
+    assert (joined.weights, joined.text.decay) == (alone.weights, alone.text.decay)
+    assert np.array_equal(joined.text.history_vectors, alone.text.history_vectors)
+
+
 def test_frozen_titles_are_asked_once_for_all_adapters(monkeypatch):
     fit, asked = made_fit(), []
     monkeypatch.setattr(
         shop_fit, "fit_fusion_weights", lambda _, default: asked.append(default) or default
     )
     for vectors in (fit.candidates, unit_vectors(100), unit_vectors(101)):
-        fit.fit(TextScorer(vectors, fit.candidates))
+        fit.fit(vectors, 1.0)
     assert asked == [Choice(default_fusion_weights(fit.train), Reading(0.0, 1.0))]
 
 

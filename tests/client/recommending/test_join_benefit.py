@@ -23,6 +23,7 @@ from client.shop.dataset import MerchantData, load_merchant_data
 from client.shop.splitting import SplitRule, evaluation_cases, split_interactions
 from common.errors import InputError
 from common.evaluation.bootstrap import Interval
+from common.season import Season
 from tests.support.shops import DAY, command, interactions_of, make_catalogue
 
 KINDS, EACH = 6, 8  # kinds of items, and items of a kind
@@ -120,6 +121,22 @@ def test_a_solo_adapter_that_is_as_good_leaves_nothing_to_join_for():
     assert found.difference("solo_fused", "ndcg@10").mean == 0
     assert set(found.solo_models) <= {"solo", "solo_fused"}
     assert found.verdict != "join"
+
+
+def test_what_a_releases_season_knew_before_the_period_counts_for_the_release_alone():
+    shop, vectors = shop_where(0), vectors_with(0)
+    along = vectors.frozen[KIND == 0].mean(axis=0)[None]
+
+    def found(day):
+        season = Season(along, (day * DAY,), 0.0, 8)
+        cards = measure_benefit(shop, replace(vectors, season=season)).scorecards
+        return {name: one.per_shopper["ndcg@10"] for name, one in cards.items()}
+
+    before, after = found(20), found(150)
+    without = measure_benefit(shop, vectors).scorecards
+    for name, one in without.items():
+        assert np.array_equal(after[name], one.per_shopper["ndcg@10"])
+        assert np.array_equal(before[name], after[name]) == (name != "fused")
 
 
 def test_too_few_shoppers_decide_nothing():
