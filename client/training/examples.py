@@ -7,12 +7,12 @@ another's, nor on how many others there are.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client.shop.histories import pooled_history
 from client.shop.interactions import Interactions
 from common.settings.run import RunSettings
 
@@ -54,19 +54,6 @@ class ExampleBatch:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Example:
-    history: NDArray[np.int64]
-    weight: NDArray[np.float64]
-    target: NDArray[np.int64]
-    value: NDArray[np.float32]
-
-
-_EMPTY = _Example(
-    np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), np.empty(0, np.float32)
-)
-
-
 class ShopperExamples:
     """Every shopper's purchases, ready to be cut into an example of bounded size."""
 
@@ -82,6 +69,12 @@ class ShopperExamples:
         shoppers = np.arange(interactions.shopper_count + 1)
         self._starts = np.searchsorted(interactions.shopper, shoppers)
         self._streams = [_stream(name) for name in interactions.shopper_ids]
+        self._basket, self._baskets = _basket_places(interactions, self._starts)
+        self._first, self._again = _repeats(interactions, self._basket)
+        per_shopper = np.bincount(
+            interactions.shopper[self._first], minlength=interactions.shopper_count
+        )
+        self._usable = per_shopper >= 2  # distinct items: one to read, one to find
 
     def __len__(self) -> int:
         """How many shoppers there are, those without a usable example included."""
@@ -103,67 +96,119 @@ class ShopperExamples:
             the examples of all others as they are. The index would not do: it is another one for
             everybody behind the shopper that left.
         """
-        return _batch(
-            [self._one(one, np.random.default_rng((seed, self._streams[one]))) for one in shoppers]
+        usable = np.flatnonzero(self._usable[shoppers])
+        drawn = np.asarray(shoppers)[usable]
+        streams = [np.random.default_rng((seed, self._streams[one])) for one in drawn]
+        row, place = self._rows_of(drawn)
+        cut, basket = self._cut(drawn, row, place, streams)
+        targets = self._targets(basket, cut[place], row, place, streams)
+        found = np.isin(place, place[targets])  # nothing to find: nothing to read either
+        past = found & (basket < cut[place]) & (self._again[row] >= cut[place])
+        kept = self._latest(np.flatnonzero(past), place)
+        age = (cut[place] - 1 - basket)[kept]
+        # By way of a table: the same bits for an age, wherever it stands in the batch.
+        weight = np.power(self._settings.history_decay, np.arange(age.max(initial=0) + 1.0))[age]
+        if len(kept):
+            begins = np.flatnonzero(np.diff(place[kept], prepend=-1))
+            lengths = np.diff(begins, append=len(kept))
+            weight /= np.repeat(np.add.reduceat(weight, begins), lengths)
+        return ExampleBatch(
+            shoppers=len(shoppers),
+            history_item=self._rows.item[row[kept]].astype(np.int64),
+            history_shopper=usable[place[kept]],
+            history_weight=weight.astype(np.float32),
+            target_item=self._rows.item[row[targets]].astype(np.int64),
+            target_shopper=usable[place[targets]],
+            target_value=self._rows.value[row[targets]],
         )
 
-    def _one(self, shopper: np.integer, rng: np.random.Generator) -> _Example:
-        rows = slice(self._starts[shopper], self._starts[shopper + 1])
-        items, baskets = self._rows.item[rows].astype(np.int64), self._rows.basket[rows]
-        if len(np.unique(items)) < 2:
-            return _EMPTY
-        steps = np.unique(baskets)
-        if len(steps) == 1:  # one basket only: half of it stands for the history
-            order = rng.permutation(len(items))
-            before = np.zeros(len(items), dtype=bool)
-            before[order[: max(1, len(items) // 2)]] = True
-            after, age = ~before, np.zeros(len(items))
-        else:
-            cut = int(rng.integers(1, len(steps)))
-            before = baskets < steps[cut]
-            after = baskets == steps[cut] if self._settings.target_baskets == "next" else ~before
-            age = (cut - 1 - np.searchsorted(steps, baskets)).astype(np.float64)
-        return self._example(items, self._rows.value[rows], before, after, age=age, rng=rng)
+    def _rows_of(
+        self, shoppers: NDArray[np.integer]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the shoppers' rows, one shopper after another, and whose each is: int64 [n]."""
+        starts, counts = self._starts[shoppers], self._starts[shoppers + 1] - self._starts[shoppers]
+        place = np.repeat(np.arange(len(shoppers)), counts)
+        before = np.cumsum(counts) - counts
+        return np.arange(len(place)) + (starts - before)[place], place
 
-    def _example(
+    def _cut(
         self,
-        items: NDArray[np.int64],
-        values: NDArray[np.float32],
-        before: NDArray[np.bool_],
-        after: NDArray[np.bool_],
-        *,
-        age: NDArray[np.floating],
-        rng: np.random.Generator,
-    ) -> _Example:
-        history, weight = pooled_history(
-            items[before], age[before], self._settings.history_decay, self._settings.max_history
-        )
-        new = np.flatnonzero(after & ~np.isin(items, items[before]))
-        _, first = np.unique(items[new], return_index=True)
-        new = new[np.sort(first)]
-        if len(new) > self._settings.max_targets:
-            new = np.sort(rng.choice(new, self._settings.max_targets, replace=False))
-        if not len(new):
-            return _EMPTY
-        return _Example(history, weight, items[new], values[new])
+        shoppers: NDArray[np.integer],
+        row: NDArray[np.int64],
+        place: NDArray[np.int64],
+        streams: Sequence[np.random.Generator],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return each shopper's first basket after the cut, and each row's basket, from 0.
+
+        Of one basket only, a random half stands for a basket before.
+        """
+        baskets, basket = self._baskets[shoppers], self._basket[row]
+        cut = np.ones(len(shoppers), dtype=np.int64)
+        ends = np.searchsorted(place, np.arange(len(shoppers) + 1))
+        for one, stream in enumerate(streams):
+            if baskets[one] > 1:
+                cut[one] = stream.integers(1, baskets[one])
+                continue
+            order = stream.permutation(ends[one + 1] - ends[one])
+            basket[ends[one] + order[max(1, len(order) // 2) :]] = 1
+        return cut, basket
+
+    def _targets(
+        self,
+        basket: NDArray[np.int64],
+        cut: NDArray[np.int64],
+        row: NDArray[np.int64],
+        place: NDArray[np.int64],
+        streams: Sequence[np.random.Generator],
+    ) -> NDArray[np.int64]:
+        """Return the positions in `row` of what is bought for the first time after the cut."""
+        after = basket == cut if self._settings.target_baskets == "next" else basket >= cut
+        new = np.flatnonzero(after & self._first[row])
+        most, counts = self._settings.max_targets, np.bincount(place[new])
+        ends = np.cumsum(counts)
+        parts = [
+            new[end - count : end]
+            if count <= most
+            else np.sort(streams[one].choice(new[end - count : end], most, replace=False))
+            for one, (end, count) in enumerate(zip(ends, counts, strict=True))
+        ]
+        return np.concatenate([np.empty(0, np.int64), *parts])
+
+    def _latest(self, kept: NDArray[np.int64], place: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return each shopper's `max_history` latest positions of those kept, latest first."""
+        ordered = kept[np.lexsort((-kept, place[kept]))]
+        begins = np.searchsorted(place[ordered], np.arange(place.max(initial=-1) + 1))
+        number = np.arange(len(ordered)) - begins[place[ordered]]
+        return ordered[number < self._settings.max_history]
+
+
+def _basket_places(
+    interactions: Interactions, starts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each row's basket, counted from 0 in its shopper, and each shopper's baskets."""
+    begins = np.ones(len(interactions), dtype=bool)
+    begins[1:] = (np.diff(interactions.basket) != 0) | (np.diff(interactions.shopper) != 0)
+    counted = np.concatenate([[0], np.cumsum(begins)])
+    return (counted[1:] - 1 - counted[starts[:-1]][interactions.shopper]), np.diff(counted[starts])
+
+
+def _repeats(
+    interactions: Interactions, basket: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return whether a row is its shopper's first of an item, and the basket of the next of it.
+
+    Where there is no next one, the basket is beyond all.
+    """
+    order = np.lexsort((interactions.item, interactions.shopper))  # stable: in order of time
+    shopper, item = interactions.shopper[order], interactions.item[order]
+    same = (shopper[1:] == shopper[:-1]) & (item[1:] == item[:-1])
+    first = np.ones(len(order), dtype=bool)
+    first[order[1:]] = ~same
+    again = np.full(len(order), np.iinfo(np.int64).max)
+    again[order[:-1][same]] = basket[order[1:]][same]
+    return first, again
 
 
 def _stream(shopper_id: str) -> int:
     """Return a number of 128 bits that stands for a shopper whatever its place in the data."""
     return int.from_bytes(hashlib.sha256(shopper_id.encode()).digest()[:16], "big")
-
-
-def _batch(examples: list[_Example]) -> ExampleBatch:
-    histories = [len(one.history) for one in examples]
-    targets = [len(one.target) for one in examples]
-    numbers = np.arange(len(examples))
-    joined = [_EMPTY, *examples]
-    return ExampleBatch(
-        shoppers=len(examples),
-        history_item=np.concatenate([one.history for one in joined]),
-        history_shopper=np.repeat(numbers, histories),
-        history_weight=np.concatenate([one.weight for one in joined]).astype(np.float32),
-        target_item=np.concatenate([one.target for one in joined]),
-        target_shopper=np.repeat(numbers, targets),
-        target_value=np.concatenate([one.value for one in joined]),
-    )

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.shop.histories import pooled_history
-from client.training.examples import ShopperExamples
+from client.training.examples import ShopperExamples, _stream
 from tests.support.shops import interactions_of, make_interactions, make_settings
 
 ITEMS = 30
@@ -49,7 +49,51 @@ def bought_by(interactions, shopper):
     }
 
 
+def cut_by_definition(interactions, settings, shopper, seed):
+    """One shopper's example, as the module says it in words: history, weights, targets, values."""
+    mine = interactions.where(interactions.shopper == shopper)
+    stream = np.random.default_rng((seed, _stream(interactions.shopper_ids[shopper])))
+    if len(set(mine.item.tolist())) < 2:
+        return [], [], [], []
+    baskets = sorted(set(mine.basket.tolist()))
+    rank = np.array([baskets.index(one) for one in mine.basket.tolist()])
+    cut = 1
+    if len(baskets) > 1:
+        cut = int(stream.integers(1, len(baskets)))
+    else:
+        before = stream.permutation(len(rank))[: max(1, len(rank) // 2)]
+        rank = np.where(np.isin(np.arange(len(rank)), before), 0, 1)
+    past, later = rank < cut, rank == cut
+    if settings.target_baskets == "all":
+        later = rank >= cut
+    history, weight = pooled_history(
+        mine.item[past], cut - 1 - rank[past], settings.history_decay, settings.max_history
+    )
+    known, new = set(mine.item[past].tolist()), []
+    for row in np.flatnonzero(later):
+        if mine.item[row] not in known:
+            known.add(int(mine.item[row]))
+            new.append(row)
+    if len(new) > settings.max_targets:
+        new = np.sort(stream.choice(np.array(new), settings.max_targets, replace=False))
+    if not len(new):
+        return [], [], [], []
+    return history.tolist(), weight, mine.item[new].tolist(), mine.value[new].tolist()
+
+
 # ---------------------------------------------------------------- properties
+@given(purchases(), st.integers(0, 1000), st.sampled_from(["next", "all"]), st.integers(1, 4))
+def test_a_batch_is_what_the_definition_says_of_each_shopper(interactions, seed, later, most):
+    settings = make_settings(target_baskets=later, max_history=most + 1, max_targets=most)
+    examples = ShopperExamples(interactions, settings)
+    batch = examples.draw(np.arange(len(examples)), seed)
+    for shopper in range(len(examples)):
+        history, weight, target, value = cut_by_definition(interactions, settings, shopper, seed)
+        found = of_shopper(batch, shopper)
+        assert (found[0], *found[2:]) == (history, target, value)
+        assert np.array_equal(found[1], np.asarray(weight, dtype=np.float32))
+
+
 @given(
     purchases(),
     st.integers(0, 1000),
