@@ -25,6 +25,7 @@ from client.ranking.fusion_weights import (
 )
 from client.ranking.shortlist import Reading, Spread, shortlist
 from client.ranking.text_ease import TextEaseModel, choose_text_ease
+from client.ranking.text_rows import TextRows
 from client.ranking.text_scorer import DECAYS, TextScorer, fit_decay, strengthened
 from client.ranking.validation import (
     ENOUGH_CASES,
@@ -56,6 +57,7 @@ class ShopFit:
         past: All purchases to rank by; `train` itself where the period is to be judged on.
         candidates: float32 [items, d], the frozen item vectors.
         judged: Shoppers on whom the fit will be judged: no case of an earlier period is theirs.
+        text_rows: Of `candidates`, where other shops of the catalogue are fitted too.
     """
 
     train: Interactions
@@ -63,6 +65,7 @@ class ShopFit:
     past: Interactions
     candidates: FloatMatrix
     judged: NDArray[np.integer] | None = None
+    text_rows: TextRows | None = None
     _alone: dict[tuple[float, bool], Choice] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -171,14 +174,20 @@ class ShopFit:
     def _window_models(self) -> list[TextEaseModel]:
         early = self._early_model
         later = [
-            early.refitted(window.before.matrix(), self.candidates) for window in self._windows[1:]
+            early.refitted(window.before.matrix(), self.candidates, self._text_rows)
+            for window in self._windows[1:]
         ]
         return [early, *later]
 
     @cached_property
+    def _text_rows(self) -> TextRows:
+        return self.text_rows or TextRows(self.candidates)
+
+    @cached_property
     def _early_model(self) -> TextEaseModel:
-        return choose_text_ease(self.train.matrix(), self.candidates, self.cases)
+        rows = self._text_rows
+        return choose_text_ease(self.train.matrix(), self.candidates, self.cases, rows=rows)
 
     @cached_property
     def _model(self) -> TextEaseModel:
-        return self._early_model.refitted(self.past.matrix(), self.candidates)
+        return self._early_model.refitted(self.past.matrix(), self.candidates, self._text_rows)

@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix
 
 from client.ranking.model_selection import clearly_better, validation_ndcg
 from client.ranking.products import double_sum, row_products
+from client.ranking.text_rows import TextRows
 from client.shop.splitting import Cases
 from common.errors import InputError
 
@@ -54,9 +55,11 @@ class TextEaseModel:
     l2: float
     text_strength: float
 
-    def refitted(self, bought: csr_matrix, vectors: FloatMatrix) -> "TextEaseModel":
+    def refitted(
+        self, bought: csr_matrix, vectors: FloatMatrix, rows: TextRows | None = None
+    ) -> "TextEaseModel":
         """Return the model of other purchases, regularised the same way."""
-        return fit_text_ease(bought, vectors, self.l2, self.text_strength)
+        return fit_text_ease(bought, vectors, self.l2, self.text_strength, rows)
 
     def score(self, history: csr_matrix) -> FloatMatrix:
         """Return the sum of B over each history: float32 [cases, items].
@@ -124,11 +127,15 @@ class TextEaseModel:
 
 
 def fit_text_ease(
-    bought: csr_matrix, vectors: FloatMatrix, l2: float, text_strength: float = TEXT_STRENGTH
+    bought: csr_matrix,
+    vectors: FloatMatrix,
+    l2: float,
+    text_strength: float = TEXT_STRENGTH,
+    rows: TextRows | None = None,
 ) -> TextEaseModel:
     """Fit B that minimises ||A - AB||² + l2·||B||² with a zero diagonal.
 
-    A is `bought` with sqrt(text_strength)·vectorsᵀ below it, and P = (AᵀA + l2·I)⁻¹ says B. Where
+    A is `bought` with sqrt(text_strength)·vectorsᵀ above it, and P = (AᵀA + l2·I)⁻¹ says B. Where
     A has fewer rows than items, LLᵀ = AAᵀ + l2·I and Z = L⁻¹A give P = (I - ZᵀZ) / l2; else
     LLᵀ = AᵀA + l2·I and F = sqrt(l2)·L⁻¹ give P = FᵀF / l2. Time grows with the third power of the
     fewer of rows and items, memory is 20 bytes for each pair of one of those and an item.
@@ -138,6 +145,7 @@ def fit_text_ease(
         vectors: float32 [items, d], unit vectors of the items' texts.
         l2: Regularisation, in shoppers: above 0.
         text_strength: Weight of the texts, at least 0; 0 is plain EASE.
+        rows: Of `vectors`, where there are several fits; the result is the same.
 
     Raises:
         InputError: if a number is out of bounds or the vectors are of another catalogue.
@@ -152,9 +160,12 @@ def fit_text_ease(
         raise InputError(f"{len(vectors)} vectors for {bought.shape[1]} items.", field="vectors")
     buyers = np.flatnonzero(np.diff(bought.indptr))
     among_buyers = csr_matrix(bought[buyers], dtype=np.float64)
-    texts = np.sqrt(text_strength) * vectors.T.astype(np.float64)
-    by_rows = len(buyers) + len(texts) < len(vectors)
-    factors = (_factors_by_rows if by_rows else _factors_by_items)(among_buyers, texts, l2)
+    by_rows = len(buyers) + vectors.shape[1] < len(vectors)
+    rows = rows or TextRows(vectors)
+    if by_rows:
+        factors = _factors_by_rows(among_buyers, rows.factors(l2, text_strength), l2)
+    else:
+        factors = _factors_by_items(among_buyers, rows.rows(text_strength), l2)
     left = np.einsum("ij,ij->j", factors, factors)
     if by_rows:
         left = 1 - left
@@ -168,16 +179,24 @@ def fit_text_ease(
 
 
 def _factors_by_rows(bought: csr_matrix, texts: _Doubles, l2: float) -> _Doubles:
-    """Return Z = L⁻¹A [rows, items] with LLᵀ = AAᵀ + l2·I."""
+    """Return Z = L⁻¹A [rows, items] with LLᵀ = AAᵀ + l2·I, whose first rows are `texts`.
+
+    With A's first rows T and the others B, L has the blocks L₁, BZ₁ᵀ and L₂, where L₂L₂ᵀ =
+    BBᵀ + l2·I - BZ₁ᵀZ₁Bᵀ; so Z's other rows are L₂⁻¹(B - BZ₁ᵀZ₁). Time grows with the square of
+    the buyers, however many text dimensions there are.
+    """
     # scipy.linalg loads here: who only ranks with a model waits for none of it.
     from scipy.linalg import cholesky, solve_triangular  # noqa: PLC0415 -- see above
 
-    joined = np.vstack([bought.toarray(), texts])
-    gram = joined @ joined.T
+    across = bought @ texts.T
+    gram = (bought @ bought.T).toarray()
+    gram -= across @ across.T
     gram[np.diag_indices_from(gram)] += l2
     factor = cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
-    z: _Doubles = solve_triangular(factor, joined, lower=True, overwrite_b=True, check_finite=False)
-    return z
+    left = bought.toarray()
+    left -= across @ texts
+    z: _Doubles = solve_triangular(factor, left, lower=True, overwrite_b=True, check_finite=False)
+    return np.vstack([texts, z])
 
 
 def _factors_by_items(bought: csr_matrix, texts: _Doubles, l2: float) -> _Doubles:
@@ -198,6 +217,7 @@ def choose_text_ease(
     vectors: FloatMatrix,
     valid: Cases,
     candidates: Sequence[tuple[float, float]] = CANDIDATES,
+    rows: TextRows | None = None,
 ) -> TextEaseModel:
     """Fit each of `candidates` on `train`; keep the first unless another is clearly better.
 
@@ -208,12 +228,13 @@ def choose_text_ease(
     """
     if not candidates:
         raise InputError("At least one candidate is needed.", field="candidates")
+    rows = rows or TextRows(vectors)
     if not len(valid):
-        return fit_text_ease(train, vectors, *candidates[0])
-    first = best = fit_text_ease(train, vectors, *candidates[0])
+        return fit_text_ease(train, vectors, *candidates[0], rows)
+    first = best = fit_text_ease(train, vectors, *candidates[0], rows)
     found = default = validation_ndcg(first.rough_score, valid)
     for candidate in candidates[1:]:  # one at a time: a model is shoppers x items large
-        model = fit_text_ease(train, vectors, *candidate)
+        model = fit_text_ease(train, vectors, *candidate, rows)
         objective = validation_ndcg(model.rough_score, valid)
         if objective.mean() > found.mean():
             best, found = model, objective

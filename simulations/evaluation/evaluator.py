@@ -15,6 +15,7 @@ from client.ranking.baselines import fit_popularity
 from client.ranking.fusion import FusedRanker
 from client.ranking.fusion_weights import COLLABORATIVE_ALONE, COLLABORATIVE_AND_TREND
 from client.ranking.shop_fit import ShopFit
+from client.ranking.text_rows import TextRows
 from client.ranking.text_scorer import TextScorer
 from client.shop.histories import Histories, histories
 from common.adapter import AdapterState
@@ -71,6 +72,7 @@ class ItemVectors:
 
     def __init__(self, encoded: EncodedCatalogue) -> None:
         self.candidates = encoded.vectors
+        self.text_rows = TextRows(encoded.vectors)
         self._encoded = encoded
         self._last: tuple[str, FloatMatrix] = ("", encoded.vectors)
 
@@ -124,7 +126,13 @@ class ShopEvaluator:
     @cached_property
     def _fit(self) -> ShopFit:
         shop = self.shop
-        return ShopFit(shop.split.train, shop.validation_cases, shop.past, self.vectors.candidates)
+        return ShopFit(
+            shop.split.train,
+            shop.validation_cases,
+            shop.past,
+            self.vectors.candidates,
+            text_rows=self.vectors.text_rows,
+        )
 
     @cached_property
     def frozen_fused(self) -> FusedRanker:

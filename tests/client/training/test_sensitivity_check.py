@@ -174,7 +174,8 @@ def test_after_a_check_the_shop_is_whole(shop):
 
 # ------------------------------------------------------------------ once a model
 @pytest.fixture
-def asked(shop, tmp_path):
+def asked(shop, tmp_path, monkeypatch):
+    monkeypatch.setattr(client.training.sensitivity_check, "_passed", set())
     return tmp_path, shop.trainer, shop.encoder.adapter(), make_plan()
 
 
@@ -193,8 +194,22 @@ def test_a_model_is_checked_once_and_another_or_other_threads_anew(asked, monkey
         patch.setattr(torch, "get_num_threads", lambda: 77)
         check_once(folder, "two", *rest)
     path.write_bytes(b"{")
+    monkeypatch.setattr(client.training.sensitivity_check, "_passed", set())  # another process
     check_once(folder, "two", *rest)
     assert len(calls) == 4
+
+
+def test_nodes_of_one_process_that_share_a_catalogue_check_once(asked, monkeypatch):
+    folder, *rest = asked
+    calls = []
+    monkeypatch.setattr(
+        client.training.sensitivity_check, "check_trainer", lambda *_: calls.append(1)
+    )
+    for node in ("ash", "birch", "cedar"):
+        (folder / node).mkdir()
+        check_once(folder / node, "one", *rest)
+    check_once(folder / "cedar", "two", *rest)
+    assert len(calls) == 2
 
 
 def test_a_refusal_leaves_nothing_and_may_be_asked_for_again(asked, monkeypatch):
