@@ -13,12 +13,27 @@ Record = TypeVar("Record")
 
 
 def canonical(fields: object) -> str:
-    """Return JSON with sorted keys and no spaces.
+    """Return JSON with sorted keys and no spaces; a dataclass is an object of its fields.
 
     Raises:
         ValueError: if a number is not finite.
+        TypeError: of what JSON has no form for.
     """
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(
+        fields, sort_keys=True, separators=(",", ":"), allow_nan=False, default=fields_of
+    )
+
+
+def fields_of(record: object) -> dict[str, Any]:
+    """Return a dataclass's fields by name, as they are: `dataclasses.asdict` copies each of them.
+
+    Raises:
+        TypeError: if it is no dataclass.
+    """
+    names = getattr(record, "__dataclass_fields__", None)
+    if names is None:
+        raise TypeError(f"A {type(record).__name__} has no canonical form.")
+    return {name: getattr(record, name) for name in names}
 
 
 def read_canonical(kind: type[Record], text: str, write: Callable[[Record], str]) -> Record:

@@ -1,7 +1,7 @@
 """One entry of a ledger: what it says, how it is hashed and checked. No file is touched here."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from cryptography.exceptions import InvalidSignature
@@ -11,7 +11,7 @@ from pydantic import Field
 from common.errors import LedgerError
 from common.files import sha256_hex
 from common.privacy.accounting.accountants import Events, MechanismEvent, merge
-from common.privacy.ledger.canonical_json import canonical, read_canonical
+from common.privacy.ledger.canonical_json import canonical, fields_of, read_canonical
 
 EntryKind = Literal["popularity", "season", "train", "data", "recovery", "retired"]
 
@@ -76,7 +76,7 @@ class Entry:
 
     def body(self) -> str:
         """Return the entry as canonical JSON: what is hashed and signed."""
-        fields = asdict(self)
+        fields = fields_of(self)
         fields[_DP_MODEL] = fields.pop("dp_model")
         for later in _LATER:
             if not fields[later]:

@@ -8,12 +8,12 @@ head does not build on the one the journal has.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from common.errors import LedgerError
 from common.identity.signing_key import PublicKey, SigningKey
 from common.privacy.accounting.accountants import Events, MechanismEvent, merge
-from common.privacy.ledger.canonical_json import canonical, read_canonical
+from common.privacy.ledger.canonical_json import canonical, fields_of, read_canonical
 from common.privacy.ledger.entry import GENESIS, Entry
 
 _HEAD = b"fedtail head\n"  # so that a signature for one purpose is none for another
@@ -46,7 +46,7 @@ class Head:
 
     def message(self) -> bytes:
         """Return the bytes that the node signs."""
-        fields = {name: value for name, value in asdict(self).items() if name != "signature"}
+        fields = {name: value for name, value in fields_of(self).items() if name != "signature"}
         return _HEAD + canonical(fields).encode()
 
     def signed(self, signature: bytes) -> "Head":
@@ -66,7 +66,7 @@ class Head:
 
     def to_json(self) -> str:
         """Return the head as canonical JSON."""
-        return canonical(asdict(self))
+        return canonical(self)
 
     @classmethod
     def from_json(cls, text: str) -> "Head":
@@ -121,7 +121,7 @@ class Receipt:
 
     def to_json(self) -> str:
         """Return the receipt as canonical JSON."""
-        return canonical(asdict(self))
+        return canonical(self)
 
     @classmethod
     def from_json(cls, text: str) -> "Receipt":

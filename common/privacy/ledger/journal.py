@@ -5,13 +5,13 @@ committed to before it trained; who took part in a round and with which ledger h
 signatures kept; who was refused and why.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from common.errors import JournalError, LedgerError
 from common.files import sha256_hex
-from common.privacy.ledger.canonical_json import canonical, read_canonical, read_lines
+from common.privacy.ledger.canonical_json import canonical, fields_of, read_canonical, read_lines
 from common.privacy.ledger.entry import GENESIS
 from common.privacy.ledger.heads import Receipt, accepts
 
@@ -68,7 +68,7 @@ class JournalEntry:
 
     def body(self) -> str:
         """Return the entry as canonical JSON: what is hashed and signed."""
-        fields = asdict(self)
+        fields = fields_of(self)
         for later in ("commitment", "app_digest", "contributions"):  # unknown to earlier versions
             if not fields[later]:
                 del fields[later]

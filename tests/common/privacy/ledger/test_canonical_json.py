@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from common.privacy.accounting.accountants import MechanismEvent
 from common.privacy.ledger.canonical_json import canonical, read_canonical
+from common.privacy.ledger.heads import Head, Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +95,13 @@ def test_another_form_of_the_same_is_refused_and_not_quoted(text):
 def test_a_number_that_is_none_is_not_written():
     with pytest.raises(ValueError, match="JSON"):
         canonical({"a": float("inf")})
+
+
+def test_a_dataclass_is_an_object_of_its_fields_however_deep():
+    inner = MechanismEvent(0.25, 2.0, 3)
+    head = Head("ash", 1, "0" * 64, "11", (inner,), "", "22")
+    receipt = Receipt(head, "33", "44")
+    assert canonical(receipt) == canonical(asdict(receipt))
+    assert receipt.to_json() == canonical(asdict(receipt))
+    with pytest.raises(TypeError, match="set"):
+        canonical({"fields": {1}})
