@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from common.errors import InputError, SettingsError
 from common.files import sha256_hex
-from common.privacy.accounting.plan import PrivacyPlan, check_shares, solve_plan
+from common.privacy.accounting.plan import SPARED_SHARE, PrivacyPlan, check_shares, solve_plan
 from common.settings.lora_targets import LoraTargets, LoraVariant
 
 Scalar = bool | int | float | str
@@ -57,8 +57,16 @@ class RunSettings(BaseModel):
     # -- privacy
     epsilon: float = Field(4.0, gt=0, description="Whole run, one shopper at one merchant; or inf.")
     delta: float = Field(1e-5, gt=0, lt=0.1, description="Below 1 / (10 x shoppers).")
-    noise: Literal["local", "central", "none"] = Field(
-        "local", description="Where noise is added; central and none exist in simulation only."
+    noise: Literal["local", "distributed", "central", "none"] = Field(
+        "local",
+        description="Where noise is added; distributed takes 5 merchants, and their sum alone is "
+        "seen; central and none exist in simulation only.",
+    )
+    spared_share: float = Field(
+        SPARED_SHARE,
+        ge=0,
+        le=0.5,
+        description="distributed: share of merchants that may be missing or with the server.",
     )
     sample_rate: float = Field(0.25, gt=0, le=1, description="q: a shopper's chance in a step.")
     max_grad_norm: float = Field(1.0, ge=1e-6, le=1e6, description="C: a shopper's L2 bound.")
@@ -125,7 +133,7 @@ class RunSettings(BaseModel):
     aggregation: Literal["mean", "trimmed_mean", "median", "capped_mean"] = Field(
         "mean",
         validate_default=True,
-        description="From the merchants' updates to one step; only the mean goes with central.",
+        description="From the merchants' updates to one step; distributed and central take the mean.",
     )
     trimmed_share: float = Field(
         0.25, gt=0, lt=0.5, description="trimmed_mean: share of updates left out at each end."
@@ -151,8 +159,16 @@ class RunSettings(BaseModel):
     @field_validator("aggregation")
     @classmethod
     def _sums_noise(cls, value: str, info: ValidationInfo) -> str:
-        if value != "mean" and info.data.get("noise") == "central":
-            raise ValueError("with central noise it must be mean: only a sum carries all noise")
+        noise = info.data.get("noise")
+        if value != "mean" and noise in {"distributed", "central"}:
+            raise ValueError(f"with {noise} noise it must be mean: only a sum carries all noise")
+        return value
+
+    @field_validator("steps_per_round")
+    @classmethod
+    def _sums_each_step(cls, value: int, info: ValidationInfo) -> int:
+        if value != 1 and info.data.get("noise") == "distributed":
+            raise ValueError("with distributed noise it must be 1: each step is summed")
         return value
 
     @field_validator("max_history")
@@ -216,15 +232,19 @@ class RunSettings(BaseModel):
             season_share=self.budget_shares[1],
             merchants=merchants,
             steps_per_round=self.steps_per_round,
+            spared_share=self.spared_share,
         )
 
     def to_flat(self) -> dict[str, Scalar]:
         """Return all settings as scalars, as they travel.
 
         Those of a season are left out where there is none: Flower carries no empty text, and so a
-        run without a season has the digest that it had before there was one.
+        run without a season has the digest that it had before there was one. So is `spared_share`
+        where the noise is not distributed.
         """
         flat = dict(self.model_dump())
+        if self.noise != "distributed":
+            del flat["spared_share"]
         if not self.season_moments:
             del flat["season_share"], flat["season_ends"]
         return flat

@@ -81,7 +81,7 @@ def measure_sum(parties: int) -> MeasuredSum:
         noise_multiplier=2.0,
         max_grad_norm=1.0,
         parties=parties,
-        spared_share=1 / 3,
+        spared=parties // 3,
         width=NUMBERS,
     )
     source = NoiseSource.secure()

@@ -15,7 +15,7 @@ from common.errors import SettingsError
 from common.files import sha256_hex
 from common.privacy.accounting.accountants import MechanismEvent, gaussian_mu, sigma_for_epsilon
 
-DpModel = Literal["local", "central", "none"]
+DpModel = Literal["local", "distributed", "central", "none"]
 EventKind = Literal["popularity", "season", "train"]
 
 DP_MODELS: tuple[str, ...] = get_args(DpModel)
@@ -24,9 +24,15 @@ DP_MODELS: tuple[str, ...] = get_args(DpModel)
 ALLOWED_METRICS = frozenset({"epsilon", "delta"})
 EVENT_KINDS: tuple[str, ...] = get_args(EventKind)
 MAX_NOISE = 1e4  # the largest noise multiplier
+# With fewer a secure sum could spare nobody: see `common.privacy.secagg.topology`.
+LEAST_SHARING = 5
+SPARED_SHARE = 1 / 3
+# Shares are for a noise multiplier that is larger by this part than the one that is counted. It
+# pays for what a sum of discrete shares is not a Gaussian: see `common.privacy.accounting.shared_claim`.
+KEPT_FOR_SHARES = 2.0**-12
 # No earlier version had it: left out of a plan's JSON where it is 0, so that an older plan keeps
 # its digest.
-_LATER = ("season_noise_multiplier",)
+_LATER = ("season_noise_multiplier", "spared")
 
 
 @dataclass(frozen=True)
@@ -42,16 +48,23 @@ class PrivacyPlan:
         size_bracket: The merchant's size bracket. Public because it is declared: it is not
             counted from the data, and being wrong costs accuracy, not privacy.
         delta: In (0, 1); below one over the number of shoppers to mean anything.
-        dp_model: Where noise is added. `local`: by each merchant, to its own update. `central`:
-            on a trusted sum over `merchants`, in simulation only. `none`: nowhere, a baseline
-            without privacy, in simulation only; both noise multipliers are then 0.
+        dp_model: Where noise is added. `local`: by each merchant, to its own update.
+            `distributed`: each merchant adds a share, and only the securely computed sum over
+            `merchants` is seen. `central`: on a trusted sum over `merchants`, in simulation only.
+            `none`: nowhere, a baseline without privacy, in simulation only; all noise multipliers
+            are then 0.
         popularity_noise_multiplier: sigma of the one histogram of item popularity, whose L2
             sensitivity is 1. 0: no histogram is taken, and popularity is uniform.
-        merchants: How many merchants share the noise when `dp_model` is `central`.
-        steps_per_round: Private steps in one round; divides `steps`.
+        merchants: N, how many merchants share the noise when `dp_model` is `central`, or
+            `distributed`, where there are at least 5.
+        steps_per_round: Private steps in one round; divides `steps`. 1 with `distributed`: a
+            merchant's second step would stand on a first with a share of the noise alone.
         season_noise_multiplier: sigma of the one season vector, to which a shopper adds a row of
             L2 norm at most 1. 0: none is taken, unless `dp_model` is `none`, where the run's
             settings say whether an exact one is.
+        spared: How many of the merchants may be missing from a sum, or with the server, together:
+            the noise multipliers are those of the other N - `spared`. At most half of them; 0
+            unless `dp_model` is `distributed`.
 
     Raises:
         SettingsError: if a value is of the wrong kind or out of bounds.
@@ -68,6 +81,7 @@ class PrivacyPlan:
     merchants: int = 1
     steps_per_round: int = 1
     season_noise_multiplier: float = 0.0
+    spared: int = 0
 
     def __post_init__(self) -> None:
         self._number("sample_rate", 0, 1, low_open=True)
@@ -80,6 +94,7 @@ class PrivacyPlan:
         self._count("size_bracket", 1_000_000_000)
         self._count("merchants", 100_000)
         self._count("steps_per_round", self.steps)
+        self._count("spared", self.merchants // 2, least=0)
         if self.dp_model not in DP_MODELS:
             raise SettingsError(
                 f"dp_model must be one of {', '.join(DP_MODELS)}.", field="dp_model"
@@ -91,6 +106,7 @@ class PrivacyPlan:
                 field="steps_per_round",
             )
         self._check_noise()
+        self._check_sharing()
 
     def _number(self, name: str, low: float, high: float, *, low_open: bool = False) -> None:
         value = getattr(self, name)
@@ -104,14 +120,14 @@ class PrivacyPlan:
             )
         object.__setattr__(self, name, float(value))  # 1 and 1.0 are one plan with one digest
 
-    def _count(self, name: str, high: int) -> None:
+    def _count(self, name: str, high: int, *, least: int = 1) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int):
             raise SettingsError(
                 f"{name} must be a whole number, not {type(value).__name__}.", field=name
             )
-        if not 1 <= value <= high:
-            raise SettingsError(f"{name} is {value}; it must be 1 to {high}.", field=name)
+        if not least <= value <= high:
+            raise SettingsError(f"{name} is {value}; it must be {least} to {high}.", field=name)
 
     def _check_noise(self) -> None:
         if self.dp_model == "none":
@@ -125,6 +141,31 @@ class PrivacyPlan:
                 "noise_multiplier must be above 0 unless DP model is none.",
                 field="noise_multiplier",
             )
+
+    def _check_sharing(self) -> None:
+        if self.dp_model != "distributed":
+            if self.spared:
+                raise SettingsError(
+                    "spared must be 0 unless DP model is distributed.", field="spared"
+                )
+            return
+        if self.merchants < LEAST_SHARING:
+            raise SettingsError(
+                f"Distributed noise needs at least {LEAST_SHARING} merchants; the plan has "
+                f"{self.merchants}.",
+                field="merchants",
+            )
+        if self.steps_per_round != 1:
+            raise SettingsError(
+                "With distributed noise steps_per_round must be 1: a further step would stand on "
+                "one with a share of the noise alone.",
+                field="steps_per_round",
+            )
+
+    @property
+    def least_merchants(self) -> int:
+        """How many merchants' shares carry the plan's noise: a sum over fewer must not be seen."""
+        return self.merchants - self.spared if self.dp_model == "distributed" else 1
 
     @property
     def divisor(self) -> float:
@@ -207,12 +248,21 @@ class PrivacyPlan:
         """Return the standard deviation of the noise one merchant adds to one sum.
 
         With `central` each of N merchants adds 1/N of the variance, so that the sum over
-        merchants carries exactly sigma times the bound.
+        merchants carries exactly sigma times the bound. With `distributed` each adds a share of
+        1/(N - spared) of it, and of `KEPT_FOR_SHARES`: that of the integers it draws, to a part in
+        2^50, see `common.privacy.mechanism.shares`. k merchants together add sqrt(k) times this.
         """
         if self.dp_model == "none":
             return 0.0
-        full = self.event(kind).noise_multiplier * self.clip_norm(kind)
+        full = self.shared_multiplier(kind) * self.clip_norm(kind)
+        if self.dp_model == "distributed":
+            return full / math.sqrt(self.least_merchants)
         return full / math.sqrt(self.merchants) if self.dp_model == "central" else full
+
+    def shared_multiplier(self, kind: EventKind) -> float:
+        """Return the noise over the bound that the fewest merchants of a sum add together."""
+        counted = self.event(kind).noise_multiplier
+        return counted * (1 + KEPT_FOR_SHARES) if self.dp_model == "distributed" else counted
 
     @cached_property
     def digest(self) -> str:
@@ -265,6 +315,7 @@ def solve_plan(
     season_share: float = 0.0,
     merchants: int = 1,
     steps_per_round: int = 1,
+    spared_share: float = SPARED_SHARE,
 ) -> PrivacyPlan:
     """Return the plan with the least noise for which the PLD epsilon of all events fits.
 
@@ -276,12 +327,13 @@ def solve_plan(
         steps: T of the whole run.
         max_grad_norm: C.
         size_bracket: The size bracket.
-        dp_model: `local` or `central`.
+        dp_model: `local`, `distributed` or `central`.
         popularity_share: The share in [0, 1) of the budget, in mu squared of Gaussian
             differential privacy, that the histogram takes; 0 leaves it out.
         season_share: The same of the season vector; both together below 1.
         merchants: Of the run.
         steps_per_round: Of the run.
+        spared_share: rho, with `distributed`: the plan spares floor(rho N) merchants.
 
     Raises:
         SettingsError: if a value is out of bounds or no noise fits.
@@ -323,7 +375,19 @@ def solve_plan(
         popularity_noise_multiplier=popularity,
         season_noise_multiplier=season,
         dp_model=dp_model,
+        spared=spared_of(merchants, spared_share) if dp_model == "distributed" else 0,
     )
+
+
+def spared_of(merchants: int, share: float) -> int:
+    """Return floor(rho N), how many of N merchants a plan spares; 0.29 of 100 is 29.
+
+    Raises:
+        SettingsError: field `spared_share`, unless it is in [0, 0.5].
+    """
+    if not 0 <= share <= 0.5:
+        raise SettingsError("spared_share must be in [0, 0.5].", field="spared_share")
+    return math.floor(share * merchants + 1e-9)
 
 
 def check_shares(popularity_share: float, season_share: float) -> None:

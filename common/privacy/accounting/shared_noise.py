@@ -84,7 +84,7 @@ def share_noise(
     sensitivity: Fraction,
     *,
     parties: int,
-    spared_share: float,
+    spared: int,
     width: int,
 ) -> SharedNoise:
     """Return each party's share of a plan's noise.
@@ -93,9 +93,9 @@ def share_noise(
         noise_multiplier: sigma of the whole, over the sensitivity.
         sensitivity: In units.
         parties: N, at least 2.
-        spared_share: rho in [0, 1): of how many the noise may be missing or known. The other
-            N - floor(rho N) carry all of it: the deviation on a sum that nobody is missing from is
-            at most 1 / sqrt(1 - rho) of what it has to be.
+        spared: Of how many the noise may be missing or known, below N. The others carry all of it:
+            where it is floor(rho N), the deviation on a sum that nobody is missing from is at most
+            1 / sqrt(1 - rho) of what it has to be.
         width: How many numbers.
 
     Raises:
@@ -103,11 +103,10 @@ def share_noise(
     """
     if parties < 2:
         raise SettingsError("Noise is shared by at least two parties.", field="merchants")
-    if not 0 <= spared_share < 1:
-        raise SettingsError("The share of parties to spare must be in [0, 1).", field="nodes")
+    if not 0 <= spared < parties:
+        raise SettingsError("Fewer parties may be spared than there are.", field="spared")
     if noise_multiplier <= 0 or sensitivity <= 0:
         raise SettingsError("Noise to share must be above 0.", field="noise_multiplier")
-    spared = math.floor(spared_share * parties)
     whole = (Fraction(noise_multiplier) * sensitivity) ** 2
     return SharedNoise(
         parties, spared, math.ceil(whole / (parties - spared)), Fraction(sensitivity), width

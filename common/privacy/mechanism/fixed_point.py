@@ -108,7 +108,7 @@ class NoisyIntegers:
         noise_multiplier: float,
         max_grad_norm: float,
         parties: int,
-        spared_share: float,
+        spared: int,
         width: int,
     ) -> "NoisyIntegers":
         """Return it for a plan's sigma and C, all parties of a run alike: see `share_noise`.
@@ -118,9 +118,7 @@ class NoisyIntegers:
         """
         step = grid(max_grad_norm)
         exact = FixedPoint(step, parties).sensitivity(max_grad_norm, width, on_grid=True)
-        noise = share_noise(
-            noise_multiplier, exact, parties=parties, spared_share=spared_share, width=width
-        )
+        noise = share_noise(noise_multiplier, exact, parties=parties, spared=spared, width=width)
         if noise.variance > MOST_VARIANCE:
             raise SettingsError("So much noise has no room.", field="noise_multiplier")
         limit = _NOISE_DEVIATIONS * (math.isqrt(noise.variance) + 1)

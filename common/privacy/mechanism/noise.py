@@ -115,7 +115,8 @@ def protect(clipped: ClippedSum, charge: Charge, noise: NoiseSource) -> Protecte
 
     Raises:
         PrivacyError: if the charge is used up, if the sum was clipped at another bound than the
-            plan's, or if the noise repeats and the ledger does not say so.
+            plan's, if the plan shares its noise, or if the noise repeats and the ledger does not
+            say so.
 
     Formal guarantee:
         With a secure source and rows taken by `poisson_sample`, one call is the Poisson-subsampled
@@ -133,6 +134,12 @@ def protect(clipped: ClippedSum, charge: Charge, noise: NoiseSource) -> Protecte
     plan, kind = charge.plan, charge.entry.kind
     if kind not in ("train", "popularity", "season"):
         raise PrivacyError("This ledger entry pays for no release.", field="kind")
+    if plan.dp_model == "distributed":
+        raise PrivacyError(
+            "With distributed noise a merchant adds a share, which protects nothing by itself: it "
+            "leaves under a mask only.",
+            field="dp_model",
+        )
     if clipped.max_grad_norm != plan.clip_norm(kind):
         raise PrivacyError(
             f"The sum was clipped at {clipped.max_grad_norm:g}; the plan's noise is for "

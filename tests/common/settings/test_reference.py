@@ -15,4 +15,4 @@ def test_every_setting_stands_on_it_with_bound_and_meaning():
     assert len(rows) == len(RunSettings.model_fields)
     assert all(len(row.strip("|").split(" | ")) == 4 for row in rows)
     assert any("> 0, < 0.1" in row for row in rows)  # delta
-    assert any("`local`, `central`, `none`" in row for row in rows)
+    assert any("`local`, `distributed`, `central`, `none`" in row for row in rows)

@@ -164,7 +164,7 @@ def test_settings_are_frozen():
             "seed": st.integers(0, 2**62),
             "seeded_noise": st.booleans(),
             "epsilon": st.floats(0.01, 50),
-            "noise": st.sampled_from(["local", "central", "none"]),
+            "noise": st.sampled_from(["local", "distributed", "central", "none"]),
             "lora_modules": st.sampled_from(["query,value", "projection", "output.dense"]),
             "value_low": st.floats(-5, 4),
         },
@@ -200,6 +200,27 @@ def test_without_noise_the_plan_promises_nothing():
     assert (plan.dp_model, plan.noise_multiplier) == ("none", 0.0)
 
 
+def test_noise_is_shared_by_the_merchants_of_the_run():
+    settings = RunSettings.from_flat({"noise": "distributed", "rounds": 3, "epsilon": 1})
+    assert settings.to_flat()["spared_share"] == 1 / 3
+    plan = settings.plan(merchants=9)
+    assert (plan.dp_model, plan.merchants, plan.spared) == ("distributed", 9, 3)
+    with pytest.raises(SettingsError, match="at least 5") as caught:
+        settings.plan(merchants=4)
+    assert caught.value.field == "merchants"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("aggregation", "median"), ("steps_per_round", 2), ("spared_share", 0.6)]
+)
+def test_what_shared_noise_cannot_do_is_refused(name, value):
+    assert refused(noise="distributed", **{name: value}).field == name
+
+
+def test_a_run_whose_noise_is_not_shared_has_the_digest_it_had_before():
+    assert "spared_share" not in RunSettings().to_flat()
+
+
 # ------------------------------------------------------------------ the season
 def test_a_season_is_taken_where_its_ends_are_named():
     settings = RunSettings.from_flat({"season_ends": " 1970-01-02, 1970-01-03T12:00:00.000001 "})
@@ -228,6 +249,7 @@ def test_without_ends_or_a_share_there_is_no_season_and_no_trace_of_one(asked):
     assert settings.to_flat().keys() == RunSettings.model_fields.keys() - {
         "season_ends",
         "season_share",
+        "spared_share",
     }
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from common.errors import SettingsError
 from common.privacy.accounting.accountants import MechanismEvent, epsilon_pld, gaussian_mu
-from common.privacy.accounting.plan import PrivacyPlan, solve_plan
+from common.privacy.accounting.plan import PrivacyPlan, solve_plan, spared_of
 
 PLAN = PrivacyPlan(
     sample_rate=0.25,
@@ -54,6 +54,75 @@ def test_central_noise_adds_up_over_merchants():
     assert plan.events() == PLAN.events()
 
 
+SHARED = dataclasses.replace(PLAN, dp_model="distributed", merchants=8, spared=2)
+
+
+@pytest.mark.parametrize("kind", ["train", "popularity"])
+def test_those_who_are_not_spared_carry_the_noise_that_is_counted(kind):
+    """And a 4,096th more in deviation; all together at most 1 / sqrt(1 - rho) of it."""
+    alone = PLAN.noise_std(kind)
+    share = SHARED.noise_std(kind)
+    assert math.sqrt(6) * share == pytest.approx(alone * (1 + 2**-12))
+    assert math.sqrt(8) * share <= alone * math.sqrt(1 / (1 - 1 / 3)) * (1 + 2**-12)
+    assert SHARED.events() == PLAN.events()
+    assert (SHARED.least_merchants, PLAN.least_merchants) == (6, 1)
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("merchants", {"merchants": 4, "spared": 1}),
+        ("spared", {"spared": 5}),
+        ("spared", {"spared": -1}),
+        ("spared", {"spared": 1.0}),
+        ("spared", {"spared": True}),
+        ("spared", {"dp_model": "local"}),
+        ("steps_per_round", {"steps_per_round": 2}),
+        ("noise_multiplier", {"noise_multiplier": 0.0}),
+    ],
+)
+def test_noise_that_cannot_be_shared_is_refused(field, changes):
+    with pytest.raises(SettingsError) as caught:
+        dataclasses.replace(SHARED, **changes)
+    assert caught.value.field == field
+
+
+def test_a_plan_that_spares_nobody_has_the_json_of_an_older_version():
+    assert "spared" not in PLAN.to_json()
+    assert json.loads(SHARED.to_json())["spared"] == 2
+    assert PrivacyPlan.from_json(SHARED.to_json()) == SHARED
+
+
+@given(st.integers(5, 10_000))
+def test_a_third_of_the_merchants_is_spared(merchants):
+    assert spared_of(merchants, 1 / 3) == merchants // 3
+
+
+def test_a_decimal_share_is_taken_as_it_is_written():
+    assert [spared_of(100, share) for share in (0.29, 0.57 - 0.28, 0.0, 0.5)] == [29, 29, 0, 50]
+    for share in (-0.01, 0.51, math.nan):
+        with pytest.raises(SettingsError):
+            spared_of(100, share)
+
+
+def test_a_solved_plan_counts_the_sums_noise_as_a_local_plan_its_own():
+    asked = {
+        "epsilon": 1.0,
+        "delta": 1e-5,
+        "sample_rate": 0.25,
+        "steps": 40,
+        "max_grad_norm": 1.0,
+        "size_bracket": 400,
+        "season_share": 0.25,
+        "merchants": 8,
+    }
+    local, shared = (solve_plan(**asked, dp_model=one) for one in ("local", "distributed"))
+    assert shared == dataclasses.replace(local, dp_model="distributed", spared=2)
+    with pytest.raises(SettingsError) as caught:
+        solve_plan(**{**asked, "merchants": 4}, dp_model="distributed")
+    assert caught.value.field == "merchants"
+
+
 def test_json_round_trip_keeps_every_value_and_the_digest():
     again = PrivacyPlan.from_json(PLAN.to_json())
     assert again == PLAN
@@ -69,9 +138,11 @@ def test_every_field_changes_the_digest(name):
         "steps_per_round": 2,
         "merchants": 2,
         "season_noise_multiplier": 3.0,
+        "spared": 1,
     }
-    value = changed.get(name, getattr(PLAN, name) * 2)
-    assert dataclasses.replace(PLAN, **{name: value}).digest != PLAN.digest
+    plan = SHARED if name == "spared" else PLAN
+    value = changed.get(name, getattr(plan, name) * 2)
+    assert dataclasses.replace(plan, **{name: value}).digest != plan.digest
 
 
 def test_a_plan_without_a_season_has_the_json_and_digest_of_an_older_version():

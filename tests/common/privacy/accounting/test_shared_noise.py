@@ -21,7 +21,9 @@ UNITS = Fraction(2**30)
 
 
 def shared(sigma=2.0, *, parties=8, spared=1 / 3, width=10_000, units=UNITS):
-    return share_noise(sigma, units, parties=parties, spared_share=spared, width=width)
+    return share_noise(
+        sigma, units, parties=parties, spared=math.floor(spared * parties), width=width
+    )
 
 
 def discrete(variance, reach):

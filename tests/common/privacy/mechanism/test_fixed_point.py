@@ -21,7 +21,7 @@ def noisy(parties=8, *, spared=1 / 3, sigma=2.0, bound=0.5, width=1_000):
         noise_multiplier=sigma,
         max_grad_norm=bound,
         parties=parties,
-        spared_share=spared,
+        spared=int(spared * parties),
         width=width,
     )
 
