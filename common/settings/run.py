@@ -133,7 +133,8 @@ class RunSettings(BaseModel):
     aggregation: Literal["mean", "trimmed_mean", "median", "capped_mean"] = Field(
         "mean",
         validate_default=True,
-        description="From the merchants' updates to one step; distributed and central take the mean.",
+        description="From the merchants' updates to one step; with distributed and central noise "
+        "it is the mean.",
     )
     trimmed_share: float = Field(
         0.25, gt=0, lt=0.5, description="trimmed_mean: share of updates left out at each end."

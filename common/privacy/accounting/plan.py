@@ -28,7 +28,8 @@ MAX_NOISE = 1e4  # the largest noise multiplier
 LEAST_SHARING = 5
 SPARED_SHARE = 1 / 3
 # Shares are for a noise multiplier that is larger by this part than the one that is counted. It
-# pays for what a sum of discrete shares is not a Gaussian: see `common.privacy.accounting.shared_claim`.
+# pays for what a sum of discrete shares is not a Gaussian: see
+# `common.privacy.accounting.shared_claim`.
 KEPT_FOR_SHARES = 2.0**-12
 # No earlier version had it: left out of a plan's JSON where it is 0, so that an older plan keeps
 # its digest.

@@ -9,6 +9,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from scipy.sparse import csr_matrix
 from common.errors import PrivacyError, SettingsError
 
 _GRID_BITS = 30
-_MOST_SHOPPERS = 2**21  # of at most 2^31 grid units each, plus noise: below float64's exact 2^53
+MOST_SHOPPERS = 2**21  # of at most 2^31 grid units each, plus noise: below float64's exact 2^53
 _BLOCK_NUMBERS = 2**16  # rows are handled in blocks of 0.5 MB, which stay in the processor's cache
 _MADE_HERE = object()
+
+Number = TypeVar("Number", np.float64, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +54,9 @@ class ClippedSum:
                 "A ClippedSum comes from clip_and_sum only: nothing else bounds a shopper's row.",
                 field="clipped",
             )
-        if self.shoppers > _MOST_SHOPPERS:
+        if self.shoppers > MOST_SHOPPERS:
             raise PrivacyError(
-                f"A sum may hold at most {_MOST_SHOPPERS} shoppers: past that float64 would "
+                f"A sum may hold at most {MOST_SHOPPERS} shoppers: past that float64 would "
                 "round it, and its sensitivity would no longer be exact.",
                 field="shoppers",
             )
@@ -120,15 +123,13 @@ class ClippedSum:
             made_by=_MADE_HERE,
         )
 
-    def separate(
-        self, noised: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def separate(self, noised: NDArray[Number]) -> tuple[NDArray[Number], NDArray[Number]]:
         """Return the adapter's part [d] and the canaries [m] of this vector with noise in it.
 
         It is the only code that knows which is which, and it comes after the noise.
         """
         if self.order is None:
-            return noised, np.zeros(0)
+            return noised, noised[:0]
         own = noised.size - self.canaries
         both = noised[self.order]
         return both[:own], both[own:]
@@ -174,7 +175,7 @@ def clip_and_sum(
     (1 - (d + 4) * u) <= D. Rows with n <= D * (1 - g) are left as they are, and ||x|| <= D by the
     first bound. The cut moves each number toward zero, so the norm does not grow. Squares that
     underflow belong to numbers below 1e-154, far under the guard times C. The sum of multiples of
-    the grid is exact as long as it stays below 2^53 units, which `_MOST_SHOPPERS` ensures.
+    the grid is exact as long as it stays below 2^53 units, which `MOST_SHOPPERS` ensures.
     """
     if not 1e-9 <= max_grad_norm <= 1e9:
         raise SettingsError("max_grad_norm must be in [1e-9, 1e9].", field="max_grad_norm")

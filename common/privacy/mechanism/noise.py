@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from numpy.typing import NDArray
 
 from common.errors import PrivacyError
-from common.privacy.accounting.plan import EventKind
+from common.privacy.accounting.plan import DpModel, EventKind
 from common.privacy.ledger.ledger import Charge
 from common.privacy.mechanism.clipping import ClippedSum, grid
 
@@ -131,28 +131,8 @@ def protect(clipped: ClippedSum, charge: Charge, noise: NoiseSource) -> Protecte
         of their own, four words of the stream each, which tell nothing of the draws on shoppers'
         numbers: canaries and orders may be told after the run.
     """
-    plan, kind = charge.plan, charge.entry.kind
-    if kind not in ("train", "popularity", "season"):
-        raise PrivacyError("This ledger entry pays for no release.", field="kind")
-    if plan.dp_model == "distributed":
-        raise PrivacyError(
-            "With distributed noise a merchant adds a share, which protects nothing by itself: it "
-            "leaves under a mask only.",
-            field="dp_model",
-        )
-    if clipped.max_grad_norm != plan.clip_norm(kind):
-        raise PrivacyError(
-            f"The sum was clipped at {clipped.max_grad_norm:g}; the plan's noise is for "
-            f"{plan.clip_norm(kind):g}.",
-            field="max_grad_norm",
-        )
-    if noise.seeded and not charge.entry.seeded_noise:
-        raise PrivacyError(
-            "Noise from a fixed seed protects nobody. It is for tests, and only under a charge "
-            "that records it.",
-            field="seeded_noise",
-        )
-    charge.use_step()
+    plan = charge.plan
+    kind = use_charge(clipped, charge, noise, dp_models=("local", "central", "none"))
     step = grid(clipped.max_grad_norm)
     # One draw over one vector: nothing here knows which numbers are canaries.
     normals = noise.gaussians(clipped.vector.size)
@@ -168,3 +148,45 @@ def protect(clipped: ClippedSum, charge: Charge, noise: NoiseSource) -> Protecte
         divisor=plan.divisor if kind == "train" else 1.0,
         made_by=_MADE_HERE,
     )
+
+
+def use_charge(
+    clipped: ClippedSum, charge: Charge, noise: NoiseSource, *, dp_models: tuple[DpModel, ...]
+) -> EventKind:
+    """Check that a charge pays for noise on this sum, and use up one step of it.
+
+    Args:
+        clipped: What is about to get noise.
+        charge: Its entry is on disk.
+        noise: Where the noise comes from.
+        dp_models: The placements that the caller's noise is for.
+
+    Returns:
+        The kind of what is released.
+
+    Raises:
+        PrivacyError: as `protect`.
+    """
+    plan, kind = charge.plan, charge.entry.kind
+    if kind not in ("train", "popularity", "season"):
+        raise PrivacyError("This ledger entry pays for no release.", field="kind")
+    if plan.dp_model not in dp_models:
+        raise PrivacyError(
+            f"The plan's DP model is {plan.dp_model}; this noise is for {', '.join(dp_models)}. A "
+            "share of distributed noise protects nothing by itself, and leaves under a mask only.",
+            field="dp_model",
+        )
+    if clipped.max_grad_norm != plan.clip_norm(kind):
+        raise PrivacyError(
+            f"The sum was clipped at {clipped.max_grad_norm:g}; the plan's noise is for "
+            f"{plan.clip_norm(kind):g}.",
+            field="max_grad_norm",
+        )
+    if noise.seeded and not charge.entry.seeded_noise:
+        raise PrivacyError(
+            "Noise from a fixed seed protects nobody. It is for tests, and only under a charge "
+            "that records it.",
+            field="seeded_noise",
+        )
+    charge.use_step()
+    return kind
