@@ -8,6 +8,7 @@ measured too, which refutes a claim long before a bound on epsilon does.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from common.privacy.accounting.accountants import gaussian_delta
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import CanaryRecord
 from common.privacy.mechanism.measured_noise import MeasuredNoise, measure_noise
+from common.privacy.mechanism.sum_canaries import SumLanes
 
 CONFIDENCE = 0.95
 # A run has many merchants, an operator many runs: at 95% too many honest ones would be blocked.
@@ -66,9 +68,86 @@ def audit_canaries(record: CanaryRecord, delta: float | None = None) -> LowerBou
         raise PrivacyError("The record of canaries is not revealed.", field="canaries")
     if plan.dp_model != "local":
         raise PrivacyError("Only noise that a merchant adds alone is audited.", field="dp_model")
-    delta = plan.delta if delta is None else delta
-    scores = canary_scores(record.canaries, plan.sample_rate, plan.noise_multiplier)
-    difference, error = mean_difference(scores, record.bits)
+    return _bound(
+        scores=canary_scores(record.canaries, plan.sample_rate, plan.noise_multiplier),
+        bits=record.bits,
+        delta=plan.delta if delta is None else delta,
+        steps=len(record.rounds),
+        noise=measure_noise(record.distinct_steps(), record.bits, plan.noise_multiplier),
+    )
+
+
+def audit_sums(
+    lanes: SumLanes, records: Mapping[str, CanaryRecord], delta: float | None = None
+) -> LowerBound:
+    """Return the lower bound that the sums of a run with distributed noise prove.
+
+    It is for a shopper of any merchant, against whoever sees the sums. The noise is held to what
+    is counted, that of `plan.least_merchants` shares: so a run in which as many as are spared
+    added none is not refused. `noise_of_all` holds it to everybody's.
+
+    Args:
+        lanes: What the sums showed.
+        records: The revealed records by merchant; a lane whose owner revealed none is left out.
+        delta: The plan's where None.
+
+    Raises:
+        PrivacyError: if the plan shares no noise, a sum is of fewer merchants than carry the
+            plan's noise, or a record does not belong to the run.
+        SettingsError: if its plan is not one.
+    """
+    plan, told, inside = _shared(lanes, records)
+    shown = lanes.lanes[:, told]
+    return _bound(
+        scores=canary_scores(shown, plan.sample_rate, _sigma_of_all(plan, lanes)[:, None]),
+        bits=inside[told],
+        delta=plan.delta if delta is None else delta,
+        steps=len(lanes.rounds),
+        noise=measure_noise(shown, inside[told], plan.noise_multiplier),
+    )
+
+
+def noise_of_all(lanes: SumLanes, records: Mapping[str, CanaryRecord]) -> MeasuredNoise:
+    """Measure the noise against what all survivors of each sum add together, as `audit_sums`.
+
+    Less than that refutes epsilon where nobody is missing or with the server, and not the claim,
+    which spares some: somebody added less than its share.
+    """
+    plan, told, inside = _shared(lanes, records)
+    parts = lanes.lanes[:, told] / _sigma_of_all(plan, lanes)[:, None]
+    return measure_noise(parts.astype(np.float32), inside[told], 1.0)
+
+
+def _shared(
+    lanes: SumLanes, records: Mapping[str, CanaryRecord]
+) -> tuple[PrivacyPlan, NDArray[np.bool_], NDArray[np.bool_]]:
+    plan = PrivacyPlan.from_json(lanes.plan)
+    if plan.dp_model != "distributed":
+        raise PrivacyError("Only noise that merchants share is in their sums.", field="dp_model")
+    if (lanes.survivors.sum(axis=1) < plan.least_merchants).any():
+        raise PrivacyError(
+            f"A sum is of fewer than the {plan.least_merchants} merchants who carry the plan's "
+            "noise.",
+            field="survivors",
+        )
+    return plan, *lanes.known(records)
+
+
+def _sigma_of_all(plan: PrivacyPlan, lanes: SumLanes) -> NDArray[np.float64]:
+    """Return the noise of each sum's survivors, in units of C: float64 [T]."""
+    share = plan.noise_std("train") / plan.max_grad_norm
+    return np.asarray(share * np.sqrt(lanes.survivors.sum(axis=1)))
+
+
+def _bound(
+    *,
+    scores: NDArray[np.float64],
+    bits: NDArray[np.bool_],
+    delta: float,
+    steps: int,
+    noise: MeasuredNoise,
+) -> LowerBound:
+    difference, error = mean_difference(scores, bits)
 
     def proved(confidence: float) -> float:
         return gaussian_epsilon(difference - float(norm.ppf(confidence)) * error, delta)
@@ -76,25 +155,27 @@ def audit_canaries(record: CanaryRecord, delta: float | None = None) -> LowerBou
     return LowerBound(
         epsilon=proved(CONFIDENCE),
         blocking=proved(BLOCKING_CONFIDENCE),
-        one_run=one_run_epsilon(scores, record.bits, delta),
+        one_run=one_run_epsilon(scores, bits, delta),
         delta=delta,
-        canaries=len(record.bits),
-        included=int(record.bits.sum()),
-        steps=len(record.rounds),
+        canaries=len(bits),
+        included=int(bits.sum()),
+        steps=steps,
         mean_difference=difference,
-        noise=measure_noise(record.distinct_steps(), record.bits, plan.noise_multiplier),
+        noise=noise,
     )
 
 
 def canary_scores(
-    canaries: NDArray[np.floating], sample_rate: float, noise_multiplier: float
+    canaries: NDArray[np.floating],
+    sample_rate: float,
+    noise_multiplier: float | NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return each virtual shopper's log-likelihood ratio of being in: float64 [m].
 
     Args:
         canaries: [T, m], in units of C.
         sample_rate: q.
-        noise_multiplier: sigma, as claimed.
+        noise_multiplier: sigma, as claimed; or [T, 1], each step's.
 
     s_j = sum over steps of log(1 - q + q exp((2 x - 1) / (2 sigma^2))), the most powerful test
     where noise and sampling are as claimed (Neyman, Pearson).
