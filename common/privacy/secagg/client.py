@@ -94,6 +94,23 @@ class SecureSumClient:
         """See `Setup.accept`."""
         self.member = self.setup.accept(sealed)
 
+    def check(self, request: MaskRequest, round_number: int) -> None:
+        """Refuse what `mask` would refuse, before anything is paid for; nothing changes.
+
+        Args:
+            request: The server's.
+            round_number: The round that the rest of its message is for.
+
+        Raises:
+            SecureSumError: `phase`, `run`, `plan`, `roster`, `round` or `length`.
+        """
+        self._bound(request.binding, "mask")
+        number = request.binding.round_number
+        if number != round_number or not self.last < number <= self.terms.rounds:
+            raise SecureSumError("The round is over, or another than is asked for.", field="round")
+        if request.length != self.terms.length_of(number):
+            raise SecureSumError("The plan's vectors have another length.", field="length")
+
     def mask(self, request: MaskRequest, vector: NDArray[np.int64]) -> MaskedVector:
         """Return the vector under this round's masks, and open the round.
 
@@ -114,9 +131,10 @@ class SecureSumClient:
                 del member.rounds[passed]
             self.last = number  # also where the rest is refused: a round is asked for once
             secrets = member.rounds.pop(number)
-            if request.length != self.terms.length:
+            length = self.terms.length_of(number)
+            if request.length != length:
                 raise SecureSumError("The plan's vectors have another length.", field="length")
-            if vector.dtype != np.int64 or vector.shape != (self.terms.length,):
+            if vector.dtype != np.int64 or vector.shape != (length,):
                 raise SecureSumError("The vector is not what the plan sums.", field="vector")
             masked = MaskedVector(
                 self.party.name,

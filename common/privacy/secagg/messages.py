@@ -31,6 +31,7 @@ class Terms:
         plan_digest: The plan in force.
         rounds: How many sums there are at most: 1 to 10,000.
         length: How many numbers a vector has: 1 to 2^24.
+        first: How many those of the first rounds have, where they have others.
 
     Raises:
         SettingsError: if a value is out of bounds.
@@ -40,16 +41,29 @@ class Terms:
     plan_digest: str
     rounds: int
     length: int
+    first: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, most in (("rounds", MOST_ROUNDS), ("length", MOST_NUMBERS)):
-            if not 1 <= getattr(self, name) <= most:
+        told = (("rounds", self.rounds, MOST_ROUNDS), ("length", self.length, MOST_NUMBERS))
+        for name, value, most in (*told, *(("length", one, MOST_NUMBERS) for one in self.first)):
+            if not 1 <= value <= most:
                 raise SettingsError(f"{name} of a secure sum must be 1 to {most}.", field=name)
+        if len(self.first) > self.rounds:
+            raise SettingsError("A secure sum has fewer rounds than lengths.", field="rounds")
+
+    def length_of(self, round_number: int) -> int:
+        """Return how many numbers a vector of a round, from 1, has."""
+        return self.first[round_number - 1] if round_number <= len(self.first) else self.length
+
+    @property
+    def longest(self) -> int:
+        """How many numbers the longest vector has."""
+        return max(self.length, *self.first, 1)
 
     @property
     def digest(self) -> str:
         """SHA-256 of all terms."""
-        fields = [self.run_id, self.plan_digest, self.rounds, self.length]
+        fields = [self.run_id, self.plan_digest, self.rounds, self.length, list(self.first)]
         return digest(b"terms", canonical(fields).encode())
 
 

@@ -47,7 +47,7 @@ from common.privacy.secagg.messages import (
 )
 from common.privacy.secagg.setup import ShapeOf
 from common.privacy.secagg.shamir import PRIME
-from common.privacy.secagg.topology import neighbours, topology
+from common.privacy.secagg.topology import Topology, neighbours, topology
 from common.privacy.secagg.unmasking import Opened, without_masks
 
 Stage = Literal["idle", "mask", "view", "unmask"]
@@ -95,6 +95,33 @@ class SecureSumServer:
         self._masked: dict[str, MaskedVector] = {}
         self._views: dict[str, View] = {}
         self._replies: dict[str, UnmaskReply] = {}
+
+    @property
+    def terms(self) -> Terms:
+        """Of the run."""
+        return self._terms
+
+    @property
+    def round_number(self) -> int:
+        """The round that was started last; 0 before the first."""
+        return self._number
+
+    @property
+    def stage(self) -> Stage:
+        """What is collected now."""
+        return self._stage
+
+    @property
+    def shape(self) -> Topology:
+        """What follows from the number of parties, once the roster is made."""
+        return self._shape_of(len(self.roster().advertisements))
+
+    @property
+    def received(
+        self,
+    ) -> tuple[Mapping[str, MaskedVector], Mapping[str, View], Mapping[str, UnmaskReply]]:
+        """All that was taken in of the round that was started last, by sender."""
+        return self._masked, self._views, self._replies
 
     # ------------------------------------------------------------------ setup
     def receive_advertisement(self, message: Advertisement) -> None:
@@ -176,7 +203,7 @@ class SecureSumServer:
             raise FederationError("Rounds go up, and are the run's.", field="round")
         self._number, self._stage = round_number, "mask"
         self._masked, self._views, self._replies = {}, {}, {}
-        return MaskRequest(self._binding("mask"), self._terms.length)
+        return MaskRequest(self._binding("mask"), self._terms.length_of(round_number))
 
     def receive_masked(self, message: MaskedVector) -> None:
         """Take a party's masked vector: one a round.
@@ -188,7 +215,7 @@ class SecureSumServer:
         vector = message.vector
         if message.name in self._masked or (vector.dtype, vector.shape) != (
             np.dtype(np.uint64),
-            (self._terms.length,),
+            (self._terms.length_of(self._number),),
         ):
             raise MaskedReplyError("A vector comes once, of the plan's length.", field="vector")
         self._masked[message.name] = message
