@@ -18,9 +18,11 @@ from flwr.clientapp import ClientApp
 from client.node.session import OpenNode, open_node
 from client.node.settings import check_dp_model
 from common.errors import FederationError
-from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.accounting.plan import EventKind, PrivacyPlan
 from common.privacy.ledger.contributions import Purpose
-from common.wire import canaries, messages, refusal
+from common.privacy.mechanism.shares import ProtectedShare
+from common.privacy.secagg.messages import MaskRequest, UnmaskRequest, ViewRequest
+from common.wire import canaries, messages, refusal, secure_sum
 from common.wire.contributions import with_contribution
 from common.wire.heads import JournalNote, read_note, with_head
 from common.wire.season import encode_season
@@ -77,6 +79,56 @@ def prepare(message: Message, context: Context) -> Message:
     return Message(_headed(messages.encode_prepared(prepared), node, note), reply_to=message)
 
 
+@app.query("advertise")
+@guarded
+def advertise(message: Message, context: Context) -> Message:
+    """Make the node's party for the run's secure sum, and tell its keys."""
+    node, plan = _asked_node(message, context)
+    opening = secure_sum.read_asked(secure_sum.Opening, message.content, secure_sum.MOST_ASKED)
+    told = node.work.party(plan, context.run_id).advertise(opening.histogram)
+    return _secure_reply(message, plan, told)
+
+
+@app.query("share")
+@guarded
+def share(message: Message, context: Context) -> Message:
+    """Check who takes part in the secure sum, and deal shares of this party's secrets."""
+    node, plan = _asked_node(message, context)
+    party = node.work.party(plan, context.run_id)
+    company = secure_sum.read_asked(secure_sum.Company, message.content, party.most_bytes)
+    return _secure_reply(message, plan, party.share(company))
+
+
+@app.query("accept")
+@guarded
+def accept(message: Message, context: Context) -> Message:
+    """Keep the shares that the neighbours sealed to this party."""
+    node, plan = _asked_node(message, context)
+    party = node.work.party(plan, context.run_id)
+    party.accept(secure_sum.read_asked(secure_sum.Dealt, message.content, party.most_bytes))
+    return Message(messages.encode_plan_request(plan.digest), reply_to=message)
+
+
+@app.query("view")
+@guarded
+def view(message: Message, context: Context) -> Message:
+    """Sign who is there and who is missing in a sum."""
+    node, plan = _asked_node(message, context)
+    party = node.work.party(plan, context.run_id)
+    asked = secure_sum.read_asked(ViewRequest, message.content, party.most_bytes)
+    return _secure_reply(message, plan, party.view(asked))
+
+
+@app.query("unmask")
+@guarded
+def unmask(message: Message, context: Context) -> Message:
+    """Give shares of the neighbours' secrets for a sum."""
+    node, plan = _asked_node(message, context)
+    party = node.work.party(plan, context.run_id)
+    asked = secure_sum.read_asked(UnmaskRequest, message.content, party.most_bytes)
+    return _secure_reply(message, plan, party.unmask(asked))
+
+
 @app.query("popularity")
 @guarded
 def popularity(message: Message, context: Context) -> Message:
@@ -84,6 +136,14 @@ def popularity(message: Message, context: Context) -> Message:
     node, prepared, plan = _prepared_node(context)
     messages.decode_plan_request(message.content, plan.digest)
     _check_fresh(message, context)
+    if plan.dp_model == "distributed":
+        index = secure_sum.read_index(message.content)
+        return _masked_reply(
+            message,
+            context,
+            ("popularity", 0),
+            lambda: node.work.popularity_share(plan, context.run_id, index),
+        )
     note = read_note(message.content)
     node.work.accept(note)
     counts = node.work.popularity(plan, context.run_id, 0)
@@ -100,9 +160,10 @@ def popularity(message: Message, context: Context) -> Message:
 @guarded
 def season(message: Message, context: Context) -> Message:
     """Charge and release the noised season vector."""
-    node, _, plan = _prepared_node(context)
-    messages.decode_plan_request(message.content, plan.digest)
-    _check_fresh(message, context)
+    node, plan = _asked_node(message, context)
+    if plan.dp_model == "distributed":
+        made = functools.partial(node.work.season_share, plan, context.run_id)
+        return _masked_reply(message, context, ("season", 0), made)
     note = read_note(message.content)
     node.work.accept(note)
     vector = node.work.season(plan, context.run_id)
@@ -138,11 +199,13 @@ def train(message: Message, context: Context) -> Message:
     node, prepared, plan = _prepared_node(context)
     request = messages.decode_train(message.content, prepared.items, plan.digest)
     _check_fresh(message, context)
+    told = (request.adapter, request.popularity, plan, context.run_id, request.round_number)
+    if plan.dp_model == "distributed":
+        made = functools.partial(node.work.train_share, *told)
+        return _masked_reply(message, context, ("train", request.round_number), made)
     note = read_note(message.content)
     node.work.accept(note)
-    update = node.work.train(
-        request.adapter, request.popularity, plan, context.run_id, request.round_number
-    )
+    update = node.work.train(*told)
     reply = messages.encode_update(update, node.work.public_metrics())
     # What leaves is what the server will check; a wrong round or size is found here first.
     messages.decode_update(reply, request.adapter.size, request.round_number, plan.digest)
@@ -151,6 +214,46 @@ def train(message: Message, context: Context) -> Message:
     if _signs(note, plan):
         with_contribution(reply, node.work.contribution(update.vector, purpose))
     return Message(_headed(reply, node, note), reply_to=message)
+
+
+def _asked_node(message: Message, context: Context) -> tuple[OpenNode, PrivacyPlan]:
+    """Return the prepared node, once the request is a fresh one under its plan."""
+    node, _, plan = _prepared_node(context)
+    messages.decode_plan_request(message.content, plan.digest)
+    _check_fresh(message, context)
+    return node, plan
+
+
+def _masked_reply(
+    message: Message,
+    context: Context,
+    which: tuple[EventKind, int],
+    made: Callable[[], ProtectedShare],
+) -> Message:
+    """Charge and compute a share, and return it under its masks with the ledger's head.
+
+    What is asked is checked first, so that a request that is none costs nothing.
+
+    Args:
+        message: The request.
+        context: The node's.
+        which: The sum's kind and round.
+        made: Charges, and returns the share.
+    """
+    node, _, plan = _prepared_node(context)
+    party = node.work.party(plan, context.run_id)
+    asked = secure_sum.read_asked(MaskRequest, message.content, secure_sum.MOST_ASKED)
+    party.check(asked, *which)
+    note = read_note(message.content)
+    node.work.accept(note)
+    masked = party.mask(asked, made())
+    content = messages.encode_plan_request(plan.digest)
+    return Message(_headed(secure_sum.with_secure(content, masked), node, note), reply_to=message)
+
+
+def _secure_reply(message: Message, plan: PrivacyPlan, told: object) -> Message:
+    content = messages.encode_plan_request(plan.digest)
+    return Message(secure_sum.with_secure(content, told), reply_to=message)
 
 
 def _signs(note: JournalNote | None, plan: PrivacyPlan) -> bool:

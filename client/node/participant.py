@@ -1,13 +1,19 @@
-"""What a node does with its shop's data: encode, count, train. Every use is charged first."""
+"""What a node does with its shop's data: encode, count, train. Every use is charged first.
 
-from collections.abc import Mapping
+With distributed noise what it makes of a use is a share: integers that leave under a mask only
+(`client.node.secure_party`).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, diags
 
+from client.node.popularity import places_in, purchases_histogram
 from client.node.season import season_sum
+from client.node.secure_party import SecureParty, Widths
 from client.node.settings import NodeSettings
 from client.privacy.app_guard import check_guarded
 from client.privacy.budget import LEDGER_FILE, charge_round, open_for_use
@@ -16,7 +22,6 @@ from client.privacy.contributions import sign_contribution
 from client.privacy.policy import check_declared, read_policy
 from client.privacy.receipts import accept, covered
 from client.shop.dataset import load_merchant_data
-from client.shop.interactions import Interactions
 from client.training.dp_trainer import Merchant, PrivateTrainer
 from client.training.examples import ShopperExamples
 from client.training.sensitivity_check import check_once, made_up_shoppers
@@ -31,12 +36,16 @@ from common.privacy.ledger.contributions import Contribution, Purpose
 from common.privacy.ledger.heads import Head
 from common.privacy.ledger.ledger import Charge
 from common.privacy.mechanism.canaries import CanaryRecord
-from common.privacy.mechanism.clipping import ClippedSum, clip_and_sum
+from common.privacy.mechanism.clipping import ClippedSum
 from common.privacy.mechanism.noise import NoiseSource, protect
+from common.privacy.mechanism.shares import ProtectedShare, protect_share
 from common.release.app_bundle import app_digest
 from common.settings.run import RunSettings, run_digest
 from common.wire.heads import JournalNote
 from common.wire.messages import Prepared, Scalar
+
+Made = TypeVar("Made")
+Step = Callable[..., tuple[Made, CanaryRecord | None]]
 
 
 class MerchantWork:
@@ -117,6 +126,25 @@ class MerchantWork:
         )
         return counted.vector.astype(np.float32)
 
+    def popularity_share(
+        self, plan: PrivacyPlan, run_id: int, index: NDArray[np.uint64]
+    ) -> ProtectedShare:
+        """Charge the plan's histogram and return the counts with a share of noise [k].
+
+        Args:
+            plan: The run's.
+            run_id: The run.
+            index: uint64 [k], ascending: the text keys that are counted.
+
+        Raises:
+            FederationError: `index` if an item of this node is not among them.
+            BudgetError, PolicyError, LedgerError: nothing is charged or counted then.
+        """
+        places = places_in(index, self._data.catalogue.text_keys)
+        charge = self._charge(plan, run_id, 0, "popularity")
+        counted = purchases_histogram(self._data.interactions, plan, places, len(index))
+        return protect_share(counted, charge, self._noise(0, "popularity"))
+
     @one_thread()
     def season(self, plan: PrivacyPlan, run_id: int) -> NDArray[np.float32]:
         """Charge the plan's season and return the noised vector, float32 [ends * d].
@@ -127,14 +155,27 @@ class MerchantWork:
             FederationError: if the node is not prepared, or the run names no end of a season.
             BudgetError, PolicyError, LedgerError: nothing is charged or read then.
         """
+        charge, summed = self._season(plan, run_id)
+        return protect(summed, charge, self._noise(0, "season")).vector.astype(np.float32)
+
+    @one_thread()
+    def season_share(self, plan: PrivacyPlan, run_id: int) -> ProtectedShare:
+        """Charge the plan's season and return it with a share of noise [ends * d].
+
+        Raises:
+            As `season`.
+        """
+        charge, summed = self._season(plan, run_id)
+        return protect_share(summed, charge, self._noise(0, "season"))
+
+    def _season(self, plan: PrivacyPlan, run_id: int) -> tuple[Charge, ClippedSum]:
         if self._vectors is None or self._settings is None:
             raise FederationError("The node is not prepared for this run.", field="prepare")
         ends = self._settings.season_moments
         if not ends:
             raise FederationError("The run's settings name no season.", field="season_ends")
         charge = self._charge(plan, run_id, 0, "season")
-        summed = season_sum(self._data.interactions, self._vectors, ends, plan)
-        return protect(summed, charge, self._noise(0, "season")).vector.astype(np.float32)
+        return charge, season_sum(self._data.interactions, self._vectors, ends, plan)
 
     @one_thread()
     def train(
@@ -156,6 +197,44 @@ class MerchantWork:
             Until the charge is on disk, nothing here reads a shopper: what is raised before
             depends on public facts and the ledger alone.
         """
+        step = PrivateTrainer.private_round
+        vector, canaries = self._step(adapter, popularity, plan, run_id, round_number, step)
+        if canaries is not None:
+            # Before the update leaves: what was sent is on record.
+            canaries = canaries.bound_to(vector)
+            self._canaries.save(canaries)
+        self._sealing = canaries
+        return AdapterUpdate(vector, round_number, plan.digest)
+
+    @one_thread()
+    def train_share(
+        self,
+        adapter: AdapterState,
+        popularity: NDArray[np.float32] | None,
+        plan: PrivacyPlan,
+        run_id: int,
+        round_number: int,
+    ) -> ProtectedShare:
+        """Charge a round and return its clipped sum with a share of noise [k].
+
+        Raises:
+            As `train`.
+
+        Formal guarantee:
+            As `train` until the charge; what it returns may leave under a mask only.
+        """
+        step = PrivateTrainer.private_share
+        return self._step(adapter, popularity, plan, run_id, round_number, step)[0]
+
+    def _step(  # noqa: PLR0917 - as `train`, and how
+        self,
+        adapter: AdapterState,
+        popularity: NDArray[np.float32] | None,
+        plan: PrivacyPlan,
+        run_id: int,
+        round_number: int,
+        step: Step[Made],
+    ) -> tuple[Made, CanaryRecord | None]:
         if self._trainer is None or self._settings is None:
             raise FederationError("The node is not prepared for this run.", field="prepare")
         if not 1 <= round_number <= plan.rounds:
@@ -169,19 +248,30 @@ class MerchantWork:
         if self._shoppers is None:
             self._shoppers = ShopperExamples(self._data.interactions, self._settings)
         with self._trainer.training_on(self._shoppers):
-            vector, canaries = self._trainer.private_round(
+            return step(
+                self._trainer,
                 adapter,
                 charge,
                 self._noise(round_number, "train"),
                 np.random.default_rng((self._settings.seed, round_number, stream)),
                 canaries,
             )
-        if canaries is not None:
-            # Before the update leaves: what was sent is on record.
-            canaries = canaries.bound_to(vector)
-            self._canaries.save(canaries)
-        self._sealing = canaries
-        return AdapterUpdate(vector, round_number, plan.digest)
+
+    def party(self, plan: PrivacyPlan, run_id: int) -> SecureParty:
+        """Return this node's party in the run's secure sum.
+
+        Raises:
+            FederationError: `prepare` if the node is not prepared; `dp_model` if the plan's noise
+                is not shared, so that nothing is summed under masks.
+        """
+        if self._trainer is None or self._settings is None or self._vectors is None:
+            raise FederationError("The node is not prepared for this run.", field="prepare")
+        if plan.dp_model != "distributed":
+            raise FederationError("The plan's noise is not distributed.", field="dp_model")
+        season = len(self._settings.season_moments) * self._vectors.shape[1]
+        widths = Widths(train=self._trainer.width, season=season)
+        least = self._policy.min_cohort
+        return SecureParty(self._node.state, self._ledger, plan, run_id, widths, least)
 
     def accept(self, note: JournalNote | None) -> None:
         """Keep the receipt that a request brings.
@@ -278,15 +368,3 @@ class MerchantWork:
             seed = self._settings.seed
             return NoiseSource.for_tests(seed, self._node.merchant, round_number, kind)
         return NoiseSource.secure()
-
-
-def purchases_histogram(interactions: Interactions, plan: PrivacyPlan) -> ClippedSum:
-    """Return how much each item is bought: a shopper with n items adds 1/sqrt(n) to each.
-
-    Formal guarantee:
-        A shopper's row has L2 norm at most 1, `plan.clip_norm("popularity")`.
-    """
-    bought = interactions.matrix()
-    items = np.maximum(np.diff(bought.indptr), 1)
-    rows = csr_matrix(diags(1 / np.sqrt(items)) @ bought)
-    return clip_and_sum(rows, plan.clip_norm("popularity"))

@@ -97,12 +97,13 @@ def _folder(value: Scalar, field: str) -> Path:
 
 
 def check_dp_model(plan: PrivacyPlan, settings: NodeSettings) -> None:
-    """Refuse a plan whose updates leave without noise, unless nobody else is there to see them.
+    """Refuse a plan whose updates leave bare, unless nobody else is there to see them.
 
     Raises:
-        PolicyError: if the node is a real one and the plan does not place noise at the node.
+        PolicyError: if the node is a real one, and the plan has it add neither its own noise nor a
+            share that leaves under a mask.
     """
-    if plan.dp_model != "local" and not settings.simulated:
+    if plan.dp_model not in {"local", "distributed"} and not settings.simulated:
         raise PolicyError(
             f"The plan's DP model is {plan.dp_model}: what leaves this node would not be "
             "protected. Only a simulation may do that.",

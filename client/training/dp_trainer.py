@@ -28,6 +28,7 @@ from common.privacy.mechanism.canaries import CanaryRecord
 from common.privacy.mechanism.clipping import ClippedSum, clip_and_sum
 from common.privacy.mechanism.noise import NoiseSource, ProtectedSum, protect
 from common.privacy.mechanism.sampling import poisson_sample
+from common.privacy.mechanism.shares import ProtectedShare, protect_share
 from common.settings.run import RunSettings
 
 
@@ -147,6 +148,40 @@ class PrivateTrainer:
             vector -= self._settings.local_learning_rate * gradient
         return moved.astype(np.float32), canaries
 
+    def private_share(
+        self,
+        adapter: AdapterState,
+        charge: Charge,
+        noise: NoiseSource,
+        rng: np.random.Generator,
+        canaries: CanaryRecord | None = None,
+    ) -> tuple[ProtectedShare, CanaryRecord | None]:
+        """Take the charge's one step; return what is summed under masks [k], and the canaries.
+
+        Args:
+            adapter: As in `private_round`, like all arguments.
+            charge: Of a plan with distributed noise.
+            noise: Draws this node's share of it.
+            rng: As there.
+            canaries: As there.
+
+        Raises:
+            PrivacyError: as `protect_share`.
+            FederationError: as `private_round`.
+
+        Formal guarantee:
+            None on its own: see `protect_share`. Nothing that it returns may leave the node but
+            under a mask.
+        """
+        self.start_at(adapter)
+        clipped = self._sampled_sum(charge, noise, rng, canaries)
+        return protect_share(clipped, charge, noise), canaries
+
+    @property
+    def width(self) -> int:
+        """How many numbers are clipped, summed and noised: k."""
+        return sum(math.prod(shape) for shape in self._projected_shapes)
+
     def _step(
         self,
         charge: Charge,
@@ -154,7 +189,16 @@ class PrivateTrainer:
         rng: np.random.Generator,
         canaries: CanaryRecord | None,
     ) -> ProtectedSum:
-        """Sample, clip, sum and noise the shoppers and, with them, the canaries' virtual ones."""
+        return protect(self._sampled_sum(charge, noise, rng, canaries), charge, noise)
+
+    def _sampled_sum(
+        self,
+        charge: Charge,
+        noise: NoiseSource,
+        rng: np.random.Generator,
+        canaries: CanaryRecord | None,
+    ) -> ClippedSum:
+        """Sample, clip and sum the shoppers and, with them, the canaries' virtual ones."""
         plan, shoppers = charge.plan, len(self._merchant.examples)
         sampled = poisson_sample(
             plan, shoppers, noise, 0 if canaries is None else len(canaries.bits)
@@ -166,7 +210,7 @@ class PrivateTrainer:
                 clip_and_sum(virtual, plan.max_grad_norm),
                 canaries.order(clipped.vector.size, charge.entry.round_number),
             )
-        return protect(clipped, charge, noise)
+        return clipped
 
     def clipped_sum(
         self, shoppers: NDArray[np.integer], plan: PrivacyPlan, rng: np.random.Generator
@@ -179,8 +223,7 @@ class PrivateTrainer:
             public facts to the last bit (see `client.training.sensitivity_check`), so no margin is
             kept for rounding.
         """
-        size = sum(math.prod(shape) for shape in self._projected_shapes)
-        total = clip_and_sum(np.zeros((0, size)), plan.max_grad_norm)
+        total = clip_and_sum(np.zeros((0, self.width)), plan.max_grad_norm)
         candidates = self.candidates(self.negatives(rng))
         # Each shopper has its own stream: its example is the same whoever else was sampled, and
         # whoever else is a shopper at all.

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from common.errors import LedgerError, PrivacyError
 from common.files import sync_folder
+from common.identity.signing_key import SigningKey
 from common.privacy.accounting.accountants import Events, MechanismEvent, merge
 from common.privacy.accounting.plan import EVENT_KINDS, EventKind, PrivacyPlan
 from common.privacy.ledger.contributions import Contribution, Purpose
@@ -272,6 +273,11 @@ class Ledger:
         """Return the node's signed word for a vector of that digest and its canaries' seal."""
         one = Contribution(self.merchant, purpose, digest, self.signer, seal)
         return one.signed(self._key.sign(one.message()))
+
+    @property
+    def signing_key(self) -> SigningKey:
+        """The node's key: it also signs its messages to a secure sum, each for one purpose."""
+        return SigningKey(self._key)
 
     def _write(self, admit: Admission, *, event: MechanismEvent, **fields: Any) -> Entry:
         with ledger_file(self.path) as connection:

@@ -11,7 +11,8 @@ import torch
 from flwr.app import Context, Message, RecordDict
 
 from client.app import app
-from client.node.participant import MerchantWork, purchases_histogram
+from client.node.participant import MerchantWork
+from client.node.popularity import purchases_histogram
 from client.node.session import close_nodes
 from client.node.settings import NodeSettings
 from client.privacy.app_guard_command import guarded_environment

@@ -1,0 +1,254 @@
+"""This node's party in the secure sum of a run, on disk between two messages.
+
+A deployed node's process ends after each message, and a simulated one is treated alike: a party is
+taken up from disk for each request, and kept again before the answer leaves
+(`common.privacy.secagg.kept`). Which sums are over is told by the ledger, not by that file: a sum
+that was charged after the party was made is never masked again, so a file that was put back from a
+copy gives no two vectors under the same masks.
+
+A party is made anew, with fresh keys, whenever the server asks for keys; the one before is gone. So
+a run that was stopped can take a sum again, and pays for it again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from client.node.identities import checked_identities, own_introduction
+from common.errors import SecureSumError
+from common.files import PRIVATE_MODE, write_atomic
+from common.identity.signing_key import PublicKey
+from common.privacy.accounting.plan import EventKind, PrivacyPlan
+from common.privacy.ledger.ledger import Ledger
+from common.privacy.mechanism.shares import ProtectedShare
+from common.privacy.secagg.client import SecureSumClient
+from common.privacy.secagg.encoding import encode, read_request
+from common.privacy.secagg.kept import keep, take_up
+from common.privacy.secagg.messages import (
+    MaskedVector,
+    MaskRequest,
+    SealedShares,
+    Terms,
+    UnmaskReply,
+    UnmaskRequest,
+    View,
+    ViewRequest,
+)
+from common.privacy.secagg.setup import Party
+from common.privacy.secagg.slots import slot_of, terms_of
+from common.wire.secure_sum import Company, Dealt, Introduced, most_of
+
+FOLDER: Final = "secure-sum"
+_MOST: Final = 2**30
+_KINDS: Final[tuple[EventKind, ...]] = ("popularity", "season", "train")
+Given = TypeVar("Given")
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """How many numbers this node's vectors have: public, from the run's settings and basis."""
+
+    train: int
+    season: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # a party's secrets are not shown
+class _Sitting:
+    """A party as it lies on disk, with what it takes to go on.
+
+    Attributes:
+        histogram: How many items the histogram counts.
+        entries: How many the ledger had when the party was made: later charges end its sums.
+        identities: The others' keys, raw, by name; none before the roster came.
+        party: See `common.privacy.secagg.kept`.
+    """
+
+    histogram: int
+    entries: int
+    identities: Mapping[str, bytes]
+    party: bytes
+
+
+class SecureParty:
+    """One node's party in one run."""
+
+    def __init__(  # noqa: PLR0917 - each is of another type
+        self,
+        state: Path,
+        ledger: Ledger,
+        plan: PrivacyPlan,
+        run_id: int,
+        widths: Widths,
+        least_cohort: int,
+    ) -> None:
+        """Look after the party of `run_id` below `state`.
+
+        Args:
+            state: The node's folder.
+            ledger: Its key signs, and its entries say which sums are over.
+            plan: The run's.
+            run_id: Flower's number of the run.
+            widths: Of the vectors.
+            least_cohort: The fewest parties that the merchant's policy joins.
+        """
+        self._state, self._folder = state, state / FOLDER
+        self._ledger, self._plan, self._run_id, self._widths = ledger, plan, run_id, widths
+        self._path = self._folder / f"run-{run_id}.party"
+        self._least = max(2, least_cohort, plan.least_merchants)
+
+    @property
+    def most_bytes(self) -> int:
+        """How many bytes no request of the run exceeds."""
+        return most_of(self._terms(1), self._plan.merchants)
+
+    # ------------------------------------------------------------------ setup
+    def advertise(self, histogram: int) -> Introduced:
+        """Make a party, in the place of any before, and return its keys.
+
+        Raises:
+            SettingsError: if `histogram` is no number of items where the plan takes a histogram.
+            SecureSumError: as `own_introduction`.
+        """
+        terms = self._terms(histogram)
+        client = SecureSumClient(terms, self._party({}))
+        told = client.advertise()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for old in self._folder.glob("run-*.party"):
+            if old != self._path:
+                old.unlink()
+        self._keep(_Sitting(histogram, len(self._ledger.entries()), {}, keep(client)))
+        key = self._ledger.signing_key.public
+        return Introduced(own_introduction(self._state, self._ledger.merchant, key), told)
+
+    def share(self, company: Company) -> SealedShares:
+        """Check who takes part, and deal shares to the neighbours.
+
+        Raises:
+            SecureSumError: as `checked_identities` and `SecureSumClient.share`; `cohort` if there
+                are more than the plan's merchants, whose sum could overflow.
+        """
+        if len(company.roster.advertisements) > self._plan.merchants:
+            raise SecureSumError("More take part than the plan's merchants.", field="cohort")
+        held = self._held()
+        identities = checked_identities(self._state, self._folder, company.introductions)
+        raw = {name: key.raw for name, key in identities.items()}
+        known = _Sitting(held.histogram, held.entries, raw, held.party)
+        return self._within(known, 0, lambda client: client.share(company.roster))
+
+    def accept(self, dealt: Dealt) -> None:
+        """Take the shares that the neighbours sealed to this party.
+
+        Raises:
+            SecureSumError: as `SecureSumClient.accept`.
+        """
+        self._within(self._held(), 0, lambda client: client.accept(dealt.sealed))
+
+    # ----------------------------------------------------------------- rounds
+    def check(self, request: MaskRequest, kind: EventKind, number: int) -> None:
+        """Refuse a request to mask that is none for this sum, before anything is charged.
+
+        Raises:
+            SecureSumError: as `SecureSumClient.check`, or `state` if there is no party.
+        """
+        slot, held = slot_of(self._plan, kind, number), self._held()
+        self._taken(held, self._over(held)).check(request, slot)
+
+    def mask(self, request: MaskRequest, share: ProtectedShare) -> MaskedVector:
+        """Return a share, which was charged for, under the masks of its sum.
+
+        Raises:
+            SecureSumError: as `SecureSumClient.mask`, or `round` if the share is of another sum.
+        """
+        slot = slot_of(self._plan, share.kind, share.round_number)
+        if (request.binding.round_number, self._plan.digest) != (slot, share.plan_digest):
+            raise SecureSumError("The request is for another sum.", field="round")
+        held = self._held()
+        over, vector = self._over(held, but=slot), share.integers
+        return self._within(held, over, lambda client: client.mask(request, vector))
+
+    def view(self, request: ViewRequest) -> View:
+        """Return this party's word for who is there.
+
+        Raises:
+            SecureSumError: as `SecureSumClient.view`.
+        """
+        held = self._held()
+        over = self._over(held, but=request.binding.round_number)
+        return self._within(held, over, lambda client: client.view(request))
+
+    def unmask(self, request: UnmaskRequest) -> UnmaskReply:
+        """Return this party's shares of its neighbours' secrets.
+
+        Raises:
+            SecureSumError: as `SecureSumClient.unmask`.
+        """
+        held = self._held()
+        over = self._over(held, but=request.binding.round_number)
+        return self._within(held, over, lambda client: client.unmask(request))
+
+    # ----------------------------------------------------------------- pieces
+    def _within(self, held: _Sitting, over: int, act: Callable[[SecureSumClient], Given]) -> Given:
+        """Take the party up, let it act, and keep it, also where it refused: a round is then over.
+
+        What it gives is returned once the party is on disk.
+        """
+        client = self._taken(held, over)
+        try:
+            return act(client)
+        finally:
+            self._keep(_Sitting(held.histogram, held.entries, held.identities, keep(client)))
+
+    def _held(self) -> _Sitting:
+        try:
+            content = self._path.read_bytes()
+        except OSError:
+            raise SecureSumError("The node has no party in this run.", field="state") from None
+        try:
+            return read_request(_Sitting, content, _MOST)
+        except SecureSumError:
+            raise SecureSumError("The node's party is not readable.", field="state") from None
+
+    def _keep(self, sitting: _Sitting) -> None:
+        write_atomic(self._path, encode(sitting), mode=PRIVATE_MODE)
+
+    def _taken(self, held: _Sitting, over: int) -> SecureSumClient:
+        identities = {name: PublicKey(key) for name, key in held.identities.items()}
+        terms = self._terms(held.histogram)
+        return take_up(terms, self._party(identities), held.party, over=over)
+
+    def _party(self, identities: Mapping[str, PublicKey]) -> Party:
+        key = self._ledger.signing_key
+        return Party(self._ledger.merchant, key, identities, self._least)
+
+    def _terms(self, histogram: int) -> Terms:
+        return terms_of(
+            self._plan,
+            str(self._run_id),
+            train=self._widths.train,
+            season=self._widths.season,
+            histogram=histogram,
+        )
+
+    def _over(self, held: _Sitting, but: int = 0) -> int:
+        """Return the last sum that was charged since the party was made.
+
+        Args:
+            held: The party.
+            but: The sum that is asked for now and was charged itself; the one before it is over.
+
+        Raises:
+            SecureSumError: `state` if the ledger is shorter than it was then.
+        """
+        entries = self._ledger.entries()
+        if len(entries) < held.entries:
+            raise SecureSumError("The ledger is older than the node's party.", field="state")
+        about = (str(self._run_id), self._plan.digest)
+        charged = [
+            slot_of(self._plan, kind, entry.round_number)
+            for entry in entries[held.entries :]
+            for kind in _KINDS
+            if entry.kind == kind and (entry.run_id, entry.plan_digest) == about
+        ]
+        last = max(charged, default=0)
+        return last - 1 if last == but else last
