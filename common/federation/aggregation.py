@@ -169,7 +169,17 @@ def pool_popularity(
         place = np.searchsorted(keys, counts[name][0])
         np.add.at(total, place, counts[name][1].astype(np.float64))
         np.add.at(holders, place, 1.0)
-    spread = noise_std * math.sqrt(float(holders.mean()))
+    return popularity_of(keys, total, noise_std * math.sqrt(float(holders.mean())))
+
+
+def popularity_of(keys: NDArray[np.uint64], total: FloatVector, spread: float) -> Popularity:
+    """Return the popularity that noised sums of counts give: see `pool_popularity`.
+
+    Args:
+        keys: uint64 [texts], sorted.
+        total: float64 [texts], over all merchants.
+        spread: The public standard deviation of the noise in each.
+    """
     # The mean of the sums as they came: cut at 0 first, it would grow with the noise.
     smoothed = np.maximum(total, 0.0) + max(spread, SMOOTHING * float(total.mean()), 1.0)
     # Nodes refuse a popularity that is less even, so one merchant's counts must not make it so.

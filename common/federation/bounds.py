@@ -5,8 +5,8 @@ each shopper who was sampled, and the noise is Gaussian with the plan's deviatio
 bounds that an honest node breaks with a chance of at most `CHANCE` a vector. What lies beyond them
 is not noise, and one such vector would move the adapter further than all honest ones.
 
-Only DP model `local` has them: elsewhere a vector does not carry all of its noise, and exists in
-simulation alone.
+Of one merchant's vector only DP model `local` has them. With `distributed` noise nobody sees such a
+vector, and its sum has bounds; elsewhere a vector exists in simulation alone.
 """
 
 import math
@@ -90,6 +90,25 @@ class Framing:
             )
         return np.concatenate(found)
 
+    def frame(self, vector: NDArray[np.floating]) -> FloatVector:
+        """Return float64 [d]: a vector [k], as it was clipped and noised, as it moves the adapter.
+
+        Raises:
+            FederationError: `update` if it has another length.
+        """
+        if vector.shape != (self.inner_size,):
+            raise FederationError("An update has another length than the run's.", field="update")
+        found, start = [], 0
+        for part in self._parts:
+            rows = part.shape[0] if part.frame is None else part.frame.shape[1]
+            end = start + rows * math.prod(part.shape[1:])
+            piece = vector[start:end].astype(np.float64)
+            if part.frame is not None:
+                piece = part.frame.astype(np.float64) @ piece.reshape(rows, -1)
+            found.append(piece.ravel())
+            start = end
+        return np.concatenate(found)
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -151,18 +170,37 @@ def honest_bounds(plan: PrivacyPlan, kind: EventKind, size: int) -> Bounds | Non
     """
     if plan.dp_model != "local":
         return None
+    divisor = plan.divisor if kind == "train" else 1.0
+    return _bounds(plan, kind, size, merchants=1, divisor=divisor)
+
+
+def honest_sum_bounds(plan: PrivacyPlan, kind: EventKind, size: int, merchants: int) -> Bounds:
+    """Return the bounds of a secure sum of `size` numbers over `merchants`, not yet divided.
+
+    As `honest_bounds`, with as many times the shoppers, and noise of `merchants` shares. These are
+    discrete Gaussians, which are subgaussian with their parameter as the variance (Canonne, Kamath,
+    Steinke 2020), and so is their sum. The bound on the norm holds for such vectors alike (Hsu,
+    Kakade, Zhang 2012, "A tail inequality for quadratic forms of subgaussian random vectors",
+    theorem 1), and each number exceeds t deviations with chance at most 2 e^(-t^2/2).
+    """
+    return _bounds(plan, kind, size, merchants=merchants, divisor=1.0)
+
+
+def _bounds(
+    plan: PrivacyPlan, kind: EventKind, size: int, *, merchants: int, divisor: float
+) -> Bounds:
     steps = plan.steps_per_round if kind == "train" else 1
     rate = plan.sample_rate if kind == "train" else 1.0
-    divisor = plan.divisor if kind == "train" else 1.0
     x = math.log(3 / CHANCE)
-    tries = steps * MOST_BRACKETS * plan.size_bracket
+    tries = steps * MOST_BRACKETS * plan.size_bracket * merchants
     sampled = tries * rate
     if rate < 1:
         sampled += math.sqrt(2 * sampled * (1 - rate) * x) + x / 3
     rows = min(sampled, tries) * plan.clip_norm(kind)
-    deviation = plan.noise_std(kind) * math.sqrt(steps)
+    deviation = plan.noise_std(kind) * math.sqrt(steps * merchants)
     noise_norm = deviation * math.sqrt(size + 2 * math.sqrt(size * x) + 2 * x)
-    largest = deviation * math.sqrt(2 * (x + math.log(max(size, 1))))
+    ends = 2 if plan.dp_model == "distributed" else 1
+    largest = deviation * math.sqrt(2 * (x + math.log(max(ends * size, 1))))
     return Bounds(
         norm=(rows + noise_norm) / divisor * (1 + _ROUNDING),
         coordinate=(rows + largest) / divisor * (1 + _ROUNDING),

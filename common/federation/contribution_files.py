@@ -3,8 +3,11 @@
     popularity.safetensors       the noised histograms, float32 [items of that merchant]
     season.safetensors           the noised season vectors, float32 [ends * d]
     round-00001.safetensors      the noised updates of round 1, float32 [d]
+    round-00001.sum              where noise is distributed: what the nodes signed of that round's
+                                 secure sum (`common.privacy.secagg.transcript`); so too
+                                 popularity.sum and season.sum
 
-Only vectors that carry their own noise (DP model `local`) may be written here.
+Only vectors that carry their own noise (DP model `local`), or are under masks, may be written here.
 """
 
 from collections.abc import Mapping
@@ -28,6 +31,11 @@ _PREFIX = "merchant/"  # a merchant may have the name of safetensors' own metada
 def round_file(number: int, kind: EventKind | None = None) -> str:
     """Return the name of a round's file; round 0 is the histogram, or what else `kind` says."""
     return f"round-{number:05d}.safetensors" if number else f"{kind or 'popularity'}.safetensors"
+
+
+def sum_file(number: int, kind: EventKind) -> str:
+    """Return the name of the transcript of a secure sum; round 0 is what comes before the first."""
+    return round_file(number, kind).replace(".safetensors", ".sum")
 
 
 def write_round(

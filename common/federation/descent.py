@@ -88,15 +88,34 @@ class Descent:
         Raises:
             FederationError: if two updates differ in length.
         """
-        rate = learning_rate(self.schedule, self.learning_rate, number, self.rounds)
         if not updates:
+            rate = learning_rate(self.schedule, self.learning_rate, number, self.rounds)
             return Step(adapter, state, rate, 0.0, ())
-        gradient = self.aggregate(updates)
+        return self.step_on(adapter, state, number, self.aggregate(updates), tuple(updates))
+
+    def step_on(
+        self,
+        adapter: AdapterState,
+        state: OptimiserState,
+        number: int,
+        gradient: NDArray[np.float64],
+        merchants: tuple[str, ...],
+    ) -> Step:
+        """Return what a step on a gradient [d] gives, such as the mean that a secure sum shows.
+
+        Args:
+            adapter: As in `step`.
+            state: As there.
+            number: The round, from 1.
+            gradient: Of all `merchants` together.
+            merchants: Whose updates are in it.
+        """
+        rate = learning_rate(self.schedule, self.learning_rate, number, self.rounds)
         following, vector = self.optimiser.step(
             state, adapter.flatten().astype(np.float64), gradient, rate
         )
         norm = float(np.linalg.norm(gradient))
-        return Step(adapter.with_vector(vector), following, rate, norm, tuple(updates))
+        return Step(adapter.with_vector(vector), following, rate, norm, merchants)
 
 
 def optimiser_of(settings: RunSettings) -> Optimiser:

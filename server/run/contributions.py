@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import FederationError
-from common.federation.contribution_files import FOLDER, write_round
+from common.federation.contribution_files import FOLDER, sum_file, write_round
+from common.files import write_atomic
 from common.privacy.accounting.plan import EventKind, PrivacyPlan
 
 
@@ -25,7 +26,8 @@ def keep_vectors(
     Args:
         folder: The run's; None keeps none.
         plan: The run's. Only with DP model `local` does each vector carry its own noise; else none
-            is kept, as whoever reads one would read more than the plan allows.
+            is kept, as whoever reads one would read more than the plan allows. Of a secure sum
+            there is `keep_transcript`.
         number: The round; 0 is the histogram, or the season where `kind` says so.
         vectors: By merchant.
         kind: What they are.
@@ -38,8 +40,34 @@ def keep_vectors(
     try:
         write_round(folder / FOLDER, number, vectors, kind)
     except OSError as error:
-        raise FederationError(
-            f"The contributions of round {number} cannot be written: {error.strerror}. The same "
-            "run goes on from the round before.",
-            field="contributions",
-        ) from error
+        raise _unwritten(number, error) from error
+
+
+def keep_transcript(folder: Path | None, number: int, kind: EventKind, transcript: bytes) -> None:
+    """Put what nodes signed of a secure sum on disk, before the checkpoint that builds on it.
+
+    It is what the server saw: the sum can be made of it again, and no summand.
+
+    Args:
+        folder: The run's; None keeps none.
+        number: The training round; 0 is what comes before the first.
+        kind: What was summed.
+        transcript: See `common.privacy.secagg.transcript`.
+
+    Raises:
+        FederationError: as `keep_vectors`.
+    """
+    if folder is None:
+        return
+    try:
+        write_atomic(folder / FOLDER / sum_file(number, kind), transcript)
+    except OSError as error:
+        raise _unwritten(number, error) from error
+
+
+def _unwritten(number: int, error: OSError) -> FederationError:
+    return FederationError(
+        f"The contributions of round {number} cannot be written: {error.strerror}. The same "
+        "run goes on from the round before.",
+        field="contributions",
+    )

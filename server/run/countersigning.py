@@ -109,6 +109,10 @@ class Countersigning:
         expected = Contribution(merchant, purpose, vector_digest(vector), signer)
         self._contributions[merchant] = accepted_contribution(content, expected)
 
+    def signer_of(self, merchant: str) -> str:
+        """Return the key, hex, of the ledger that a merchant has shown in this run; else empty."""
+        return self._signers.get(merchant, "")
+
     def refuse(self, merchant: str, reason: str) -> None:
         """Put on the journal that a node was refused, or has refused, and why."""
         if self._journal is not None:

@@ -23,6 +23,7 @@ from common.wire import messages
 from server.run.asking.before_rounds import ask_popularity, ask_season
 from server.run.asking.canaries import reveal_canaries
 from server.run.asking.questions import Questions
+from server.run.asking.secure_rounds import SecureRounds
 from server.run.checkpoint import Checkpoint, RoundRecord, read_matching, write_checkpoint
 from server.run.cohort import Cohort
 from server.run.contributions import keep_vectors
@@ -86,6 +87,8 @@ class FedtailStrategy(Strategy):
             setup.aggregate,
         )
         self._framing = Framing(setup.parts or plain_parts(setup.adapter))
+        shared = setup.plan.dp_model == "distributed"
+        self._secure = SecureRounds(self._framing) if shared else None
         self._present: dict[int, messages.Prepared] = {}
         self._timeout = setup.round_timeout
 
@@ -165,21 +168,14 @@ class FedtailStrategy(Strategy):
         self._assemble(exchange)
         questions = self._questions()
         if self.state.popularity is None and self.setup.plan.takes_histogram:
-            self._keep(replace(self.state, popularity=ask_popularity(questions, exchange)))
+            ask = ask_popularity if self._secure is None else self._secure.popularity
+            self._keep(replace(self.state, popularity=ask(questions, exchange)))
         if self.state.season is None and self.setup.season_ends:
-            self._keep(replace(self.state, season=ask_season(questions, exchange)))
+            take = ask_season if self._secure is None else self._secure.season
+            self._keep(replace(self.state, season=take(questions, exchange)))
         self.standings.state.enter("train", number)
-        arrays = messages.adapter_record(self.state.adapter)
-        sent = self.configure_train(number, arrays, ConfigRecord(), exchange.grid)
-        intake = questions.intake()
-        answers = questions.ask(exchange, sent, self._taker(intake, number))
-        intake.missing(answers, f"round {number}", self._cohort.forget)
-        step = self._step(number, intake)
-        digest = step.adapter.digest if step.participants else ""
-        self._countersigner.close("train", number, step.merchants, digest)
-        self.standings.round_over()
-        questions.check_quorum(step.participants, len(answers.asked), "train")
-        keep_vectors(self.setup.folder, self.setup.plan, number, intake.vectors)
+        train = self._plain_train if self._secure is None else self._secure_train
+        step, asked = train(questions, exchange, number)
         down, up = exchange.take_bytes()
         record = RoundRecord(
             round_number=number,
@@ -187,7 +183,7 @@ class FedtailStrategy(Strategy):
             bytes_down=down,
             bytes_up=up,
             participants=step.participants,
-            failures=len(answers.asked) - step.participants,
+            failures=asked - step.participants,
             learning_rate=step.rate,
             update_norm=step.update_norm,
             epsilon=None if self._epsilon is None else self._epsilon(number),
@@ -204,22 +200,59 @@ class FedtailStrategy(Strategy):
         self.log.note("round done", round=number, participants=step.participants)
         return record
 
+    def _plain_train(
+        self, questions: Questions, exchange: Exchange, number: int
+    ) -> tuple[Step, int]:
+        """Return a step on the updates that came, kept on disk, and how many nodes were asked."""
+        arrays = messages.adapter_record(self.state.adapter)
+        sent = self.configure_train(number, arrays, ConfigRecord(), exchange.grid)
+        intake = questions.intake()
+        answers = questions.ask(exchange, sent, self._taker(intake, number))
+        intake.missing(answers, f"round {number}", self._cohort.forget)
+        step = self._step(number, intake)
+        digest = step.adapter.digest if step.participants else ""
+        self._countersigner.close("train", number, step.merchants, digest)
+        self.standings.round_over()
+        questions.check_quorum(step.participants, len(answers.asked), "train")
+        keep_vectors(self.setup.folder, self.setup.plan, number, intake.vectors)
+        return step, len(answers.asked)
+
+    def _secure_train(
+        self, questions: Questions, exchange: Exchange, number: int
+    ) -> tuple[Step, int]:
+        """Return a step on the mean of a secure sum, kept on disk, and how many there could be."""
+        assert self._secure is not None  # noqa: S101 - the caller has looked
+        requests = {node: self._request(one, number) for node, one in self._present.items()}
+        try:
+            gradient, merchants, asked = self._secure.gradient(
+                questions, exchange, number, requests
+            )
+        finally:
+            self.standings.round_over()
+        state = self.state
+        step = self._descent.step_on(state.adapter, state.optimiser, number, gradient, merchants)
+        self._countersigner.close("train", number, merchants, step.adapter.digest)
+        self._secure.keep(self.setup.folder, number, "train")
+        return step, asked
+
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Return one message for each node that is present, in order of merchants' names."""
-        del config, grid  # everything is in the setup, and the nodes were chosen before
-        adapter, questions = messages.read_adapter(arrays), self._questions()
+        del config, grid, arrays  # everything is in setup and state; the nodes were chosen before
+        questions = self._questions()
         for node, prepared in self._present.items():
-            popularity = self.state.popularity
-            request = messages.TrainRequest(
-                adapter=adapter,
-                popularity=None if popularity is None else popularity.at(prepared.text_keys),
-                round_number=server_round,
-                plan_digest=self.setup.plan.digest,
-            )
-            content = messages.encode_train(request)
+            content = messages.encode_train(self._request(prepared, server_round))
             yield questions.message(node, messages.TRAIN, content, server_round)
+
+    def _request(self, prepared: messages.Prepared, number: int) -> messages.TrainRequest:
+        popularity = self.state.popularity
+        return messages.TrainRequest(
+            adapter=self.state.adapter,
+            popularity=None if popularity is None else popularity.at(prepared.text_keys),
+            round_number=number,
+            plan_digest=self.setup.plan.digest,
+        )
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -295,6 +328,7 @@ class FedtailStrategy(Strategy):
             self.standings,
             self._timeout,
             self._cohort.forget,
+            self._framing.inner_size,
         )
 
     def _taker(self, intake: Intake, number: int) -> Take:

@@ -25,6 +25,7 @@ class Questions:
         standings: Told of every answer.
         timeout: Seconds for one question.
         forget: Called with a node that must be prepared again before it is asked again.
+        width: How many numbers of a round are noised: those that a secure sum adds up.
     """
 
     setup: RunSetup
@@ -33,6 +34,7 @@ class Questions:
     standings: Standings
     timeout: float
     forget: Callable[[int], None]
+    width: int = 0
 
     def intake(self) -> Intake:
         """Return an empty intake for the answers to one question."""
@@ -58,7 +60,11 @@ class Questions:
             sent: One message for each node.
             take: Takes an answer in, and says whether it is of use.
         """
-        plan, needed = self.setup.plan, self.setup.quorum.needed
+        plan, quorum = self.setup.plan, self.setup.quorum
+
+        def needed(asked: int) -> int:
+            return max(quorum.needed(asked), plan.least_merchants)
+
         if plan.dp_model == "central":  # each adds a share of the noise: all are waited for
             return exchange.ask(sent, self.timeout, enough=lambda _: plan.merchants, take=take)
         return exchange.ask(sent, self.timeout, enough=needed, take=take)
@@ -67,11 +73,18 @@ class Questions:
         """Refuse to go on with too few answers, or with too little noise.
 
         Raises:
-            QuorumError: see `Quorum.check`; or, with `central` noise, if a merchant is missing:
-                each adds a share of the noise, so their sum would have less than the plan says.
+            QuorumError: see `Quorum.check`; or if their shares of the noise would be less than the
+                plan says: with `central` noise if a merchant is missing, with `distributed` if more
+                are than the plan spares.
         """
         self.setup.quorum.check(answered, asked, phase)
         plan = self.setup.plan
+        if answered < plan.least_merchants:
+            raise QuorumError(
+                f"{phase}: {answered} merchants answered; the shares of {plan.least_merchants} "
+                "carry the plan's noise.",
+                field="cohort",
+            )
         if plan.dp_model == "central" and answered != plan.merchants:
             raise QuorumError(
                 f"{phase}: {answered} of the plan's {plan.merchants} merchants answered; central "

@@ -1,0 +1,126 @@
+"""What a run with distributed noise asks for: popularity, season, gradients, each a secure sum."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flwr.app import RecordDict
+
+from common.federation.aggregation import Popularity
+from common.federation.bounds import FloatVector, Framing
+from common.federation.secure_step import mean_gradient, summed_popularity, summed_season
+from common.privacy.accounting.plan import EventKind
+from common.season import Season
+from common.wire.messages import (
+    POPULARITY,
+    TRAIN,
+    Prepared,
+    TrainRequest,
+    encode_plan_request,
+    encode_train,
+)
+from common.wire.season import SEASON
+from common.wire.secure_sum import with_index
+from server.run.asking.questions import Questions
+from server.run.asking.secure_sum import SecureSums
+from server.run.contributions import keep_transcript
+from server.run.exchange import Exchange
+
+
+@dataclass(eq=False)
+class SecureRounds:
+    """The secure sums of a run.
+
+    Attributes:
+        framing: From the coordinates in which updates are summed to the adapter's.
+        sums: The conversation with the nodes.
+    """
+
+    framing: Framing
+    sums: SecureSums = field(default_factory=SecureSums)
+
+    def popularity(self, questions: Questions, exchange: Exchange) -> Popularity:
+        """Return the popularity of all items of those that take part.
+
+        Raises:
+            QuorumError, FederationError, JournalError: as `SecureSums.take`.
+        """
+        plan, sitting = questions.setup.plan, self.sums.prepare(questions, exchange)
+
+        def content_of(_node: int, _prepared: Prepared) -> tuple[str, RecordDict]:
+            return POPULARITY, with_index(encode_plan_request(plan.digest), sitting.index)
+
+        questions.standings.state.enter("popularity", 0)
+        popularity, merchants = self.sums.take(
+            questions,
+            exchange,
+            ("popularity", 0),
+            content_of,
+            lambda total: summed_popularity(total, plan, sitting.index),
+        )
+        self._close(questions, "popularity", merchants)
+        return popularity
+
+    def season(self, questions: Questions, exchange: Exchange) -> Season:
+        """Return the season of all shoppers of those that take part.
+
+        Raises:
+            QuorumError, FederationError, JournalError: as `SecureSums.take`.
+        """
+        setup = questions.setup
+        self.sums.prepare(questions, exchange)
+
+        def content_of(_node: int, _prepared: Prepared) -> tuple[str, RecordDict]:
+            return SEASON, encode_plan_request(setup.plan.digest)
+
+        questions.standings.state.enter("season", 0)
+        season, merchants = self.sums.take(
+            questions,
+            exchange,
+            ("season", 0),
+            content_of,
+            lambda total: summed_season(total, setup.plan, setup.season_ends),
+        )
+        self._close(questions, "season", merchants)
+        return season
+
+    def gradient(
+        self,
+        questions: Questions,
+        exchange: Exchange,
+        number: int,
+        requests: Mapping[int, TrainRequest],
+    ) -> tuple[FloatVector, tuple[str, ...], int]:
+        """Return a round's mean update, whose updates are in it, and how many there could be.
+
+        Args:
+            questions: How nodes are asked.
+            exchange: The way to them.
+            number: The round, from 1.
+            requests: What each node that is present is asked.
+
+        Raises:
+            QuorumError, FederationError, JournalError: as `SecureSums.take`.
+        """
+        plan, sitting = questions.setup.plan, self.sums.prepare(questions, exchange)
+        questions.standings.state.enter("train", number)
+        gradient, merchants = self.sums.take(
+            questions,
+            exchange,
+            ("train", number),
+            lambda node, _prepared: (TRAIN, encode_train(requests[node])),
+            lambda total: mean_gradient(total, plan, self.framing),
+        )
+        return gradient, merchants, len(sitting.names)
+
+    def keep(self, folder: Path | None, number: int, kind: EventKind) -> None:
+        """Put the transcript of the sum that was taken last on disk.
+
+        Raises:
+            FederationError: if it cannot be written.
+        """
+        keep_transcript(folder, number, kind, self.sums.transcript)
+
+    def _close(self, questions: Questions, kind: EventKind, merchants: tuple[str, ...]) -> None:
+        questions.countersigner.close(kind, 0, merchants)
+        self.keep(questions.setup.folder, 0, kind)
