@@ -27,13 +27,13 @@ proposition 12 of Canonne, Kamath, Steinke 2020. It costs more, and must never b
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, logsumexp
 
 from common.errors import PrivacyError, SettingsError
 from common.privacy.accounting.accountants import MechanismEvent, epsilon_pld
@@ -113,15 +113,20 @@ def share_noise(
     )
 
 
-def epsilon_shared(
-    noise: SharedNoise, *, sample_rate: float, releases: int, delta: float, absent: int
-) -> float:
+@dataclass(frozen=True, slots=True)
+class SharedReleases:
+    """`count` sums with the same noise, each shopper in each with a chance of `sample_rate`."""
+
+    noise: SharedNoise
+    sample_rate: float
+    count: int
+
+
+def epsilon_shared(releases: Sequence[SharedReleases], *, delta: float, absent: int) -> float:
     """Return epsilon at `delta` of all releases, by privacy loss distributions (dp_accounting).
 
     Args:
-        noise: On each of them.
-        sample_rate: q.
-        releases: T.
+        releases: All of them, by the same parties.
         delta: Of the claim.
         absent: How many parties' shares do not count: they are missing, or with the server.
 
@@ -133,32 +138,54 @@ def epsilon_shared(
     Formal guarantee:
         An upper bound, for one shopper added or removed, by the argument above.
     """
-    if not 0 <= absent < noise.parties:
-        raise SettingsError("Somebody's share of the noise must count.", field="absent")
-    drift = releases * noise.width * (noise.tau(absent) + noise.kappa(absent))
-    beyond = releases * noise.width * 2 * math.exp(-((_BOUND - 0.5) ** 2) / 2)
-    event = MechanismEvent(sample_rate, noise.multiplier(absent), releases)
+    drift = checked_drift(releases, absent)
+    numbers = sum(one.count * one.noise.width for one in releases)
+    beyond = numbers * 2 * math.exp(-((_BOUND - 0.5) ** 2) / 2)
+    events = [
+        MechanismEvent(one.sample_rate, one.noise.multiplier(absent), one.count) for one in releases
+    ]
     within = delta * (1 - _KEPT)
-    epsilon = epsilon_pld((event,), within) + 2 * drift
-    fits = drift < _KEPT and (
-        math.exp(drift) * within + beyond * (1 + math.exp(min(epsilon, 100.0))) <= delta
-    )
-    if noise.variance < 1 or not fits:
-        raise PrivacyError(
-            "The grid is too coarse for this noise: a sum of shares is no Gaussian to the "
-            "accountant's digits.",
-            field="noise_multiplier",
-        )
+    epsilon = epsilon_pld(events, within) + 2 * drift
+    if math.exp(drift) * within + beyond * (1 + math.exp(min(epsilon, 100.0))) > delta:
+        raise _too_coarse()
     return epsilon
 
 
-def epsilon_shared_renyi(
-    noise: SharedNoise, *, sample_rate: float, releases: int, delta: float, absent: int
-) -> float:
+def checked_drift(releases: Sequence[SharedReleases], absent: int) -> float:
+    """Return eta of all releases: what their sums are no rounded Gaussians, in epsilon.
+
+    Raises:
+        PrivacyError: if it is more than the accountants' digits.
+        SettingsError: if nobody's share counts.
+    """
+    if any(not 0 <= absent < one.noise.parties for one in releases):
+        raise SettingsError("Somebody's share of the noise must count.", field="absent")
+    if any(one.noise.variance < 1 for one in releases):
+        raise _too_coarse()
+    drift = sum(
+        one.count * one.noise.width * (one.noise.tau(absent) + one.noise.kappa(absent))
+        for one in releases
+    )
+    if drift >= _KEPT:
+        raise _too_coarse()
+    return drift
+
+
+def _too_coarse() -> PrivacyError:
+    return PrivacyError(
+        "The grid is too coarse for this noise: a sum of shares is no Gaussian to the "
+        "accountant's digits.",
+        field="noise_multiplier",
+    )
+
+
+def epsilon_shared_renyi(releases: Sequence[SharedReleases], *, delta: float, absent: int) -> float:
     """Return epsilon at `delta` by the second route: see the module. Arguments as before."""
-    one = _sampled(np.array([_renyi(noise, absent, order) for order in range(1, 513)]), sample_rate)
+    total = np.zeros(len(_ORDERS))
+    for one in releases:
+        whole = np.array([_renyi(one.noise, absent, order) for order in range(1, 513)])
+        total += one.count * _sampled(whole, one.sample_rate)
     order = np.array(_ORDERS, dtype=float)
-    total = releases * one
     epsilon = total + np.log1p(-1 / order) - (math.log(delta) + np.log(order)) / (order - 1)
     return float(max(0.0, epsilon.min()))
 
@@ -179,6 +206,8 @@ def _renyi(noise: SharedNoise, absent: int, order: float) -> float:
 
 def _sampled(divergence: NDArray[np.float64], q: float) -> NDArray[np.float64]:
     """Return the divergence with sampling at each of `_ORDERS`, from that at 1, 2, ..., 512."""
+    from scipy.special import gammaln, logsumexp  # noqa: PLC0415 - 25 MB that a node spares
+
     whole = np.array(_ORDERS)
     if q == 1:
         return np.asarray(divergence[whole - 1])
@@ -191,15 +220,3 @@ def _sampled(divergence: NDArray[np.float64], q: float) -> NDArray[np.float64]:
         first = (order - 1) * math.log1p(-q) + math.log(order * q - q + 1)
         found.append(np.logaddexp(first, logsumexp(terms)) / (order - 1))
     return np.asarray(np.minimum(np.array(found), divergence[whole - 1]))
-
-
-def epsilon_by_absent(
-    noise: SharedNoise, *, sample_rate: float, releases: int, delta: float
-) -> tuple[float, ...]:
-    """Return epsilon for 0, 1, ..., `spared` parties missing or with the server: rising."""
-    return tuple(
-        epsilon_shared(
-            noise, sample_rate=sample_rate, releases=releases, delta=delta, absent=absent
-        )
-        for absent in range(noise.spared + 1)
-    )

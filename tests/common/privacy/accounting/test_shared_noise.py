@@ -11,13 +11,23 @@ from common.errors import PrivacyError, SettingsError
 from common.privacy.accounting.accountants import MechanismEvent, epsilon_pld, epsilon_rdp
 from common.privacy.accounting.shared_noise import (
     SharedNoise,
-    epsilon_by_absent,
+    SharedReleases,
     epsilon_shared,
     epsilon_shared_renyi,
     share_noise,
 )
 
 UNITS = Fraction(2**30)
+
+
+def by_pld(noise, *, sample_rate, releases, delta, absent):
+    whole = SharedReleases(noise, sample_rate, releases)
+    return epsilon_shared((whole,), delta=delta, absent=absent)
+
+
+def by_renyi(noise, *, sample_rate, releases, delta, absent):
+    whole = SharedReleases(noise, sample_rate, releases)
+    return epsilon_shared_renyi((whole,), delta=delta, absent=absent)
 
 
 def shared(sigma=2.0, *, parties=8, spared=1 / 3, width=10_000, units=UNITS):
@@ -64,7 +74,7 @@ def test_epsilon_is_that_of_the_sum_s_own_probabilities(parties, q):
     # One number, and units far coarser than a clipped sum's: what is neglected still shows not.
     variance = 4 * 10**7 // parties
     noise = SharedNoise(parties, 0, variance, Fraction(3_162), 1)
-    found = epsilon_shared(noise, sample_rate=q, releases=1, delta=1e-5, absent=0)
+    found = by_pld(noise, sample_rate=q, releases=1, delta=1e-5, absent=0)
     true = true_epsilon(parties, variance, 3_162, q=q, delta=1e-5)
     assert true - 1e-6 <= found <= true + 1e-3
 
@@ -74,7 +84,7 @@ def test_on_the_grid_of_clipped_sums_it_is_the_gaussian_s_epsilon():
     for absent in (0, 2):
         arguments = {"sample_rate": 0.25, "releases": 40, "delta": 1e-5, "absent": absent}
         event = MechanismEvent(0.25, 2.0 * math.sqrt((8 - absent) / 6), 40)
-        found = epsilon_shared(noise, **arguments)
+        found = by_pld(noise, **arguments)
         assert found == pytest.approx(epsilon_pld((event,), 1e-5), abs=1e-4)
         assert found <= epsilon_rdp((event,), 1e-5)
 
@@ -84,7 +94,7 @@ def test_on_the_grid_of_clipped_sums_it_is_the_gaussian_s_epsilon():
 def test_the_second_route_is_never_below_the_first(sigma, q, releases):
     noise = shared(sigma)
     arguments = {"sample_rate": q, "releases": releases, "delta": 1e-5, "absent": 1}
-    first, second = (one(noise, **arguments) for one in (epsilon_shared, epsilon_shared_renyi))
+    first, second = (one(noise, **arguments) for one in (by_pld, by_renyi))
     assert first <= second
     if q == 1:  # sampling is where it is loose
         assert second <= 1.25 * first
@@ -94,10 +104,10 @@ def test_the_second_route_holds_also_for_coarse_integers():
     """Few units: the sum is no discrete Gaussian, and tau says by how much."""
     for variance in (1, 2, 4):
         noise = SharedNoise(4, 0, variance, Fraction(1), 1)
-        bound = epsilon_shared_renyi(noise, sample_rate=1.0, releases=1, delta=1e-4, absent=0)
+        bound = by_renyi(noise, sample_rate=1.0, releases=1, delta=1e-4, absent=0)
         assert true_epsilon(4, variance, 1, q=1.0, delta=1e-4) <= bound
         with pytest.raises(PrivacyError):  # the first route does not claim what it cannot show
-            epsilon_shared(noise, sample_rate=1.0, releases=1, delta=1e-4, absent=0)
+            by_pld(noise, sample_rate=1.0, releases=1, delta=1e-4, absent=0)
 
 
 @pytest.mark.parametrize(("parties", "variance"), [(2, 0.25), (2, 0.5), (4, 0.5), (6, 1.0)])
@@ -135,15 +145,6 @@ def test_kappa_bounds_what_a_discrete_gaussian_differs_from_a_rounded_one(varian
     assert kappa / 100 < ratio <= kappa * (1 + 1e-6)
 
 
-def test_epsilon_rises_with_each_who_is_absent_up_to_the_plan_s():
-    noise = shared(3.0, parties=12)
-    found = epsilon_by_absent(noise, sample_rate=0.25, releases=40, delta=1e-5)
-    assert len(found) == noise.spared + 1 == 5
-    assert list(found) == sorted(set(found))
-    plan = epsilon_pld((MechanismEvent(0.25, 3.0, 40),), 1e-5)
-    assert found[-1] == pytest.approx(plan, abs=1e-4)
-
-
 def test_a_share_of_a_third_to_spare_costs_a_quarter_more_noise_at_most():
     for parties in range(2, 200):
         assert shared(parties=parties).multiplier(0) <= 1.25 * 2.0
@@ -161,4 +162,4 @@ def test_a_value_out_of_bounds_is_refused(changed):
 def test_somebody_s_noise_must_count():
     for absent in (8, -1):
         with pytest.raises(SettingsError):
-            epsilon_shared(shared(), sample_rate=1.0, releases=1, delta=1e-5, absent=absent)
+            by_pld(shared(), sample_rate=1.0, releases=1, delta=1e-5, absent=absent)
