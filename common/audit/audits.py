@@ -17,6 +17,7 @@ from common.audit.canaries import (
     read_canaries,
 )
 from common.audit.claims import (
+    check_absent,
     check_adapter,
     check_code,
     check_epsilon,
@@ -82,6 +83,7 @@ def audit_run(folder: Path, key: Path | None = None) -> Report:
         check_merchants(sheet, statement, run)
         merchants = _merchants_of_run(sheet, found, found.release, run)
         tell_trust(sheet, statement)
+        check_absent(sheet, statement)
         check_several(sheet, statement)
         check_run_cost(sheet, statement)
         check_adapter(sheet, found.release)
@@ -117,6 +119,7 @@ def audit_release(folder: Path, key: Path | None = None) -> Report:
             bound = check_bound(sheet, name, statement, record, demanded=demanded)
             merchants.append(_merchant(name, statement, bound=bound))
         tell_trust(sheet, statement)
+        check_absent(sheet, statement)
         check_several(sheet, statement)
         check_run_cost(sheet, statement)
         check_adapter(sheet, found.release)

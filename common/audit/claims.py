@@ -12,6 +12,7 @@ from common.errors import InputError
 from common.privacy.accounting.accountants import Events, endless, epsilon_pld, epsilon_rdp
 from common.privacy.accounting.claim import epsilon_claimed
 from common.privacy.accounting.second_accountant import SecondOpinion, second_opinion
+from common.privacy.accounting.shared_claim import epsilon_by_absent, renyi_with_absent
 from common.privacy.ledger.entry import Entry, spent_events
 from common.release.code_digest import code_digest
 from common.release.manifest import ADAPTER_FILE, Manifest
@@ -138,6 +139,35 @@ def tell_trust(sheet: Checklist, statement: Statement) -> None:
             marks.says("at each merchant: nobody else need be trusted")
         else:
             marks.note(TRUST[statement.dp_model])
+
+
+def check_absent(sheet: Checklist, statement: Statement) -> None:
+    """Check epsilon by how many merchants are missing or with the server, by two routes."""
+    if statement.dp_model != "distributed":
+        return
+    title = "Absent merchants: epsilon computed again from the plan"
+    with sheet.check(title, MANIFEST) as marks:
+        plan = statement.privacy_plan
+        for told, again in zip(statement.absent, epsilon_by_absent(plan), strict=True):
+            if not abs(told.epsilon - again) <= TOLERANCE * max(1.0, again):
+                marks.wrong(
+                    "absent",
+                    f"With {told.absent} absent it says {told.epsilon:.4f}; it is {again:.4f}.",
+                )
+            second = renyi_with_absent(plan, told.absent)
+            if again > second * (1 + _BISECTED):
+                marks.wrong(
+                    "accountants",
+                    f"With {told.absent} absent PLD gives {again:.4f}, above the {second:.4f} of "
+                    "discrete shares' Renyi divergence.",
+                )
+        charged = epsilon_pld(plan.events(), plan.delta)
+        if statement.absent[-1].epsilon > charged + TOLERANCE:
+            marks.wrong("absent", f"A ledger is charged {charged:.4f}, less than is told.")
+        marks.says(
+            "missing or with the server: "
+            + ", ".join(f"{one.absent}: {one.epsilon:.3f}" for one in statement.absent)
+        )
 
 
 def check_several(sheet: Checklist, statement: Statement) -> None:

@@ -10,7 +10,14 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from common.errors import SettingsError
 from common.privacy.accounting.plan import PrivacyPlan
@@ -142,21 +149,28 @@ class NoiseRecord(Record):
 
     Attributes:
         sampler: Each shopper takes part in a step by a coin flip of its own.
-        distribution: Drawn, before it is rounded.
+        distribution: Drawn, before it is rounded; `discrete gaussian` where merchants add shares.
         generator: Of the random bits.
         arithmetic: Of sum and noise.
-        cut_at: No value past so many standard deviations is drawn.
+        cut_at: No value past so many standard deviations is drawn, or leaves.
         seeded: Whether the key came from a fixed seed: then nobody is protected.
     """
 
     sampler: Literal["poisson"] = "poisson"
-    distribution: Literal["gaussian"] = "gaussian"
+    distribution: Literal["gaussian", "discrete gaussian"] = "gaussian"
     generator: Literal["AES-256-CTR"] = "AES-256-CTR"
-    arithmetic: Literal["float64, rounded to the grid of the sum"] = (
-        "float64, rounded to the grid of the sum"
-    )
-    cut_at: Literal[12] = 12
+    arithmetic: Literal[
+        "float64, rounded to the grid of the sum", "integers on the grid of the sum, modulo 2^64"
+    ] = "float64, rounded to the grid of the sum"
+    cut_at: Literal[12, 64] = 12
     seeded: bool
+
+
+class AbsentCost(Record):
+    """Epsilon of a run's plan, by PLD, with so many merchants missing or with the server."""
+
+    absent: int = Field(ge=0)
+    epsilon: float = Field(ge=0)
 
 
 class SeveralMerchants(Record):
@@ -195,6 +209,8 @@ class Statement(Record):
         ledgers: Where each of these ledgers stood.
         journal: Where the server's journal stood; null where none was kept.
         several: For a shopper at 1 to 5 merchants; empty without a guarantee.
+        absent: For 0, 1, ... merchants missing from the sums or with the server, up to those that
+            the plan spares; empty unless the noise is distributed, and not told then.
         audit: How the lower bounds were found.
         tuning: What trying out settings cost is in no number here.
         code_sha256: Of the source files that made the release (`common.release.code_digest`).
@@ -219,6 +235,7 @@ class Statement(Record):
     tuning: Literal["not covered"] = "not covered"
     code_sha256: Sha256
     app_sha256: tuple[Sha256, ...]
+    absent: tuple[AbsentCost, ...] = ()
     not_protected: tuple[NotProtected, ...] = NOT_PROTECTED
 
     @model_validator(mode="after")
@@ -227,7 +244,16 @@ class Statement(Record):
         check_audits(self.merchants)
         _check_plan(self)
         _check_parts(self)
+        _check_shares(self)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out what older statements lack, so that they keep their bytes."""
+        fields: dict[str, object] = handler(self)
+        if not self.absent:
+            del fields["absent"]
+        return fields
 
     @property
     def privacy_plan(self) -> PrivacyPlan:
@@ -309,3 +335,15 @@ def _check_parts(statement: Statement) -> None:
     told = tuple(one.merchants for one in statement.several)
     if told != (() if statement.dp_model == "none" else (1, 2, 3, 4, 5)):
         raise ValueError("a shopper at 1 to 5 merchants must be told, and only with noise")
+
+
+def _check_shares(statement: Statement) -> None:
+    shared = statement.dp_model == "distributed"
+    told = tuple(one.absent for one in statement.absent)
+    if told != (tuple(range(statement.privacy_plan.spared + 1)) if shared else ()):
+        raise ValueError("epsilon must be told for each number of absent merchants that is spared")
+    values = [one.epsilon for one in statement.absent]
+    if values != sorted(values):
+        raise ValueError("epsilon must not fall where more merchants are absent")
+    if (statement.noise.distribution == "discrete gaussian") != shared:
+        raise ValueError("noise is discrete where it is shared, and nowhere else")

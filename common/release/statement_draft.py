@@ -13,12 +13,14 @@ from common.privacy.accounting.accountants import (
 from common.privacy.accounting.composition import MOST_MERCHANTS, epsilon_of_several
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.accounting.second_accountant import package_version
+from common.privacy.accounting.shared_claim import epsilon_by_absent
 from common.privacy.ledger.entry import Entry
 from common.privacy.ledger.heads import Head
 from common.privacy.ledger.journal import JournalEntry
 from common.privacy.mechanism.empirical_bound import BLOCKING_CONFIDENCE, CONFIDENCE
 from common.release.code_digest import code_digest
 from common.release.statement import (
+    AbsentCost,
     AuditMethod,
     JournalRecord,
     LedgerRecord,
@@ -62,7 +64,7 @@ def draft_statement(
         run=run_cost(plan),
         sizes=sizes,
         run_ids=tuple(sorted(set(run_ids))),
-        noise=NoiseRecord(seeded=seeded_noise),
+        noise=noise_record(plan, seeded=seeded_noise),
         accountants={name: package_version(package) for name, package in _PACKAGES.items()},
         merchants=merchants,
         ledgers=ledgers,
@@ -71,6 +73,27 @@ def draft_statement(
         audit=AuditMethod(confidence=CONFIDENCE, blocking_confidence=BLOCKING_CONFIDENCE),
         code_sha256=code_digest(),
         app_sha256=app_bundles(journal, plan),
+        absent=absent_costs(plan),
+    )
+
+
+def noise_record(plan: PrivacyPlan, *, seeded: bool) -> NoiseRecord:
+    """Return how the noise of a plan is made: by `protect`, or in shares by `protect_share`."""
+    if plan.dp_model != "distributed":
+        return NoiseRecord(seeded=seeded)
+    return NoiseRecord(
+        distribution="discrete gaussian",
+        arithmetic="integers on the grid of the sum, modulo 2^64",
+        cut_at=64,
+        seeded=seeded,
+    )
+
+
+def absent_costs(plan: PrivacyPlan) -> tuple[AbsentCost, ...]:
+    """Return epsilon of a plan by how many merchants are absent; nothing where none is shared."""
+    return tuple(
+        AbsentCost(absent=absent, epsilon=epsilon)
+        for absent, epsilon in enumerate(epsilon_by_absent(plan))
     )
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from common.privacy.accounting.accountants import epsilon_pld, gaussian_mu
 from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.secagg.topology import topology
 from common.release.statement import DpModel, MerchantPrivacy, NotProtected, Statement
 
 TRUST: Final[Mapping[DpModel, str]] = {
@@ -20,8 +21,11 @@ TRUST: Final[Mapping[DpModel, str]] = {
         "many of them work together, nor on how many merchants answer."
     ),
     "distributed": (
-        "Each merchant adds a share of the noise, and only the securely aggregated sum is seen. "
-        "The guarantee needs enough merchants that are honest and answer."
+        "Each merchant adds a share of the noise, and nobody sees a merchant's numbers, the "
+        "operator neither: only the securely computed sum over merchants. The guarantee needs "
+        "enough merchants who answer, run the code and keep their secrets from the operator: as "
+        "many as the table of absent merchants says. Merchants that an operator makes up count as "
+        "being with it. It holds against everybody who sees the release."
     ),
     "central": (
         "Noise was added to a sum that somebody saw without it. This exists in simulations only, "
@@ -70,6 +74,7 @@ def statement_page(statement: Statement) -> str:
         _cost(statement),
         *_neighbours(statement),
         *_failure(statement, plan),
+        *_absent(statement, plan),
         *_several(statement),
         _mechanism(statement, plan),
         _evidence(statement),
@@ -183,12 +188,39 @@ def _failure(statement: Statement, plan: PrivacyPlan) -> list[str]:
     return [text]
 
 
+def _absent(statement: Statement, plan: PrivacyPlan) -> list[str]:
+    """Say what the run costs by how many merchants' shares of the noise do not count."""
+    if not statement.absent:
+        return []
+    hidden = topology(plan.merchants).colluders
+    rows = [
+        (
+            f"**Absent merchants.** {plan.merchants} merchants share the noise. A share does not "
+            "count if its merchant is missing from a sum, or tells the operator what it drew. ε "
+            f"above is for {plan.spared} of them, missing and telling together; by their number, "
+            "for this run alone:"
+        ),
+        "",
+        "| absent | ε of this run |",
+        "|---|---|",
+        *(f"| {one.absent} | {one.epsilon:.3f} |" for one in statement.absent),
+        "",
+        (
+            f"No sum of fewer than {plan.least_merchants} merchants is opened by an honest node. "
+            f"Masks hide each merchant's own numbers while at most {hidden} merchants are with the "
+            "operator; beyond that a merchant has its own share of the noise and no more."
+        ),
+    ]
+    return ["\n".join(rows)]
+
+
 def _several(statement: Statement) -> list[str]:
     """Say what a shopper of several merchants is charged in this run."""
     if not statement.several:
         return []
     heads = {"local": "noise at each merchant", "central": "noise once, on the sum"}
-    names = [f"**{head}**" if name == statement.dp_model else head for name, head in heads.items()]
+    used = "local" if statement.dp_model == "local" else "central"
+    names = [f"**{head}**" if name == used else head for name, head in heads.items()]
     rows = [
         (
             "**A shopper of several merchants** is a unit at each, and what is known of all of "
@@ -211,7 +243,8 @@ def _mechanism(statement: Statement, plan: PrivacyPlan) -> str:
     text = (
         f"**Mechanism.** Poisson sampling with q = {plan.sample_rate:g}: each shopper takes part "
         "in a step by a coin flip of its own. Gaussian noise of standard deviation "
-        f"{plan.noise_multiplier:.4g} x {plan.max_grad_norm:g} on the sum of clipped gradients; "
+        f"{plan.noise_multiplier:.4g} x {plan.max_grad_norm:g} on the sum of clipped gradients"
+        f"{_shares(plan)}; "
         f"{plan.steps} steps; the sum is divided by {plan.divisor:g}, which is declared and not "
         "counted."
     )
@@ -225,6 +258,16 @@ def _mechanism(statement: Statement, plan: PrivacyPlan) -> str:
     return text + (
         f" Random bits: {noise.generator}. Numbers: {noise.arithmetic}, which the clipped sum "
         f"shares; the part of a Gaussian beyond {noise.cut_at} standard deviations is not drawn."
+    )
+
+
+def _shares(plan: PrivacyPlan) -> str:
+    """Say whose sum the noise is on, where merchants share it."""
+    if plan.dp_model != "distributed":
+        return ""
+    return (
+        f" over merchants, of which {plan.least_merchants} carry it: each adds discrete Gaussian "
+        f"noise of standard deviation {plan.noise_std('train'):.4g}"
     )
 
 

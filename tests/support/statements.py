@@ -7,7 +7,25 @@ from tests.support.shops import make_plan
 
 HEX = "0123456789abcdef" * 4
 PLAN = make_plan(sample_rate=0.25, steps=40, noise_multiplier=2.16, delta=1e-5)
+SHARED = make_plan(
+    sample_rate=0.25,
+    steps=40,
+    noise_multiplier=2.16,
+    delta=1e-5,
+    dp_model="distributed",
+    merchants=8,
+    spared=2,
+)
+SHARED_NOISE = {
+    "distribution": "discrete gaussian",
+    "arithmetic": "integers on the grid of the sum, modulo 2^64",
+    "cut_at": 64,
+}
 SEVERAL = ((1, 3.99, 3.99), (2, 5.8, 9.1), (3, 7.25, 15.1), (4, 8.55, 21.9), (5, 9.7, 29.6))
+
+
+def absent_fields(plan):
+    return [{"absent": one, "epsilon": 3.2 + one / 10} for one in range(plan.spared + 1)]
 
 
 def merchant_fields(plan=PLAN, epsilon=3.987, audit=None, **changes):
@@ -35,7 +53,7 @@ def statement_fields(plan=PLAN, merchants=None, **changes):
         "run": None if plan.dp_model == "none" else {"add_or_remove": 3.987, "replace_one": 7.6},
         "sizes": "declared",
         "run_ids": ["1"],
-        "noise": {"seeded": False},
+        "noise": {"seeded": False, **(SHARED_NOISE if plan.dp_model == "distributed" else {})},
         "accountants": {"pld": "dp 1", "prv": "op 2", "rdp": "dp 1"},
         "merchants": merchants,
         "ledgers": {
@@ -47,6 +65,7 @@ def statement_fields(plan=PLAN, merchants=None, **changes):
         "audit": {"confidence": 0.95, "blocking_confidence": 0.9999},
         "code_sha256": HEX,
         "app_sha256": [HEX],
+        **({"absent": absent_fields(plan)} if plan.dp_model == "distributed" else {}),
         **changes,
     }
 

@@ -133,7 +133,7 @@ class NoisyIntegers:
         Formal guarantee:
             None on its own: it is one share. The sum over the parties of a secure sum, of whom
             `absent` are missing or told their share to the server, is private as
-            `shared_claim.epsilon_with_absent` says, up to a failure of 2 exp(-2048) for each number.
+            `shared_claim.epsilon_with_absent` says, up to a failure of 2 exp(-2048) a number.
         """
         if (
             clipped.vector.shape != (self.noise.width,)

@@ -3,15 +3,22 @@
 import pytest
 
 from common.audit import claims
-from common.audit.claims import CURVE_POINTS, check_epsilon, check_several, curve, tell_trust
+from common.audit.claims import (
+    CURVE_POINTS,
+    check_absent,
+    check_epsilon,
+    check_several,
+    curve,
+    tell_trust,
+)
 from common.audit.findings import Checklist
 from common.privacy.accounting.accountants import epsilon_pld, epsilon_prv, epsilon_rdp
 from common.privacy.accounting.second_accountant import SecondOpinion
 from common.privacy.ledger.entry import spent_events
-from common.release.statement_draft import ledger_cost
+from common.release.statement_draft import absent_costs, ledger_cost
 from tests.support.ledgers import PLAN, pay, reopen
 from tests.support.shops import make_plan
-from tests.support.statements import make_statement, merchant_fields
+from tests.support.statements import SHARED, make_statement, merchant_fields
 
 
 @pytest.fixture
@@ -84,3 +91,17 @@ def test_a_long_ledger_is_drawn_with_few_points_that_end_at_its_end(entries):
     assert (points[0].entry, points[-1].entry) == (1, len(long))
     assert points[-1].epsilon == epsilon_pld(spent_events(long), PLAN.delta)
     assert curve((), PLAN.delta) == ()
+
+
+@pytest.mark.parametrize("wrong", [None, 0, 2])
+def test_epsilon_by_absent_merchants_is_computed_again(wrong):
+    costs = [one.model_dump() for one in absent_costs(SHARED)]
+    if wrong is not None:
+        costs[wrong]["epsilon"] -= 0.01 if wrong == 0 else -0.01
+    sheet = Checklist()
+    check_absent(sheet, make_statement(SHARED, absent=costs))
+    (check,) = sheet.checks
+    assert check.status == ("passed" if wrong is None else "failed")
+    assert f"0: {costs[0]['epsilon']:.3f}" in check.detail or wrong is not None
+    check_absent(local := Checklist(), make_statement())
+    assert not local.checks

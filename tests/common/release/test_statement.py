@@ -8,7 +8,15 @@ from pydantic import ValidationError
 
 from common.release.statement import NOT_PROTECTED, Statement, check_claims
 from tests.support.shops import make_plan
-from tests.support.statements import HEX, PLAN, make_statement, merchant_fields, statement_fields
+from tests.support.statements import (
+    HEX,
+    PLAN,
+    SHARED,
+    absent_fields,
+    make_statement,
+    merchant_fields,
+    statement_fields,
+)
 
 SILENT = make_plan(dp_model="none", noise_multiplier=0.0, popularity_noise_multiplier=0.0)
 AUDIT = {
@@ -22,7 +30,7 @@ AUDIT = {
 }
 
 
-@pytest.mark.parametrize("plan", [PLAN, SILENT, make_plan(dp_model="central")])
+@pytest.mark.parametrize("plan", [PLAN, SILENT, SHARED, make_plan(dp_model="central")])
 def test_a_statement_reads_back_as_itself(plan):
     statement = make_statement(plan)
     text = statement.model_dump_json()
@@ -30,7 +38,9 @@ def test_a_statement_reads_back_as_itself(plan):
     assert statement.privacy_plan == plan
 
 
-@pytest.mark.parametrize("field", sorted(set(Statement.model_fields) - {"unit", "tuning"}))
+@pytest.mark.parametrize(
+    "field", sorted(set(Statement.model_fields) - {"unit", "tuning", "absent"})
+)
 def test_each_part_must_be_there(field):
     fields = statement_fields()
     if field in {"not_protected", "journal"}:  # there, and not said to be nothing
@@ -61,6 +71,36 @@ def test_each_part_must_be_there(field):
 def test_a_statement_that_does_not_hold_together_is_refused(changes, message):
     with pytest.raises(ValidationError, match=message):
         Statement.model_validate({**statement_fields(), **changes})
+
+
+@pytest.mark.parametrize(
+    ("plan", "changes", "message"),
+    [
+        (SHARED, {"absent": []}, "each number of absent"),
+        (SHARED, {"absent": absent_fields(SHARED)[1:]}, "each number of absent"),
+        (SHARED, {"absent": absent_fields(SHARED)[:2]}, "each number of absent"),
+        (PLAN, {"absent": absent_fields(SHARED)}, "each number of absent"),
+        (
+            SHARED,
+            {
+                "absent": [
+                    {**one, "epsilon": 1 / (1 + one["absent"])} for one in absent_fields(SHARED)
+                ]
+            },
+            "must not fall",
+        ),
+        (SHARED, {"noise": {"seeded": False}}, "discrete where it is shared"),
+        (PLAN, {"noise": statement_fields(SHARED)["noise"]}, "discrete where it is shared"),
+    ],
+)
+def test_shared_noise_is_told_by_who_is_absent(plan, changes, message):
+    with pytest.raises(ValidationError, match=message):
+        make_statement(plan, **changes)
+
+
+def test_a_statement_of_an_older_version_keeps_its_bytes():
+    assert "absent" not in make_statement().model_dump()
+    assert len(make_statement(SHARED).model_dump()["absent"]) == 3
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from common.release.statement import NOT_PROTECTED, UNIT
 from common.release.statement_page import SENTENCES, statement_page
 from tests.support.shops import make_plan
-from tests.support.statements import HEX, PLAN, SEVERAL, make_statement, merchant_fields
+from tests.support.statements import HEX, PLAN, SEVERAL, SHARED, make_statement, merchant_fields
 
 AUDIT = {
     "epsilon": 2.345,
@@ -73,6 +73,28 @@ def test_a_shopper_of_several_merchants_is_told_both_ways():
     assert found == [[str(k), f"{one:.2f}", f"{other:.2f}"] for k, one, other in SEVERAL]
     central = statement_page(make_statement(make_plan(dp_model="central")))
     assert "| merchants | noise at each merchant | **noise once, on the sum** |" in central
+
+
+def test_shared_noise_is_told_by_how_many_merchants_are_absent():
+    text = statement_page(make_statement(SHARED))
+    assert rows(text, "| absent | ε of this run |") == [
+        ["0", "3.200"],
+        ["1", "3.300"],
+        ["2", "3.400"],
+    ]
+    for said in (
+        "8 merchants share the noise",
+        "above is for 2 of them",
+        "No sum of fewer than 6 merchants is opened",
+        "while at most 2 merchants are with the operator",
+        "Merchants that an operator makes up count as being with it",
+        f"standard deviation {SHARED.noise_std('train'):.4g}",
+        "integers on the grid of the sum, modulo 2^64",
+        "| merchants | noise at each merchant | **noise once, on the sum** |",
+    ):
+        assert said in text
+    assert "nobody but the merchant itself need be trusted" not in text
+    assert "| absent |" not in USUAL
 
 
 def test_all_that_is_not_protected_is_told():
