@@ -28,5 +28,6 @@ def main(grid: Grid, context: Context) -> None:
     )
     strategy.start(PromptGrid(grid))
     if setup.folder is not None:
-        write_outcome(setup.folder, strategy.state.adapter, setup.basis, strategy.audits)
+        adapter = strategy.state.adapter
+        write_outcome(setup.folder, adapter, setup.basis, strategy.audits, strategy.lanes)
     logger.info("Adapter digest: %s", strategy.state.adapter.digest)

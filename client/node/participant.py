@@ -4,6 +4,7 @@ With distributed noise what it makes of a use is a share: integers that leave un
 (`client.node.secure_party`).
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -39,13 +40,13 @@ from common.privacy.mechanism.canaries import CanaryRecord
 from common.privacy.mechanism.clipping import ClippedSum
 from common.privacy.mechanism.noise import NoiseSource, protect
 from common.privacy.mechanism.shares import ProtectedShare, protect_share
+from common.privacy.mechanism.sum_canaries import owned_lanes
 from common.release.app_bundle import app_digest
 from common.settings.run import RunSettings, run_digest
 from common.wire.heads import JournalNote
 from common.wire.messages import Prepared, Scalar
 
 Made = TypeVar("Made")
-Step = Callable[..., tuple[Made, CanaryRecord | None]]
 
 
 class MerchantWork:
@@ -223,8 +224,12 @@ class MerchantWork:
         Formal guarantee:
             As `train` until the charge; what it returns may leave under a mask only.
         """
-        step = PrivateTrainer.private_share
-        return self._step(adapter, popularity, plan, run_id, round_number, step)[0]
+        canaries, own = self._audit()[0], None
+        if canaries:
+            roster = self.party(plan, run_id).names
+            own = owned_lanes(roster, self._node.merchant, canaries)
+        step = functools.partial(PrivateTrainer.private_share, own=own)
+        return self._step(adapter, popularity, plan, run_id, round_number, step)
 
     def _step(  # noqa: PLR0917 - as `train`, and how
         self,
@@ -233,8 +238,8 @@ class MerchantWork:
         plan: PrivacyPlan,
         run_id: int,
         round_number: int,
-        step: Step[Made],
-    ) -> tuple[Made, CanaryRecord | None]:
+        step: Callable[..., Made],
+    ) -> Made:
         if self._trainer is None or self._settings is None:
             raise FederationError("The node is not prepared for this run.", field="prepare")
         if not 1 <= round_number <= plan.rounds:
@@ -269,7 +274,8 @@ class MerchantWork:
         if plan.dp_model != "distributed":
             raise FederationError("The plan's noise is not distributed.", field="dp_model")
         season = len(self._settings.season_moments) * self._vectors.shape[1]
-        widths = Widths(train=self._trainer.width, season=season)
+        train = self._trainer.width + self._settings.audit_canaries
+        widths = Widths(train, season)
         least = self._policy.min_cohort
         return SecureParty(self._node.state, self._ledger, plan, run_id, widths, least)
 

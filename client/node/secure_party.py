@@ -102,6 +102,18 @@ class SecureParty:
         """How many bytes no request of the run exceeds."""
         return most_of(self._terms(1), self._plan.merchants)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Who takes part, by name.
+
+        Raises:
+            SecureSumError: `phase` if the setup is not over; `state` if there is no party.
+        """
+        member = self._taken(self._held(), 0).member
+        if member is None:
+            raise SecureSumError("The setup is not over.", field="phase")
+        return tuple(one.name for one in member.roster.advertisements)
+
     # ------------------------------------------------------------------ setup
     def advertise(self, histogram: int) -> Introduced:
         """Make a party, in the place of any before, and return its keys.

@@ -29,8 +29,8 @@ class CanaryBook:
         """Return the run's record, revealed or not, or start one; None where nothing is audited.
 
         Args:
-            plan: The run's. Only noise placed `local` is audited: another merchant adds a part of
-                `central` noise, and `none` promises nothing.
+            plan: The run's. `central` noise is not audited, and `none` promises nothing. Where it
+                is `distributed` the record is not added to: what the canaries show is in the sums.
             run_id: The run.
             canaries: m; 0 is no audit.
             seed: Of the bits, in a run that is declared a test; None takes secret ones.
@@ -38,7 +38,7 @@ class CanaryBook:
         Raises:
             PrivacyError: if the record on disk is not one.
         """
-        if not canaries or plan.dp_model != "local":
+        if not canaries or plan.dp_model not in {"local", "distributed"}:
             return None
         held = self._read(plan, run_id)
         return held or self._start(plan, run_id, canaries, seed)

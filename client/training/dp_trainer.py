@@ -155,15 +155,18 @@ class PrivateTrainer:
         noise: NoiseSource,
         rng: np.random.Generator,
         canaries: CanaryRecord | None = None,
-    ) -> tuple[ProtectedShare, CanaryRecord | None]:
-        """Take the charge's one step; return what is summed under masks [k], and the canaries.
+        *,
+        own: NDArray[np.bool_] | None = None,
+    ) -> ProtectedShare:
+        """Take the charge's one step; return what is summed under masks [k + m].
 
         Args:
             adapter: As in `private_round`, like all arguments.
             charge: Of a plan with distributed noise.
             noise: Draws this node's share of it.
             rng: As there.
-            canaries: As there.
+            canaries: The run's; what they show is in the sum alone, so nothing is added to them.
+            own: bool [m], the lanes that are this merchant's: in the others it adds noise alone.
 
         Raises:
             PrivacyError: as `protect_share`.
@@ -174,8 +177,7 @@ class PrivateTrainer:
             under a mask.
         """
         self.start_at(adapter)
-        clipped = self._sampled_sum(charge, noise, rng, canaries)
-        return protect_share(clipped, charge, noise), canaries
+        return protect_share(self._sampled_sum(charge, noise, rng, canaries, own), charge, noise)
 
     @property
     def width(self) -> int:
@@ -197,6 +199,7 @@ class PrivateTrainer:
         noise: NoiseSource,
         rng: np.random.Generator,
         canaries: CanaryRecord | None,
+        own: NDArray[np.bool_] | None = None,
     ) -> ClippedSum:
         """Sample, clip and sum the shoppers and, with them, the canaries' virtual ones."""
         plan, shoppers = charge.plan, len(self._merchant.examples)
@@ -205,7 +208,8 @@ class PrivateTrainer:
         )
         clipped = self.clipped_sum(np.flatnonzero(sampled[:shoppers]), plan, rng)
         if canaries is not None:
-            virtual = canaries.included(sampled[shoppers:], plan.max_grad_norm)
+            taken = sampled[shoppers:] if own is None else sampled[shoppers:] & own
+            virtual = canaries.included(taken, plan.max_grad_norm)
             clipped = clipped.with_canaries(
                 clip_and_sum(virtual, plan.max_grad_norm),
                 canaries.order(clipped.vector.size, charge.entry.round_number),

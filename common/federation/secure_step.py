@@ -17,27 +17,39 @@ from common.privacy.secagg.server import SecureSum
 from common.season import Season
 
 
-def decoded(total: SecureSum, plan: PrivacyPlan, kind: EventKind) -> FloatVector:
-    """Return a sum over its survivors as numbers: float64 [k].
+def decoded(
+    total: SecureSum, plan: PrivacyPlan, kind: EventKind, lanes: int = 0
+) -> tuple[FloatVector, FloatVector]:
+    """Return a sum over its survivors as numbers, and its canaries: float64 [k - m] and [m].
+
+    Args:
+        total: Of `kind`.
+        plan: The run's.
+        kind: What was summed.
+        lanes: m, how many numbers at its end are canaries, in which shoppers have zeros.
 
     Raises:
         FederationError: `update_norm`, `update_coordinate` or those of `popularity` or `season` if
             it is beyond what honest parties give but with a chance of 1e-9.
     """
-    vector = share_form(plan, kind, total.vector.size).form.decode(total.vector)
+    whole = share_form(plan, kind, total.vector.size).form.decode(total.vector)
+    vector, canaries = np.split(whole, [whole.size - lanes])
     name = "update" if kind == "train" else kind
     honest_sum_bounds(plan, kind, vector.size, len(total.survivors)).check(vector, name)
-    return vector
+    return vector, canaries
 
 
-def mean_gradient(total: SecureSum, plan: PrivacyPlan, framing: Framing) -> FloatVector:
-    """Return the mean of the survivors' updates: float64 [d].
+def mean_gradient(
+    total: SecureSum, plan: PrivacyPlan, framing: Framing
+) -> tuple[FloatVector, FloatVector]:
+    """Return the mean of the survivors' updates, float64 [d], and the canaries' sums, [m].
 
     Raises:
         FederationError: as `decoded`.
     """
-    vector = decoded(total, plan, "train")
-    return framing.frame(vector / (plan.divisor * len(total.survivors)))
+    lanes = total.vector.size - framing.inner_size
+    vector, canaries = decoded(total, plan, "train", lanes)
+    return framing.frame(vector / (plan.divisor * len(total.survivors))), canaries
 
 
 def summed_popularity(total: SecureSum, plan: PrivacyPlan, index: NDArray[np.uint64]) -> Popularity:
@@ -46,7 +58,7 @@ def summed_popularity(total: SecureSum, plan: PrivacyPlan, index: NDArray[np.uin
     Raises:
         FederationError: as `decoded`.
     """
-    counts = decoded(total, plan, "popularity")
+    counts, _ = decoded(total, plan, "popularity")
     spread = plan.noise_std("popularity") * math.sqrt(len(total.survivors))
     return popularity_of(index, counts, spread)
 
@@ -57,7 +69,7 @@ def summed_season(total: SecureSum, plan: PrivacyPlan, ends: tuple[int, ...]) ->
     Raises:
         FederationError: as `decoded`.
     """
-    vector, survivors = decoded(total, plan, "season"), len(total.survivors)
+    vector, survivors = decoded(total, plan, "season")[0], len(total.survivors)
     return Season(
         vectors=vector.reshape(len(ends), -1).astype(np.float32),
         ends=ends,

@@ -8,10 +8,12 @@ from common.adapter import AdapterState
 from common.errors import InputError
 from common.files import write_atomic
 from common.privacy.mechanism.canaries import CanaryRecord, pack_records, unpack_records
+from common.privacy.mechanism.sum_canaries import SumLanes
 
 ADAPTER_FILE = "adapter.safetensors"
 BASIS_FILE = "basis.safetensors"
 CANARIES_FILE = "canaries.safetensors"
+LANES_FILE = "canary-sums.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,14 +23,20 @@ class Outcome:
     Attributes:
         basis: The run's frozen public tensors.
         audits: Revealed canaries by merchant; empty where nothing was audited.
+        lanes: What secure sums showed of them; None where the server saw no sums alone.
     """
 
     basis: bytes
     audits: Mapping[str, CanaryRecord]
+    lanes: SumLanes | None = None
 
 
 def write_outcome(
-    folder: Path, adapter: AdapterState, basis: bytes, audits: Mapping[str, CanaryRecord]
+    folder: Path,
+    adapter: AdapterState,
+    basis: bytes,
+    audits: Mapping[str, CanaryRecord],
+    lanes: SumLanes | None = None,
 ) -> None:
     """Write the adapter, the basis and the revealed canaries into a run's folder.
 
@@ -37,6 +45,8 @@ def write_outcome(
     write_atomic(folder / BASIS_FILE, basis)
     if audits:
         write_atomic(folder / CANARIES_FILE, pack_records(audits.values()))
+    if lanes is not None:
+        write_atomic(folder / LANES_FILE, lanes.to_bytes())
     write_atomic(folder / ADAPTER_FILE, adapter.to_bytes())
 
 
@@ -53,5 +63,9 @@ def read_outcome(folder: Path) -> Outcome:
         raise InputError(
             f"The run in {folder.name} has left no basis; it has not ended.", field="run"
         ) from error
-    canaries = folder / CANARIES_FILE
-    return Outcome(basis, unpack_records(canaries.read_bytes()) if canaries.exists() else {})
+    canaries, lanes = folder / CANARIES_FILE, folder / LANES_FILE
+    return Outcome(
+        basis,
+        unpack_records(canaries.read_bytes()) if canaries.exists() else {},
+        SumLanes.from_bytes(lanes.read_bytes()) if lanes.exists() else None,
+    )

@@ -18,6 +18,7 @@ from common.federation.bounds import Framing
 from common.federation.descent import Descent, Step
 from common.federation.optimiser import OptimiserState
 from common.privacy.mechanism.canaries import CanaryRecord
+from common.privacy.mechanism.sum_canaries import SumLanes
 from common.settings.run import run_digest
 from common.wire import messages
 from server.run.asking.before_rounds import ask_popularity, ask_season
@@ -91,6 +92,11 @@ class FedtailStrategy(Strategy):
         self._secure = SecureRounds(self._framing) if shared else None
         self._present: dict[int, messages.Prepared] = {}
         self._timeout = setup.round_timeout
+
+    @property
+    def lanes(self) -> SumLanes | None:
+        """What the canaries' lanes of secure sums showed; None where there are none."""
+        return None if self._secure is None else self._secure.lanes
 
     @property
     def history(self) -> tuple[RoundRecord, ...]:
@@ -306,7 +312,8 @@ class FedtailStrategy(Strategy):
     def _audit(self, exchange: Exchange) -> None:
         """After the last round, ask every node there to open its canaries, if there are any."""
         plan, canaries = self.setup.plan, self.setup.settings.get("audit_canaries", 0)
-        if self.state.round_number == plan.rounds and plan.dp_model == "local" and canaries:
+        audited = plan.dp_model in {"local", "distributed"} and canaries
+        if self.state.round_number == plan.rounds and audited:
             with contextlib.suppress(QuorumError):  # too few to ask: the run stands, unaudited
                 self._assemble(exchange)
             self.standings.state.enter("audit", self.state.round_number)
@@ -328,7 +335,7 @@ class FedtailStrategy(Strategy):
             self.standings,
             self._timeout,
             self._cohort.forget,
-            self._framing.inner_size,
+            self._framing.inner_size + int(self.setup.settings.get("audit_canaries", 0)),
         )
 
     def _taker(self, intake: Intake, number: int) -> Take:

@@ -13,6 +13,7 @@ from common.federation.contribution_files import FOLDER as CONTRIBUTIONS
 from common.privacy.accounting.accountants import AccountantReport, account
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import CanaryRecord
+from common.privacy.mechanism.sum_canaries import SumLanes
 from common.season import Season
 from common.settings.run import RunSettings
 from common.wire.messages import Scalar
@@ -35,6 +36,7 @@ class FinishedRun:
         journal: The server's journal; None where none was kept.
         contributions: The folder of the protected vectors; None where none were kept.
         season: The merchants' season; None where the settings name none.
+        lanes: What secure sums showed of the canaries; None where the server saw no sums alone.
     """
 
     adapter: AdapterState
@@ -45,6 +47,7 @@ class FinishedRun:
     journal: Path | None = None
     contributions: Path | None = None
     season: Season | None = None
+    lanes: SumLanes | None = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,11 @@ def run_federation(
         history=strategy.history,
         audits=strategy.audits,
         journal=setup.journal,
-        contributions=folder / CONTRIBUTIONS if setup.plan.dp_model == "local" else None,
+        contributions=folder / CONTRIBUTIONS
+        if setup.plan.dp_model in {"local", "distributed"}
+        else None,
         season=strategy.state.season,
+        lanes=strategy.lanes,
     )
 
 

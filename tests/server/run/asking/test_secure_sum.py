@@ -34,7 +34,7 @@ def adapter_by_hand(town):
     adapter, state = setup.adapter, OptimiserState.empty(setup.adapter.size)
     for number in range(1, PLAN.rounds + 1):
         total = town.sum_of(f"round-{number:05d}.sum")
-        gradient = mean_gradient(total, PLAN, framing)
+        gradient, _ = mean_gradient(total, PLAN, framing)
         step = descent.step_on(adapter, state, number, gradient, total.survivors)
         adapter, state = step.adapter, step.optimiser
     return adapter
