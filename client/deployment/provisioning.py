@@ -48,6 +48,12 @@ max_run_epsilon = 8.0
 delta = 1e-5
 # The least noise of a training step.
 min_noise_multiplier = 0.3
+# Where noise may be added. local: by this node, to all that leaves it, and nobody else is trusted.
+# distributed: each merchant adds a share, and nobody sees more than the sum over all of them: less
+# noise at the same epsilon, if enough of the others are no helpers of the operator.
+dp_models = ["local", "distributed"]
+# distributed: the least part of the merchants that may be missing, or with the operator.
+min_spared_share = 0.3333333333333333
 # The fewest merchants a run may start with.
 min_cohort = 1
 # Numbers that may leave beside an update.

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 
 from common.errors import PolicyError, SettingsError
 from common.privacy.accounting.accountants import ceiling_for, epsilon_pld
-from common.privacy.accounting.plan import ALLOWED_METRICS, DP_MODELS, PrivacyPlan
+from common.privacy.accounting.plan import (
+    ALLOWED_METRICS,
+    DP_MODELS,
+    SPARED_SHARE,
+    PrivacyPlan,
+    spared_of,
+)
+from common.privacy.accounting.shared_claim import check_shared
 from common.settings.run import LEAST_TEMPERATURE, MOST_BASIS_NORM, MOST_POPULARITY_RATIO
 
 POLICY_FILE = "policy.toml"  # in the shop's folder
@@ -31,6 +38,7 @@ _NUMBERS = (
     "min_temperature",
     "max_basis_norm",
     "max_popularity_ratio",
+    "min_spared_share",
 )
 
 
@@ -49,11 +57,15 @@ class Policy:
             over several spans adds up.
         delta: The delta of both; a plan with a larger one is refused.
         min_noise_multiplier: The least sigma of a training step.
-        DP models: Noise DP models allowed. `central` and `none` trust whoever sums or sees the
-            updates and belong in simulations.
+        dp_models: Noise DP models allowed. `distributed` trusts that enough of the others are no
+            helpers of the operator, so it is allowed only where the file says so. `central` and
+            `none` trust whoever sums or sees the updates and belong in simulations.
+        min_spared_share: With `distributed`, the least part of a plan's merchants that may be
+            missing or with the operator before its noise is short. At most 0.5.
         allow_seeded_noise: Whether noise from a fixed seed is allowed, which protects nobody.
         min_cohort: The fewest merchants a run may start with, by its own settings: nobody on the
-            node can count them. An average over few tells each of them more about the others.
+            node can count them. An average over few tells each of them more about the others. With
+            `distributed` the node counts them, in the roster and in each sum.
         min_temperature: The least temperature that a run's loss may divide similarities by.
         max_basis_norm: The largest norm that a tensor of a run's public basis may have.
         allow_season: Whether a run may take a season vector of the shoppers' purchases.
@@ -74,6 +86,7 @@ class Policy:
     delta: float = 1e-5
     min_noise_multiplier: float = 0.3
     dp_models: tuple[str, ...] = ("local",)
+    min_spared_share: float = SPARED_SHARE
     allow_seeded_noise: bool = False
     min_cohort: int = 1
     min_temperature: float = LEAST_TEMPERATURE
@@ -93,6 +106,10 @@ class Policy:
                 )
             if not value >= 0:
                 raise SettingsError(f"The policy's {name} must be at least 0.", field=name)
+        if self.min_spared_share > 0.5:
+            raise SettingsError(
+                "The policy's min_spared_share must be at most 0.5.", field="min_spared_share"
+            )
         if not 0 < self.delta < 1:
             raise SettingsError("The policy's delta must lie between 0 and 1.", field="delta")
         for name in ("allow_seeded_noise", "allow_season"):
@@ -158,6 +175,7 @@ class Policy:
             delta=plan.delta,
             min_noise_multiplier=plan.noise_multiplier,
             dp_models=(plan.dp_model,),
+            min_spared_share=0.0,
             allow_seeded_noise=seeded_noise,
         )
 
@@ -173,6 +191,7 @@ class Policy:
 
         Raises:
             PolicyError: naming what is too weak and its bound.
+            PrivacyError: as `check_shared`.
         """
         if plan.dp_model not in self.dp_models:
             raise PolicyError(
@@ -181,9 +200,11 @@ class Policy:
                 field="dp_model",
             )
         self.check_seeds(seeded_noise=seeded_noise)
-        if (cohort or 1) < self.min_cohort:
+        self._check_sharing(plan)
+        starts = max(cohort or 1, plan.least_merchants)
+        if starts < self.min_cohort:
             raise PolicyError(
-                f"The run starts with {cohort or 1} merchant(s); the policy asks for at least "
+                f"The run starts with {starts} merchant(s); the policy asks for at least "
                 f"{self.min_cohort} (the run's setting min_merchants).",
                 field="min_merchants",
             )
@@ -205,6 +226,18 @@ class Policy:
                 f"allows {self.max_run_epsilon:.4f} for one run.",
                 field="epsilon",
             )
+
+    def _check_sharing(self, plan: PrivacyPlan) -> None:
+        if plan.dp_model != "distributed":
+            return
+        least = spared_of(plan.merchants, self.min_spared_share)
+        if plan.spared < least:
+            raise PolicyError(
+                f"The plan's noise spares {plan.spared} of {plan.merchants} merchants; the policy "
+                f"asks for at least {least}.",
+                field="spared",
+            )
+        check_shared(plan)
 
     def check_seeds(self, *, seeded_noise: bool) -> None:
         """Refuse what repeats from a fixed seed, unless the merchant allows it.

@@ -50,6 +50,7 @@ def policy_text(plan: PrivacyPlan) -> bytes:
         f"max_run_epsilon = {ceiling!r}",
         f"delta = {plan.delta!r}",
         "min_noise_multiplier = 0.0",
+        "min_spared_share = 0.0",
         f'dp_models = ["{plan.dp_model}"]',
         "allow_seeded_noise = true",
         "",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from client.privacy.policy import POLICY_FILE, Policy, read_policy
-from common.errors import PolicyError, SettingsError
+from common.errors import PolicyError, PrivacyError, SettingsError
 from common.privacy.accounting.accountants import epsilon_pld
 from common.privacy.accounting.plan import PrivacyPlan, solve_plan
 
@@ -47,6 +47,44 @@ def test_a_plan_with_less_privacy_is_refused(policy, plan, field):
     with pytest.raises(PolicyError) as caught:
         policy.check(dataclasses.replace(PLAN, **plan))
     assert caught.value.field == field
+
+
+SHARED = dataclasses.replace(PLAN, dp_model="distributed", merchants=9, spared=3)
+SHARING = Policy(dp_models=("local", "distributed"))
+
+
+def test_noise_is_shared_only_where_the_merchant_says_so():
+    SHARING.check(SHARED)
+    with pytest.raises(PolicyError) as caught:
+        Policy().check(SHARED)
+    assert caught.value.public() == "policy:dp_model"
+    with pytest.raises(PolicyError):
+        Policy(dp_models=("distributed",)).check(PLAN)
+
+
+@pytest.mark.parametrize(("least", "spared"), [(1 / 3, 3), (0.5, 4), (0.1, 0), (0.0, 0)])
+def test_shared_noise_must_spare_as_many_as_the_policy_asks_for(least, spared):
+    policy = dataclasses.replace(SHARING, min_spared_share=least)
+    policy.check(dataclasses.replace(SHARED, spared=spared))
+    if spared:
+        with pytest.raises(PolicyError) as caught:
+            policy.check(dataclasses.replace(SHARED, spared=spared - 1))
+        assert caught.value.public() == "policy:spared"
+
+
+def test_the_merchants_of_a_sum_count_as_its_cohort():
+    """An honest node opens no smaller sum, whatever the run's settings say."""
+    dataclasses.replace(SHARING, min_cohort=6).check(SHARED, cohort=1)
+    with pytest.raises(PolicyError) as caught:
+        dataclasses.replace(SHARING, min_cohort=7).check(SHARED, cohort=1)
+    assert caught.value.public() == "policy:min_merchants"
+
+
+def test_a_plan_whose_shares_are_no_gaussian_is_refused():
+    quiet = dataclasses.replace(SHARED, steps=10_000_000, noise_multiplier=60.0)
+    with pytest.raises(PrivacyError) as caught:
+        SHARING.check(quiet)
+    assert caught.value.field == "noise_multiplier"
 
 
 def test_a_cohort_that_is_too_small_is_refused():
@@ -150,6 +188,8 @@ def test_a_file_sets_what_it_names_and_leaves_the_rest(tmp_path):
         ("dp_models = [1]", "dp_models"),
         ("dp_models = [[]]", "dp_models"),
         ('allow_seeded_noise = "no"', "allow_seeded_noise"),
+        ("min_spared_share = 0.6", "min_spared_share"),
+        ("min_spared_share = -0.1", "min_spared_share"),
         ("min_cohort = 0", "min_cohort"),
         ("min_cohort = 2.0", "min_cohort"),
         ("min_cohort = true", "min_cohort"),
