@@ -71,7 +71,10 @@ def simulate(
     ] = None,
     noise: Annotated[
         str | None,
-        typer.Option(help="local, or central and none, which protect nobody. [default: local]"),
+        typer.Option(
+            help="local, or distributed (5 merchants or more: only their sum is seen); central and "
+            "none protect nobody. [default: local]"
+        ),
     ] = None,
     partition: Annotated[
         str | None,

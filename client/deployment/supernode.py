@@ -68,6 +68,7 @@ def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child
     flower = _ALLOCATOR | flower_environment(folder.flower_home)  # whose environment has the word
     environment = flower | guarded_environment(config.data)
     children: list[Child] = []
+    _apart(folder, "introduction", say)
     with stopping(children):
         for name, line in _commands(folder).items():
             log = folder.logs.resolve() / f"{name}.log"
@@ -100,13 +101,20 @@ def _encode_ahead(folder: NodeFolder, say: Callable[[str], None]) -> None:
 
 
 def _daily(folder: NodeFolder, say: Callable[[str], None]) -> None:
-    line = [sys.executable, "-P", "-m", "client.deployment.certificate", str(folder.root.resolve())]
-    log = folder.logs.resolve() / "certificate.log"
-    renewing = start_child("certificate", line, log)
-    with stopping([renewing]):
-        wait_for_end([renewing])  # what fails is asked for again tomorrow, for two months
+    _apart(folder, "certificate")  # what fails is asked for again tomorrow, for two months
+    _apart(folder, "introduction", say)
     for warning in warnings(folder, datetime.now(UTC)):
         say(warning)
+
+
+def _apart(folder: NodeFolder, name: str, say: Callable[[str], None] | None = None) -> None:
+    """Run a module of this room to its end in a process of its own, and say what it failed with."""
+    line = [sys.executable, "-P", "-m", f"client.deployment.{name}", str(folder.root.resolve())]
+    child = start_child(name, line, folder.logs.resolve() / f"{name}.log")
+    with stopping([child]):
+        wait_for_end([child])
+    if child.ended and say is not None:
+        say(f"The node's {name} failed: {child.last_output().strip()}")
 
 
 def _commands(folder: NodeFolder) -> dict[str, list[str]]:

@@ -356,6 +356,9 @@ class MerchantWork:
 
     def _charge(self, plan: PrivacyPlan, run_id: int, round_number: int, kind: EventKind) -> Charge:
         settings = self._settings
+        cohort = None if settings is None else settings.min_merchants
+        if plan.dp_model == "distributed":
+            cohort = plan.least_merchants  # a sum may be over no more
         return charge_round(
             self._ledger,
             plan,
@@ -364,7 +367,7 @@ class MerchantWork:
             round_number,
             kind,
             seeded_noise=settings is not None and settings.seeded_noise,
-            cohort=None if settings is None else settings.min_merchants,
+            cohort=cohort,
             app_digest=app_digest(),
         )
 

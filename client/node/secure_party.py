@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from client.node.identities import checked_identities, own_introduction
+from client.node.identities import checked_identities
+from client.privacy.introductions import own_introduction
 from common.errors import SecureSumError
 from common.files import PRIVATE_MODE, write_atomic
 from common.identity.signing_key import PublicKey

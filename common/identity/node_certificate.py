@@ -48,3 +48,12 @@ def check_node_certificate(content: bytes, key: NodePublicKey) -> x509.Certifica
             field="node_certificate",
         )
     return certificate
+
+
+def certificate_pem(content: bytes, key: NodePublicKey) -> bytes:
+    """Return the certificate in `content`, PEM, if it is for `key`, and no private key with it.
+
+    Raises:
+        EnrolmentError: as `check_node_certificate`.
+    """
+    return check_node_certificate(content, key).public_bytes(Encoding.PEM)

@@ -44,7 +44,9 @@ class RunSettings(BaseModel):
         False, description="Also seed noise and sampling. Protects nobody: for tests only."
     )
     quorum: float = Field(0.5, gt=0, le=1, description="Share of merchants that must answer.")
-    min_merchants: int = Field(1, ge=1, le=100_000, description="Merchants needed to start.")
+    min_merchants: int = Field(
+        1, ge=1, le=100_000, description="Merchants needed to start; N of distributed noise."
+    )
     wait_seconds: float = Field(600, gt=0, le=1e7, description="Wait for merchants at the start.")
     round_timeout: float = Field(600, gt=0, le=1e7, description="Seconds for one round.")
     prepare_timeout: float = Field(
@@ -215,8 +217,17 @@ class RunSettings(BaseModel):
             self.season_share if self.season_moments else 0.0,
         )
 
-    def plan(self, merchants: int = 1) -> PrivacyPlan:
+    @property
+    def planned_merchants(self) -> int:
+        """How many merchants share distributed noise; 1 where each has its own."""
+        return self.min_merchants if self.noise == "distributed" else 1
+
+    def plan(self, merchants: int | None = None) -> PrivacyPlan:
         """Return the privacy plan: the least noise for which the run's epsilon fits.
+
+        Args:
+            merchants: N, who share the noise; where it is None, `min_merchants` if the noise is
+                distributed, so that whoever has the settings has the plan, and else 1.
 
         Raises:
             SettingsError: if no noise fits.
@@ -231,7 +242,7 @@ class RunSettings(BaseModel):
             dp_model=self.noise,
             popularity_share=self.budget_shares[0],
             season_share=self.budget_shares[1],
-            merchants=merchants,
+            merchants=self.planned_merchants if merchants is None else merchants,
             steps_per_round=self.steps_per_round,
             spared_share=self.spared_share,
         )

@@ -25,6 +25,7 @@ from pathlib import Path
 from common.catalogue import merge_catalogues, read_catalogue, write_catalogue
 from common.errors import InputError, SettingsError
 from common.files import write_atomic
+from common.privacy.accounting.plan import LEAST_SHARING
 from common.settings.auto import Choice, DeclaredFacts, fit_settings
 from common.settings.run import RunSettings, Scalar, read_toml
 from server.operations.folder import ServerFolder
@@ -87,7 +88,13 @@ class Experiment:
         if not isinstance(settings, dict):
             raise SettingsError(f"{path.name}: [settings] must be a table.", field="settings")
         read = RunSettings.from_flat(settings)
-        if read.noise != "local":
+        if read.noise == "distributed" and read.min_merchants < LEAST_SHARING:
+            raise SettingsError(
+                f"noise: distributed takes at least {LEAST_SHARING} merchants; say in [settings] "
+                "how many there are: min_merchants.",
+                field="min_merchants",
+            )
+        if read.noise not in {"local", "distributed"}:
             raise SettingsError(
                 f"noise: {read.noise} exists in simulation only; merchants' nodes refuse it.",
                 field="noise",
@@ -180,6 +187,7 @@ class RunFolder:
             "journal": server.journal,
             "cache": server.cache,
             "members": server.members,
+            "authority": server.authority,
         }
         root = server.root.resolve()
         told = {name: str(path.resolve().relative_to(root)) for name, path in places.items()}

@@ -9,13 +9,15 @@ base model, or with items that the public catalogue does not have.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import FederationError, InputError
+from common.errors import FederationError, InputError, MaskedReplyError, SecureSumError
 from common.files import write_atomic
+from common.identity.introduction import Introduction
 from common.wire.messages import Prepared
 
 
@@ -30,12 +32,15 @@ class Conditions:
             enrolled, because the operator knows that the old one was lost.
         base_model: The base model's digest; empty where it is not compared.
         text_keys: uint64 [items] of the public catalogue; None where it is not compared.
+        authority: The file with the certificates of who signs the nodes' own; None where nodes have
+            none, as in a simulation.
     """
 
     members: Path | None = None
     renewed: frozenset[str] = frozenset()
     base_model: str = ""
     text_keys: NDArray[np.uint64] | None = None
+    authority: Path | None = None
 
     def check(self, node: int, prepared: Prepared) -> None:
         """Refuse a node that may not take part.
@@ -64,6 +69,20 @@ class Conditions:
                     "catalogue: one of the two is of another version.",
                     field="catalogue",
                 )
+
+    def check_introduction(self, one: Introduction) -> None:
+        """Refuse a party whom the other nodes would refuse: one such would end the setup for all.
+
+        Raises:
+            MaskedReplyError: `identity`.
+        """
+        try:
+            if self.authority is not None:
+                one.check(self.authority.read_bytes(), datetime.now(UTC))
+            else:
+                _ = one.public_key
+        except SecureSumError as error:
+            raise MaskedReplyError(str(error), field="identity") from None
 
     def may_renew(self, merchant: str) -> bool:
         """Return whether a merchant's ledger may be signed by another key than before.

@@ -29,11 +29,14 @@ PLACES = (
     "journal",
     "cache",
     "members",
+    "authority",
     "new_ledger_keys",
     "merchants",
     "log_format",
 )
-_PATHS = frozenset({"federation", "catalogue", "folder", "journal", "cache", "members"})
+_PATHS = frozenset(
+    {"federation", "catalogue", "folder", "journal", "cache", "members", "authority"}
+)
 
 
 def open_run(
@@ -47,10 +50,11 @@ def open_run(
             `catalogue` (the file, where there is no such folder), `folder` (for checkpoints),
             `journal` (the journal's file, shared by all runs; else within `folder`),
             `cache` (for encodings), `members` (the file of enrolled nodes, see
-            `server.run.admission_checks`), `new_ledger_keys` (names, with commas, of merchants
-            whose ledger may come back under another key), and `merchants`, how many share central
-            noise, and `log_format`, json or text. Paths are relative to the folder that
-            `SERVER_FOLDER` in the environment names.
+            `server.run.admission_checks`), `authority` (the file of who signs the nodes'
+            certificates), `new_ledger_keys` (names, with commas, of merchants
+            whose ledger may come back under another key), and `merchants`, how many share
+            noise that is distributed or central, and `log_format`, json or text. Paths are relative
+            to the folder that `SERVER_FOLDER` in the environment names.
         progress: Told how many items of how many to encode are done.
 
     Raises:
@@ -69,15 +73,18 @@ def open_run(
     basis = fit_public_basis(catalogue, settings, cache, progress)
     model = cached_base_model(settings.base_model)
     encoder = AdaptedEncoder(model, basis, settings.lora_targets)
+    plan = settings.plan(_merchants(places.get("merchants", str(settings.planned_merchants))))
+    # Distributed noise spares some of the merchants; elsewhere the least is what settings say.
+    least = plan.least_merchants if plan.dp_model == "distributed" else settings.min_merchants
     return RunSetup(
         adapter=encoder.adapter(),
         basis=basis.to_bytes(),
-        plan=settings.plan(_merchants(places.get("merchants", "1"))),
+        plan=plan,
         settings=settings.to_flat(),
         optimiser=optimiser_of(settings),
         learning_rate=settings.learning_rate,
         schedule=settings.schedule,
-        quorum=Quorum(settings.min_merchants, settings.quorum, settings.wait_seconds),
+        quorum=Quorum(least, settings.quorum, settings.wait_seconds),
         round_timeout=settings.round_timeout,
         prepare_timeout=settings.prepare_timeout,
         patience=Patience(grace=settings.grace_seconds),
@@ -118,7 +125,8 @@ def _conditions(
 ) -> Conditions:
     names = (name.strip() for name in places.get("new_ledger_keys", "").split(","))
     members = Path(places["members"]) if "members" in places else None
-    return Conditions(members, frozenset(filter(None, names)), base_model, text_keys)
+    authority = Path(places["authority"]) if "authority" in places else None
+    return Conditions(members, frozenset(filter(None, names)), base_model, text_keys, authority)
 
 
 def _journal_path(places: Mapping[str, str]) -> Path | None:

@@ -61,12 +61,18 @@ class Trainer:
     def centrally(self, shops: Sequence[Shop]) -> Comparison:
         """Return that on everybody's shoppers as if they were one merchant's, at one epsilon."""
         together = self.settings.size_bracket * len(shops)
-        settings = self.settings.model_copy(update={"size_bracket": together})
+        settings = self._alone().model_copy(update={"size_bracket": together})
         return Comparison("central", [one_shop(shops)], settings)
 
     def solo(self, place: int, shop: Shop) -> Comparison:
         """Return that of one shop alone, at the same epsilon; `place` tells like names apart."""
-        return Comparison(f"solo-{place:02d}-{shop.name}", [shop], self.settings)
+        return Comparison(f"solo-{place:02d}-{shop.name}", [shop], self._alone())
+
+    def _alone(self) -> RunSettings:
+        """Return the settings of one merchant: there is nobody to share the noise with."""
+        if self.settings.noise != "distributed":
+            return self.settings
+        return self.settings.model_copy(update={"noise": "local", "min_merchants": 1})
 
     def at_epsilon(self, shops: Sequence[Shop], epsilon: float) -> Comparison:
         """Return that of all shops together at another budget, inf without noise."""

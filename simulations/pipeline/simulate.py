@@ -199,6 +199,8 @@ class Simulation:
             settings, choices = fit_settings(settings, facts, options.settings)
             self.chosen = tuple(choices)
             self.screen.chosen(choices)
+        if settings.noise == "distributed":  # as an operator says how many share the noise
+            settings = settings.model_copy(update={"min_merchants": len(shops)})
         return data, shops, settings, how
 
     def _kinds(self, data: MerchantData) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ one piece, whatever their size.
 
 from typing import Final
 
+from common.privacy.secagg.encoding import most_bytes
 from common.settings.run import RunSettings
 
 KIB: Final = 1024
@@ -35,8 +36,23 @@ def largest_piece(settings: RunSettings, items: int) -> int:
     vector = 4 * (numbers + settings.audit_canaries)  # an update
     items_told = 8 * items  # one key an item; popularity takes half of that
     season = 4 * 2 * MOST_WIDTH * len(settings.season_moments)
+    secure = _secure_piece(settings, numbers, items)
     revealed = 16 * settings.audit_canaries * (steps + 1)
-    return max(min(max(vector, items_told, season), FLOWERS_PIECE), revealed) + BESIDE_BYTES
+    plain = min(max(vector, items_told, season), FLOWERS_PIECE)
+    return max(plain, secure, revealed) + BESIDE_BYTES
+
+
+def _secure_piece(settings: RunSettings, numbers: int, items: int) -> int:
+    """Return how many bytes the largest message of a secure sum has: a vector, or keys and shares.
+
+    They are one piece each, like what an audit reveals.
+    """
+    if settings.noise != "distributed":
+        return 0
+    season = 2 * MOST_WIDTH * len(settings.season_moments)
+    longest = max(numbers + settings.audit_canaries, items, season)
+    # Histogram and season are two rounds more, at most.
+    return most_bytes(settings.planned_merchants, settings.rounds + 2, longest)
 
 
 def no_run_yet() -> int:

@@ -18,7 +18,7 @@ from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 
 from common.errors import FederationError, FedtailError, JournalError, MaskedReplyError, QuorumError
-from common.identity.introduction import KEY_BYTES, Introduction
+from common.identity.introduction import Introduction
 from common.identity.signing_key import PublicKey
 from common.privacy.accounting.plan import EventKind
 from common.privacy.secagg.messages import (
@@ -300,8 +300,7 @@ class _Told:
         """Take a party's keys, and who it is."""
         told = wire.read_answer(wire.Introduced, content, self.sitting.most)
         one = told.introduction
-        if len(one.key) != KEY_BYTES:
-            raise MaskedReplyError("A party's key is no key.", field="identity")
+        self.questions.setup.conditions.check_introduction(one)
         known = self.questions.countersigner.signer_of(merchant)
         if known and one.key.hex() != known:
             raise MaskedReplyError("A party's key is not its ledger's.", field="identity")
