@@ -10,11 +10,13 @@ from pathlib import Path
 
 from common.audit.app_bundles import check_app_bundles
 from common.audit.canaries import (
+    bound_of_sums,
     canaries_demanded,
     check_bound,
     check_commitment,
     committed,
     read_canaries,
+    read_lanes,
 )
 from common.audit.claims import (
     check_absent,
@@ -114,9 +116,10 @@ def audit_release(folder: Path, key: Path | None = None) -> Report:
         manifest = found.release.manifest
         statement, demanded = manifest.privacy, canaries_demanded(manifest)
         records = read_canaries(sheet, found.release)
+        sums = bound_of_sums(sheet, found.release, records)
         for name in statement.merchants:
             record = records.get(statement.ledgers[name].node)
-            bound = check_bound(sheet, name, statement, record, demanded=demanded)
+            bound = check_bound(sheet, name, statement, record, demanded=demanded, sums=sums)
             merchants.append(_merchant(name, statement, bound=bound))
         tell_trust(sheet, statement)
         check_absent(sheet, statement)
@@ -209,11 +212,13 @@ def _merchants_of_run(
             {one.node for one in statement.ledgers.values()} if run is None else run.nodes
         )
     records = read_canaries(sheet, release)
+    sums = bound_of_sums(sheet, release, records)
+    lanes = None if sums is None else read_lanes(release)
     audited = []
     for name, told in statement.ledgers.items():
         entries, record = found.ledgers.get(told.node), records.get(told.node)
         demanded, other = told.node in must_reveal, None
-        bound = check_bound(sheet, name, statement, record, demanded=demanded)
+        bound = check_bound(sheet, name, statement, record, demanded=demanded, sums=sums)
         charged = entries
         if entries and journal is not None:
             ledger = NamedLedger(name, f"{LEDGERS}/{told.node}.jsonl", told.node, entries)
@@ -224,7 +229,9 @@ def _merchants_of_run(
                 reach = check_coverage(sheet, ledger, told, run, before)
             charged = entries[:reach]
             if record is not None:
-                check_commitment(sheet, name, statement, record, journal=before, entries=entries)
+                check_commitment(
+                    sheet, name, statement, record, journal=before, entries=entries, lanes=lanes
+                )
         if charged:
             other = check_epsilon(sheet, name, statement, charged)
         audited.append(_merchant(name, statement, charged=charged, other=other, bound=bound))

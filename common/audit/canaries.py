@@ -13,13 +13,16 @@ from common.privacy.mechanism.empirical_bound import (
     CONFIDENCE,
     LowerBound,
     audit_canaries,
+    audit_sums,
 )
 from common.privacy.mechanism.measured_noise import SHOWN_CHANCE, MeasuredNoise
-from common.release.manifest import CANARIES_FILE, Manifest
+from common.privacy.mechanism.sum_canaries import SumLanes
+from common.release.manifest import CANARIES_FILE, SUM_LANES_FILE, Manifest
 from common.release.statement import AuditedNoise, MerchantPrivacy, Statement
 from common.release.verify import VerifiedRelease
 
 FILE = f"{RELEASE}/{CANARIES_FILE}"
+_LANES = f"{RELEASE}/{SUM_LANES_FILE}"
 _ROUNDING = 1e-6  # two computations of one bound may differ by this much
 
 
@@ -42,11 +45,43 @@ def read_canaries(sheet: Checklist, release: VerifiedRelease) -> Mapping[str, Ca
 def canaries_demanded(manifest: Manifest) -> bool:
     """Return whether a run's settings say that each merchant's canaries are revealed after it.
 
-    Only noise that each merchant adds by itself is watched by them. Where the settings do not say,
-    they must be there.
+    Only noise that merchants add, by themselves or in shares, is watched by them. Where the
+    settings do not say, they must be there.
     """
     asked = manifest.adapter.settings.get("audit_canaries", 1)
-    return manifest.privacy.dp_model == "local" and asked != 0
+    return manifest.privacy.dp_model in {"local", "distributed"} and asked != 0
+
+
+def read_lanes(release: VerifiedRelease) -> SumLanes | None:
+    """Return what a release shows of its sums' canaries; None where it shows none.
+
+    Raises:
+        PrivacyError: if the file is not one.
+    """
+    content = release.files.get(SUM_LANES_FILE)
+    return None if content is None else SumLanes.from_bytes(content)
+
+
+def bound_of_sums(
+    sheet: Checklist, release: VerifiedRelease, records: Mapping[str, CanaryRecord]
+) -> LowerBound | None:
+    """Return the one bound that the sums of a run prove, for all merchants; None elsewhere."""
+    statement = release.manifest.privacy
+    if statement.dp_model != "distributed" or not records:
+        return None
+    with sheet.check("Canaries: what the sums show of them", _LANES) as marks:
+        lanes = read_lanes(release)
+        if lanes is None:
+            marks.wrong("canaries", "Canaries were revealed, and what the sums show is not there.")
+            return None
+        if lanes.run_id not in statement.run_ids:
+            marks.wrong("run_id", "What the sums show is of another run.")
+        found = audit_sums(lanes, records, statement.privacy_plan.delta)
+        marks.says(
+            f"{len(lanes.rounds)} sums, {found.canaries} lanes of {len(lanes.roster)} merchants"
+        )
+        return found
+    return None  # the check found the lanes unreadable, or of another run
 
 
 def committed(journal: Sequence[JournalEntry], statement: Statement) -> frozenset[str]:
@@ -67,6 +102,7 @@ def check_bound(
     record: CanaryRecord | None,
     *,
     demanded: bool,
+    sums: LowerBound | None = None,
 ) -> LowerBound | None:
     """Check what the statement says of one merchant's canaries; return the bound they prove.
 
@@ -76,9 +112,9 @@ def check_bound(
         statement: Of a verified release.
         record: Its revealed canaries, if there are any.
         demanded: Whether there must be some (`canaries_demanded`).
+        sums: What the run's sums prove (`bound_of_sums`), where the noise is distributed.
     """
-    one = statement.merchants[name]
-    bound: LowerBound | None = None
+    one, bound = statement.merchants[name], sums
     with sheet.check("Lower bound: computed again from the canaries", FILE, name) as marks:
         if record is None and one.audit is None and demanded:
             marks.wrong(
@@ -93,7 +129,11 @@ def check_bound(
                 "canaries", f"The statement has a bound of {name}, and there are no canaries."
             )
         else:
-            bound = audit_canaries(record, one.delta)
+            if statement.dp_model != "distributed":
+                bound = audit_canaries(record, one.delta)
+            if bound is None:
+                marks.wrong("canaries", f"What the canaries of {name} prove cannot be computed.")
+                return None
             _compare(marks, one, record, bound)
             _compare_confidences(marks, statement)
             if record.plan != statement.privacy_plan.to_json():
@@ -174,8 +214,12 @@ def check_commitment(
     *,
     journal: Sequence[JournalEntry],
     entries: Sequence[Entry],
+    lanes: SumLanes | None = None,
 ) -> None:
-    """Check that canaries were committed to before the rounds they watched, and no others."""
+    """Check that canaries were committed to before the rounds they watched, and no others.
+
+    Where sums are what is watched, `lanes` says which: those that the merchant is in.
+    """
     title = "Canaries: committed to on the journal before training"
     with sheet.check(title, FILE, name) as marks:
         if record.run_id not in statement.run_ids:
@@ -185,7 +229,8 @@ def check_commitment(
             one for one in own if one.kind == "canaries" and one.participants == (record.merchant,)
         ]
         right = [one.number for one in told if one.commitment == record.commitment]
-        watched = set(record.rounds.tolist())
+        seen = record.rounds.tolist() if lanes is None else lanes.rounds_of(record.merchant)
+        watched = set(seen)
         rounds = [
             one.number
             for one in own
@@ -201,18 +246,20 @@ def check_commitment(
                 f"The canaries of {name} were committed to at entry {min(right)} of the journal, "
                 f"after a round that they watched, at entry {min(rounds)}.",
             )
-        _check_rounds(marks, name, record, entries)
+        _check_rounds(marks, name, record.run_id, seen, entries)
         if len({one.commitment for one in told}) > 1:
             marks.note("the node committed to several records; this is one of them")
 
 
-def _check_rounds(marks: Marks, name: str, record: CanaryRecord, entries: Sequence[Entry]) -> None:
+def _check_rounds(
+    marks: Marks, name: str, run_id: str, seen: Sequence[int], entries: Sequence[Entry]
+) -> None:
     """Find fault with steps that were watched and not charged; tell of those not watched."""
     charged: Counter[int] = Counter()
     for entry in entries:
-        if entry.kind == "train" and entry.run_id == record.run_id:
+        if entry.kind == "train" and entry.run_id == run_id:
             charged[entry.round_number] += entry.steps
-    watched = Counter(record.rounds.tolist())
+    watched = Counter(seen)
     for number in sorted(watched - charged):
         marks.wrong(
             "rounds", f"The canaries of {name} watched round {number}, which was not charged."

@@ -19,6 +19,7 @@ from common.audit.findings import Checklist, Marks
 from common.audit.layout import CONTRIBUTIONS, JOURNAL, RELEASE
 from common.audit.seals import Place, Signed, Vectors, check_seals
 from common.audit.season import SEASON_PLACE, check_season_sum
+from common.audit.sums import check_sums
 from common.errors import FedtailError, InputError
 from common.federation.contribution_files import read_round, round_file
 from common.federation.descent import Descent
@@ -55,7 +56,7 @@ def check_contributions(sheet: Checklist, found: Evidence) -> None:
     statement = release.manifest.privacy
     plan, named = statement.privacy_plan, statement.journal
     journal = journal if named is None else journal[: named.entries]  # what came later is not it
-    if plan.dp_model != "local":
+    if plan.dp_model not in {"local", "distributed"}:
         with sheet.check(_REBUILT, CONTRIBUTIONS) as marks:
             marks.note("only a sum of contributions carries all noise, so none may be shown")
         return
@@ -64,6 +65,9 @@ def check_contributions(sheet: Checklist, found: Evidence) -> None:
         start = _initial_adapter(release)
         marks.says(f"{start.size} numbers, {start.digest[:16]}…")
     if sheet.checks[-1].status == "failed":
+        return
+    if plan.dp_model == "distributed":
+        check_sums(sheet, release, found.folder, rounds, journal, start)
         return
     signed = _check_signed(sheet, release, rounds, plan, start)
     check_listed(sheet, release, journal)

@@ -66,6 +66,11 @@ class Framing:
             for size, one in zip(sizes, self._parts, strict=True)
         )
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The trained tensors, in order."""
+        return self._parts
+
     def unframe(self, vector: NDArray[np.floating]) -> FloatVector:
         """Return float64 [k].
 
@@ -104,10 +109,18 @@ class Framing:
             end = start + rows * math.prod(part.shape[1:])
             piece = vector[start:end].astype(np.float64)
             if part.frame is not None:
-                piece = part.frame.astype(np.float64) @ piece.reshape(rows, -1)
+                piece = _product(part.frame.astype(np.float64), piece.reshape(rows, -1))
             found.append(piece.ravel())
             start = end
         return np.concatenate(found)
+
+
+def _product(left: FloatVector, right: FloatVector) -> FloatVector:
+    """Return a matrix product [n, k] [k, m], its terms added in order: the same bits everywhere."""
+    total = np.zeros((left.shape[0], right.shape[1]))
+    for place in range(left.shape[1]):
+        total += left[:, place : place + 1] * right[place]
+    return total
 
 
 @dataclass(frozen=True)

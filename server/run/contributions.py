@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import FederationError
+from common.federation.bounds import Framing
 from common.federation.contribution_files import FOLDER, sum_file, write_round
+from common.federation.framing_file import FRAMING_FILE, write_framing
 from common.files import write_atomic
 from common.privacy.accounting.plan import EventKind, PrivacyPlan
 
@@ -63,6 +65,20 @@ def keep_transcript(folder: Path | None, number: int, kind: EventKind, transcrip
         write_atomic(folder / FOLDER / sum_file(number, kind), transcript)
     except OSError as error:
         raise _unwritten(number, error) from error
+
+
+def keep_framing(folder: Path | None, framing: Framing) -> None:
+    """Put the coordinates in which updates are summed on disk, beside the first transcript.
+
+    Raises:
+        FederationError: as `keep_vectors`.
+    """
+    if folder is None or (folder / FOLDER / FRAMING_FILE).exists():
+        return
+    try:
+        write_framing(folder / FOLDER, framing)
+    except OSError as error:
+        raise _unwritten(0, error) from error
 
 
 def _unwritten(number: int, error: OSError) -> FederationError:

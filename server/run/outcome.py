@@ -9,11 +9,11 @@ from common.errors import InputError
 from common.files import write_atomic
 from common.privacy.mechanism.canaries import CanaryRecord, pack_records, unpack_records
 from common.privacy.mechanism.sum_canaries import SumLanes
+from common.release.manifest import SUM_LANES_FILE
 
 ADAPTER_FILE = "adapter.safetensors"
 BASIS_FILE = "basis.safetensors"
 CANARIES_FILE = "canaries.safetensors"
-LANES_FILE = "canary-sums.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ def write_outcome(
     if audits:
         write_atomic(folder / CANARIES_FILE, pack_records(audits.values()))
     if lanes is not None:
-        write_atomic(folder / LANES_FILE, lanes.to_bytes())
+        write_atomic(folder / SUM_LANES_FILE, lanes.to_bytes())
     write_atomic(folder / ADAPTER_FILE, adapter.to_bytes())
 
 
@@ -63,7 +63,7 @@ def read_outcome(folder: Path) -> Outcome:
         raise InputError(
             f"The run in {folder.name} has left no basis; it has not ended.", field="run"
         ) from error
-    canaries, lanes = folder / CANARIES_FILE, folder / LANES_FILE
+    canaries, lanes = folder / CANARIES_FILE, folder / SUM_LANES_FILE
     return Outcome(
         basis,
         unpack_records(canaries.read_bytes()) if canaries.exists() else {},

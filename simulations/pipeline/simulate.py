@@ -23,7 +23,7 @@ from common.release.manifest import MeasuredOn
 from common.release.statement_page import statement_page
 from common.settings.auto import fit_settings
 from common.settings.run import RunSettings
-from server.releases.publish import merchant_privacy
+from server.releases.publish import audited_bounds, merchant_privacy
 from server.run.checkpoint import RoundRecord
 from simulations.data.datasets import load_dataset
 from simulations.data.kinds import kinds_of_items
@@ -309,8 +309,9 @@ class Simulation:
         options, shops = self.options, [evaluator.shop for evaluator in evaluators]
         spent = spent_by_merchant(shops, options.out / "merchants", run.plan.delta)
         places = merchant_folders(options.out / "merchants")
+        bounds = audited_bounds(run.plan, run.audits, run.lanes)
         privacy = {
-            name: merchant_privacy(run.plan, one, run.audits.get(place.name))
+            name: merchant_privacy(run.plan, one, bounds.get(place.name))
             for (name, one), place in zip(spent.items(), places, strict=True)
         }
         sizes: Literal["declared", "counted"] = (

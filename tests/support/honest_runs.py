@@ -10,7 +10,7 @@ from unittest.mock import patch
 from client.node.settings import merchant_folders
 from client.privacy.policy import POLICY_FILE
 from common.audit.layout import PUBLIC_KEY
-from server.releases.publish import merchant_privacy
+from server.releases.publish import audited_bounds, merchant_privacy
 from simulations.data.shop import Shop
 from simulations.federation import runner
 from simulations.federation.comparisons import Trainer
@@ -91,8 +91,9 @@ class HonestRun:
         """Publish the run as `fedtail simulate` does; return the folder and the key to audit by."""
         plan, merchants = run.plan, self.out / "merchants"
         spent = spent_by_merchant(self.shops, merchants, plan.delta)
+        bounds = audited_bounds(plan, run.audits, run.lanes)
         privacy = {
-            name: merchant_privacy(plan, one, run.audits.get(place.name))
+            name: merchant_privacy(plan, one, bounds.get(place.name))
             for (name, one), place in zip(spent.items(), self.folders, strict=True)
         }
         statement = run_statement(self.out, run, self.settings, self.shops, privacy)

@@ -57,6 +57,7 @@ def epsilon_with_absent(plan: PrivacyPlan, absent: int) -> float:
     return epsilon_shared(_releases(plan), delta=plan.delta, absent=absent)
 
 
+@lru_cache(maxsize=256)
 def renyi_with_absent(plan: PrivacyPlan, absent: int) -> float:
     """Return the same by the second route, which costs more and must never be the lower one.
 

@@ -119,6 +119,13 @@ class SumLanes:
             lanes=np.concatenate([self.lanes, row.reshape(1, -1)]),
         )
 
+    def rounds_of(self, merchant: str) -> list[int]:
+        """Return the rounds whose sums a merchant is in."""
+        if merchant not in self.roster:
+            return []
+        there = self.survivors[:, self.roster.index(merchant)]
+        return [int(number) for number in self.rounds[there]]
+
     def known(
         self, records: Mapping[str, CanaryRecord]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -24,7 +24,7 @@ from common.wire.season import SEASON
 from common.wire.secure_sum import with_index
 from server.run.asking.questions import Questions
 from server.run.asking.secure_sum import SecureSums
-from server.run.contributions import keep_transcript
+from server.run.contributions import keep_framing, keep_transcript
 from server.run.exchange import Exchange
 
 
@@ -128,6 +128,7 @@ class SecureRounds:
         Raises:
             FederationError: if it cannot be written.
         """
+        keep_framing(folder, self.framing)
         keep_transcript(folder, number, kind, self.sums.transcript)
 
     def _close(self, questions: Questions, kind: EventKind, merchants: tuple[str, ...]) -> None:

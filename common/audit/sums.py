@@ -1,0 +1,324 @@
+"""Take every secure sum of a run again from what the nodes signed, and make the adapter of them.
+
+With `distributed` noise there is no merchant's vector to be shown. There is a transcript of each
+sum: masked vectors, views and shares, each signed by its party with the key of its ledger. The
+protocol's own server takes the masks off again. So a sum that is not the one the nodes opened, one
+of fewer merchants than carry the plan's noise, and an adapter that other sums come to are found.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.adapter import AdapterState
+from common.audit.canaries import read_lanes
+from common.audit.findings import Checklist, Marks
+from common.audit.layout import CONTRIBUTIONS, JOURNAL, RELEASE
+from common.audit.seals import Place
+from common.errors import FedtailError, InputError, PrivacyError
+from common.federation.bounds import Framing
+from common.federation.contribution_files import MOST_BYTES, sum_file
+from common.federation.descent import Descent
+from common.federation.framing_file import FRAMING_FILE, read_framing
+from common.federation.optimiser import OptimiserState
+from common.federation.secure_step import mean_gradient, summed_season
+from common.identity.signing_key import PublicKey
+from common.privacy.accounting.plan import EventKind, PrivacyPlan
+from common.privacy.ledger.journal import JournalEntry
+from common.privacy.mechanism.canaries import unpack_records
+from common.privacy.mechanism.empirical_bound import noise_of_all
+from common.privacy.mechanism.measured_noise import SHOWN_CHANCE
+from common.privacy.mechanism.shares import share_form
+from common.privacy.mechanism.sum_canaries import SumLanes
+from common.privacy.secagg.replay import sum_again
+from common.privacy.secagg.server import SecureSum
+from common.privacy.secagg.slots import slot_of
+from common.privacy.secagg.transcript import Transcript
+from common.release.manifest import CANARIES_FILE, MANIFEST_FILE, SEASON_FILE, SUM_LANES_FILE
+from common.release.verify import VerifiedRelease
+from common.settings.run import RunSettings
+
+_AGAIN = "Sums: taken again from what the nodes signed"
+_REBUILT = "Adapter: made again from the sums, to the bit"
+_LANES = "Canaries: the lanes are those of the sums"
+_KINDS: Mapping[str, EventKind] = {
+    "train": "train",
+    "popularity": "popularity",
+    "season": "season",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class _Taken:
+    """A sum that was taken again: the run it is of, its roster, its total."""
+
+    run_id: str
+    roster: tuple[str, ...]
+    total: SecureSum
+
+
+def check_sums(  # noqa: PLR0917 - each is of another type or named as in `check_contributions`
+    sheet: Checklist,
+    release: VerifiedRelease,
+    folder: Path,
+    rounds: Sequence[JournalEntry],
+    journal: Sequence[JournalEntry],
+    start: AdapterState,
+) -> None:
+    """Check every sum behind the release's adapter, and make adapter, season and lanes of them.
+
+    Args:
+        sheet: Takes the findings.
+        release: Verified, of a run with distributed noise.
+        folder: The run's exported files.
+        rounds: Histogram, season and rounds behind the adapter, in order.
+        journal: All of it that the release knows: it has each node's key.
+        start: The adapter before the first round.
+    """
+    plan = release.manifest.privacy.privacy_plan
+    taken: dict[Place, _Taken] = {}
+    with sheet.check(_AGAIN, CONTRIBUTIONS) as marks:
+        there = {(one.kind, one.round_number) for one in rounds}
+        for kind, number in _needed(plan):
+            if (kind, number) not in there:
+                marks.wrong("round_number", f"{_told(kind, number)} is not behind the adapter.")
+        for entry in rounds:
+            one = _take(marks, folder / CONTRIBUTIONS, entry, plan, _signers(journal, entry))
+            if one is not None:
+                taken[entry.kind, entry.round_number] = one
+        counts = [len(one.total.survivors) for one in taken.values()]
+        if counts:
+            marks.says(
+                f"{len(taken)} sums of {min(counts)} to {max(counts)} merchants; the plan's noise "
+                f"needs {plan.least_merchants} of {plan.merchants}"
+            )
+    whole = len(taken) == len(rounds) == len(_needed(plan))
+    with sheet.check(_REBUILT, JOURNAL) as marks:
+        if not whole:
+            marks.skip("a sum is missing, or has faults")
+        else:
+            framing = read_framing(folder / CONTRIBUTIONS)
+            trained = [
+                (one, taken["train", one.round_number].total) for one in rounds if one.round_number
+            ]
+            _rebuild(marks, release, framing, trained, start)
+    _check_season(sheet, release, taken, whole=whole)
+    _check_lanes(sheet, release, rounds, taken, whole=whole)
+
+
+def _take(
+    marks: Marks,
+    folder: Path,
+    entry: JournalEntry,
+    plan: PrivacyPlan,
+    signers: Mapping[str, PublicKey],
+) -> _Taken | None:
+    """Return an entry's sum; None, and a finding, where it is not what the journal says."""
+    kind, number = _KINDS[entry.kind], entry.round_number
+    name = sum_file(number, kind)
+    file, told = f"{CONTRIBUTIONS}/{name}", _told(kind, number)
+    try:
+        transcript = Transcript.from_bytes(_read(folder / name))
+        total = sum_again(transcript, signers)
+    except FedtailError as error:
+        marks.wrong(error.field or "transcript", f"{told}: {error}", file=file)
+        return None
+    terms = transcript.terms
+    roster = tuple(one.name for one in transcript.roster.advertisements)
+    faults = {
+        "run_id": terms.run_id != entry.run_id,
+        "plan_digest": terms.plan_digest != plan.digest,
+        "round_number": transcript.round_number != slot_of(plan, kind, number),
+        "participants": tuple(sorted(total.survivors)) != tuple(sorted(entry.participants)),
+        "survivors": len(total.survivors) < plan.least_merchants,
+        "merchants": len(roster) > plan.merchants,
+    }
+    for field in (field for field, wrong in faults.items() if wrong):
+        marks.wrong(
+            field,
+            f"{told}: it is of another {field} than the journal has."
+            if field not in {"survivors", "merchants"}
+            else f"{told}: {len(total.survivors)} of {len(roster)} merchants are in it; the plan's "
+            f"noise is for {plan.least_merchants} to {plan.merchants}.",
+            file=file,
+        )
+    return None if any(faults.values()) else _Taken(terms.run_id, roster, total)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path.name} has more than {MOST_BYTES} bytes.", field="size")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read: {error.strerror}.", field="file") from error
+
+
+def _signers(journal: Sequence[JournalEntry], entry: JournalEntry) -> dict[str, PublicKey]:
+    """Return each node's key as its latest head before, or in, an entry tells it."""
+    known: dict[str, PublicKey] = {}
+    for one in journal:
+        if one.number > entry.number:
+            break
+        for receipt in one.read_receipts():
+            known[receipt.head.merchant] = PublicKey(bytes.fromhex(receipt.head.signer))
+    return known
+
+
+def _rebuild(
+    marks: Marks,
+    release: VerifiedRelease,
+    framing: Framing,
+    trained: Sequence[tuple[JournalEntry, SecureSum]],
+    start: AdapterState,
+) -> None:
+    """Take every round's step again and compare what it comes to."""
+    settings, plan = _settings(release), release.manifest.privacy.privacy_plan
+    if framing.size != start.size:
+        file = f"{CONTRIBUTIONS}/{FRAMING_FILE}"
+        marks.wrong("framing", "It is for an adapter of another size.", file=file)
+        return
+    descent = Descent.of(settings)
+    adapter, state = start, OptimiserState.empty(start.size)
+    for entry, total in trained:
+        number = entry.round_number
+        gradient, lanes = _gradient(total, plan, framing)
+        if lanes.size != settings.audit_canaries:
+            marks.wrong("canaries", f"Round {number}: it has another count of canaries.")
+        step = descent.step_on(adapter, state, number, gradient, total.survivors)
+        adapter, state = step.adapter, step.optimiser
+        if adapter.digest != entry.adapter:
+            marks.wrong(
+                "adapter",
+                f"Round {number}: its sum comes to another adapter.",
+                entry=entry.number,
+            )
+            break
+    if adapter.digest != release.manifest.adapter.digest:
+        file = f"{RELEASE}/{MANIFEST_FILE}"
+        marks.wrong("adapter.digest", "The sums come to another adapter.", file=file)
+    marks.says(f"{len(trained)} rounds, {adapter.size} numbers, {adapter.digest[:16]}…")
+
+
+def _gradient(
+    total: SecureSum, plan: PrivacyPlan, framing: Framing
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if total.vector.size < framing.inner_size:
+        raise InputError("A sum has fewer numbers than the adapter moves in.", field="framing")
+    return mean_gradient(total, plan, framing)
+
+
+def _check_season(
+    sheet: Checklist, release: VerifiedRelease, taken: Mapping[Place, _Taken], *, whole: bool
+) -> None:
+    plan = release.manifest.privacy.privacy_plan
+    if not plan.takes_season:
+        return
+    file = f"{RELEASE}/{SEASON_FILE}"
+    with sheet.check("Season: made again from the sum, to the bit", CONTRIBUTIONS) as marks:
+        season = release.season
+        if not whole or season is None:
+            marks.skip("a sum is missing, or has faults")
+            return
+        total = taken["season", 0].total
+        again = summed_season(total, plan, _settings(release).season_moments)
+        if again.merchants != season.merchants:
+            marks.wrong(
+                "merchants",
+                f"It says {season.merchants} merchants; the sum is of {again.merchants}.",
+                file=file,
+            )
+        if again.vectors.tobytes() != season.vectors.tobytes():
+            marks.wrong("vectors", "The sum comes to another season.", file=file)
+        marks.says(f"{again.vectors.size} numbers of {again.merchants} merchants")
+
+
+def _check_lanes(
+    sheet: Checklist,
+    release: VerifiedRelease,
+    rounds: Sequence[JournalEntry],
+    taken: Mapping[Place, _Taken],
+    *,
+    whole: bool,
+) -> None:
+    """Check that the release shows the sums' own lanes, of the run's last start and its roster."""
+    lanes = read_lanes(release)
+    if lanes is None:
+        return  # `check_bound` says what of it is missing
+    with sheet.check(_LANES, f"{RELEASE}/{SUM_LANES_FILE}") as marks:
+        if not whole:
+            marks.skip("a sum is missing, or has faults")
+            return
+        plan = release.manifest.privacy.privacy_plan
+        if lanes.plan != plan.to_json():
+            marks.wrong("plan", "They are of another plan.")
+        count = lanes.lanes.shape[1]
+        again = SumLanes.start(lanes.run_id, plan.to_json(), lanes.roster, count)
+        for entry in rounds:
+            one = taken[entry.kind, entry.round_number]
+            if entry.kind != "train" or one.run_id != lanes.run_id:
+                continue
+            if one.roster != lanes.roster:
+                again = SumLanes.start(lanes.run_id, plan.to_json(), lanes.roster, count)
+                continue
+            again = again.observed(
+                entry.round_number,
+                one.total.survivors,
+                _lanes_of(one, plan, count),
+                plan.max_grad_norm,
+            )
+        watched = len(again.rounds)
+        if not watched or not _end_alike(again, lanes):
+            marks.wrong("canaries", "The lanes shown are not those of the sums.")
+        marks.says(f"{len(lanes.rounds)} sums of {count} lanes")
+        if len(lanes.rounds) < plan.rounds:
+            marks.note(f"{plan.rounds - len(lanes.rounds)} sums, before a restart, are not shown")
+        _tell_noise(marks, release, lanes)
+
+
+def _end_alike(again: SumLanes, lanes: SumLanes) -> bool:
+    """Whether the lanes shown are the last of those made again: a restarted server shows fewer."""
+    shown = len(lanes.rounds)
+    return 0 < shown <= len(again.rounds) and (
+        np.array_equal(again.rounds[-shown:], lanes.rounds)
+        and np.array_equal(again.survivors[-shown:], lanes.survivors)
+        and again.lanes[-shown:].tobytes() == lanes.lanes.tobytes()
+    )
+
+
+def _lanes_of(one: _Taken, plan: PrivacyPlan, count: int) -> NDArray[np.float64]:
+    form = share_form(plan, "train", one.total.vector.size).form
+    return form.decode(one.total.vector)[one.total.vector.size - count :]
+
+
+def _tell_noise(marks: Marks, release: VerifiedRelease, lanes: SumLanes) -> None:
+    """Tell where the sums hold less noise than their merchants' shares together."""
+    content = release.files.get(CANARIES_FILE)
+    try:
+        found = noise_of_all(lanes, {} if content is None else unpack_records(content))
+    except PrivacyError as error:
+        marks.wrong(error.field or "canaries", str(error))
+        return
+    marks.says(f"{found.deviation or 0:.3f} of everybody's noise, over {found.draws} draws")
+    if found.chance < SHOWN_CHANCE:
+        marks.note(
+            "the sums hold less noise than all their merchants should have added: epsilon is that "
+            "for as many absent as are spared, and no better"
+        )
+
+
+def _needed(plan: PrivacyPlan) -> list[tuple[str, int]]:
+    once = [("popularity", 0)] if plan.takes_histogram else []
+    once += [("season", 0)] if plan.takes_season else []
+    return [*once, *(("train", number) for number in range(1, plan.rounds + 1))]
+
+
+def _told(kind: str, number: int) -> str:
+    return f"Round {number}" if number else "The season" if kind == "season" else "The histogram"
+
+
+def _settings(release: VerifiedRelease) -> RunSettings:
+    return RunSettings.from_flat(dict(release.manifest.adapter.settings))

@@ -1,0 +1,127 @@
+"""A run with distributed noise, exported: its sums are taken again, and a forged one is found."""
+
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from common.audit.audits import audit_release, audit_run
+from common.audit.layout import CONTRIBUTIONS, RELEASE
+from common.federation.contribution_files import sum_file
+from common.federation.framing_file import FRAMING_FILE
+from common.release.manifest import SUM_LANES_FILE
+from tests.support.forging import by_name, found
+from tests.support.honest_runs import HonestRun
+
+NAMES = ("Zoë's", "ash", "birch", "茶叶店", "elm", "fir")
+AGAIN = "Sums: taken again from what the nodes signed"
+REBUILT = "Adapter: made again from the sums, to the bit"
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_bert, tmp_path_factory):
+    """One honest run's folder and the key to audit it by."""
+    root = tmp_path_factory.mktemp("sums")
+    run = HonestRun(
+        root / "out",
+        tiny_bert,
+        NAMES,
+        cache=root / "cache",
+        noise="distributed",
+        epsilon=2.0,
+        season_ends="2020-01-01",
+    )
+    return run.export(run.train())
+
+
+@pytest.fixture
+def copy(exported, tmp_path):
+    folder, key = exported
+    return shutil.copytree(folder, tmp_path / "run"), key
+
+
+def test_an_honest_run_passes_and_tells_epsilon_by_who_is_absent(exported):
+    report = audit_run(*exported)
+    assert found(report) == []
+    assert report.verdict == "passed"
+    assert not [one for one in report.checks if one.status == "skipped"]
+    (absent,) = by_name(report, "Absent merchants: epsilon computed again from the plan")
+    assert absent.detail.count(":") == 4  # missing or with the server: 0, 1 and 2
+    (again,) = by_name(report, AGAIN)
+    assert "sums of 6 to 6 merchants; the plan's noise needs 4 of 6" in again.detail
+    (rebuilt,) = by_name(report, REBUILT)
+    assert rebuilt.status == "passed"
+    (lanes,) = by_name(report, "Canaries: the lanes are those of the sums")
+    assert "of everybody's noise" in lanes.detail
+
+
+def test_the_release_alone_passes_with_its_canaries(exported):
+    folder, key = exported
+    report = audit_release(folder / RELEASE, key)
+    assert found(report) == []
+    (sums,) = by_name(report, "Canaries: what the sums show of them")
+    assert sums.detail == "2 sums, 32 lanes of 6 merchants"
+
+
+def fields(folder, key):
+    return {
+        (check.name, one.field) for check in audit_run(folder, key).checks for one in check.findings
+    }
+
+
+def test_a_transcript_that_is_missing_or_of_another_round_is_found(copy):
+    folder, key = copy
+    place = folder / CONTRIBUTIONS
+    first = (place / sum_file(1, "train")).read_bytes()
+    (place / sum_file(2, "train")).write_bytes(first)
+    assert (AGAIN, "round_number") in fields(folder, key)
+    (place / sum_file(2, "train")).unlink()
+    assert fields(folder, key) == {(AGAIN, "file")}
+    (place / sum_file(2, "train")).write_bytes(b"rubbish")
+    assert fields(folder, key) == {(AGAIN, "transcript")}
+
+
+def test_a_masked_vector_that_nobody_signed_is_found(copy):
+    folder, key = copy
+    path = folder / CONTRIBUTIONS / sum_file(1, "train")
+    tensors = load(path.read_bytes())
+    name = next(one for one in sorted(tensors) if one.startswith("masked/"))
+    tensors[name] = tensors[name].copy()
+    tensors[name][-8] ^= 1  # the last number
+    path.write_bytes(save(tensors))
+    assert (AGAIN, "signature") in fields(folder, key)
+
+
+def test_a_share_that_was_altered_opens_nothing_or_is_not_signed(copy):
+    folder, key = copy
+    path = folder / CONTRIBUTIONS / sum_file(1, "train")
+    tensors = load(path.read_bytes())
+    for name in [one for one in tensors if one.startswith("unmask/")][:3]:
+        del tensors[name]
+    path.write_bytes(save(tensors))
+    assert {name for name, _ in fields(folder, key)} == {AGAIN}
+
+
+def test_a_framing_of_another_model_comes_to_another_adapter(copy):
+    folder, key = copy
+    path = folder / CONTRIBUTIONS / FRAMING_FILE
+    tensors = load(path.read_bytes())
+    frame = next(one for one in tensors if one.startswith("frame/"))
+    tensors[frame] = tensors[frame] * 1.5
+    path.write_bytes(save(tensors))
+    assert (REBUILT, "adapter") in fields(folder, key)
+    path.unlink()
+    assert fields(folder, key) == {(REBUILT, "framing")}
+
+
+def test_lanes_that_the_sums_did_not_show_are_found(exported, tmp_path, monkeypatch):
+    """The operator signs a release whose lanes have more noise than the sums had."""
+    from common.audit import sums
+    from common.privacy.mechanism.sum_canaries import SumLanes
+
+    folder, key = exported
+    lanes = SumLanes.from_bytes((folder / RELEASE / SUM_LANES_FILE).read_bytes())
+    object.__setattr__(lanes, "lanes", (lanes.lanes * 2).astype(np.float32))
+    monkeypatch.setattr(sums, "read_lanes", lambda _: lanes)
+    assert ("Canaries: the lanes are those of the sums", "canaries") in fields(folder, key)
