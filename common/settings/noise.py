@@ -33,7 +33,7 @@ def noise_for(asked: Mapping[str, Any], merchants: int) -> NoiseChoice:
 
     Args:
         asked: The settings that a person named; they stand. Names may have hyphens. One that
-            shared noise cannot do, such as another aggregation than the mean, keeps the noise local.
+            shared noise cannot do, such as another aggregation, keeps the noise local.
         merchants: N of the run.
     """
     named = {name.replace("-", "_"): value for name, value in asked.items()}
