@@ -25,15 +25,12 @@ from common.privacy.secagg.slots import terms_of
 from common.wire import secure_sum as wire
 from common.wire.messages import TRAIN, encode_plan_request, encode_train
 from tests.support.fake_node import SEASON_SIZE, SIZE, shops
-from tests.support.secure_town import NAMES, PLAN, secure_town
+from tests.support.secure_town import BARE, NAMES, secure_town
 
 __all__ = ["secure_town", "shops"]
 
 pytestmark = pytest.mark.attack
 MOST = 1 << 24
-BARE = replace(
-    PLAN, popularity_noise_multiplier=0.0, season_noise_multiplier=0.0, steps=2
-)  # updates alone: sum n is round n
 LIAR_ASKS = 3  # whom the server lies to
 
 

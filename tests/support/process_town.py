@@ -74,14 +74,14 @@ def take(path):
 class PostGrid(InProcessGrid):
     """The server's way to nodes that are other processes."""
 
-    def __init__(self, post, run_id):
-        super().__init__(app, len(NAMES), {}, run_id)
-        self.post = post
+    def __init__(self, post, run_id, nodes):
+        super().__init__(app, nodes, {}, run_id)
+        self.post, self.nodes = post, nodes
 
     def get_node_ids(self):
         self._identify()
         now = time.time()
-        beats = ((self.post / f"{place}.alive", place) for place in range(len(NAMES)))
+        beats = ((self.post / f"{place}.alive", place) for place in range(self.nodes))
         alive = []
         for beat, place in beats:
             with contextlib.suppress(FileNotFoundError):
@@ -124,12 +124,14 @@ class PostGrid(InProcessGrid):
 class ProcessTown:
     """Starts and kills; `root` is all that lasts."""
 
+    names, make = NAMES, SlowWork
+
     def __init__(self, root):
         self.root, self.post, self.run_folder = root, root / "post", root / "run"
         self.federation, self.operator = root / "federation", ServerFolder(root / "operator")
-        for name in NAMES:
+        for name in self.names:
             (self.federation / name).mkdir(parents=True)
-        for folder in ("out", *(f"in-{place}" for place in range(len(NAMES)))):
+        for folder in ("out", *(f"in-{place}" for place in range(len(self.names)))):
             (self.post / folder).mkdir(parents=True)
         self.pids = {}
         self.starts = 0
@@ -149,7 +151,7 @@ class ProcessTown:
             os.dup2(log, 2)
             logging.basicConfig(force=True, stream=os.fdopen(2, "w", closefd=False))
             main = {"server": self._server, "clerk": self._clerk}.get(who)
-            code = main() if main else self._node(NAMES.index(who))
+            code = main() if main else self._node(self.names.index(who))
         except BaseException:
             logger.exception("%s failed", who)
         finally:
@@ -190,7 +192,7 @@ class ProcessTown:
 
     def _server(self):
         try:
-            FedtailStrategy(self.setup()).start(PostGrid(self.post, self.starts))
+            FedtailStrategy(self.setup()).start(PostGrid(self.post, self.starts, len(self.names)))
         except FedtailError as error:
             logger.warning("stopped: %s", error)
             return STOPPED
@@ -198,10 +200,10 @@ class ProcessTown:
 
     def _node(self, place):
         shops = FakeShops()
-        shops.make = SlowWork
+        shops.make = self.make
         sys.modules["client.node.participant"] = shops
         session.close_nodes()
-        config = {"data": str(self.federation / NAMES[place])}
+        config = {"data": str(self.federation / self.names[place])}
         contexts = {}
         inbox = self.post / f"in-{place}"
         while True:

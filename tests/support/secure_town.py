@@ -40,6 +40,9 @@ PLAN = replace(
     spared=2,
     steps=3,
 )
+BARE = replace(
+    PLAN, popularity_noise_multiplier=0.0, season_noise_multiplier=0.0, steps=2
+)  # updates alone: sum n is round n
 POLICY = Policy(
     max_epsilon=90.0,
     max_run_epsilon=90.0,
@@ -87,7 +90,7 @@ class LossyGrid(InProcessGrid):
     names is changed on its way to a node, as a server that lies would.
     """
 
-    restarts = False
+    restarts = False  # whether each message comes to a new process
 
     def __init__(self, *arguments, loses=None, asks=None):
         super().__init__(*arguments)
@@ -102,7 +105,7 @@ class LossyGrid(InProcessGrid):
             content = self.asks[which](message.content)
             message = _with_content(message, content)
         if self.restarts:
-            close_nodes()  # each message comes to a new process
+            close_nodes()
         if self.loses.get(which) == "before":
             return None
         reply = super()._deliver(message)
@@ -183,4 +186,4 @@ def secure_town(shops, tmp_path):
     return SecureTown(tmp_path, shops)
 
 
-__all__ = ["NAMES", "PLAN", "SecureTown", "SecureWork", "secure_town"]
+__all__ = ["BARE", "NAMES", "PLAN", "SecureTown", "SecureWork", "secure_town"]
