@@ -29,5 +29,5 @@ def main(grid: Grid, context: Context) -> None:
     strategy.start(PromptGrid(grid))
     if setup.folder is not None:
         adapter = strategy.state.adapter
-        write_outcome(setup.folder, adapter, setup.basis, strategy.audits, strategy.lanes)
+        write_outcome(setup.folder, adapter, setup.basis, strategy.audits, strategy.canary_sums)
     logger.info("Adapter digest: %s", strategy.state.adapter.digest)

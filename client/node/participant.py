@@ -40,7 +40,7 @@ from common.privacy.mechanism.canaries import CanaryRecord
 from common.privacy.mechanism.clipping import ClippedSum
 from common.privacy.mechanism.noise import NoiseSource, protect
 from common.privacy.mechanism.shares import ProtectedShare, protect_share
-from common.privacy.mechanism.sum_canaries import owned_lanes
+from common.privacy.mechanism.sum_canaries import owned_canaries
 from common.release.app_bundle import app_digest
 from common.settings.run import RunSettings, run_digest
 from common.wire.heads import JournalNote
@@ -227,7 +227,7 @@ class MerchantWork:
         canaries, own = self._audit()[0], None
         if canaries:
             roster = self.party(plan, run_id).names
-            own = owned_lanes(roster, self._node.merchant, canaries)
+            own = owned_canaries(roster, self._node.merchant, canaries)
         step = functools.partial(PrivateTrainer.private_share, own=own)
         return self._step(adapter, popularity, plan, run_id, round_number, step)
 

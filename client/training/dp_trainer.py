@@ -166,7 +166,7 @@ class PrivateTrainer:
             noise: Draws this node's share of it.
             rng: As there.
             canaries: The run's; what they show is in the sum alone, so nothing is added to them.
-            own: bool [m], the lanes that are this merchant's: in the others it adds noise alone.
+            own: bool [m], the columns that are this merchant's: in the others it adds noise alone.
 
         Raises:
             PrivacyError: as `protect_share`.

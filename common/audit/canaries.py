@@ -16,13 +16,13 @@ from common.privacy.mechanism.empirical_bound import (
     audit_sums,
 )
 from common.privacy.mechanism.measured_noise import SHOWN_CHANCE, MeasuredNoise
-from common.privacy.mechanism.sum_canaries import SumLanes
-from common.release.manifest import CANARIES_FILE, SUM_LANES_FILE, Manifest
+from common.privacy.mechanism.sum_canaries import CanarySums
+from common.release.manifest import CANARIES_FILE, CANARY_SUMS_FILE, Manifest
 from common.release.statement import AuditedNoise, MerchantPrivacy, Statement
 from common.release.verify import VerifiedRelease
 
 FILE = f"{RELEASE}/{CANARIES_FILE}"
-_LANES = f"{RELEASE}/{SUM_LANES_FILE}"
+_SHOWN = f"{RELEASE}/{CANARY_SUMS_FILE}"
 _ROUNDING = 1e-6  # two computations of one bound may differ by this much
 
 
@@ -52,14 +52,14 @@ def canaries_demanded(manifest: Manifest) -> bool:
     return manifest.privacy.dp_model in {"local", "distributed"} and asked != 0
 
 
-def read_lanes(release: VerifiedRelease) -> SumLanes | None:
+def read_canary_sums(release: VerifiedRelease) -> CanarySums | None:
     """Return what a release shows of its sums' canaries; None where it shows none.
 
     Raises:
         PrivacyError: if the file is not one.
     """
-    content = release.files.get(SUM_LANES_FILE)
-    return None if content is None else SumLanes.from_bytes(content)
+    content = release.files.get(CANARY_SUMS_FILE)
+    return None if content is None else CanarySums.from_bytes(content)
 
 
 def bound_of_sums(
@@ -69,19 +69,19 @@ def bound_of_sums(
     statement = release.manifest.privacy
     if statement.dp_model != "distributed" or not records:
         return None
-    with sheet.check("Canaries: what the sums show of them", _LANES) as marks:
-        lanes = read_lanes(release)
-        if lanes is None:
+    with sheet.check("Canaries: what the sums show of them", _SHOWN) as marks:
+        sums = read_canary_sums(release)
+        if sums is None:
             marks.wrong("canaries", "Canaries were revealed, and what the sums show is not there.")
             return None
-        if lanes.run_id not in statement.run_ids:
+        if sums.run_id not in statement.run_ids:
             marks.wrong("run_id", "What the sums show is of another run.")
-        found = audit_sums(lanes, records, statement.privacy_plan.delta)
+        found = audit_sums(sums, records, statement.privacy_plan.delta)
         marks.says(
-            f"{len(lanes.rounds)} sums, {found.canaries} lanes of {len(lanes.roster)} merchants"
+            f"{len(sums.rounds)} sums, {found.canaries} columns of {len(sums.roster)} merchants"
         )
         return found
-    return None  # the check found the lanes unreadable, or of another run
+    return None  # the check found the columns unreadable, or of another run
 
 
 def committed(journal: Sequence[JournalEntry], statement: Statement) -> frozenset[str]:
@@ -214,11 +214,11 @@ def check_commitment(
     *,
     journal: Sequence[JournalEntry],
     entries: Sequence[Entry],
-    lanes: SumLanes | None = None,
+    sums: CanarySums | None = None,
 ) -> None:
     """Check that canaries were committed to before the rounds they watched, and no others.
 
-    Where sums are what is watched, `lanes` says which: those that the merchant is in.
+    Where sums are what is watched, `sums` says which: those that the merchant is in.
     """
     title = "Canaries: committed to on the journal before training"
     with sheet.check(title, FILE, name) as marks:
@@ -229,7 +229,7 @@ def check_commitment(
             one for one in own if one.kind == "canaries" and one.participants == (record.merchant,)
         ]
         right = [one.number for one in told if one.commitment == record.commitment]
-        seen = record.rounds.tolist() if lanes is None else lanes.rounds_of(record.merchant)
+        seen = record.rounds.tolist() if sums is None else sums.rounds_of(record.merchant)
         watched = set(seen)
         rounds = [
             one.number

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.adapter import AdapterState
-from common.audit.canaries import read_lanes
+from common.audit.canaries import read_canary_sums
 from common.audit.findings import Checklist, Marks
 from common.audit.layout import CONTRIBUTIONS, JOURNAL, RELEASE
 from common.audit.seals import Place
@@ -32,18 +32,18 @@ from common.privacy.mechanism.canaries import unpack_records
 from common.privacy.mechanism.empirical_bound import noise_of_all
 from common.privacy.mechanism.measured_noise import SHOWN_CHANCE
 from common.privacy.mechanism.shares import share_form
-from common.privacy.mechanism.sum_canaries import SumLanes
+from common.privacy.mechanism.sum_canaries import CanarySums
 from common.privacy.secagg.replay import sum_again
 from common.privacy.secagg.server import SecureSum
 from common.privacy.secagg.slots import slot_of
 from common.privacy.secagg.transcript import Transcript
-from common.release.manifest import CANARIES_FILE, MANIFEST_FILE, SEASON_FILE, SUM_LANES_FILE
+from common.release.manifest import CANARIES_FILE, CANARY_SUMS_FILE, MANIFEST_FILE, SEASON_FILE
 from common.release.verify import VerifiedRelease
 from common.settings.run import RunSettings
 
 _AGAIN = "Sums: taken again from what the nodes signed"
 _REBUILT = "Adapter: made again from the sums, to the bit"
-_LANES = "Canaries: the lanes are those of the sums"
+_SHOWN = "Canaries: the columns are those of the sums"
 _KINDS: Mapping[str, EventKind] = {
     "train": "train",
     "popularity": "popularity",
@@ -68,7 +68,7 @@ def check_sums(  # noqa: PLR0917 - each is of another type or named as in `check
     journal: Sequence[JournalEntry],
     start: AdapterState,
 ) -> None:
-    """Check every sum behind the release's adapter, and make adapter, season and lanes of them.
+    """Check every sum behind the release's adapter, and make adapter, season and columns of them.
 
     Args:
         sheet: Takes the findings.
@@ -106,7 +106,7 @@ def check_sums(  # noqa: PLR0917 - each is of another type or named as in `check
             ]
             _rebuild(marks, release, framing, trained, start)
     _check_season(sheet, release, taken, whole=whole)
-    _check_lanes(sheet, release, rounds, taken, whole=whole)
+    _check_canaries(sheet, release, rounds, taken, whole=whole)
 
 
 def _take(
@@ -185,8 +185,8 @@ def _rebuild(
     adapter, state = start, OptimiserState.empty(start.size)
     for entry, total in trained:
         number = entry.round_number
-        gradient, lanes = _gradient(total, plan, framing)
-        if lanes.size != settings.audit_canaries:
+        gradient, columns = _gradient(total, plan, framing)
+        if columns.size != settings.audit_canaries:
             marks.wrong("canaries", f"Round {number}: it has another count of canaries.")
         step = descent.step_on(adapter, state, number, gradient, total.survivors)
         adapter, state = step.adapter, step.optimiser
@@ -236,7 +236,7 @@ def _check_season(
         marks.says(f"{again.vectors.size} numbers of {again.merchants} merchants")
 
 
-def _check_lanes(
+def _check_canaries(
     sheet: Checklist,
     release: VerifiedRelease,
     rounds: Sequence[JournalEntry],
@@ -244,61 +244,61 @@ def _check_lanes(
     *,
     whole: bool,
 ) -> None:
-    """Check that the release shows the sums' own lanes, of the run's last start and its roster."""
-    lanes = read_lanes(release)
-    if lanes is None:
+    """Check that the release shows the sums' own columns, of the run's last start."""
+    sums = read_canary_sums(release)
+    if sums is None:
         return  # `check_bound` says what of it is missing
-    with sheet.check(_LANES, f"{RELEASE}/{SUM_LANES_FILE}") as marks:
+    with sheet.check(_SHOWN, f"{RELEASE}/{CANARY_SUMS_FILE}") as marks:
         if not whole:
             marks.skip("a sum is missing, or has faults")
             return
         plan = release.manifest.privacy.privacy_plan
-        if lanes.plan != plan.to_json():
+        if sums.plan != plan.to_json():
             marks.wrong("plan", "They are of another plan.")
-        count = lanes.lanes.shape[1]
-        again = SumLanes.start(lanes.run_id, plan.to_json(), lanes.roster, count)
+        count = sums.columns.shape[1]
+        again = CanarySums.start(sums.run_id, plan.to_json(), sums.roster, count)
         for entry in rounds:
             one = taken[entry.kind, entry.round_number]
-            if entry.kind != "train" or one.run_id != lanes.run_id:
+            if entry.kind != "train" or one.run_id != sums.run_id:
                 continue
-            if one.roster != lanes.roster:
-                again = SumLanes.start(lanes.run_id, plan.to_json(), lanes.roster, count)
+            if one.roster != sums.roster:
+                again = CanarySums.start(sums.run_id, plan.to_json(), sums.roster, count)
                 continue
             again = again.observed(
                 entry.round_number,
                 one.total.survivors,
-                _lanes_of(one, plan, count),
+                _columns_of(one, plan, count),
                 plan.max_grad_norm,
             )
         watched = len(again.rounds)
-        if not watched or not _end_alike(again, lanes):
-            marks.wrong("canaries", "The lanes shown are not those of the sums.")
-        marks.says(f"{len(lanes.rounds)} sums of {count} lanes")
-        if len(lanes.rounds) < plan.rounds:
-            marks.note(f"{plan.rounds - len(lanes.rounds)} sums, before a restart, are not shown")
-        _tell_noise(marks, release, lanes)
+        if not watched or not _end_alike(again, sums):
+            marks.wrong("canaries", "The columns shown are not those of the sums.")
+        marks.says(f"{len(sums.rounds)} sums of {count} columns")
+        if len(sums.rounds) < plan.rounds:
+            marks.note(f"{plan.rounds - len(sums.rounds)} sums, before a restart, are not shown")
+        _tell_noise(marks, release, sums)
 
 
-def _end_alike(again: SumLanes, lanes: SumLanes) -> bool:
-    """Whether the lanes shown are the last of those made again: a restarted server shows fewer."""
-    shown = len(lanes.rounds)
+def _end_alike(again: CanarySums, sums: CanarySums) -> bool:
+    """Whether the columns shown are the last of those made again: a restart leaves fewer."""
+    shown = len(sums.rounds)
     return 0 < shown <= len(again.rounds) and (
-        np.array_equal(again.rounds[-shown:], lanes.rounds)
-        and np.array_equal(again.survivors[-shown:], lanes.survivors)
-        and again.lanes[-shown:].tobytes() == lanes.lanes.tobytes()
+        np.array_equal(again.rounds[-shown:], sums.rounds)
+        and np.array_equal(again.survivors[-shown:], sums.survivors)
+        and again.columns[-shown:].tobytes() == sums.columns.tobytes()
     )
 
 
-def _lanes_of(one: _Taken, plan: PrivacyPlan, count: int) -> NDArray[np.float64]:
+def _columns_of(one: _Taken, plan: PrivacyPlan, count: int) -> NDArray[np.float64]:
     form = share_form(plan, "train", one.total.vector.size).form
     return form.decode(one.total.vector)[one.total.vector.size - count :]
 
 
-def _tell_noise(marks: Marks, release: VerifiedRelease, lanes: SumLanes) -> None:
+def _tell_noise(marks: Marks, release: VerifiedRelease, sums: CanarySums) -> None:
     """Tell where the sums hold less noise than their merchants' shares together."""
     content = release.files.get(CANARIES_FILE)
     try:
-        found = noise_of_all(lanes, {} if content is None else unpack_records(content))
+        found = noise_of_all(sums, {} if content is None else unpack_records(content))
     except PrivacyError as error:
         marks.wrong(error.field or "canaries", str(error))
         return

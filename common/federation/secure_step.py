@@ -18,7 +18,7 @@ from common.season import Season
 
 
 def decoded(
-    total: SecureSum, plan: PrivacyPlan, kind: EventKind, lanes: int = 0
+    total: SecureSum, plan: PrivacyPlan, kind: EventKind, columns: int = 0
 ) -> tuple[FloatVector, FloatVector]:
     """Return a sum over its survivors as numbers, and its canaries: float64 [k - m] and [m].
 
@@ -26,14 +26,14 @@ def decoded(
         total: Of `kind`.
         plan: The run's.
         kind: What was summed.
-        lanes: m, how many numbers at its end are canaries, in which shoppers have zeros.
+        columns: m, how many numbers at its end are canaries, in which shoppers have zeros.
 
     Raises:
         FederationError: `update_norm`, `update_coordinate` or those of `popularity` or `season` if
             it is beyond what honest parties give but with a chance of 1e-9.
     """
     whole = share_form(plan, kind, total.vector.size).form.decode(total.vector)
-    vector, canaries = np.split(whole, [whole.size - lanes])
+    vector, canaries = np.split(whole, [whole.size - columns])
     name = "update" if kind == "train" else kind
     honest_sum_bounds(plan, kind, vector.size, len(total.survivors)).check(vector, name)
     return vector, canaries
@@ -47,8 +47,8 @@ def mean_gradient(
     Raises:
         FederationError: as `decoded`.
     """
-    lanes = total.vector.size - framing.inner_size
-    vector, canaries = decoded(total, plan, "train", lanes)
+    columns = total.vector.size - framing.inner_size
+    vector, canaries = decoded(total, plan, "train", columns)
     return framing.frame(vector / (plan.divisor * len(total.survivors))), canaries
 
 

@@ -29,7 +29,7 @@ BASIS_FILE: Final = "basis.safetensors"
 STATEMENT_FILE: Final = "STATEMENT.md"
 CANARIES_FILE: Final = "canaries.safetensors"  # revealed canaries, where the run was audited
 # What the sums of a run with distributed noise showed of the canaries.
-SUM_LANES_FILE: Final = "canary-sums.safetensors"
+CANARY_SUMS_FILE: Final = "canary-sums.safetensors"
 SEASON_FILE: Final = "season.safetensors"  # where the run took a season (`common.season`)
 CONTRIBUTIONS_FILE: Final = "contributions.jsonl"  # what each node signed of what it sent
 REQUIRED_FILES: Final = (ADAPTER_FILE, ADAPTER_CONFIG_FILE, BASIS_FILE, STATEMENT_FILE)

@@ -26,14 +26,14 @@ from common.privacy.ledger.heads import Receipt
 from common.privacy.ledger.journal import JournalEntry, last_receipts, read_journal
 from common.privacy.mechanism.canaries import CanaryRecord, pack_records
 from common.privacy.mechanism.empirical_bound import LowerBound, audit_canaries, audit_sums
-from common.privacy.mechanism.sum_canaries import SumLanes
+from common.privacy.mechanism.sum_canaries import CanarySums
 from common.release.build import build_release
 from common.release.manifest import (
     CANARIES_FILE,
+    CANARY_SUMS_FILE,
     CONTRIBUTIONS_FILE,
     SEASON_FILE,
     STATEMENT_FILE,
-    SUM_LANES_FILE,
     AdapterRecord,
     BaseModelRecord,
     Claims,
@@ -69,7 +69,7 @@ class ReleaseDraft:
         settings: The run's.
         statement: The run's privacy statement.
         audits: Opened canaries, by the name on the ledger; empty where nothing was audited.
-        lanes: What the sums showed of them; None where the server saw no sums alone.
+        canary_sums: What the sums showed of them; None where the server saw no sums alone.
         journal: The server's, read and checked: what each node signed of what it sent.
         catalogues: Digest of each catalogue that was trained with, by name.
         metrics: What was measured, and on what.
@@ -89,7 +89,7 @@ class ReleaseDraft:
     code_version: str
     more_files: Mapping[str, bytes] = field(default_factory=dict)
     season: Season | None = None
-    lanes: SumLanes | None = None
+    canary_sums: CanarySums | None = None
 
 
 def publish_run(
@@ -127,7 +127,7 @@ def publish_run(
     if not receipts:
         raise FederationError("No merchant of this run is in the journal.", field="journal")
     audits = {name: one for name, one in outcome.audits.items() if name in receipts}
-    bounds = audited_bounds(plan, audits, outcome.lanes)
+    bounds = audited_bounds(plan, audits, outcome.canary_sums)
     privacy = {
         name: merchant_privacy(plan, account(receipt.head.spent, plan.delta), bounds.get(name))
         for name, receipt in receipts.items()
@@ -144,7 +144,7 @@ def publish_run(
         metrics=MetricsRecord(measured_on="nothing", data="nothing was measured", values={}),
         code_version=_code_version(),
         season=checkpoint.season,
-        lanes=outcome.lanes,
+        canary_sums=outcome.canary_sums,
     )
     return write_release(releases / version_at(now), draft, now, key)
 
@@ -208,8 +208,8 @@ def write_release(
     audits = [record for node, record in draft.audits.items() if node in nodes]
     if audits:  # of those that took part: whoever did not has nothing to show
         files[CANARIES_FILE] = pack_records(audits)
-        if draft.lanes is not None:
-            files[SUM_LANES_FILE] = draft.lanes.to_bytes()
+        if draft.canary_sums is not None:
+            files[CANARY_SUMS_FILE] = draft.canary_sums.to_bytes()
     plan_digest, run_ids = draft.statement.privacy_plan.digest, draft.statement.run_ids
     listed = contributions_file(draft.journal, draft.adapter.digest, plan_digest, run_ids)
     if listed:
@@ -266,25 +266,25 @@ def merchant_privacy(
 
 
 def audited_bounds(
-    plan: PrivacyPlan, audits: Mapping[str, CanaryRecord], lanes: SumLanes | None
+    plan: PrivacyPlan, audits: Mapping[str, CanaryRecord], canary_sums: CanarySums | None
 ) -> dict[str, AuditedBound]:
     """Return what a run's revealed canaries prove, by the name on the ledger.
 
-    With distributed noise it is one bound for all, on the sums that their lanes are of.
+    With distributed noise it is one bound for all, on the sums that they are in.
 
     Args:
         plan: The run's.
         audits: The revealed records of those that the release tells of.
-        lanes: What the sums showed; None where the server saw no sums alone.
+        canary_sums: What the sums showed; None where the server saw no sums alone.
 
     Raises:
-        PrivacyError: if the records are not of these lanes, or a sum is of too few merchants.
+        PrivacyError: if the records are not of these sums, or a sum is of too few merchants.
     """
     if plan.dp_model != "distributed":
         return {name: audited_bound(one, plan.delta) for name, one in audits.items()}
-    if lanes is None or not audits:
+    if canary_sums is None or not audits:
         return {}
-    bound = audit_sums(lanes, audits, plan.delta)
+    bound = audit_sums(canary_sums, audits, plan.delta)
     return {name: _told_bound(bound, one.commitment) for name, one in audits.items()}
 
 

@@ -8,8 +8,8 @@ from common.adapter import AdapterState
 from common.errors import InputError
 from common.files import write_atomic
 from common.privacy.mechanism.canaries import CanaryRecord, pack_records, unpack_records
-from common.privacy.mechanism.sum_canaries import SumLanes
-from common.release.manifest import SUM_LANES_FILE
+from common.privacy.mechanism.sum_canaries import CanarySums
+from common.release.manifest import CANARY_SUMS_FILE
 
 ADAPTER_FILE = "adapter.safetensors"
 BASIS_FILE = "basis.safetensors"
@@ -23,12 +23,12 @@ class Outcome:
     Attributes:
         basis: The run's frozen public tensors.
         audits: Revealed canaries by merchant; empty where nothing was audited.
-        lanes: What secure sums showed of them; None where the server saw no sums alone.
+        canary_sums: What secure sums showed of them; None where the server saw no sums alone.
     """
 
     basis: bytes
     audits: Mapping[str, CanaryRecord]
-    lanes: SumLanes | None = None
+    canary_sums: CanarySums | None = None
 
 
 def write_outcome(
@@ -36,7 +36,7 @@ def write_outcome(
     adapter: AdapterState,
     basis: bytes,
     audits: Mapping[str, CanaryRecord],
-    lanes: SumLanes | None = None,
+    canary_sums: CanarySums | None = None,
 ) -> None:
     """Write the adapter, the basis and the revealed canaries into a run's folder.
 
@@ -45,8 +45,8 @@ def write_outcome(
     write_atomic(folder / BASIS_FILE, basis)
     if audits:
         write_atomic(folder / CANARIES_FILE, pack_records(audits.values()))
-    if lanes is not None:
-        write_atomic(folder / SUM_LANES_FILE, lanes.to_bytes())
+    if canary_sums is not None:
+        write_atomic(folder / CANARY_SUMS_FILE, canary_sums.to_bytes())
     write_atomic(folder / ADAPTER_FILE, adapter.to_bytes())
 
 
@@ -63,9 +63,9 @@ def read_outcome(folder: Path) -> Outcome:
         raise InputError(
             f"The run in {folder.name} has left no basis; it has not ended.", field="run"
         ) from error
-    canaries, lanes = folder / CANARIES_FILE, folder / SUM_LANES_FILE
+    canaries, canary_sums = folder / CANARIES_FILE, folder / CANARY_SUMS_FILE
     return Outcome(
         basis,
         unpack_records(canaries.read_bytes()) if canaries.exists() else {},
-        SumLanes.from_bytes(lanes.read_bytes()) if lanes.exists() else None,
+        CanarySums.from_bytes(canary_sums.read_bytes()) if canary_sums.exists() else None,
     )

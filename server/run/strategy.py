@@ -18,7 +18,7 @@ from common.federation.bounds import Framing
 from common.federation.descent import Descent, Step
 from common.federation.optimiser import OptimiserState
 from common.privacy.mechanism.canaries import CanaryRecord
-from common.privacy.mechanism.sum_canaries import SumLanes
+from common.privacy.mechanism.sum_canaries import CanarySums
 from common.settings.run import run_digest
 from common.wire import messages
 from server.run.asking.before_rounds import ask_popularity, ask_season
@@ -94,9 +94,9 @@ class FedtailStrategy(Strategy):
         self._timeout = setup.round_timeout
 
     @property
-    def lanes(self) -> SumLanes | None:
-        """What the canaries' lanes of secure sums showed; None where there are none."""
-        return None if self._secure is None else self._secure.lanes
+    def canary_sums(self) -> CanarySums | None:
+        """What secure sums showed of the canaries; None where there are none."""
+        return None if self._secure is None else self._secure.canary_sums
 
     @property
     def history(self) -> tuple[RoundRecord, ...]:

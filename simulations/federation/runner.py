@@ -13,7 +13,7 @@ from common.federation.contribution_files import FOLDER as CONTRIBUTIONS
 from common.privacy.accounting.accountants import AccountantReport, account
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import CanaryRecord
-from common.privacy.mechanism.sum_canaries import SumLanes
+from common.privacy.mechanism.sum_canaries import CanarySums
 from common.season import Season
 from common.settings.run import RunSettings
 from common.wire.messages import Scalar
@@ -36,7 +36,7 @@ class FinishedRun:
         journal: The server's journal; None where none was kept.
         contributions: The folder of the protected vectors; None where none were kept.
         season: The merchants' season; None where the settings name none.
-        lanes: What secure sums showed of the canaries; None where the server saw no sums alone.
+        canary_sums: What secure sums showed of the canaries; None where there were none.
     """
 
     adapter: AdapterState
@@ -47,7 +47,7 @@ class FinishedRun:
     journal: Path | None = None
     contributions: Path | None = None
     season: Season | None = None
-    lanes: SumLanes | None = None
+    canary_sums: CanarySums | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def run_federation(
         if setup.plan.dp_model in {"local", "distributed"}
         else None,
         season=strategy.state.season,
-        lanes=strategy.lanes,
+        canary_sums=strategy.canary_sums,
     )
 
 

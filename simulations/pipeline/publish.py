@@ -88,7 +88,7 @@ def publish(
         code_version=code_version,
         more_files=more_files or {},
         season=run.season,
-        lanes=run.lanes,
+        canary_sums=run.canary_sums,
     )
     now = datetime.now(UTC)
     return write_release(folder / RELEASE, draft, now, operator_key(folder), replace=True)

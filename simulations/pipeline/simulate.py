@@ -309,7 +309,7 @@ class Simulation:
         options, shops = self.options, [evaluator.shop for evaluator in evaluators]
         spent = spent_by_merchant(shops, options.out / "merchants", run.plan.delta)
         places = merchant_folders(options.out / "merchants")
-        bounds = audited_bounds(run.plan, run.audits, run.lanes)
+        bounds = audited_bounds(run.plan, run.audits, run.canary_sums)
         privacy = {
             name: merchant_privacy(run.plan, one, bounds.get(place.name))
             for (name, one), place in zip(spent.items(), places, strict=True)

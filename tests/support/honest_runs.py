@@ -91,7 +91,7 @@ class HonestRun:
         """Publish the run as `fedtail simulate` does; return the folder and the key to audit by."""
         plan, merchants = run.plan, self.out / "merchants"
         spent = spent_by_merchant(self.shops, merchants, plan.delta)
-        bounds = audited_bounds(plan, run.audits, run.lanes)
+        bounds = audited_bounds(plan, run.audits, run.canary_sums)
         privacy = {
             name: merchant_privacy(plan, one, bounds.get(place.name))
             for (name, one), place in zip(spent.items(), self.folders, strict=True)

@@ -11,7 +11,7 @@ from common.privacy.mechanism.clipping import clip_and_sum
 from common.privacy.mechanism.noise import NoiseSource
 from common.privacy.mechanism.sampling import poisson_sample
 from common.privacy.mechanism.shares import protect_share, share_form
-from common.privacy.mechanism.sum_canaries import SumLanes, owned_lanes
+from common.privacy.mechanism.sum_canaries import CanarySums, owned_canaries
 
 CANARIES, CLAIM, NUMBERS = 512, 1.0, 16
 SHOPS = tuple(f"shop {number}" for number in range(8))
@@ -41,7 +41,7 @@ def paid(plan, number):
 
 
 def run_of_sums(seed, protect=protect_share, *, steps=40, missing=lambda number: ()):
-    """Return what a run's sums showed in their lanes, and the revealed records by merchant.
+    """Return what a run's sums showed in their columns, and the revealed records by merchant.
 
     Args:
         seed: Of noise, bits and rows.
@@ -56,19 +56,19 @@ def run_of_sums(seed, protect=protect_share, *, steps=40, missing=lambda number:
         bits = NoiseSource.for_tests(seed, name, "bits")
         records[name] = start_record(name, str(seed), plan, CANARIES, bits)
         sources[name] = NoiseSource.for_tests(seed, name)
-    lanes = SumLanes.start(str(seed), plan.to_json(), SHOPS, CANARIES)
+    sums = CanarySums.start(str(seed), plan.to_json(), SHOPS, CANARIES)
     rows = np.random.default_rng(seed).normal(size=(10, NUMBERS))
     for number in range(1, steps + 1):
         there = [name for name in SHOPS if name not in missing(number)]
         total = np.zeros(NUMBERS + CANARIES, np.uint64)
         for name in there:
             sampled = poisson_sample(plan, 10, sources[name], canaries=CANARIES)
-            own = owned_lanes(SHOPS, name, CANARIES)
+            own = owned_canaries(SHOPS, name, CANARIES)
             virtual = clip_and_sum(records[name].included(sampled[10:] & own, 1.0), 1.0)
             clipped = clip_and_sum(rows[sampled[:10]], 1.0).with_canaries(
                 virtual, records[name].order(NUMBERS, number)
             )
             share = protect(clipped, paid(plan, number), sources[name])
             total += share.integers.view(np.uint64)
-        lanes = lanes.observed(number, there, form.decode(total)[NUMBERS:], 1.0)
-    return lanes, {name: record.open() for name, record in records.items()}
+        sums = sums.observed(number, there, form.decode(total)[NUMBERS:], 1.0)
+    return sums, {name: record.open() for name, record in records.items()}

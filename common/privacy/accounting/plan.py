@@ -144,23 +144,18 @@ class PrivacyPlan:
             )
 
     def _check_sharing(self) -> None:
-        if self.dp_model != "distributed":
-            if self.spared:
-                raise SettingsError(
-                    "spared must be 0 unless DP model is distributed.", field="spared"
-                )
-            return
-        if self.merchants < LEAST_SHARING:
+        shared = self.dp_model == "distributed"
+        if self.spared and not shared:
+            raise SettingsError("spared must be 0 unless DP model is distributed.", field="spared")
+        if shared and self.merchants < LEAST_SHARING:
             raise SettingsError(
                 f"Distributed noise needs at least {LEAST_SHARING} merchants; the plan has "
                 f"{self.merchants}.",
                 field="merchants",
             )
-        if self.steps_per_round != 1:
+        if shared and self.steps_per_round != 1:
             raise SettingsError(
-                "With distributed noise steps_per_round must be 1: a further step would stand on "
-                "one with a share of the noise alone.",
-                field="steps_per_round",
+                "With distributed noise steps_per_round must be 1.", field="steps_per_round"
             )
 
     @property

@@ -20,7 +20,7 @@ from common.privacy.accounting.accountants import gaussian_delta
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import CanaryRecord
 from common.privacy.mechanism.measured_noise import MeasuredNoise, measure_noise
-from common.privacy.mechanism.sum_canaries import SumLanes
+from common.privacy.mechanism.sum_canaries import CanarySums
 
 CONFIDENCE = 0.95
 # A run has many merchants, an operator many runs: at 95% too many honest ones would be blocked.
@@ -78,7 +78,7 @@ def audit_canaries(record: CanaryRecord, delta: float | None = None) -> LowerBou
 
 
 def audit_sums(
-    lanes: SumLanes, records: Mapping[str, CanaryRecord], delta: float | None = None
+    sums: CanarySums, records: Mapping[str, CanaryRecord], delta: float | None = None
 ) -> LowerBound:
     """Return the lower bound that the sums of a run with distributed noise prove.
 
@@ -87,8 +87,8 @@ def audit_sums(
     added none is not refused. `noise_of_all` holds it to everybody's.
 
     Args:
-        lanes: What the sums showed.
-        records: The revealed records by merchant; a lane whose owner revealed none is left out.
+        sums: What the sums showed.
+        records: The revealed records by merchant; a column whose owner revealed none is left out.
         delta: The plan's where None.
 
     Raises:
@@ -96,47 +96,47 @@ def audit_sums(
             plan's noise, or a record does not belong to the run.
         SettingsError: if its plan is not one.
     """
-    plan, told, inside = _shared(lanes, records)
-    shown = lanes.lanes[:, told]
+    plan, told, inside = _shared(sums, records)
+    shown = sums.columns[:, told]
     return _bound(
-        scores=canary_scores(shown, plan.sample_rate, _sigma_of_all(plan, lanes)[:, None]),
+        scores=canary_scores(shown, plan.sample_rate, _sigma_of_all(plan, sums)[:, None]),
         bits=inside[told],
         delta=plan.delta if delta is None else delta,
-        steps=len(lanes.rounds),
+        steps=len(sums.rounds),
         noise=measure_noise(shown, inside[told], plan.noise_multiplier),
     )
 
 
-def noise_of_all(lanes: SumLanes, records: Mapping[str, CanaryRecord]) -> MeasuredNoise:
+def noise_of_all(sums: CanarySums, records: Mapping[str, CanaryRecord]) -> MeasuredNoise:
     """Measure the noise against what all survivors of each sum add together, as `audit_sums`.
 
     Less than that refutes epsilon where nobody is missing or with the server, and not the claim,
     which spares some: somebody added less than its share.
     """
-    plan, told, inside = _shared(lanes, records)
-    parts = lanes.lanes[:, told] / _sigma_of_all(plan, lanes)[:, None]
+    plan, told, inside = _shared(sums, records)
+    parts = sums.columns[:, told] / _sigma_of_all(plan, sums)[:, None]
     return measure_noise(parts.astype(np.float32), inside[told], 1.0)
 
 
 def _shared(
-    lanes: SumLanes, records: Mapping[str, CanaryRecord]
+    sums: CanarySums, records: Mapping[str, CanaryRecord]
 ) -> tuple[PrivacyPlan, NDArray[np.bool_], NDArray[np.bool_]]:
-    plan = PrivacyPlan.from_json(lanes.plan)
+    plan = PrivacyPlan.from_json(sums.plan)
     if plan.dp_model != "distributed":
         raise PrivacyError("Only noise that merchants share is in their sums.", field="dp_model")
-    if (lanes.survivors.sum(axis=1) < plan.least_merchants).any():
+    if (sums.survivors.sum(axis=1) < plan.least_merchants).any():
         raise PrivacyError(
             f"A sum is of fewer than the {plan.least_merchants} merchants who carry the plan's "
             "noise.",
             field="survivors",
         )
-    return plan, *lanes.known(records)
+    return plan, *sums.known(records)
 
 
-def _sigma_of_all(plan: PrivacyPlan, lanes: SumLanes) -> NDArray[np.float64]:
+def _sigma_of_all(plan: PrivacyPlan, sums: CanarySums) -> NDArray[np.float64]:
     """Return the noise of each sum's survivors, in units of C: float64 [T]."""
     share = plan.noise_std("train") / plan.max_grad_norm
-    return np.asarray(share * np.sqrt(lanes.survivors.sum(axis=1)))
+    return np.asarray(share * np.sqrt(sums.survivors.sum(axis=1)))
 
 
 def _bound(

@@ -159,7 +159,7 @@ def use_charge(
         clipped: What is about to get noise.
         charge: Its entry is on disk.
         noise: Where the noise comes from.
-        dp_models: The placements that the caller's noise is for.
+        dp_models: The DP models that the caller's noise is for.
 
     Returns:
         The kind of what is released.

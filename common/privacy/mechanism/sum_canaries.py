@@ -1,14 +1,14 @@
 """Canaries of a run whose server sees sums alone: what the sums show, and whose virtual shoppers.
 
-The vector of a training round ends in m lanes for canaries, and each lane belongs to one merchant
-of the roster. Merchants commit to their secret bits before training as elsewhere
-(`common.privacy.mechanism.canaries`); a merchant's virtual shoppers are in its own lanes alone. In
-those of the others it adds its share of the noise and nothing else. So in the sum each lane holds
-the noise of everybody and at most one virtual shopper: what an attacker sees of one shopper. A
-node's secret order is undone before its vector is masked, so it is nobody else's; as each has
+The vector of a training round ends in m columns for canaries, and each column belongs to one
+merchant of the roster. Merchants commit to their secret bits before training as elsewhere
+(`common.privacy.mechanism.canaries`); a merchant's virtual shoppers are in its own columns alone.
+In those of the others it adds its share of the noise and nothing else. So in the sum each column
+holds the noise of everybody and at most one virtual shopper: what an attacker sees of one shopper.
+A node's secret order is undone before its vector is masked, so it is nobody else's; as each has
 another, noise that a fault forgets on a part of every vector is spread over all of the sum.
 
-Nobody holds such a lane before the sum is there, so there is nothing to seal: the masked vectors
+Nobody holds such a column before the sum is there, so there is nothing to seal: the masked vectors
 that the sum is made of are signed.
 """
 
@@ -29,8 +29,8 @@ from common.privacy.mechanism.canaries import MOST_CANARIES, CanaryRecord
 _FORMAT = "fedtail-sum-canaries-1"
 
 
-def owned_lanes(roster: Sequence[str], merchant: str, canaries: int) -> NDArray[np.bool_]:
-    """Return which of the lanes are a merchant's: bool [m]. Lane j is of roster's j-th, in turns.
+def owned_canaries(roster: Sequence[str], merchant: str, canaries: int) -> NDArray[np.bool_]:
+    """Return which columns are a merchant's, bool [m]: j is of the roster's j-th, in turns.
 
     Args:
         roster: The names of all that take part, in any order.
@@ -43,8 +43,8 @@ def owned_lanes(roster: Sequence[str], merchant: str, canaries: int) -> NDArray[
 
 
 @dataclass(frozen=True, eq=False)
-class SumLanes:
-    """What the lanes of a run's sums showed, round by round. Nothing in it is secret.
+class CanarySums:
+    """What the columns of a run's sums showed, round by round. Nothing in it is secret.
 
     Attributes:
         run_id: The run.
@@ -52,7 +52,7 @@ class SumLanes:
         roster: The merchants, sorted.
         rounds: int64 [T], the round of each sum, in order.
         survivors: bool [T, N], of whom each sum was.
-        lanes: float32 [T, m], the canaries' lanes of each sum, in units of C.
+        columns: float32 [T, m], the canaries' columns of each sum, in units of C.
     """
 
     run_id: str
@@ -60,25 +60,25 @@ class SumLanes:
     roster: tuple[str, ...]
     rounds: NDArray[np.int64]
     survivors: NDArray[np.bool_]
-    lanes: NDArray[np.float32]
+    columns: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        steps, width = len(self.rounds), self.lanes.shape[-1]
-        if self.lanes.shape != (steps, width) or not np.isfinite(self.lanes).all():
-            raise PrivacyError("The lanes are not one finite number a sum.", field="canaries")
+        steps, width = len(self.rounds), self.columns.shape[-1]
+        if self.columns.shape != (steps, width) or not np.isfinite(self.columns).all():
+            raise PrivacyError("The columns are not one finite number a sum.", field="canaries")
         if not 1 <= width <= MOST_CANARIES:
             raise PrivacyError(f"There must be 1 to {MOST_CANARIES} canaries.", field="canaries")
         if list(self.roster) != sorted(set(self.roster)) or not self.roster:
-            raise PrivacyError("The lanes name each merchant once, in order.", field="roster")
+            raise PrivacyError("The columns name each merchant once, in order.", field="roster")
         if (
             self.survivors.shape != (steps, len(self.roster))
             or not self.survivors.any(axis=1).all()
         ):
-            raise PrivacyError("Each sum of lanes is of some merchants.", field="survivors")
+            raise PrivacyError("Each sum of columns is of some merchants.", field="survivors")
 
     @classmethod
-    def start(cls, run_id: str, plan: str, roster: Sequence[str], canaries: int) -> "SumLanes":
-        """Return the lanes of a run before its first sum."""
+    def start(cls, run_id: str, plan: str, roster: Sequence[str], canaries: int) -> "CanarySums":
+        """Return the columns of a run before its first sum."""
         return cls(
             run_id,
             plan,
@@ -92,31 +92,31 @@ class SumLanes:
         self,
         round_number: int,
         survivors: Sequence[str],
-        lanes: NDArray[np.float64],
+        columns: NDArray[np.float64],
         max_grad_norm: float,
-    ) -> "SumLanes":
+    ) -> "CanarySums":
         """Return it with one more sum.
 
         Args:
             round_number: The sum's.
             survivors: The merchants whose vectors it is of.
-            lanes: float64 [m], the decoded sum's.
+            columns: float64 [m], the decoded sum's.
             max_grad_norm: C.
 
         Raises:
-            PrivacyError: if there is another count of lanes, or a survivor is not of the roster.
+            PrivacyError: if there is another count of columns, or a survivor is not of the roster.
         """
         if set(survivors) - set(self.roster):
             raise PrivacyError("A sum is of a stranger.", field="survivors")
-        if lanes.shape != self.lanes.shape[1:]:
-            raise PrivacyError("A sum has another count of lanes.", field="canaries")
+        if columns.shape != self.columns.shape[1:]:
+            raise PrivacyError("A sum has another count of columns.", field="canaries")
         there = np.array([[name in survivors for name in self.roster]])
-        row = (lanes / max_grad_norm).astype(np.float32)
+        row = (columns / max_grad_norm).astype(np.float32)
         return replace(
             self,
             rounds=np.append(self.rounds, np.int64(round_number)),
             survivors=np.concatenate([self.survivors, there]),
-            lanes=np.concatenate([self.lanes, row.reshape(1, -1)]),
+            columns=np.concatenate([self.columns, row.reshape(1, -1)]),
         )
 
     def rounds_of(self, merchant: str) -> list[int]:
@@ -129,7 +129,7 @@ class SumLanes:
     def known(
         self, records: Mapping[str, CanaryRecord]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which lanes have a revealed owner, and which hold a virtual shopper, bool [m].
+        """Return which columns have a revealed owner, and which hold a virtual shopper, bool [m].
 
         Args:
             records: The revealed records by merchant; others than the roster's are not looked at.
@@ -138,24 +138,28 @@ class SumLanes:
             PrivacyError: if a record is not revealed, is of another run or plan, or has another
                 count of canaries.
         """
-        lanes = self.lanes.shape[1]
-        told, inside = np.zeros(lanes, np.bool_), np.zeros(lanes, np.bool_)
+        columns = self.columns.shape[1]
+        told, inside = np.zeros(columns, np.bool_), np.zeros(columns, np.bool_)
         for name in self.roster:
             record = records.get(name)
             if record is None:
                 continue
             if not record.revealed:
                 raise PrivacyError("The record of canaries is not revealed.", field="canaries")
-            same = (record.run_id, record.plan, len(record.bits)) == (self.run_id, self.plan, lanes)
+            same = (record.run_id, record.plan, len(record.bits)) == (
+                self.run_id,
+                self.plan,
+                columns,
+            )
             if not same or record.merchant != name:
                 raise PrivacyError("The canaries are of another run or plan.", field="canaries")
-            own = owned_lanes(self.roster, name, lanes)
+            own = owned_canaries(self.roster, name, columns)
             told |= own
             inside |= own & record.bits
         return told, inside
 
     def to_bytes(self) -> bytes:
-        """Return the lanes as safetensors; the same lanes are the same bytes."""
+        """Return the columns as safetensors; the same columns are the same bytes."""
         facts = {
             "format": _FORMAT,
             "run_id": self.run_id,
@@ -163,14 +167,14 @@ class SumLanes:
             "roster": list(self.roster),
         }
         tensors: dict[str, NDArray[Any]] = {
-            "lanes": np.ascontiguousarray(self.lanes, dtype=np.float32),
+            "columns": np.ascontiguousarray(self.columns, dtype=np.float32),
             "rounds": self.rounds.astype(np.int64),
             "survivors": np.ascontiguousarray(self.survivors.astype(np.uint8)),
         }
         return save_tensors(tensors, {"facts": json.dumps(facts, sort_keys=True)})
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> "SumLanes":
+    def from_bytes(cls, content: bytes) -> "CanarySums":
         """Read `to_bytes`.
 
         Raises:
@@ -178,22 +182,22 @@ class SumLanes:
         """
         try:
             tensors, facts = load_tensors(content), _facts(content)
-            lanes = cls(
+            sums = cls(
                 run_id=facts["run_id"],
                 plan=facts["plan"],
                 roster=tuple(facts["roster"]),
                 rounds=tensors["rounds"],
                 survivors=tensors["survivors"] == 1,
-                lanes=tensors["lanes"],
+                columns=tensors["columns"],
             )
-            same = lanes.to_bytes() == content
+            same = sums.to_bytes() == content
         except (SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
             raise PrivacyError(
-                "The lanes of canaries are not readable.", field="canaries"
+                "The columns of canaries are not readable.", field="canaries"
             ) from error
         if not same:
-            raise PrivacyError("The lanes of canaries are not in their form.", field="canaries")
-        return lanes
+            raise PrivacyError("The columns of canaries are not in their form.", field="canaries")
+        return sums
 
 
 def _facts(content: bytes) -> dict[str, Any]:

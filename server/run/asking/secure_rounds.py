@@ -10,7 +10,7 @@ from common.federation.aggregation import Popularity
 from common.federation.bounds import FloatVector, Framing
 from common.federation.secure_step import mean_gradient, summed_popularity, summed_season
 from common.privacy.accounting.plan import EventKind
-from common.privacy.mechanism.sum_canaries import SumLanes
+from common.privacy.mechanism.sum_canaries import CanarySums
 from common.season import Season
 from common.wire.messages import (
     POPULARITY,
@@ -35,13 +35,13 @@ class SecureRounds:
     Attributes:
         framing: From the coordinates in which updates are summed to the adapter's.
         sums: The conversation with the nodes.
-        lanes: What the canaries' lanes of the sums showed since this process started; None where
-            there are none.
+        canary_sums: What the sums showed of the canaries since this process started; None
+            where there are none.
     """
 
     framing: Framing
     sums: SecureSums = field(default_factory=SecureSums)
-    lanes: SumLanes | None = None
+    canary_sums: CanarySums | None = None
 
     def popularity(self, questions: Questions, exchange: Exchange) -> Popularity:
         """Return the popularity of all items of those that take part.
@@ -108,18 +108,22 @@ class SecureRounds:
         """
         plan, sitting = questions.setup.plan, self.sums.prepare(questions, exchange)
         questions.standings.state.enter("train", number)
-        (gradient, lanes), merchants = self.sums.take(
+        (gradient, columns), merchants = self.sums.take(
             questions,
             exchange,
             ("train", number),
             lambda node, _prepared: (TRAIN, encode_train(requests[node])),
             lambda total: mean_gradient(total, plan, self.framing),
         )
-        if lanes.size:
-            if self.lanes is None or self.lanes.roster != sitting.names:
+        if columns.size:
+            if self.canary_sums is None or self.canary_sums.roster != sitting.names:
                 run_id = str(exchange.grid.run.run_id)
-                self.lanes = SumLanes.start(run_id, plan.to_json(), sitting.names, lanes.size)
-            self.lanes = self.lanes.observed(number, merchants, lanes, plan.max_grad_norm)
+                self.canary_sums = CanarySums.start(
+                    run_id, plan.to_json(), sitting.names, columns.size
+                )
+            self.canary_sums = self.canary_sums.observed(
+                number, merchants, columns, plan.max_grad_norm
+            )
         return gradient, merchants, len(sitting.names)
 
     def keep(self, folder: Path | None, number: int, kind: EventKind) -> None:

@@ -10,7 +10,7 @@ from common.audit.audits import audit_release, audit_run
 from common.audit.layout import CONTRIBUTIONS, RELEASE
 from common.federation.contribution_files import sum_file
 from common.federation.framing_file import FRAMING_FILE
-from common.release.manifest import SUM_LANES_FILE
+from common.release.manifest import CANARY_SUMS_FILE
 from tests.support.forging import by_name, found
 from tests.support.honest_runs import HonestRun
 
@@ -52,8 +52,8 @@ def test_an_honest_run_passes_and_tells_epsilon_by_who_is_absent(exported):
     assert "sums of 6 to 6 merchants; the plan's noise needs 4 of 6" in again.detail
     (rebuilt,) = by_name(report, REBUILT)
     assert rebuilt.status == "passed"
-    (lanes,) = by_name(report, "Canaries: the lanes are those of the sums")
-    assert "of everybody's noise" in lanes.detail
+    (columns,) = by_name(report, "Canaries: the columns are those of the sums")
+    assert "of everybody's noise" in columns.detail
 
 
 def test_the_release_alone_passes_with_its_canaries(exported):
@@ -61,7 +61,7 @@ def test_the_release_alone_passes_with_its_canaries(exported):
     report = audit_release(folder / RELEASE, key)
     assert found(report) == []
     (sums,) = by_name(report, "Canaries: what the sums show of them")
-    assert sums.detail == "2 sums, 32 lanes of 6 merchants"
+    assert sums.detail == "2 sums, 32 columns of 6 merchants"
 
 
 def fields(folder, key):
@@ -115,13 +115,13 @@ def test_a_framing_of_another_model_comes_to_another_adapter(copy):
     assert fields(folder, key) == {(REBUILT, "framing")}
 
 
-def test_lanes_that_the_sums_did_not_show_are_found(exported, tmp_path, monkeypatch):
-    """The operator signs a release whose lanes have more noise than the sums had."""
-    from common.audit import sums
-    from common.privacy.mechanism.sum_canaries import SumLanes
+def test_columns_that_the_sums_did_not_show_are_found(exported, tmp_path, monkeypatch):
+    """The operator signs a release whose columns have more noise than the sums had."""
+    from common.audit import sums as module
+    from common.privacy.mechanism.sum_canaries import CanarySums
 
     folder, key = exported
-    lanes = SumLanes.from_bytes((folder / RELEASE / SUM_LANES_FILE).read_bytes())
-    object.__setattr__(lanes, "lanes", (lanes.lanes * 2).astype(np.float32))
-    monkeypatch.setattr(sums, "read_lanes", lambda _: lanes)
-    assert ("Canaries: the lanes are those of the sums", "canaries") in fields(folder, key)
+    sums = CanarySums.from_bytes((folder / RELEASE / CANARY_SUMS_FILE).read_bytes())
+    object.__setattr__(sums, "columns", (sums.columns * 2).astype(np.float32))
+    monkeypatch.setattr(module, "read_canary_sums", lambda _: sums)
+    assert ("Canaries: the columns are those of the sums", "canaries") in fields(folder, key)

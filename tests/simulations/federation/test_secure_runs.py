@@ -10,7 +10,7 @@ from client.node.settings import merchant_folders
 from client.privacy.budget import LEDGER_FILE, open_ledger
 from common.federation.contribution_files import sum_file
 from common.identity.signing_key import PublicKey
-from common.privacy.mechanism.sum_canaries import owned_lanes
+from common.privacy.mechanism.sum_canaries import owned_canaries
 from common.privacy.secagg.replay import sum_again
 from common.privacy.secagg.transcript import Transcript
 from simulations.data.shop import Shop
@@ -80,10 +80,10 @@ def test_what_the_server_learns_of_eight_shops_is_the_plain_sum_of_what_they_mas
         assert {one.dp_model for one in charged} == {"distributed"}
     assert [one.participants for one in run.history] == [8, 8, 8]
     assert run.season.merchants == 8
-    # Canaries: each merchant's virtual shoppers are in its own lanes of the sums, and nowhere else.
-    assert (run.lanes.roster, run.lanes.lanes.shape) == (tuple(ledgers), (3, 16))
-    told, inside = run.lanes.known(run.audits)
+    # Canaries: each merchant's virtual shoppers are in its own columns of the sums alone.
+    assert (run.canary_sums.roster, run.canary_sums.columns.shape) == (tuple(ledgers), (3, 16))
+    told, inside = run.canary_sums.known(run.audits)
     assert told.all()
     for name, record in run.audits.items():
-        own = owned_lanes(tuple(ledgers), name, 16)
+        own = owned_canaries(tuple(ledgers), name, 16)
         assert (inside & own == record.bits & own).all()

@@ -13,7 +13,7 @@ from common.privacy.mechanism.canaries import CANARY_NORM
 from common.privacy.mechanism.empirical_bound import audit_canaries, audit_sums, noise_of_all
 from common.privacy.mechanism.fixed_point import NoisyIntegers
 from common.privacy.mechanism.shares import protect_share
-from common.privacy.mechanism.sum_canaries import SumLanes, owned_lanes
+from common.privacy.mechanism.sum_canaries import CanarySums, owned_canaries
 from tests.support.privacy_bugs import plant
 from tests.support.sum_runs import CANARIES, CLAIM, SHOPS, run_of_sums, shared_plan
 
@@ -40,23 +40,23 @@ FAULTS = {
 
 
 @given(st.integers(1, 20), st.integers(1, 600))
-def test_each_lane_has_one_owner_and_each_merchant_as_many_but_one(merchants, canaries):
+def test_each_column_has_one_owner_and_each_merchant_as_many_but_one(merchants, canaries):
     names = [f"m{number:02d}" for number in range(merchants)]
-    owned = np.array([owned_lanes(names[::-1], name, canaries) for name in names])
+    owned = np.array([owned_canaries(names[::-1], name, canaries) for name in names])
     assert (owned.sum(axis=0) == 1).all()
     assert owned.sum(axis=1).max() - owned.sum(axis=1).min() <= 1
-    assert not owned_lanes(names, "a stranger", canaries).any()
+    assert not owned_canaries(names, "a stranger", canaries).any()
 
 
 def test_an_honest_run_does_not_alarm_whoever_is_missing():
     for seed, missing in enumerate(
         (lambda _: (), lambda number: SHOPS[number % 8 : number % 8 + 2], lambda _: SHOPS[6:])
     ):
-        lanes, records = run_of_sums(seed, steps=20, missing=missing)
-        bound = audit_sums(lanes, records)
+        sums, records = run_of_sums(seed, steps=20, missing=missing)
+        bound = audit_sums(sums, records)
         assert not alarm(bound)
-        assert noise_of_all(lanes, records).chance > 1e-3
-        assert noise_of_all(lanes, records).deviation == pytest.approx(1, abs=0.05)
+        assert noise_of_all(sums, records).chance > 1e-3
+        assert noise_of_all(sums, records).deviation == pytest.approx(1, abs=0.05)
         assert (bound.canaries, bound.steps, bound.noise.draws) == (
             CANARIES,
             20,
@@ -81,33 +81,33 @@ def test_two_that_add_no_noise_are_spared_and_seen():
             object.__setattr__(share, "integers", np.zeros_like(share.integers))
         return share
 
-    lanes, records = run_of_sums(3, protect)
-    assert not alarm(audit_sums(lanes, records))
-    assert noise_of_all(lanes, records).refuted
+    sums, records = run_of_sums(3, protect)
+    assert not alarm(audit_sums(sums, records))
+    assert noise_of_all(sums, records).refuted
 
 
 def test_a_clip_that_does_nothing_shows(monkeypatch):
     """The virtual shoppers' rows are four times C long, and the sums show it."""
-    lanes, records = run_of_sums(2)
-    told, inside = lanes.known(records)
-    gap = lanes.lanes[:, inside].mean() - lanes.lanes[:, told & ~inside].mean()
+    sums, records = run_of_sums(2)
+    told, inside = sums.known(records)
+    gap = sums.columns[:, inside].mean() - sums.columns[:, told & ~inside].mean()
     extra = (CANARY_NORM - 1) * gap
-    longer = dataclasses.replace(lanes, lanes=lanes.lanes + np.float32(extra) * inside)
+    longer = dataclasses.replace(sums, columns=sums.columns + np.float32(extra) * inside)
     assert (
-        audit_sums(longer, records).mean_difference > 3 * audit_sums(lanes, records).mean_difference
+        audit_sums(longer, records).mean_difference > 3 * audit_sums(sums, records).mean_difference
     )
 
 
-def test_lanes_whose_owner_reveals_nothing_are_left_out():
-    lanes, records = run_of_sums(1, steps=5)
+def test_columns_whose_owner_reveals_nothing_are_left_out():
+    sums, records = run_of_sums(1, steps=5)
     del records[SHOPS[0]]
-    bound = audit_sums(lanes, records)
+    bound = audit_sums(sums, records)
     assert bound.canaries == CANARIES - CANARIES // 8
-    assert audit_sums(lanes, {}).noise.deviation is None
+    assert audit_sums(sums, {}).noise.deviation is None
 
 
 def test_what_belongs_to_another_run_is_refused():
-    lanes, records = run_of_sums(1, steps=5)
+    sums, records = run_of_sums(1, steps=5)
     ash = records[SHOPS[0]]
     for changed, field in (
         (dataclasses.replace(ash, revealed=False), "canaries"),
@@ -116,45 +116,43 @@ def test_what_belongs_to_another_run_is_refused():
         (dataclasses.replace(ash, merchant=SHOPS[1]), "canaries"),
     ):
         with pytest.raises(PrivacyError) as caught:
-            audit_sums(lanes, {**records, SHOPS[0]: changed})
+            audit_sums(sums, {**records, SHOPS[0]: changed})
         assert caught.value.field == field
     with pytest.raises(PrivacyError, match="adds alone"):
         audit_canaries(ash)
     local = dataclasses.replace(shared_plan(5), dp_model="local", spared=0).to_json()
     with pytest.raises(PrivacyError, match="share"):
-        audit_sums(dataclasses.replace(lanes, plan=local), {})
+        audit_sums(dataclasses.replace(sums, plan=local), {})
 
 
 def test_a_sum_of_too_few_proves_that_the_claim_is_false():
-    lanes, records = run_of_sums(
-        1, steps=5, missing=lambda number: SHOPS[5:] if number == 3 else ()
-    )
+    sums, records = run_of_sums(1, steps=5, missing=lambda number: SHOPS[5:] if number == 3 else ())
     with pytest.raises(PrivacyError, match="fewer than the 6"):
-        audit_sums(lanes, records)
+        audit_sums(sums, records)
 
 
-def test_lanes_come_back_from_their_bytes_and_from_no_others():
-    lanes, _ = run_of_sums(1, steps=3)
-    again = SumLanes.from_bytes(lanes.to_bytes())
-    assert again.to_bytes() == lanes.to_bytes()
-    assert (again.roster, again.run_id, again.plan) == (lanes.roster, lanes.run_id, lanes.plan)
-    assert np.array_equal(again.survivors, lanes.survivors)
-    for content in (b"", b"{}", lanes.to_bytes()[:-1], lanes.to_bytes() + b" "):
+def test_columns_come_back_from_their_bytes_and_from_no_others():
+    sums, _ = run_of_sums(1, steps=3)
+    again = CanarySums.from_bytes(sums.to_bytes())
+    assert again.to_bytes() == sums.to_bytes()
+    assert (again.roster, again.run_id, again.plan) == (sums.roster, sums.run_id, sums.plan)
+    assert np.array_equal(again.survivors, sums.survivors)
+    for content in (b"", b"{}", sums.to_bytes()[:-1], sums.to_bytes() + b" "):
         with pytest.raises(PrivacyError):
-            SumLanes.from_bytes(content)
+            CanarySums.from_bytes(content)
     for changes in (
-        {"roster": lanes.roster[::-1]},
-        {"roster": lanes.roster[:-1]},
-        {"lanes": lanes.lanes[:2]},
-        {"lanes": np.full_like(lanes.lanes, np.nan)},
-        {"survivors": np.zeros_like(lanes.survivors)},
+        {"roster": sums.roster[::-1]},
+        {"roster": sums.roster[:-1]},
+        {"columns": sums.columns[:2]},
+        {"columns": np.full_like(sums.columns, np.nan)},
+        {"survivors": np.zeros_like(sums.survivors)},
     ):
         with pytest.raises(PrivacyError):
-            dataclasses.replace(lanes, **changes)
+            dataclasses.replace(sums, **changes)
     with pytest.raises(PrivacyError, match="stranger"):
-        lanes.observed(4, ["nobody"], np.zeros(CANARIES), 1.0)
+        sums.observed(4, ["nobody"], np.zeros(CANARIES), 1.0)
     with pytest.raises(PrivacyError, match="count"):
-        lanes.observed(4, SHOPS, np.zeros(3), 1.0)
+        sums.observed(4, SHOPS, np.zeros(3), 1.0)
 
 
 @pytest.mark.statistical
