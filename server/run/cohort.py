@@ -97,17 +97,24 @@ class Cohort:
         """Nodes that are not asked again, with the reason."""
         return self.standings.refused
 
-    def assemble(self, exchange: Exchange, quorum: Quorum) -> dict[int, Prepared]:
+    def assemble(self, exchange: Exchange, quorum: Quorum, wanted: int = 0) -> dict[int, Prepared]:
         """Prepare newcomers and return the nodes that can take part, by merchants' names.
 
         Before the first round the others are waited for as `exchange.patience` says, so that nodes
         of one federation that take about as long begin together. Later nobody waits for newcomers.
+
+        Args:
+            exchange: The way to the nodes.
+            quorum: How many are needed.
+            wanted: How many are waited for beyond that, for the patience that is kept for the rest:
+                all that could, where whoever is not there now cannot join later.
 
         Raises:
             QuorumError: if there are not `quorum.minimum` after `quorum.wait_seconds`, and none is
                 under way.
         """
         deadline = exchange.clock() + quorum.wait_seconds
+        patient = exchange.clock() + exchange.patience.grace
         while True:
             while not self.may_begin():
                 exchange.sleep(POLL_SECONDS)
@@ -119,7 +126,8 @@ class Cohort:
             under_way = self._under_way(connected, now)
             ready = len(present) >= quorum.minimum
             end = self._first_end(exchange) if ready else max(deadline, *under_way.values(), 0.0)
-            if ready and (self._opened or not under_way or now >= end):
+            all_there = len(present) >= wanted or now >= patient
+            if ready and all_there and (self._opened or not under_way or now >= end):
                 self._opened = True
                 return present
             if not ready and now >= deadline and not under_way:

@@ -307,7 +307,9 @@ class FedtailStrategy(Strategy):
 
     def _assemble(self, exchange: Exchange) -> None:
         self.standings.state.enter("preparing", self.state.round_number)
-        self._present = self._cohort.assemble(exchange, self.setup.quorum)
+        joined = self._secure is None or self._secure.sums.sitting is not None
+        wanted = 0 if joined else self.setup.plan.merchants
+        self._present = self._cohort.assemble(exchange, self.setup.quorum, wanted)
 
     def _audit(self, exchange: Exchange) -> None:
         """After the last round, ask every node there to open its canaries, if there are any."""

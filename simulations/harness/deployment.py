@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -164,14 +164,13 @@ def free_port(address: str = "127.0.0.1") -> int:
         return port
 
 
-def make_shops(data: Path, folder: Path, rounds: int, cache: Path | None) -> RunSettings:
+def make_shops(data: Path, folder: Path, asked: dict[str, Any], cache: Path | None) -> RunSettings:
     """Deal the data set's shoppers to merchants and write their folders; return the settings."""
-    whole = load_dataset(data, seed=0, cache=cache)
-    parts = partition_merchants(whole, how="random", merchants=MERCHANTS, seed=0)
+    whole, merchants = load_dataset(data, seed=0, cache=cache), int(asked["min_merchants"])
+    parts = partition_merchants(whole, how="random", merchants=merchants, seed=0)
     shops = [Shop.of(part) for part in parts]
     shoppers = sum(len(shop.data.interactions.shopper_ids) for shop in shops)
-    asked = {"rounds": rounds, "min_merchants": MERCHANTS}
-    settings = declared_settings(asked, shoppers, MERCHANTS)
+    settings = declared_settings(asked, shoppers, merchants)
     write_federation(shops, folder, settings.plan())
     return settings
 
@@ -192,6 +191,8 @@ def main(
     data: Annotated[Path, typer.Option(help="The data set's folder.")] = DATA,
     out: Annotated[Path, typer.Option(help="A new folder for all of it.")] = Path("out/e2e"),
     rounds: Annotated[int, typer.Option(help="Rounds of training.")] = 10,
+    merchants: Annotated[int, typer.Option(help="How many nodes.", max=len(NAMES))] = MERCHANTS,
+    noise: Annotated[str, typer.Option(help="local, or distributed from 5 nodes on.")] = "local",
 ) -> None:
     """Deploy, train and recommend; end with 1 where anything is not as it must be."""
     console, began = Console(soft_wrap=True), time.monotonic()
@@ -205,9 +206,10 @@ def main(
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # more nodes than cores
     out.mkdir(parents=True, exist_ok=False)
     cache = os.environ.get("FEDTAIL_CACHE")
-    settings = make_shops(data, out / "shops", rounds, Path(cache) if cache else None)
-    say(f"{MERCHANTS} shops dealt from {data.name}")
-    with separate_hosts(MERCHANTS) as hosts:
+    asked = {"rounds": rounds, "min_merchants": merchants, "noise": noise}
+    settings = make_shops(data, out / "shops", asked, Path(cache) if cache else None)
+    say(f"{merchants} shops dealt from {data.name}")
+    with separate_hosts(merchants) as hosts:
         one = Deployment(out, hosts, port=free_port(hosts.server), superlink_port=free_port())
         with interruptible(), stopping(one.children):
             run_all(one, settings, say)

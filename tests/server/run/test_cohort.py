@@ -183,3 +183,22 @@ def test_the_error_names_the_phase():
     with pytest.raises(FederationError) as caught:
         Quorum(2, 1.0).check(1, 2, "train")
     assert caught.value.public() == "quorum:train"
+
+
+# --------------------------------------------------------- who cannot join later
+@pytest.mark.parametrize(("later", "found"), [(20, 3), (10_000, 2)])
+def test_all_that_are_wanted_are_waited_for_as_long_as_patience_is(later, found):
+    """Two are enough, and the third comes later: within patience it is in, and else not."""
+    grid = ComingAndGoing(app_of(lambda place: "abc"[place]), 3, {})
+    grid.here = (0, 1)
+    exchange = Ticking(grid)
+
+    def come(_seconds):
+        if next(exchange.ticks) > later:
+            grid.here = (0, 1, 2)
+
+    exchange.sleep = come
+    cohort = Cohort(REQUEST, timeout=5.0)
+    present = cohort.assemble(exchange, Quorum(2, 0.5, 1.0), wanted=3)
+    assert len(present) == found
+    assert len(cohort.assemble(exchange, Quorum(2, 0.5, 1.0))) == found  # later nobody waits
