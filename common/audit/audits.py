@@ -213,7 +213,7 @@ def _merchants_of_run(
         )
     records = read_canaries(sheet, release)
     sums = bound_of_sums(sheet, release, records)
-    columns = None if sums is None else read_canary_sums(release)
+    shown = None if sums is None else read_canary_sums(release)
     audited = []
     for name, told in statement.ledgers.items():
         entries, record = found.ledgers.get(told.node), records.get(told.node)
@@ -230,7 +230,7 @@ def _merchants_of_run(
             charged = entries[:reach]
             if record is not None:
                 check_commitment(
-                    sheet, name, statement, record, journal=before, entries=entries, columns=columns
+                    sheet, name, statement, record, journal=before, entries=entries, sums=shown
                 )
         if charged:
             other = check_epsilon(sheet, name, statement, charged)

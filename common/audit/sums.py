@@ -93,7 +93,8 @@ def check_sums(  # noqa: PLR0917 - each is of another type or named as in `check
         if counts:
             marks.says(
                 f"{len(taken)} sums of {min(counts)} to {max(counts)} merchants; the plan's noise "
-                f"needs {plan.least_merchants} of {plan.merchants}"
+                f"needs {plan.least_merchants} of {plan.merchants}, so that "
+                f"{min(counts) - plan.least_merchants} in them may be with the server"
             )
     whole = len(taken) == len(rounds) == len(_needed(plan))
     with sheet.check(_REBUILT, JOURNAL) as marks:
