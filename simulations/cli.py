@@ -67,13 +67,16 @@ def simulate(
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds of training. [default: 40]")] = None,
     epsilon: Annotated[
-        float | None, typer.Option(help="Budget of the whole run for one shopper. [default: 4]")
+        float | None,
+        typer.Option(
+            help="Budget of the whole run for one shopper. [default: 1, or 4 with local noise]"
+        ),
     ] = None,
     noise: Annotated[
         str | None,
         typer.Option(
             help="local, or distributed (5 merchants or more: only their sum is seen); central and "
-            "none protect nobody. [default: local]"
+            "none protect nobody. [default: distributed, or local with fewer merchants]"
         ),
     ] = None,
     partition: Annotated[

@@ -22,6 +22,7 @@ from common.evaluation.scorecard import Scorecard
 from common.release.manifest import MeasuredOn
 from common.release.statement_page import statement_page
 from common.settings.auto import fit_settings
+from common.settings.noise import noise_for
 from common.settings.run import RunSettings
 from server.releases.publish import audited_bounds, merchant_privacy
 from server.run.checkpoint import RoundRecord
@@ -192,7 +193,10 @@ class Simulation:
         self.held_out = [Shop.of(part) for part in apart]
         shops = [Shop.of(part) for part in parts]
         shoppers = sum(shop.node_data.shopper_count for shop in shops)
-        asked = {"seed": seed, **options.settings}
+        noise = noise_for(options.settings, len(shops))
+        if noise.settings.get("noise") == "distributed":
+            self.screen.note(noise.reason)
+        asked = {"seed": seed, **noise.settings, **options.settings}
         settings = declared_settings(asked, shoppers, len(shops), data.split_rule)
         if options.auto:
             facts = declared_facts(settings, shops)
