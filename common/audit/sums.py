@@ -271,23 +271,13 @@ def _check_canaries(
                 _columns_of(one, plan, count),
                 plan.max_grad_norm,
             )
-        watched = len(again.rounds)
-        if not watched or not _end_alike(again, sums):
+        if sums.run_id != rounds[-1].run_id:
+            marks.wrong("run_id", "They are not of the run's last start.")
+        if not len(again.rounds) or again.to_bytes() != sums.to_bytes():
             marks.wrong("canaries", "The columns shown are not those of the sums.")
-        marks.says(f"{len(sums.rounds)} sums of {count} columns")
+        _tell_noise(marks, release, sums)
         if len(sums.rounds) < plan.rounds:
             marks.note(f"{plan.rounds - len(sums.rounds)} sums, before a restart, are not shown")
-        _tell_noise(marks, release, sums)
-
-
-def _end_alike(again: CanarySums, sums: CanarySums) -> bool:
-    """Whether the columns shown are the last of those made again: a restart leaves fewer."""
-    shown = len(sums.rounds)
-    return 0 < shown <= len(again.rounds) and (
-        np.array_equal(again.rounds[-shown:], sums.rounds)
-        and np.array_equal(again.survivors[-shown:], sums.survivors)
-        and again.columns[-shown:].tobytes() == sums.columns.tobytes()
-    )
 
 
 def _columns_of(one: _Taken, plan: PrivacyPlan, count: int) -> NDArray[np.float64]:
@@ -303,7 +293,10 @@ def _tell_noise(marks: Marks, release: VerifiedRelease, sums: CanarySums) -> Non
     except PrivacyError as error:
         marks.wrong(error.field or "canaries", str(error))
         return
-    marks.says(f"{found.deviation or 0:.3f} of everybody's noise, over {found.draws} draws")
+    marks.says(
+        f"{len(sums.rounds)} sums; {found.deviation or 0:.3f} of everybody's noise, over "
+        f"{found.draws} draws"
+    )
     if found.chance < SHOWN_CHANCE:
         marks.note(
             "the sums hold less noise than all their merchants should have added: epsilon is that "

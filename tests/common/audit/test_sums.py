@@ -1,6 +1,7 @@
 """A run with distributed noise, exported: its sums are taken again, and a forged one is found."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,4 +125,30 @@ def test_columns_that_the_sums_did_not_show_are_found(exported, tmp_path, monkey
     sums = CanarySums.from_bytes((folder / RELEASE / CANARY_SUMS_FILE).read_bytes())
     object.__setattr__(sums, "columns", (sums.columns * 2).astype(np.float32))
     monkeypatch.setattr(module, "read_canary_sums", lambda _: sums)
-    assert ("Canaries: the columns are those of the sums", "canaries") in fields(folder, key)
+    shown = "Canaries: the columns are those of the sums"
+    assert (shown, "canaries") in fields(folder, key)
+    few = CanarySums.start(sums.run_id, sums.plan, sums.roster, sums.columns.shape[1])
+    few = few.observed(2, sums.roster, sums.columns[0].astype(np.float64), 1.0)
+    monkeypatch.setattr(module, "read_canary_sums", lambda _: few)
+    assert (shown, "canaries") in fields(folder, key)
+    other = replace(sums, run_id="another")
+    monkeypatch.setattr(module, "read_canary_sums", lambda _: other)
+    assert (shown, "run_id") in fields(folder, key)
+
+
+def test_a_run_that_was_stopped_passes_and_tells_which_sums_are_not_shown(tiny_bert, tmp_path):
+    run = HonestRun(
+        tmp_path / "out",
+        tiny_bert,
+        NAMES[:5],
+        cache=tmp_path / "cache",
+        noise="distributed",
+        epsilon=2.0,
+    )
+    assert run.train(stop_after=1) is None
+    report = audit_run(*run.export(run.train()))
+    assert found(report) == []
+    (again,) = by_name(report, AGAIN)
+    assert again.status == "passed"
+    (shown,) = by_name(report, "Canaries: the columns are those of the sums")
+    assert "1 sums, before a restart, are not shown" in shown.detail
