@@ -139,14 +139,14 @@ wheel: $(STAMP) ## the wheel in dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 # One thread: a list is served, and a step is trained, on one core, and so is what each is held against.
-bench: $(STAMP) ## measure the parts that take the time
+bench: $(STAMP) ## measure what takes time or memory against its peers: ARGS="CASE ... --keep", ARGS=--list
 	OMP_NUM_THREADS=1 $(BIN)/python -m simulations.benchmarks $(ARGS)
 
 traffic: $(STAMP) ## four weeks of a simulated shop, many times: some minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m simulations.traffic $(ARGS)
 
 load: $(STAMP) ## ask one service of 20,000 items for lists, from another process (needs wrk)
-	OMP_NUM_THREADS=1 $(BIN)/python -m simulations.benchmarks.load $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m simulations.benchmarks load $(ARGS)
 
 fuzz: $(STAMP) ## ask the service what its OpenAPI allows and what it does not, 5,000 times
 	$(BIN)/python -m pytest -m slow -s tests/client/serving/http/test_service_fuzz.py $(ARGS)
@@ -184,8 +184,9 @@ reference: http $(STAMP) ## docs/ref-cli.md, ref-settings.md and ref-http.md fro
 	PYTHONPATH=. $(BIN)/python docs/cli_reference.py docs/ref-cli.md
 	$(BIN)/python -m common.settings.reference docs/ref-settings.md
 
-results: $(STAMP) ## docs/ref-results.md from its extracts, with RUNS="out/a out/b" added
+results: $(STAMP) ## docs/ref-results.md and ref-performance.md from their extracts, with RUNS="out/a out/b" added
 	$(BIN)/python -m simulations.results_page.page $(RUNS)
+	$(BIN)/python -m simulations.benchmarks.page
 
 clean: ## remove caches and builds; .venv and out/ stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \

@@ -1,1 +1,1 @@
-"""What privacy costs in time: ratios measured in one run, never compared across machines."""
+"""How fast and how small: ratios measured in one run against a named peer: `make bench`."""

@@ -1,58 +1,55 @@
-"""Measure and print: python -m simulations.benchmarks, or make bench."""
+"""Measure: python -m simulations.benchmarks, or make bench.
+
+`make bench` measures all cases but the long ones, `make bench ARGS="CASE ..."` those that are
+named. With --keep the rows go to docs/results/performance, and docs/ref-performance.md gets its
+table anew.
+"""
+
+import argparse
+import sys
 
 from rich.console import Console
 
-from simulations.benchmarks.canaries import measure_canaries
-from simulations.benchmarks.ledger import (
-    APPEND_LIMIT,
-    ENTRIES,
-    EPSILON_LIMIT,
-    MeasuredLedger,
-    measure_ledger,
-)
-from simulations.benchmarks.secure_sum import line, measure_sum
-from simulations.benchmarks.serving import LIMIT, SIZES, measure_lists
-from simulations.benchmarks.steps import measure_step
+from common.errors import InputError
+from simulations.benchmarks.page import keep, write_page
+from simulations.benchmarks.running import about, all_cases, case_name, chosen, is_long, run_case
 
 
-def main() -> None:
-    """Run all benchmarks: under a minute on two cores."""
-    step = measure_step()
-    Console().print(
-        f"One merchant's private step ({step.shoppers} shoppers of the synthetic marketplace): "
-        f"{step.private_seconds:.3f} s. Plain autograd over the same packed rows: "
-        f"{step.plain_seconds:.3f} s. Ratio {step.ratio:.2f}."
-    )
-    canaries, processor = measure_canaries()
-    Console().print(
-        f"The audit's canaries add {1000 * canaries:.1f} ms to a step: "
-        f"{canaries / step.private_seconds:.1%}. Of the processor, without the disk's sync: "
-        f"{1000 * processor:.1f} ms, {processor / step.private_seconds:.1%}."
-    )
-    Console().print(line(measure_sum(64)))
-    for distinct in (12, 195):
-        _print_ledger(measure_ledger(distinct))
-    for items in SIZES:
-        found = measure_lists(items)
-        Console().print(
-            f"The top 10 of {items} items: {1000 * found.plain:.1f} ms, with reasons "
-            f"{1000 * found.explained:.1f} ms. The bare product and argpartition: "
-            f"{1000 * found.bare:.1f} ms. Ratio {found.plain / found.bare:.2f} (limit {LIMIT:g})."
+def main() -> int:
+    """Measure what is asked for; return 1 if a case failed, whatever its figures."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("case", nargs="*", help="what to measure; without it all but the long ones")
+    parser.add_argument("--long", action="store_true", help="also the long ones: many minutes")
+    parser.add_argument("--keep", action="store_true", help="put the figures into the docs")
+    parser.add_argument("--list", action="store_true", help="say which cases there are")
+    asked = parser.parse_args()
+    if asked.list:
+        _list()
+        return 0
+    try:
+        modules = chosen(asked.case, long=asked.long)
+    except InputError as error:
+        parser.error(str(error))
+    failed = []
+    for module in modules:
+        done = run_case(module)
+        if done is None:
+            failed.append(case_name(module))
+        elif asked.keep:
+            keep(done)
+            write_page()
+    if failed:
+        Console(stderr=True).print(f"Failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _list() -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    for name, module in all_cases().items():
+        console.print(
+            f"{name}{' (long)' if is_long(module) else ''}: {about(module)}", markup=False
         )
 
 
-def _print_ledger(ledger: MeasuredLedger) -> None:
-    spent = ledger.report
-    Console().print(
-        f"A ledger of {ENTRIES} entries, {ledger.distinct} distinct. One append: "
-        f"{1000 * ledger.append:.1f} ms, {1000 * ledger.append_processor:.1f} ms of them on the "
-        f"processor (limit {1000 * APPEND_LIMIT:.0f} ms: {ledger.append / APPEND_LIMIT:.0%}); one "
-        f"charge: {1000 * ledger.charge:.1f} ms. Epsilon by all three accountants: "
-        f"{ledger.wall:.2f} s, {ledger.processor:.2f} s of them on the processor (limit "
-        f"{EPSILON_LIMIT:.0f} s: {ledger.wall / EPSILON_LIMIT:.0%}). "
-        f"pld {spent.pld:.3f}, prv {spent.prv:.3f}, rdp {spent.rdp:.3f}."
-    )
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""How fast one service answers under load from another process: make load. Needs wrk.
+"""How fast one service answers under load from another process. Needs wrk, a load generator.
 
 20,000 items of a random shop, histories of twenty items, two categories left out by the filters.
 """
@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from client.recommending.shop_model import ModelSource, save_shop_model
 from client.serving.feedback.store import Store
@@ -29,11 +28,13 @@ from client.serving.keys import Keys
 from client.serving.live_shop import LiveShop
 from client.serving.worker import Worker
 from common.errors import InputError
-from simulations.benchmarks.serving import HISTORY, random_model
+from simulations.benchmarks.cases.serving import HISTORY, random_model
+from simulations.benchmarks.rows import Row
 from simulations.harness.deployment import free_port
 
+LONG = True
 ITEMS = 20_000
-PLAIN_LIMIT, EXPLAINED_LIMIT = 0.015, 0.040  # seconds, of 95 in 100 answers
+PLAIN_LIMIT, EXPLAINED_LIMIT = 15.0, 40.0  # ms over one connection, of 95 in 100 answers
 SECONDS = 10
 BODIES = 200  # different requests, in turn
 _NOTHING = "0" * 64
@@ -60,19 +61,28 @@ class MeasuredLoad:
     failed: int
 
 
-def main() -> None:
-    """Measure one connection and four, without reasons and with them."""
+def rows() -> Iterator[Row]:
+    """Measure one connection and four, without reasons and with them.
+
+    Raises:
+        InputError: without wrk in PATH.
+        RuntimeError: if a request fails.
+    """
     if shutil.which("wrk") is None:
         raise InputError("wrk is not in PATH; install it first.", field="wrk")
     with tempfile.TemporaryDirectory() as name, _served(Path(name)) as (port, key):
         for explain, limit in ((False, PLAIN_LIMIT), (True, EXPLAINED_LIMIT)):
             for connections in (1, 4):
                 found = _measure(Path(name), port, key, connections, explain=explain)
-                Console().print(
-                    f"{found.connections} connection(s), {'with' if explain else 'without'} "
-                    f"reasons: median {1000 * found.median:.1f} ms, p95 {1000 * found.p95:.1f} ms "
-                    f"(limit {1000 * limit:g} ms), {found.rate:.0f} lists a second, "
-                    f"{found.failed} failed."
+                if found.failed:
+                    raise RuntimeError(f"{found.failed} requests failed.")
+                reasons = " with reasons" if explain else ""
+                yield Row(
+                    what=f"p95 of lists of {ITEMS:,} items{reasons}, {connections} connection(s), "
+                    f"{found.rate:.0f} a second",
+                    figure=1000 * found.p95,
+                    unit="ms",
+                    target=limit if connections == 1 else None,
                 )
 
 
@@ -151,7 +161,3 @@ done = function(summary, latency, requests)
   io.write(string.format("    95%%  %.3fms\\n", latency:percentile(95) / 1000))
 end
 """
-
-
-if __name__ == "__main__":
-    main()

@@ -6,12 +6,11 @@ masked vectors are never made, so a thousand parties fit into a minute of a smal
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Final, TypeVar
 
 import numpy as np
-from rich.console import Console
 
 from common.identity.signing_key import SigningKey
 from common.privacy.mechanism.clipping import clip_and_sum
@@ -32,11 +31,13 @@ from common.privacy.secagg.messages import (
 from common.privacy.secagg.setup import Party, Setup
 from common.privacy.secagg.shamir import SHARE_BYTES
 from common.privacy.secagg.topology import topology
+from simulations.benchmarks.rows import Row
 
 NUMBERS: Final = 150_000
 ROUNDS: Final = 40  # of a run: keys and shares for all of them are told before the first
 SECONDS_LIMIT: Final = 1.0
 BYTES_LIMIT: Final = 1_500_000
+TARGET_PARTIES: Final = 64
 _REPEATS: Final = 5
 
 T = TypeVar("T")
@@ -194,27 +195,23 @@ def _size(message: object) -> int:
     raise TypeError(type(message).__name__)
 
 
-def line(found: MeasuredSum) -> str:
-    """Return what a person reads of one measure."""
-    return (
-        f"A secure sum of {NUMBERS} numbers among {found.parties} merchants, {found.degree} "
-        f"neighbours each. Once a run: {_told(found.setup)}. A round with as many missing as may "
-        f"be: {_told(found.whole)} (limits {SECONDS_LIMIT:g} s, {BYTES_LIMIT / 1e6:g} MB sent); "
-        f"its noise is {found.noise_seconds:.2f} s of that."
+def sum_rows(parties: int) -> Iterator[Row]:
+    """Yield what one of so many merchants pays; the target is for 64 of them, and for any fewer."""
+    found = measure_sum(parties)
+    told = (
+        f"a secure sum of {NUMBERS:,} numbers, {parties:,} merchants, {found.degree} neighbours: "
     )
+    bound = parties <= TARGET_PARTIES
+    for what, cost in (("once a run", found.setup), ("a round, most missing", found.whole)):
+        whole = bound and cost is found.whole
+        limits = (SECONDS_LIMIT, BYTES_LIMIT / 1e6) if whole else (None, None)
+        yield Row(what=f"{told}{what}", figure=cost.seconds, unit="s", target=limits[0])
+        yield Row(what=f"{told}{what}, sent", figure=cost.sent / 1e6, unit="MB", target=limits[1])
+        yield Row(what=f"{told}{what}, received", figure=cost.received / 1e6, unit="MB")
+    yield Row(what=f"{told}of a round its noise", figure=found.noise_seconds, unit="s")
 
 
-def main() -> None:
-    """Print the cost table: a few minutes for a thousand merchants."""
-    for parties in (8, 64, 1000):
-        Console().print(line(measure_sum(parties)))
-
-
-def _told(cost: Cost) -> str:
-    return (
-        f"{cost.seconds:.2f} s, {cost.sent / 1e6:.2f} MB sent, {cost.received / 1e6:.2f} received"
-    )
-
-
-if __name__ == "__main__":
-    main()
+def rows() -> Iterator[Row]:
+    """Yield the costs among eight merchants and among 64."""
+    yield from sum_rows(8)
+    yield from sum_rows(TARGET_PARTIES)

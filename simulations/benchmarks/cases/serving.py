@@ -1,9 +1,6 @@
 """What a list costs against the bare product that it cannot do without, measured in one run."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -16,8 +13,9 @@ from client.recommending.shop_model import ShopModel
 from client.shop.histories import typed_history
 from client.shop.interactions import Interactions
 from common.catalogue import Catalogue, Item, popularity_buckets
+from simulations.benchmarks.clocks import by_turns, processor
+from simulations.benchmarks.rows import Row, ratio_row
 
-SIZES = (20_000, 100_000)
 LIMIT = 1.5  # times the bare product at 100,000 items
 WIDTH = 384  # of the item vectors
 FACTORS = 384  # columns of the collaborative factors: a shop whose titles say most of it
@@ -26,25 +24,13 @@ TOP = 10
 REPEATS = 31
 
 
-@dataclass(frozen=True)
-class MeasuredList:
-    """Median seconds of the top 10 of so many items, by the clock.
-
-    Attributes:
-        items: In the catalogue.
-        bare: A NumPy product with the vectors, one with the factors, and argpartition.
-        plain: The list, scored and filtered.
-        explained: The same with its exact parts.
-    """
-
-    items: int
-    bare: float
-    plain: float
-    explained: float
+def rows() -> Iterator[Row]:
+    """Measure lists of random shops of two sizes."""
+    for items, limit in ((20_000, None), (100_000, LIMIT)):
+        yield from _list_rows(items, limit)
 
 
-def measure_lists(items: int) -> MeasuredList:
-    """Measure lists of a random shop."""
+def _list_rows(items: int, limit: float | None) -> Iterator[Row]:
     model = random_model(items)
     recommender, rules = Recommender(model), Filters(not_categories=["Garden"])
     random = np.random.default_rng(1)
@@ -73,19 +59,11 @@ def measure_lists(items: int) -> MeasuredList:
         eligible = rules.eligible(model.catalogue, np.array(history))
         recommender.explained(recommender.picked(typed_history(history, items), eligible, TOP))
 
-    return MeasuredList(items, *_medians(bare, plain, explained))
-
-
-def _medians(*ways: Callable[[], None]) -> list[float]:
-    """Return each way's median seconds; they take turns, so that all meet the same machine."""
-    found: list[list[float]] = [[] for _ in ways]
-    for turn in range(REPEATS + 3):
-        for way, times in zip(ways, found, strict=True):
-            began = time.perf_counter()
-            way()
-            if turn >= 3:  # the first warm caches up
-                times.append(time.perf_counter() - began)
-    return [median(times) for times in found]
+    ways = [processor(one) for one in (plain, bare, explained)]
+    seconds = by_turns(ways, REPEATS, warm_up=3)
+    peer = "NumPy's bare products and argpartition"
+    yield ratio_row(f"top {TOP} of {items:,} items", peer, seconds[:, [0, 1]], target=limit)
+    yield ratio_row("the same with reasons", peer, seconds[:, [2, 1]])
 
 
 def random_model(items: int) -> ShopModel:

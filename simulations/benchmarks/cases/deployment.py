@@ -1,7 +1,5 @@
 """A message's way to four nodes and back, and a node's memory: what a deployment costs by itself.
 
-    python -m simulations.benchmarks.deployment
-
 The app does nothing: what is measured is polling, processes, TLS and the proxy. What bounds a round
 trip, in Flower 1.41: a node asks for messages every 3 s, fixed in Flower's code, and a round waits
 for the last of its nodes; then a process for each message. See docs/adr/0016.
@@ -10,19 +8,17 @@ for the last of its nodes; then a process for each message. See docs/adr/0016.
 import json
 import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
-
-from rich.console import Console
 
 from client.shop.dataset import save_merchant_data
 from common.processes import Child, interruptible, stopping
 from common.settings.run import Scalar
 from server.operations.folder import ServerFolder
 from server.operations.superlink import control
+from simulations.benchmarks.rows import Row, of_repeats
 from simulations.data.marketplace import make_marketplace
 from simulations.data.marketplace_settings import MarketplaceSettings
 from simulations.data.partition import partition_merchants
@@ -30,6 +26,7 @@ from simulations.harness.deployment import NAMES, Deployment, free_port
 from simulations.harness.hosts import separate_hosts
 from simulations.harness.memory import Memory, tree_memory
 
+LONG = True
 NODES = 4
 ROUNDS = 7
 RUN_SECONDS = 300.0
@@ -162,21 +159,11 @@ def _run(one: Deployment, app: Path) -> tuple[float, ...]:
     return tuple(json.loads(result.read_text()))
 
 
-def main() -> None:
-    """Measure and print: about two minutes on two cores."""
+def rows() -> Iterator[Row]:
+    """Measure: about two minutes on two cores."""
     measured = measure_deployment()
     trips = measured.trips[1:]  # the first also fetches the app
-    Console(soft_wrap=True).print(
-        f"A message that does nothing, to {NODES} nodes and back: median {median(trips):.1f} s, "
-        f"at most {max(trips):.1f} s over {len(trips)} rounds; the first, which fetches the app, "
-        f"{measured.trips[0]:.1f} s."
-    )
-    for name, one in measured.nodes.items():
-        Console(soft_wrap=True).print(
-            f"{name}: {one.proportional:.0f} MB, shared pages counted in part; "
-            f"{one.resident:.0f} MB, shared pages counted in each process."
-        )
-
-
-if __name__ == "__main__":
-    main()
+    yield of_repeats(f"a message that does nothing, to {NODES} nodes and back", trips, "s")
+    yield Row(what="the first, which fetches the app", figure=measured.trips[0], unit="s")
+    memory = [one.proportional for one in measured.nodes.values()]
+    yield of_repeats("one node's processes, after them", memory, "MB")

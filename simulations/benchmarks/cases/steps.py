@@ -1,10 +1,7 @@
 """A private step against the same step without privacy: per-shopper gradients, clip and sum."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -19,6 +16,8 @@ from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
 from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
 from common.privacy.mechanism.clipping import clip_and_sum
 from common.settings.run import RunSettings
+from simulations.benchmarks.clocks import by_turns, processor
+from simulations.benchmarks.rows import Row, ratio_row
 from simulations.data.marketplace import make_marketplace
 from simulations.data.shop import Shop
 
@@ -26,17 +25,10 @@ REPEATS = 15
 SHOPPERS = 100
 
 
-@dataclass(frozen=True)
-class MeasuredStep:
-    """Median wall seconds of both ways on the same shoppers, and of their ratios."""
-
-    shoppers: int
-    private_seconds: float
-    plain_seconds: float
-    ratio: float
+LIMIT = 1.15  # times the plain step
 
 
-def measure_step() -> MeasuredStep:
+def rows() -> Iterator[Row]:
     """Measure one merchant's step in the synthetic marketplace, both ways by turns.
 
     Both take gradients of the same packed rows in the same parts. The plain one is ordinary
@@ -67,7 +59,12 @@ def measure_step() -> MeasuredStep:
             embedding = pool_rows(_plain_rows(encoded.encoder, encoded.tokens, part), part)
             shopper_losses(embedding, part, candidates, settings).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
-    return _by_turns(private, unprotected)
+    yield ratio_row(
+        f"one merchant's private step, {SHOPPERS} shoppers",
+        "autograd over the same packed rows",
+        by_turns([processor(private), processor(unprotected)], REPEATS),
+        target=LIMIT,
+    )
 
 
 def _plain_rows(encoder: AdaptedEncoder, tokens: ItemTokens, batch: ExampleBatch) -> Tensor:
@@ -75,17 +72,3 @@ def _plain_rows(encoder: AdaptedEncoder, tokens: ItemTokens, batch: ExampleBatch
     [(_, b)] = encoder.trained()
     packed = tokens.packed(batch.history_item)
     return encoder.from_norm(torch.addmm(packed.summed, packed.reduced, b.T), packed)
-
-
-def _by_turns(private: Callable[[], None], plain: Callable[[], None]) -> MeasuredStep:
-    _seconds(private), _seconds(plain)  # loads and warms what the measured calls find ready
-    taken = np.array([(_seconds(private), _seconds(plain)) for _ in range(REPEATS)])
-    seconds = np.median(taken, axis=0)
-    ratio = median((taken[:, 0] / taken[:, 1]).tolist())
-    return MeasuredStep(SHOPPERS, float(seconds[0]), float(seconds[1]), ratio)
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
