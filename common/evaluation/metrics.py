@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from common.errors import InputError
+from common.evaluation.selection import NOT_AN_ITEM, best_items, standing
 
-CHUNK_SCORES = 4_000_000  # scores held at a time: 16 MB, and 64 MB with their sort keys
-NOT_AN_ITEM = -1
-_EXCLUDED = np.uint32(0xFFFFFFFF)  # larger than the sort key of any finite score
+CHUNK_SCORES = 4_000_000  # scores held at a time: 16 MB, and as much again while they are ranked
 
 ScoreChunk = Callable[[slice], NDArray[np.float32]]
 
@@ -47,7 +46,7 @@ def rank_top_k(scores: NDArray[np.floating], seen: csr_matrix, k: int) -> Rankin
     Raises:
         InputError: if a score is not finite, the shapes differ, or k is below 1.
     """
-    return Ranking(_top_items(_descending_keys(scores, seen), k), scores.shape[1])
+    return Ranking(_lists(_eligible(scores, seen), k), scores.shape[1])
 
 
 def rank_scores(score_chunk: ScoreChunk, seen: csr_matrix, k: int) -> Ranking:
@@ -78,13 +77,11 @@ def rank_with_auc(
     _check_cases(seen, relevant)
     lists, areas, in_bucket = [_no_lists(k)], [np.empty(0)], [np.empty(0)]
     for rows in _chunks(seen):
-        keys = _descending_keys(score_chunk(rows), seen[rows])
-        lists.append(_top_items(keys, k))
-        areas.append(_auc(keys, seen[rows], relevant[rows]))
-        if bucket is not None:
-            kept = np.flatnonzero(bucket)
-            parts = (keys[:, kept], seen[rows][:, kept], relevant[rows][:, kept])
-            in_bucket.append(_auc(*parts))
+        eligible = _eligible(score_chunk(rows), seen[rows])
+        lists.append(_lists(eligible, k))
+        auc, of_bucket = _auc(eligible, seen[rows], relevant[rows], bucket)
+        areas.append(auc)
+        in_bucket.append(of_bucket)
     ranking, auc = Ranking(np.concatenate(lists), seen.shape[1]), np.concatenate(areas)
     return ranking, auc, auc if bucket is None else np.concatenate(in_bucket)
 
@@ -101,41 +98,27 @@ def auc_per_shopper(
         InputError: if a score is not finite, the shapes differ, or a seen item is relevant.
     """
     _check_cases(seen, relevant)
-    return _auc(_descending_keys(scores, seen), seen, relevant)
+    return _auc(_eligible(scores, seen), seen, relevant, None)[0]
 
 
-def _descending_keys(scores: NDArray[np.floating], seen: csr_matrix) -> NDArray[np.uint32]:
-    """Return numbers that order as the scores do, highest score first and seen items last."""
+def _eligible(scores: NDArray[np.floating], seen: csr_matrix) -> NDArray[np.float32]:
+    """Return the scores as float32, with -inf for what was seen."""
     if scores.shape != seen.shape:
         raise InputError(
             f"The scores have shape {scores.shape}; the cases need {seen.shape}.", field="scores"
         )
     with np.errstate(over="ignore"):  # a float64 too large for float32 is caught as infinite
-        numbers = scores.astype(np.float32) + np.float32(0)  # + 0 makes -0.0 equal to 0.0
-    if not np.isfinite(numbers).all():
+        numbers = scores.astype(np.float32)
+    if not np.isfinite([numbers.min(initial=0), numbers.max(initial=0)]).all():  # NaN is both
         raise InputError("A score is not a finite float32 number.", field="scores")
-    bits = numbers.view(np.uint32)
-    negative = bits >> 31 == 1
-    # IEEE 754: the bits of positive floats rise with their value, those of negative ones fall.
-    keys = np.where(negative, bits, ~bits & np.uint32(0x7FFFFFFF))
-    keys[_rows_of(seen), seen.indices] = _EXCLUDED
-    return keys
+    numbers[_rows_of(seen), seen.indices] = -np.inf
+    return numbers
 
 
-def _top_items(keys: NDArray[np.uint32], k: int) -> NDArray[np.int32]:
-    """Return the items of the k smallest keys of each row, equal keys by item index: [rows, k]."""
+def _lists(eligible: NDArray[np.float32], k: int) -> NDArray[np.int32]:
     if k < 1:
         raise InputError(f"k is {k}; it must be at least 1.", field="k")
-    rows, item_count = keys.shape
-    places = np.arange(item_count, dtype=np.uint64)
-    # Key and index in one number: no two are equal, so partition has no choice at place k.
-    unique = (keys.astype(np.uint64) << np.uint64(32)) | places
-    depth = min(k, item_count)
-    best = np.sort(np.partition(unique, depth - 1, axis=1)[:, :depth], axis=1)
-    items = np.full((rows, k), NOT_AN_ITEM, dtype=np.int32)
-    ranked = (best & np.uint64(0xFFFFFFFF)).astype(np.int32)
-    items[:, :depth] = np.where(best >> np.uint64(32) == _EXCLUDED, NOT_AN_ITEM, ranked)
-    return items
+    return best_items(eligible, k)
 
 
 def _no_lists(k: int) -> NDArray[np.int32]:
@@ -143,24 +126,48 @@ def _no_lists(k: int) -> NDArray[np.int32]:
     return np.empty((0, max(k, 0)), dtype=np.int32)
 
 
-def _auc(keys: NDArray[np.uint32], seen: csr_matrix, relevant: csr_matrix) -> NDArray[np.float64]:
-    """Return the AUC of each case from its sort keys (`_descending_keys`)."""
-    cases, item_count = keys.shape
+def _auc(
+    eligible: NDArray[np.float32],
+    seen: csr_matrix,
+    relevant: csr_matrix,
+    bucket: NDArray[np.bool_] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the AUC of each case over all items and over those of `bucket` [items], if any."""
     rows = _rows_of(relevant)
-    own = keys[rows, relevant.indices]
-    # With the row in front, all sorted rows are one sorted array and one search serves all.
-    row_key = np.arange(cases, dtype=np.uint64) << np.uint64(32)
-    everything = (row_key[:, None] | np.sort(keys, axis=1)).ravel()
-    wanted = row_key[rows] | own
-    at_or_above = np.searchsorted(everything, wanted, side="right") - rows * item_count
-    above = np.searchsorted(everything, wanted, side="left") - rows * item_count
-    positives = np.diff(relevant.indptr).astype(np.int64)
-    unseen = item_count - np.diff(seen.indptr).astype(np.int64)
-    negatives = unseen - positives
-    beaten = unseen[rows] - at_or_above + (at_or_above - above - 1) / 2
-    wins = np.bincount(rows, weights=beaten, minlength=cases)
+    own = relevant.indices.astype(np.int64)
+    everywhere = np.ones(seen.shape[1], np.bool_)
+    standings, within_bucket = standing(eligible, rows, own, bucket)
+    auc = _area(standings, rows, _sizes(seen, relevant, everywhere))
+    if bucket is None:
+        return auc, auc
+    within = bucket[own]
+    sizes = _sizes(seen, relevant, bucket)
+    return auc, _area(within_bucket[within], rows[within], sizes)
+
+
+def _sizes(
+    seen: csr_matrix, relevant: csr_matrix, bucket: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how many items of a bucket each case has not seen, and how many are relevant."""
+    cases = seen.shape[0]
+    past, found = (
+        np.bincount(_rows_of(one)[bucket[one.indices]], minlength=cases).astype(np.int64)
+        for one in (seen, relevant)
+    )
+    return np.count_nonzero(bucket) - past, found
+
+
+def _area(
+    standings: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    sizes: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> NDArray[np.float64]:
+    """Return each case's AUC from where its relevant items stand (`standing`)."""
+    unseen, positives = sizes
+    beaten = unseen[rows] - (standings + 1) / 2
+    wins = np.bincount(rows, weights=beaten, minlength=len(unseen))
     among_positives = positives * (positives - 1) / 2  # each of these pairs was counted once
-    return _ratio(wins - among_positives, positives * negatives)
+    return _ratio(wins - among_positives, positives * (unseen - positives))
 
 
 # ------------------------------------------------------- metrics of a shopper
