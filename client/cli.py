@@ -54,6 +54,7 @@ def import_(
 ) -> None:
     """Read a shop's catalogue and events, clean them, and say what was dropped and why."""
     from client.importing import shop_import  # Polars loads here, not before
+    from client.importing.parts.reading_bar import reading_bar
 
     if source is None and database_url is None:
         raise InputError("Give the shop's tables: --source or --database-url.", field="source")
@@ -69,15 +70,17 @@ def import_(
         return
     if out is None:
         raise InputError("Give --out, the data set's folder, or --check.", field="out")
-    _, report = shop_import.import_shop(
-        source,
-        mapping,
-        out,
-        max_dropped_share=max_dropped_share,
-        database_url=database_url,
-        encoding=encoding,
-        catalogue_only=catalogue_only,
-    )
+    with reading_bar(Console(stderr=True)) as watch:
+        _, report = shop_import.import_shop(
+            source,
+            mapping,
+            out,
+            max_dropped_share=max_dropped_share,
+            database_url=database_url,
+            encoding=encoding,
+            catalogue_only=catalogue_only,
+            watch=watch,
+        )
     Console().print(report)
 
 

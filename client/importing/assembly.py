@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 
+from client.importing.coded.ids import places, texts
 from client.importing.mapping import Mapping
 from client.importing.quality_report import Doubt, QualityReport, TableQuality
 from client.shop.dataset import MerchantData
@@ -29,17 +30,16 @@ def assemble(
         InputError: if no purchase lies before the validation period.
     """
     if not mapping.clean.keep_unsold_items:
-        items = items.filter(pl.col("item_id").is_in(events["item_id"].unique().implode()))
+        items = items.filter(pl.col("item_id").is_in(texts(events["item_id"]).implode()))
     wording = items.select("item_id", "title", "text", pl.col("category", "merchant").fill_null(""))
     catalogue = Catalogue(tuple(Item(*row) for row in wording.iter_rows()))
-    shoppers, shopper = _index(events, "shopper_id", events["shopper_id"].unique().sort())
-    _, item = _index(events, "item_id", items["item_id"])
+    shoppers = texts(events["shopper_id"]).sort()
     has_value = "value" in events.columns
     interactions = Interactions(
         shopper_ids=tuple(shoppers),
         item_count=len(catalogue),
-        shopper=shopper,
-        item=item,
+        shopper=places(events["shopper_id"], shoppers),
+        item=places(events["item_id"], items["item_id"]),
         time=events["time"].to_numpy(),
         basket=events["basket"].to_numpy(),
         value=(
@@ -54,8 +54,9 @@ def assemble(
     declared = mapping.declares_catalogue
     if "merchant" not in events.columns:
         return MerchantData(name, catalogue, interactions, rule, catalogue_declared=declared)
-    named = events.with_columns(pl.col("merchant").fill_null(""))
-    names, merchant = _index(named, "merchant", named["merchant"].unique().sort())
+    named = events["merchant"].fill_null("")
+    names = texts(named).sort()
+    merchant = places(named, names)
     return MerchantData(name, catalogue, interactions, rule, merchant, tuple(names), declared)
 
 
@@ -117,15 +118,6 @@ def _head(rows: Interactions) -> dict[str, float]:
         f"{top:.0%}": float(sold[: max(round(top * len(sold)), 1)].sum() / max(len(rows), 1))
         for top in HEAD_SHARES
     }
-
-
-def _index(
-    frame: pl.DataFrame, column: str, values: pl.Series
-) -> tuple[list[str], np.ndarray[tuple[int], np.dtype[np.int32]]]:
-    """Return `values` as a list, and for each row of `frame` the place of its cell in it."""
-    places = pl.DataFrame({column: values}).with_row_index("place")
-    joined = frame.select(column).join(places, on=column, how="left", maintain_order="left")
-    return values.to_list(), joined["place"].cast(pl.Int32).to_numpy()
 
 
 def _require_training(interactions: Interactions, rule: SplitRule) -> None:

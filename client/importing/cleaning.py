@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from client.importing.coded.ids import OddIds, among, matching
 from client.importing.quality_report import ROWS
 
 EARLIEST_TIME = 788_918_400_000_000  # 1995-01-01 UTC: no web shop is older
@@ -43,14 +44,20 @@ def drop_blank_rows(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame
     return frame.filter(~pl.all_horizontal(pl.col(columns).is_null()))
 
 
-def tidy_ids(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+def tidy_ids(
+    frame: pl.DataFrame, columns: Sequence[str], odd: OddIds | None = None
+) -> pl.DataFrame:
     """Strip space, control characters and what shows nothing from ids; make empty ones null."""
-    visible = pl.col(columns).str.replace_all(rf"[\p{{Cc}}{_INVISIBLE}]", "")
-    plain = visible.str.replace(
-        r'^\s*="(.*)"\s*$', "${1}"
-    )  # a formula that keeps Excel from numbers
-    ids = plain.str.strip_chars()
-    return frame.with_columns(pl.when(ids != "").then(ids))
+    odd = odd or OddIds()
+    return frame.with_columns(odd.respelt(frame, name, _tidy) for name in columns)
+
+
+def _tidy(ids: pl.Expr) -> pl.Expr:
+    visible = ids.str.replace_all(rf"[\p{{Cc}}{_INVISIBLE}]", "")
+    # A formula keeps Excel from reading a number.
+    plain = visible.str.replace(r'^\s*="(.*)"\s*$', "${1}")
+    tidy = plain.str.strip_chars()
+    return pl.when(tidy != "").then(tidy)
 
 
 def drop_blank_events(frame: pl.DataFrame) -> pl.DataFrame:
@@ -77,7 +84,7 @@ def drop_missing_ids(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFram
 
 def drop_non_products(frame: pl.DataFrame, product_code: str) -> pl.DataFrame:
     """Keep rows whose item id matches the pattern: postage, fees and samples are no products."""
-    return frame.filter(pl.col("item_id").str.contains(product_code))
+    return frame.filter(matching(frame["item_id"], product_code))
 
 
 # ------------------------------------------------------------------------------ text
@@ -187,11 +194,6 @@ def merge_same_item(frame: pl.DataFrame) -> pl.DataFrame:
 # ---------------------------------------------------------------------------- events
 
 
-def drop_exact_duplicates(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Keep the first of rows that are equal in all `columns`."""
-    return frame.unique(columns, keep="first", maintain_order=True)
-
-
 def drop_cancelled(frame: pl.DataFrame) -> pl.DataFrame:
     """Drop events that were called off; an event that says nothing of it was not."""
     return frame.filter(~pl.col("cancelled").fill_null(value=False))
@@ -242,29 +244,4 @@ def drop_outlier_quantities(frame: pl.DataFrame) -> pl.DataFrame:
 
 def drop_unknown_items(frame: pl.DataFrame, item_ids: pl.Series) -> pl.DataFrame:
     """Drop rows whose item is not in the catalogue."""
-    return frame.filter(pl.col("item_id").is_in(item_ids.implode()))
-
-
-def number_baskets(frame: pl.DataFrame) -> pl.DataFrame:
-    """Number each shopper's baskets from 0, by time and then order id, in the column `basket`.
-
-    A basket is an order; where events name no order it is all that a shopper did at one time. All
-    rows of a basket get its first time, so that no split can cut through it.
-    """
-    order = pl.col("order_id") if "order_id" in frame.columns else pl.lit(None, dtype=pl.String)
-    at = pl.col("time").cast(pl.String)
-    frame = frame.with_columns(pl.coalesce("o" + order, "t" + at).alias("key"))
-    frame = frame.with_columns(pl.col("time").min().over("shopper_id", "key"))
-    baskets = frame.select("shopper_id", "time", "key").unique().sort("shopper_id", "time", "key")
-    numbered = baskets.with_columns(
-        pl.int_range(pl.len(), dtype=pl.Int32).over("shopper_id").alias("basket")
-    )
-    return frame.join(
-        numbered.drop("time"), on=["shopper_id", "key"], how="left", maintain_order="left"
-    ).drop("key")
-
-
-def merge_basket_rows(frame: pl.DataFrame) -> pl.DataFrame:
-    """Keep one row per shopper, basket and item: the last, sorted by shopper, time and item."""
-    one = frame.unique(["shopper_id", "basket", "item_id"], keep="last", maintain_order=True)
-    return one.sort("shopper_id", "time", "item_id", "basket")
+    return frame.filter(among(frame["item_id"], item_ids))

@@ -35,8 +35,9 @@ def label_items(items: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
 def label_events(events: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     """Return events with the labels' values over their own."""
     keys = [name for name in ("item_id", "shopper_id") if name in labels.columns]
+    coded = [pl.col(name).cast(events.schema[name]) for name in keys]
     joined = events.join(
-        labels.select(*keys, label="value"), on=keys, how="left", maintain_order="left"
+        labels.select(*coded, label="value"), on=keys, how="left", maintain_order="left"
     )
     return joined.with_columns(pl.coalesce("label", "value").alias("value")).drop("label")
 

@@ -6,13 +6,16 @@ everything has passed, so a failed import leaves the data set of the last good o
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from client.importing import labels_and_reviews
 from client.importing.assembly import assemble, no_events, summarise
-from client.importing.columns import event_columns, item_columns, label_columns, review_columns
+from client.importing.coded.ids import OddIds
+from client.importing.coded.raw_tables import items_and_events
+from client.importing.columns import item_columns, label_columns, review_columns
 from client.importing.feedback import EVENTS_FILE, read_feedback, with_feedback
 from client.importing.formats.encodings import known_encoding
 from client.importing.look import ImportLook
@@ -24,6 +27,7 @@ from client.importing.mapping import (
     microseconds,
 )
 from client.importing.mapping_detection import detect_mapping, find_catalogue_mapping
+from client.importing.parts.csv_parts import Watch
 from client.importing.quality_report import QualityReport, TableQuality, Tally, require_clean
 from client.importing.rules.doubts import doubts
 from client.importing.rules.ids import has_fractions
@@ -50,6 +54,7 @@ def import_shop(
     max_dropped_share: float = MAX_DROPPED_SHARE,
     name: str | None = None,
     catalogue_only: bool = False,
+    watch: Watch | None = None,
 ) -> tuple[MerchantData, QualityReport]:
     """Read a shop as `read_shop` does, and save the data set and `quality.json` in `out`.
 
@@ -70,6 +75,7 @@ def import_shop(
         max_dropped_share=max_dropped_share,
         name=name,
         catalogue_only=catalogue_only,
+        watch=watch,
     )
     events = out / EVENTS_FILE
     if events.is_file():
@@ -146,6 +152,7 @@ def read_shop(
     name: str | None = None,
     now: datetime | None = None,
     catalogue_only: bool = False,
+    watch: Watch | None = None,
 ) -> tuple[MerchantData, QualityReport]:
     """Read, clean and count one shop, and write nothing.
 
@@ -159,6 +166,7 @@ def read_shop(
         name: The data set's name; by default the folder's, else the mapping's.
         now: Later events are refused; by default a day from now.
         catalogue_only: Read the items and no purchase, for a shop that has not sold yet.
+        watch: Told how many bytes of how many of the events have been read, where they are CSV.
 
     Raises:
         InputError: if a file, row, column, mapping or database is not as expected, too much is
@@ -174,23 +182,26 @@ def read_shop(
     shop = ShopSource(source, database_url, encoding)
     mapping = shop.with_variants(mapping)
     latest = microseconds(now or datetime.now(UTC) + _CLOCK_SLACK)
-    clean = _clean_items if catalogue_only else _clean_tables
+    clean = _clean_items if catalogue_only else partial(_clean_tables, watch=watch)
     raw_items, items, events, qualities = clean(shop, mapping, latest, max_dropped_share)
     folder = source.resolve().name.split(".")[0] if source is not None else ""
     given = name or folder or mapping.name
     data = assemble(given, items, events, mapping)
+    events = events.select("shopper_id")
     looks = doubts(raw_items, items, events, data)
     return data, summarise(data, tuple(qualities), max_dropped_share, looks)
 
 
 def _clean_tables(
-    shop: ShopSource, mapping: Mapping, latest: int, max_dropped_share: float
+    shop: ShopSource,
+    mapping: Mapping,
+    latest: int,
+    max_dropped_share: float,
+    *,
+    watch: Watch | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, list[TableQuality]]:
     """Return items as read, clean items and events, and the quality of each table read."""
-    raw_items, raw_events = shop.items_and_events(mapping)
-    raw_items, raw_events = (
-        item_columns(raw_items, mapping.items), event_columns(raw_events, mapping.events)
-    )  # fmt: skip
+    raw_items, raw_events = items_and_events(shop, mapping, watch)
     bounds = _bounds(mapping, raw_items, raw_events, latest)
     tally = Tally("items", raw_items.height)
     items = run_rules(raw_items, item_rules(bounds), tally)
@@ -209,7 +220,9 @@ def _clean_tables(
         qualities.append(quality)
         items = labels_and_reviews.add_reviews(items, reviews, mapping.clean.max_text_length)
     tally = Tally("events", raw_events.height)
-    events = run_rules(raw_events, event_rules(raw_events.columns, labels, bounds), tally)
+    rules, held = event_rules(raw_events.columns, labels, bounds), [raw_events]
+    del raw_events  # the rules hold all that is left of it
+    events = run_rules(held.pop(), rules, tally)
     qualities.insert(1, tally.finish(events.height))
     require_clean(qualities[1], max_dropped_share)
     return raw_items, items, events, qualities
@@ -235,8 +248,9 @@ def _bounds(mapping: Mapping, items: pl.DataFrame, events: pl.DataFrame, latest:
     How it is spelt is read from the items alone: the catalogue is public, and what somebody bought
     must not change a letter of it.
     """
+    odd = OddIds()  # a fraction has a point
     fractions: set[str] = {name for name in ("shopper_id", "order_id") if name in events.columns
-                 and has_fractions(events[name])}  # fmt: skip
+                 and has_fractions(odd.texts(events, name))}  # fmt: skip
     if has_fractions(items["item_id"]):
         fractions.add("item_id")
     table = mapping.events

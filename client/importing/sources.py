@@ -1,5 +1,6 @@
 """Where one shop's raw tables are, and how to read each: from its folder or its database."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import polars as pl
 from client.importing.databases import read_database
 from client.importing.files import column_names, find_files, read_files, style_of
 from client.importing.mapping import Mapping, TableSource
+from client.importing.parts.csv_parts import Watch, read_in_parts
 from client.importing.platforms.layouts import variant_keys
 from common.errors import InputError
 
@@ -90,9 +92,28 @@ class ShopSource:
                 "that holds them.",
                 field="source",
             )
-        if self.path.is_file() and section in ("items", "events"):
-            paths = [self.path]
-        else:
-            folder = self.path.parent if self.path.is_file() else self.path
-            paths = find_files(folder, place.file, section)
+        paths = self._files(section, place)
         return read_files(paths, place, columns, self.encoding or mapping.encoding)
+
+    def csv_parts(
+        self, mapping: Mapping, watch: Watch | None = None
+    ) -> Iterator[pl.DataFrame] | None:
+        """Return the parts of the events' table; None if it is no file, or is the items' too.
+
+        Raises:
+            InputError: as `read_in_parts`, or if there is no file.
+        """
+        events = mapping.events
+        if self.path is None or events.place.in_database or mapping.items_place == events.place:
+            return None
+        paths = self._files("events", events.place)
+        encoding = self.encoding or mapping.encoding
+        return read_in_parts(paths, events.place, events.columns(), encoding, watch)
+
+    def _files(self, section: str, place: TableSource) -> list[Path]:
+        if self.path is None:
+            return []
+        if self.path.is_file() and section in ("items", "events"):
+            return [self.path]
+        folder = self.path.parent if self.path.is_file() else self.path
+        return find_files(folder, place.file, section)

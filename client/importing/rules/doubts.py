@@ -58,6 +58,7 @@ def _too_few(data: MerchantData) -> Doubt | None:
 def _accounts(events: pl.DataFrame) -> list[Doubt | None]:
     """Ids that stand for many people: as one shopper, all of them share one privacy unit."""
     counts = events.group_by("shopper_id").agg(pl.len().alias("rows"))
+    counts = counts.with_columns(pl.col("shopper_id").cast(pl.String))
     named = counts.filter(pl.col("shopper_id").str.contains(_SHARED))["shopper_id"].sort()
     large = counts.filter(pl.col("rows") > max(_FEW, _LARGE_SHARE * events.height))["shopper_id"]
     text = "look like accounts that many people share, such as guests; leave their rows out."

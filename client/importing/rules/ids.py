@@ -6,9 +6,11 @@ that, the import warns.
 """
 
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import polars as pl
 
+from client.importing.coded.ids import OddIds, texts
 from common.errors import InputError
 
 # What exports write for nothing, compared without case.
@@ -24,12 +26,16 @@ _WIDE = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _MOST_EXAMPLES = 3
 
 
-def drop_null_words(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+def drop_null_words(
+    frame: pl.DataFrame, columns: Sequence[str], odd: OddIds | None = None
+) -> pl.DataFrame:
     """Make ids null that are a word for nothing, such as NULL, nan and N/A."""
-    return frame.with_columns(
-        pl.when(~pl.col(name).str.to_lowercase().is_in(NULL_WORDS)).then(pl.col(name)).alias(name)
-        for name in columns
-    )
+    odd = odd or OddIds()
+
+    def without(ids: pl.Expr) -> pl.Expr:
+        return pl.when(~ids.str.to_lowercase().is_in(NULL_WORDS)).then(ids)
+
+    return frame.with_columns(odd.respelt(frame, name, without) for name in columns)
 
 
 def has_fractions(ids: pl.Series) -> bool:
@@ -38,7 +44,10 @@ def has_fractions(ids: pl.Series) -> bool:
 
 
 def canonical_ids(
-    frame: pl.DataFrame, columns: Sequence[str], fractions: Collection[str]
+    frame: pl.DataFrame,
+    columns: Sequence[str],
+    fractions: Collection[str],
+    odd: OddIds | None = None,
 ) -> pl.DataFrame:
     """Write each id in one way: NFC, narrow letters, `17850` for `17850.0`, addresses lower-case.
 
@@ -46,19 +55,34 @@ def canonical_ids(
         frame: With tidy ids.
         columns: Of ids. Addresses are looked for in `shopper_id` alone.
         fractions: Columns whose ids have true fractions, so that `.0` stays.
+        odd: Of the frame, where its ids are coded.
     """
-    for name in columns:
-        ids = pl.col(name).str.normalize("NFC")
-        if frame[name].str.contains("[\uff01-\uff5e]").any():
-            ids = ids.str.replace_many(list(_WIDE), list(_WIDE.values()))
-        if name not in fractions:
-            whole = ids.str.replace(r"\.0+$", "")
-            ids = pl.when(ids.str.contains(_FLOAT)).then(whole).otherwise(ids)
-            ids = _exact_scientific(ids)
-        if name == "shopper_id":
-            ids = pl.when(ids.str.contains(_ADDRESS)).then(ids.str.to_lowercase()).otherwise(ids)
-        frame = frame.with_columns(ids.alias(name))
-    return frame
+    odd = odd or OddIds()
+    return frame.with_columns(
+        odd.respelt(
+            frame,
+            name,
+            partial(
+                _canonical,
+                wide=bool(odd.texts(frame, name).str.contains("[\uff01-\uff5e]").any()),
+                fractions=name in fractions,
+                addresses=name == "shopper_id",
+            ),
+        )
+        for name in columns
+    )
+
+
+def _canonical(ids: pl.Expr, *, wide: bool, fractions: bool, addresses: bool) -> pl.Expr:
+    ids = ids.str.normalize("NFC")
+    if wide:
+        ids = ids.str.replace_many(list(_WIDE), list(_WIDE.values()))
+    if not fractions:
+        whole = ids.str.replace(r"\.0+$", "")
+        ids = _exact_scientific(pl.when(ids.str.contains(_FLOAT)).then(whole).otherwise(ids))
+    if addresses:
+        ids = pl.when(ids.str.contains(_ADDRESS)).then(ids.str.to_lowercase()).otherwise(ids)
+    return ids
 
 
 def _exact_scientific(ids: pl.Expr) -> pl.Expr:
@@ -69,14 +93,20 @@ def _exact_scientific(ids: pl.Expr) -> pl.Expr:
     return pl.when(exact & ~ids.str.starts_with("-")).then(plain).otherwise(ids)
 
 
-def require_whole_ids(frame: pl.DataFrame, columns: Sequence[str], table: str) -> None:
+def require_whole_ids(
+    frame: pl.DataFrame, columns: Sequence[str], table: str, odd: OddIds | None = None
+) -> None:
     """Refuse ids like 4.0069E+12: a spreadsheet has cut digits, and two ids may be one.
 
     Raises:
         InputError: naming the table, the column, how many there are and one.
     """
+    odd = odd or OddIds()
     for name in columns:
-        cut = frame[name].filter(frame[name].str.contains(_SCIENTIFIC).fill_null(value=False))
+        if not odd.texts(frame, name).str.contains(_SCIENTIFIC).any():
+            continue
+        column = frame[name].cast(pl.String)
+        cut = column.filter(column.str.contains(_SCIENTIFIC).fill_null(value=False))
         if len(cut):
             raise InputError(
                 f"{table}: {len(cut)} values of {name} are written like {cut[0]!r}: a spreadsheet "
@@ -91,7 +121,7 @@ def differing_by_form(ids: pl.Series) -> tuple[int, list[str]]:
 
     Nothing is merged: whether they are one is for the merchant to say.
     """
-    names = pl.DataFrame({"id": ids.drop_nulls().unique()})
+    names = pl.DataFrame({"id": texts(ids)})
     plain = pl.col("id").str.to_lowercase().str.replace_all(r"[\s\-_./]", "")
     zeros = pl.when(plain.str.contains(r"^\d+$")).then(plain.str.strip_chars_start("0"))
     keyed = names.with_columns(zeros.otherwise(plain).alias("form"))

@@ -8,6 +8,8 @@ from typing import Literal
 import polars as pl
 
 from client.importing import cleaning, labels_and_reviews
+from client.importing.coded import baskets
+from client.importing.coded.ids import OddIds
 from client.importing.mapping import CleanRules, EventTypes
 from client.importing.quality_report import Tally
 from client.importing.rules import ids, orders
@@ -41,7 +43,8 @@ def run_rules(frame: pl.DataFrame, rules: Iterable[Rule], tally: Tally) -> pl.Da
             after = rule.apply(frame)
             if rule.does != "quiet":
                 getattr(tally, rule.does)(rule.name, frame, after)
-            frame = after
+            idle = rule.does == "drop" and after.shape == frame.shape
+            frame = frame if idle else after  # nothing dropped: no second copy is kept
     return frame
 
 
@@ -78,18 +81,24 @@ class Bounds:
 def id_rules(columns: Sequence[str], bounds: Bounds, table: str) -> list[Rule]:
     """Return the rules that give each id one spelling."""
     canonical = bounds.rules.ids == "canonical"
+    odd = OddIds()
 
     def whole(frame: pl.DataFrame) -> pl.DataFrame:
-        ids.require_whole_ids(frame, columns, table)
+        ids.require_whole_ids(frame, columns, table, odd)
         return frame
 
     return [
-        Rule("tidy_ids", "change", partial(cleaning.tidy_ids, columns=columns)),
-        Rule("null_words", "change", partial(ids.drop_null_words, columns=columns), canonical),
+        Rule("tidy_ids", "change", partial(cleaning.tidy_ids, columns=columns, odd=odd)),
+        Rule(
+            "null_words",
+            "change",
+            partial(ids.drop_null_words, columns=columns, odd=odd),
+            canonical,
+        ),
         Rule(
             "canonical_ids",
             "change",
-            partial(ids.canonical_ids, columns=columns, fractions=bounds.fractions),
+            partial(ids.canonical_ids, columns=columns, fractions=bounds.fractions, odd=odd),
             canonical,
         ),
         Rule("whole_ids", "quiet", whole, canonical),
@@ -151,7 +160,7 @@ def event_rules(
         *id_rules(names, bounds, "events"),
         *_type_rules(bounds.types),
         Rule("missing_ids", "drop", partial(cleaning.drop_missing_ids, columns=people)),
-        Rule("exact_duplicates", "drop", lambda f: cleaning.drop_exact_duplicates(f, f.columns)),
+        Rule("exact_duplicates", "drop", baskets.drop_exact_duplicates),
         Rule("cancelled_orders", "drop", cleaning.drop_cancelled, "cancelled" in columns),
         *_product_rules(columns, bounds.rules),
         Rule(f"malformed_{what}", "drop", partial(cleaning.drop_unreadable, column="time")),
@@ -161,6 +170,7 @@ def event_rules(
             partial(cleaning.drop_impossible_times, now=bounds.latest),
             bounds.timed,
         ),
+        Rule("price", "quiet", lambda f: f.drop("price", strict=False)),  # read for the last time
         Rule("unknown_items", "drop", partial(cleaning.drop_unknown_items, item_ids=bounds.known)),
         *_quantity_rules(columns, bounds.rules),
         Rule(
@@ -169,6 +179,7 @@ def event_rules(
             lambda f: f.with_columns(pl.col("quantity").alias("value")),
             bounds.value_is_quantity,
         ),
+        Rule("quantity", "quiet", lambda f: f.drop("quantity", strict=False)),
         *([] if labels is None or not labelled else _labelling(labels)),
         Rule(
             "missing_value",
@@ -182,8 +193,8 @@ def event_rules(
             partial(cleaning.fold_spaces, columns=["merchant"]),
             "merchant" in columns,
         ),
-        Rule("baskets", "quiet", cleaning.number_baskets),
-        Rule("same_basket_item", "merge", cleaning.merge_basket_rows),
+        Rule("baskets", "quiet", baskets.number_baskets),
+        Rule("same_basket_item", "merge", baskets.merge_basket_rows),
     ]
 
 

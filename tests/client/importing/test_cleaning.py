@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.importing import cleaning, labels_and_reviews
+from client.importing.coded import baskets
 from client.importing.quality_report import Tally
 from common.errors import InputError
 
@@ -199,15 +200,15 @@ def _events(rows):
 @settings(deadline=None)
 @given(st.lists(EVENT, min_size=1, max_size=20))
 def test_baskets_are_numbered_from_zero_in_order_of_time(rows):
-    numbered = cleaning.number_baskets(_events(rows))
+    numbered = baskets.number_baskets(_events(rows))
     assert numbered.height == len(rows)
-    baskets = {}
+    found = {}
     for (shopper, _, time, order), (_, _, first, _, basket) in zip(
         rows, numbered.iter_rows(), strict=True
     ):
         key = (order,) if order is not None else ("at", time)
-        baskets.setdefault(shopper, {}).setdefault((basket, first), set()).add((key, time))
-    for mine in baskets.values():
+        found.setdefault(shopper, {}).setdefault((basket, first), set()).add((key, time))
+    for mine in found.values():
         assert sorted(number for number, _ in mine) == list(range(len(mine)))
         ordered = [first for _, first in sorted(mine)]
         assert ordered == sorted(ordered)
@@ -219,8 +220,8 @@ def test_baskets_are_numbered_from_zero_in_order_of_time(rows):
 @settings(deadline=None)
 @given(st.lists(EVENT, min_size=1, max_size=20))
 def test_merging_leaves_one_sorted_row_per_shopper_basket_and_item(rows):
-    numbered = cleaning.number_baskets(_events(rows))
-    merged = cleaning.merge_basket_rows(numbered)
+    numbered = baskets.number_baskets(_events(rows))
+    merged = baskets.merge_basket_rows(numbered)
     keys = list(merged.select("shopper_id", "basket", "item_id").iter_rows())
     assert len(keys) == len(set(keys))
     assert set(keys) == set(numbered.select("shopper_id", "basket", "item_id").iter_rows())
@@ -233,7 +234,7 @@ def test_of_one_items_rows_in_a_basket_the_last_ones_value_stays():
         {"shopper_id": ["a"] * 3, "basket": [0] * 3, "item_id": ["x", "y", "x"],
          "time": [1] * 3, "value": [5.0, 4.0, 2.0]}
     )  # fmt: skip
-    assert cleaning.merge_basket_rows(frame)["value"].to_list() == [2.0, 4.0]
+    assert baskets.merge_basket_rows(frame)["value"].to_list() == [2.0, 4.0]
 
 
 def test_events_of_items_outside_the_catalogue_go():

@@ -1,0 +1,1 @@
+"""Ids as whole numbers, and what sorting them finds: equal rows and baskets."""
