@@ -68,7 +68,7 @@ def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child
     flower = _ALLOCATOR | flower_environment(folder.flower_home)  # whose environment has the word
     environment = flower | guarded_environment(config.data)
     children: list[Child] = []
-    _apart(folder, "introduction", say)
+    _apart(folder, "client.node.introduction", say)
     with stopping(children):
         for name, line in _commands(folder).items():
             log = folder.logs.resolve() / f"{name}.log"
@@ -101,15 +101,18 @@ def _encode_ahead(folder: NodeFolder, say: Callable[[str], None]) -> None:
 
 
 def _daily(folder: NodeFolder, say: Callable[[str], None]) -> None:
-    _apart(folder, "certificate")  # what fails is asked for again tomorrow, for two months
-    _apart(folder, "introduction", say)
+    _apart(
+        folder, "client.deployment.certificate"
+    )  # what fails is asked for again tomorrow, for two months
+    _apart(folder, "client.node.introduction", say)
     for warning in warnings(folder, datetime.now(UTC)):
         say(warning)
 
 
-def _apart(folder: NodeFolder, name: str, say: Callable[[str], None] | None = None) -> None:
-    """Run a module of this room to its end in a process of its own, and say what it failed with."""
-    line = [sys.executable, "-P", "-m", f"client.deployment.{name}", str(folder.root.resolve())]
+def _apart(folder: NodeFolder, module: str, say: Callable[[str], None] | None = None) -> None:
+    """Run a module to its end in a process of its own, and say what it failed with."""
+    line = [sys.executable, "-P", "-m", module, str(folder.root.resolve())]
+    name = module.rpartition(".")[2]
     child = start_child(name, line, folder.logs.resolve() / f"{name}.log")
     with stopping([child]):
         wait_for_end([child])

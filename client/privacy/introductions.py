@@ -1,6 +1,6 @@
 """How this node is introduced to the others of a secure sum, in its state folder.
 
-`client start` puts it there (`client.deployment.introduction`), and the app reads it: the key that
+`client start` puts it there (`client.node.introduction`), and the app reads it: the key that
 the node enrolled with never comes near the app.
 
     introduction.json    name and ledger key, with what the enrolled key has signed of them

@@ -3,8 +3,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from client.deployment.introduction import introduce
 from client.node.identities import checked_identities
+from client.node.introduction import introduce
 from client.privacy.introductions import own_introduction
 from common.errors import SecureSumError
 from common.identity.enrolment import Request

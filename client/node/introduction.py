@@ -1,6 +1,6 @@
 """Have the node's enrolled key vouch for the key that signs its ledger, for secure sums.
 
-    python -P -m client.deployment.introduction NODE     in a process apart, as it opens the ledger
+    python -P -m client.node.introduction NODE     in a process apart, as it opens the ledger
 
 What others check stands in `common.identity.introduction`. The app, which an operator ships, reads
 what is written here and never the enrolled key.
