@@ -142,6 +142,7 @@ def popularity(message: Message, context: Context) -> Message:
             message,
             context,
             ("popularity", 0),
+            secure_sum.index_digest(index),
             lambda: node.work.popularity_share(plan, context.run_id, index),
         )
     note = read_note(message.content)
@@ -163,7 +164,7 @@ def season(message: Message, context: Context) -> Message:
     node, plan = _asked_node(message, context)
     if plan.dp_model == "distributed":
         made = functools.partial(node.work.season_share, plan, context.run_id)
-        return _masked_reply(message, context, ("season", 0), made)
+        return _masked_reply(message, context, ("season", 0), "", made)
     note = read_note(message.content)
     node.work.accept(note)
     vector = node.work.season(plan, context.run_id)
@@ -202,7 +203,8 @@ def train(message: Message, context: Context) -> Message:
     told = (request.adapter, request.popularity, plan, context.run_id, request.round_number)
     if plan.dp_model == "distributed":
         made = functools.partial(node.work.train_share, *told)
-        return _masked_reply(message, context, ("train", request.round_number), made)
+        digest = request.adapter.digest
+        return _masked_reply(message, context, ("train", request.round_number), digest, made)
     note = read_note(message.content)
     node.work.accept(note)
     update = node.work.train(*told)
@@ -228,6 +230,7 @@ def _masked_reply(
     message: Message,
     context: Context,
     which: tuple[EventKind, int],
+    asked: str,
     made: Callable[[], ProtectedShare],
 ) -> Message:
     """Charge and compute a share, and return it under its masks with the ledger's head.
@@ -238,15 +241,16 @@ def _masked_reply(
         message: The request.
         context: The node's.
         which: The sum's kind and round.
+        asked: See `SecureParty.check`.
         made: Charges, and returns the share.
     """
     node, _, plan = _prepared_node(context)
     party = node.work.party(plan, context.run_id)
-    asked = secure_sum.read_asked(MaskRequest, message.content, secure_sum.MOST_ASKED)
-    party.check(asked, *which)
+    request = secure_sum.read_asked(MaskRequest, message.content, secure_sum.MOST_ASKED)
+    party.check(request, *which, asked)
     note = read_note(message.content)
     node.work.accept(note)
-    masked = party.mask(asked, made())
+    masked = party.mask(request, made())
     content = messages.encode_plan_request(plan.digest)
     return Message(_headed(secure_sum.with_secure(content, masked), node, note), reply_to=message)
 

@@ -158,14 +158,23 @@ class SecureParty:
         self._within(self._held(), 0, lambda client: client.accept(dealt.sealed))
 
     # ----------------------------------------------------------------- rounds
-    def check(self, request: MaskRequest, kind: EventKind, number: int) -> None:
+    def check(self, request: MaskRequest, kind: EventKind, number: int, asked: str = "") -> None:
         """Refuse a request to mask that is none for this sum, before anything is charged.
+
+        Args:
+            request: The server's.
+            kind: What is summed.
+            number: The training round, or 0.
+            asked: Digest of what this node was given to compute on. The masks depend on it: where
+                others were given something else, none of the sum can be read (against a server
+                that tells each another model, Pasquini, Francati, Ateniese 2022, "Eluding Secure
+                Aggregation in Federated Learning via Model Inconsistency").
 
         Raises:
             SecureSumError: as `SecureSumClient.check`, or `state` if there is no party.
         """
         slot, held = slot_of(self._plan, kind, number), self._held()
-        self._taken(held, self._over(held)).check(request, slot)
+        self._taken(held, self._over(held)).check(request, slot, asked)
 
     def mask(self, request: MaskRequest, share: ProtectedShare) -> MaskedVector:
         """Return a share, which was charged for, under the masks of its sum.

@@ -53,10 +53,11 @@ _KINDS: Mapping[str, EventKind] = {
 
 @dataclass(frozen=True, eq=False)
 class _Taken:
-    """A sum that was taken again: the run it is of, its roster, its total."""
+    """A sum that was taken again: the run it is of, its roster, what was asked, its total."""
 
     run_id: str
     roster: tuple[str, ...]
+    asked: str
     total: SecureSum
 
 
@@ -103,7 +104,7 @@ def check_sums(  # noqa: PLR0917 - each is of another type or named as in `check
         else:
             framing = read_framing(folder / CONTRIBUTIONS)
             trained = [
-                (one, taken["train", one.round_number].total) for one in rounds if one.round_number
+                (one, taken["train", one.round_number]) for one in rounds if one.round_number
             ]
             _rebuild(marks, release, framing, trained, start)
     _check_season(sheet, release, taken, whole=whole)
@@ -146,7 +147,7 @@ def _take(
             f"noise is for {plan.least_merchants} to {plan.merchants}.",
             file=file,
         )
-    return None if any(faults.values()) else _Taken(terms.run_id, roster, total)
+    return None if any(faults.values()) else _Taken(terms.run_id, roster, transcript.asked, total)
 
 
 def _read(path: Path) -> bytes:
@@ -173,7 +174,7 @@ def _rebuild(
     marks: Marks,
     release: VerifiedRelease,
     framing: Framing,
-    trained: Sequence[tuple[JournalEntry, SecureSum]],
+    trained: Sequence[tuple[JournalEntry, _Taken]],
     start: AdapterState,
 ) -> None:
     """Take every round's step again and compare what it comes to."""
@@ -184,8 +185,12 @@ def _rebuild(
         return
     descent = Descent.of(settings)
     adapter, state = start, OptimiserState.empty(start.size)
-    for entry, total in trained:
-        number = entry.round_number
+    for entry, taken in trained:
+        number, total = entry.round_number, taken.total
+        if taken.asked != adapter.digest:
+            told = f"Round {number}: it was taken at another adapter."
+            marks.wrong("asked", told, entry=entry.number)
+            break
         gradient, columns = _gradient(total, plan, framing)
         if columns.size != settings.audit_canaries:
             marks.wrong("canaries", f"Round {number}: it has another count of canaries.")

@@ -26,6 +26,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from common.errors import FederationError, MaskedReplyError, SecureSumError
+from common.files import sha256_hex
 from common.identity.introduction import MOST_BYTES, Introduction
 from common.privacy.secagg.encoding import encode, most_bytes, read_reply, read_request
 from common.privacy.secagg.messages import Advertisement, Roster, Terms
@@ -127,6 +128,11 @@ def read_index(content: RecordDict) -> NDArray[np.uint64]:
     if not keys.size or not (keys[1:] > keys[:-1]).all():
         raise FederationError("A histogram's items ascend, each once.", field=_INDEX)
     return keys
+
+
+def index_digest(keys: NDArray[np.uint64]) -> str:
+    """Return the digest of a histogram's text keys [items]."""
+    return sha256_hex(np.ascontiguousarray(keys, "<u8").tobytes())
 
 
 def _bytes(content: RecordDict) -> bytes | None:

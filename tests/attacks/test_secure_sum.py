@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from client.node.secure_party import _Sitting
-from common.errors import QuorumError
+from common.errors import FederationError, QuorumError
 from common.identity.introduction import Introduction
 from common.identity.signing_key import SigningKey
 from common.privacy.secagg.client import SecureSumClient
@@ -23,7 +23,7 @@ from common.privacy.secagg.messages import MaskRequest, UnmaskRequest, ViewReque
 from common.privacy.secagg.setup import Party
 from common.privacy.secagg.slots import terms_of
 from common.wire import secure_sum as wire
-from common.wire.messages import TRAIN, encode_plan_request, encode_train
+from common.wire.messages import TRAIN, decode_train, encode_plan_request, encode_train
 from tests.support.fake_node import SEASON_SIZE, SIZE, shops
 from tests.support.secure_town import BARE, NAMES, secure_town
 
@@ -74,6 +74,7 @@ BEFORE = {
     "another plan": (bound(plan_digest="0" * 64), "plan"),
     "another roster": (bound(roster="0" * 64), "roster"),
     "another phase": (bound(phase="view"), "phase"),
+    "another adapter": (bound(asked="0" * 64), "asked"),
     "another length": (lambda asked: replace(asked, length=asked.length + 1), "length"),
 }
 
@@ -95,6 +96,26 @@ def test_a_plain_request_for_an_update_costs_nothing_and_gives_nothing(town):
     town.run(rounds=1, asks={("train", LIAR_ASKS, 1): bare})
     caught(town, "message")
     assert not town.charged(NAMES[LIAR_ASKS])
+
+
+def test_a_node_that_is_given_another_adapter_makes_the_sum_unreadable(town):
+    """Else a model that leaves the others no gradient would show one merchant's alone."""
+    digests = []
+
+    def lie(content):
+        request = decode_train(content, SIZE, BARE.digest)
+        other = request.adapter.with_vector(request.adapter.flatten() + 1)
+        for name, record in encode_train(replace(request, adapter=other)).items():
+            content[name] = record
+        digests.append(other.digest)
+        return told(MaskRequest, bound(asked=other.digest))(content)
+
+    with pytest.raises((FederationError, QuorumError)):
+        town.run(rounds=1, asks={("train", LIAR_ASKS, 1): lie})
+    assert len(digests) == 1
+    assert town.strategy.state.round_number == 0
+    assert not np.array_equal(digests, [town.strategy.state.adapter.digest])
+    assert town.charged(NAMES[LIAR_ASKS])["train", 1] == 1  # it did what it was asked, and paid
 
 
 # ---------------------------------------------------------------------- who is there

@@ -24,6 +24,7 @@ A violation raises `SecureSumError` and leads back to idle: the round is over fo
 secrets are gone, and the next round is another. In setup it ends the run.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class OpenRound:
     phase: Phase
     secrets: RoundSecrets = field(repr=False)
     view: str = ""
+    asked: str = ""
 
 
 class SecureSumClient:
@@ -94,18 +96,21 @@ class SecureSumClient:
         """See `Setup.accept`."""
         self.member = self.setup.accept(sealed)
 
-    def check(self, request: MaskRequest, round_number: int) -> None:
+    def check(self, request: MaskRequest, round_number: int, asked: str = "") -> None:
         """Refuse what `mask` would refuse, before anything is paid for; nothing changes.
 
         Args:
             request: The server's.
             round_number: The round that the rest of its message is for.
+            asked: Digest of that rest: see `Binding`.
 
         Raises:
-            SecureSumError: `phase`, `run`, `plan`, `roster`, `round` or `length`.
+            SecureSumError: `phase`, `run`, `plan`, `roster`, `asked`, `round` or `length`.
         """
         self._bound(request.binding, "mask")
         number = request.binding.round_number
+        if request.binding.asked != asked:
+            raise SecureSumError("The masks are for another request.", field="asked")
         if number != round_number or not self.last < number <= self.terms.rounds:
             raise SecureSumError("The round is over, or another than is asked for.", field="round")
         if request.length != self.terms.length_of(number):
@@ -140,14 +145,15 @@ class SecureSumClient:
                 self.party.name,
                 b"",
                 request.binding,
-                self._masked(member, number, secrets, vector),
+                self._masked(member, request.binding, secrets, vector),
             )
-            self.opened = OpenRound(number, "mask", secrets)
+            self.opened = OpenRound(number, "mask", secrets, asked=request.binding.asked)
             return masked.signed(self.party.key)
 
     def _masked(
-        self, member: Member, number: int, secrets: RoundSecrets, vector: NDArray[np.int64]
+        self, member: Member, binding: Binding, secrets: RoundSecrets, vector: NDArray[np.int64]
     ) -> NDArray[np.uint64]:
+        number, asked = binding.round_number, binding.asked
         total = vector.astype(np.uint64)  # modulo 2^64
         total += expand(secrets.own_self.self_key(member.digest, number), total.size)
         pair, numbers = secrets.own_key.mask_key(), member.numbers
@@ -155,9 +161,8 @@ class SecureSumClient:
             other = numbers[name]
             public = member.roster.advertisements[other - 1].mask_key(number)
             try:
-                key = pair.agreed(
-                    public, *pair_purpose(member.digest, number, member.number, other)
-                )
+                purpose = pair_purpose(member.digest, number, asked, member.number, other)
+                key = pair.agreed(public, *purpose)
             except ValueError:
                 raise SecureSumError("A party's key is no key.", field="keys") from None
             if member.number < other:
@@ -232,6 +237,8 @@ class SecureSumClient:
         """Return the open round, if the message is for it and it is in one of the phases."""
         if self.opened is None or binding.round_number != self.opened.number:
             raise SecureSumError("A message is for a round that is not open.", field="round")
+        if binding.asked != self.opened.asked:
+            raise SecureSumError("A message is for another request of the round.", field="asked")
         if self.opened.phase not in phases:
             raise SecureSumError("A view is signed once a round.", field="views")
         return self.opened
@@ -258,9 +265,7 @@ class SecureSumClient:
             return
         if current.phase != "view" or current.view != here:
             raise SecureSumError("Another view was signed this round.", field="views")
-        same = Binding(
-            self.terms.run_id, current.number, "view", self.terms.plan_digest, member.digest
-        )
+        same = dataclasses.replace(request.binding, phase="view")  # it was checked
         agreed = set()
         for view in request.views:
             identity = self.party.identities.get(view.name)

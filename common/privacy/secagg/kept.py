@@ -33,6 +33,7 @@ class _KeptRound:
 class _KeptOpen:
     phase: Phase
     view: str
+    asked: str
     secrets: _KeptRound
 
 
@@ -68,7 +69,14 @@ def keep(client: SecureSumClient) -> bytes:
             rounds=tuple(_kept(number, one) for number, one in sorted(setup.rounds.items())),
             opened=()
             if opened is None
-            else (_KeptOpen(opened.phase, opened.view, _kept(opened.number, opened.secrets)),),
+            else (
+                _KeptOpen(
+                    opened.phase,
+                    opened.view,
+                    opened.asked,
+                    _kept(opened.number, opened.secrets),
+                ),
+            ),
         )
     )
 
@@ -104,7 +112,7 @@ def take_up(terms: Terms, party: Party, content: bytes, *, over: int) -> SecureS
     for one in kept.opened:
         number = one.secrets.number
         if number > over:
-            client.opened = OpenRound(number, one.phase, _secrets(one.secrets), one.view)
+            client.opened = OpenRound(number, one.phase, _secrets(one.secrets), one.view, one.asked)
     return client
 
 

@@ -71,9 +71,11 @@ class KeyPair:
         return derive(self._private.exchange(X25519PublicKey.from_public_bytes(public)), *purpose)
 
 
-def pair_purpose(roster: str, round_number: int, one: int, other: int) -> tuple[str | int, ...]:
+def pair_purpose(
+    roster: str, round_number: int, asked: str, one: int, other: int
+) -> tuple[str | int, ...]:
     """Return the purpose of two parties' mask in a round, in either order."""
-    return ("pair mask", roster, round_number, min(one, other), max(one, other))
+    return ("pair mask", roster, round_number, asked, min(one, other), max(one, other))
 
 
 def seal(key: bytes, plain: bytes, about: bytes) -> bytes:

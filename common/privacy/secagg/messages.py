@@ -77,6 +77,9 @@ class Binding:
         phase: What is asked or answered.
         plan_digest: Of the terms.
         roster: Digest of the parties' keys.
+        asked: Digest of what each party is asked to compute on, where that is the same for all;
+            empty where there is nothing. Masks of parties that were told different ones do not
+            cancel.
     """
 
     run_id: str
@@ -84,6 +87,7 @@ class Binding:
     phase: Phase
     plan_digest: str
     roster: str
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

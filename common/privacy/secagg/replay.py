@@ -32,7 +32,7 @@ def sum_again(
         server.receive_advertisement(advertisement)
     if server.roster() != transcript.roster:
         raise MaskedReplyError("A transcript's roster is not in order.", field="roster")
-    server.start(transcript.round_number)
+    server.start(transcript.round_number, transcript.asked)
     for masked in transcript.masked:
         server.receive_masked(masked)
     server.close()

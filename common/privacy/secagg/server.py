@@ -91,7 +91,7 @@ class SecureSumServer:
         self._roster: Roster | None = None
         self._sealed: dict[str, SealedShares] = {}
         self._stage: Stage = "idle"
-        self._number = 0
+        self._number, self._asked = 0, ""
         self._masked: dict[str, MaskedVector] = {}
         self._views: dict[str, View] = {}
         self._replies: dict[str, UnmaskReply] = {}
@@ -197,11 +197,11 @@ class SecureSumServer:
         return {other: self._sealed[other].sealed[name] for other in self._around[name]}
 
     # ----------------------------------------------------------------- rounds
-    def start(self, round_number: int) -> MaskRequest:
-        """Open a round, past all that were open before."""
+    def start(self, round_number: int, asked: str = "") -> MaskRequest:
+        """Open a round, past all that were open before; see `Binding` for what is `asked`."""
         if not self._number < round_number <= self._terms.rounds:
             raise FederationError("Rounds go up, and are the run's.", field="round")
-        self._number, self._stage = round_number, "mask"
+        self._number, self._asked, self._stage = round_number, asked, "mask"
         self._masked, self._views, self._replies = {}, {}, {}
         return MaskRequest(self._binding("mask"), self._terms.length_of(round_number))
 
@@ -292,7 +292,7 @@ class SecureSumServer:
         self._expect("unmask")
         self._stage = "idle"
         roster = self.roster()
-        opened = Opened(roster, roster.threshold, self._around, self._number)
+        opened = Opened(roster, roster.threshold, self._around, self._number, self._asked)
         for name in self._survivors:
             opened.open_self(name, self._replies)
         for name in self._dropouts:
@@ -309,8 +309,9 @@ class SecureSumServer:
         return tuple(sorted(set(self._told) - set(self._masked)))
 
     def _binding(self, phase: Phase) -> Binding:
+        terms = self._terms
         return Binding(
-            self._terms.run_id, self._number, phase, self._terms.plan_digest, self._digest
+            terms.run_id, self._number, phase, terms.plan_digest, self._digest, self._asked
         )
 
     def _expect(self, stage: Stage) -> None:

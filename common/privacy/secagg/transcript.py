@@ -43,6 +43,11 @@ class Transcript:
     views: tuple[View, ...]
     replies: tuple[UnmaskReply, ...]
 
+    @property
+    def asked(self) -> str:
+        """Digest of what each party computed on: see `Binding`; the replay holds all to it."""
+        return self.masked[0].binding.asked
+
     @classmethod
     def of(cls, server: SecureSumServer) -> "Transcript":
         """Return that of the sum that a server has finished last."""

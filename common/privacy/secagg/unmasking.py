@@ -23,9 +23,11 @@ class Opened:
         threshold: int,
         around: Mapping[str, tuple[str, ...]],
         round_number: int,
+        asked: str = "",
     ) -> None:
         """Start with none open."""
         self._roster, self._threshold, self._around = roster, threshold, around
+        self._asked = asked
         self.round_number, self.digest, self.numbers = round_number, roster.digest, roster.numbers
         self.self_keys: dict[str, bytes] = {}
         self.mask_keys: dict[str, KeyPair] = {}
@@ -57,7 +59,7 @@ class Opened:
     def pair_mask(self, dropout: str, survivor: str, length: int) -> NDArray[np.uint64]:
         """Return the mask that a survivor shares with a dropout, with the survivor's sign."""
         one, other = self.numbers[survivor], self.numbers[dropout]
-        purpose = pair_purpose(self.digest, self.round_number, one, other)
+        purpose = pair_purpose(self.digest, self.round_number, self._asked, one, other)
         public = self._told(survivor).mask_key(self.round_number)
         mask = expand(self.mask_keys[dropout].agreed(public, *purpose), length)
         return mask if one < other else np.negative(mask)

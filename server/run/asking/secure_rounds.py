@@ -21,9 +21,9 @@ from common.wire.messages import (
     encode_train,
 )
 from common.wire.season import SEASON
-from common.wire.secure_sum import with_index
+from common.wire.secure_sum import index_digest, with_index
 from server.run.asking.questions import Questions
-from server.run.asking.secure_sum import SecureSums
+from server.run.asking.secure_sum import SecureSums, Wanted
 from server.run.contributions import keep_framing, keep_transcript
 from server.run.exchange import Exchange
 
@@ -58,7 +58,7 @@ class SecureRounds:
         popularity, merchants = self.sums.take(
             questions,
             exchange,
-            ("popularity", 0),
+            Wanted("popularity", 0, index_digest(sitting.index)),
             content_of,
             lambda total: summed_popularity(total, plan, sitting.index),
         )
@@ -81,7 +81,7 @@ class SecureRounds:
         season, merchants = self.sums.take(
             questions,
             exchange,
-            ("season", 0),
+            Wanted("season", 0),
             content_of,
             lambda total: summed_season(total, setup.plan, setup.season_ends),
         )
@@ -111,7 +111,7 @@ class SecureRounds:
         (gradient, columns), merchants = self.sums.take(
             questions,
             exchange,
-            ("train", number),
+            Wanted("train", number, next(iter(requests.values())).adapter.digest),
             lambda node, _prepared: (TRAIN, encode_train(requests[node])),
             lambda total: mean_gradient(total, plan, self.framing),
         )

@@ -47,6 +47,21 @@ S = TypeVar("S", SealedShares, MaskedVector, View, UnmaskReply)
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which sum is asked for.
+
+    Attributes:
+        kind: What is summed.
+        number: The training round, or 0.
+        asked: Digest of what all compute on: see `Binding`.
+    """
+
+    kind: EventKind
+    number: int
+    asked: str = ""
+
+
 @dataclass(eq=False)
 class Sitting:
     """The parties of one setup, and the server of their sums.
@@ -164,7 +179,7 @@ class SecureSums:
         self,
         questions: Questions,
         exchange: Exchange,
-        which: tuple[EventKind, int],
+        wanted: Wanted,
         content_of: ContentOf,
         read: Callable[[SecureSum], Read],
     ) -> tuple[Read, tuple[str, ...]]:
@@ -175,7 +190,7 @@ class SecureSums:
         Args:
             questions: How nodes are asked.
             exchange: The way to them.
-            which: What is summed, and the training round or 0.
+            wanted: Which sum.
             content_of: Gives a node's message type and what it is asked, without the masks.
             read: Makes numbers of the sum, or refuses it.
 
@@ -187,14 +202,14 @@ class SecureSums:
         """
         sitting = self.prepare(questions, exchange)
         try:
-            total = self._take(questions, exchange, sitting, which, content_of)
+            total = self._take(questions, exchange, sitting, wanted, content_of)
             return read(total), total.survivors
         except JournalError:
             raise
         except FedtailError as error:
             self.sitting = None
             questions.standings.journal("", error.public())
-            questions.countersigner.close(*which, ())
+            questions.countersigner.close(wanted.kind, wanted.number, ())
             raise
 
     def _take(
@@ -202,11 +217,12 @@ class SecureSums:
         questions: Questions,
         exchange: Exchange,
         sitting: Sitting,
-        which: tuple[EventKind, int],
+        wanted: Wanted,
         content_of: ContentOf,
     ) -> SecureSum:
-        (kind, number), server, told = which, sitting.server, _Told(questions, sitting)
-        request = server.start(slot_of(questions.setup.plan, kind, number))
+        kind, number = wanted.kind, wanted.number
+        server, told = sitting.server, _Told(questions, sitting)
+        request = server.start(slot_of(questions.setup.plan, kind, number), wanted.asked)
         there = {
             node: one for node, one in questions.present.items() if one.merchant in sitting.names
         }
@@ -216,9 +232,8 @@ class SecureSums:
             wire.with_secure(content, request)
             sent.append(questions.message(node, message_type, content, number))
         told.send(exchange, sent, told.masked, f"{kind} {number}", charged=True)
-        asked = len(sitting.names)
         survivors = server.received[0]
-        questions.check_quorum(len(survivors), asked, kind)
+        questions.check_quorum(len(survivors), len(sitting.names), kind)
         following = server.close()
         left = {node: one for node, one in there.items() if one.merchant in survivors}
         if isinstance(following, ViewRequest):

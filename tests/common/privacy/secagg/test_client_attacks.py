@@ -15,7 +15,8 @@ from common.privacy.secagg.keys import expand
 from common.privacy.secagg.messages import UnmaskRequest, View, view_digest
 from common.privacy.secagg.shamir import combine
 from common.privacy.secagg.topology import Topology
-from tests.support.secure_sums import SumTown, refused, signing_key
+from common.privacy.secagg.unmasking import Opened, without_masks
+from tests.support.secure_sums import SumTown, plain_sum, refused, signing_key
 
 pytestmark = pytest.mark.attack
 PARTIES = 7  # a threshold of 5 of the 6 others, a quorum of 5, one may be missing
@@ -229,6 +230,52 @@ def test_a_swapped_plan_run_roster_phase_or_round(town, code, changed):
         request = dataclasses.replace(town.unmask_request(number=2), binding=binding)
         refused(code, client.unmask, request)
         nothing_more(town, client, 2)
+
+
+def test_parties_that_were_asked_for_different_things_have_no_sum(town):
+    """The server has each party's shares by that party's own request, and all masks stay on."""
+    vectors, names = town.vectors(np.random.default_rng(0)), town.names
+    asked = dict.fromkeys(names, "a" * 64) | {names[0]: "b" * 64}
+    request = town.server.start(1)
+    sent, replies = {}, {}
+    for name in names:
+        binding = dataclasses.replace(request.binding, asked=asked[name])
+        sent[name] = town.clients[name].mask(
+            dataclasses.replace(request, binding=binding), vectors[name]
+        )
+    refused("asked", town.clients[names[1]].unmask, told_as(town, "b" * 64))
+    for name in names:
+        if name != names[1]:
+            replies[name] = town.clients[name].unmask(told_as(town, asked[name]))
+    around = {name: tuple(other for other in names if other != name) for name in names}
+    for guess in ("a" * 64, "b" * 64, ""):
+        opened = Opened(town.roster, town.roster.threshold, around, 1, guess)
+        for name in names:
+            opened.open_self(name, replies)
+        found = without_masks({name: one.vector for name, one in sent.items()}, opened)
+        assert not (found == plain_sum(vectors, names)).any()
+
+
+def test_parties_that_were_asked_for_one_thing_have_a_sum_also_with_one_missing(town):
+    vectors, names = town.vectors(np.random.default_rng(0)), town.names
+    request = town.server.start(1, "a" * 64)
+    assert request.binding.asked == "a" * 64
+    for name in names[1:]:
+        town.server.receive_masked(town.clients[name].mask(request, vectors[name]))
+    asked = town.server.close()
+    for name in names[1:]:
+        town.server.receive_view(town.clients[name].view(asked))
+    last = town.server.unmask_request()
+    for name in names[1:]:
+        town.server.receive_unmask(town.clients[name].unmask(last))
+    found = town.server.finish()
+    np.testing.assert_array_equal(found.vector, plain_sum(vectors, names[1:]))
+
+
+def told_as(town, asked):
+    """A request to unmask with nobody missing, for whoever was asked for this."""
+    request = town.unmask_request()
+    return dataclasses.replace(request, binding=dataclasses.replace(request.binding, asked=asked))
 
 
 def test_a_longer_vector_and_the_same_round_once_more(town):
