@@ -19,7 +19,7 @@ CODES: Final = frozenset(
     | {INTERNAL, "disk", "evicted"}
 )
 _OTHER_FIELDS: Final = """
-    absent adapter allow_seeded_noise app app_digests arrays base_model basis basis_digest body
+    absent adapter allow_seeded_noise app app_digests arrays asked base_model basis basis_digest body
     budget_days cache canaries catalogue catalogue_declared catalogue_digest certificate charge
     checkpoint clipped clock cohort contribution contributions count countersignature counts
     data dataset disk dp_models dropouts entries experiment expires facts federation file
