@@ -19,7 +19,7 @@ CODES: Final = frozenset(
     | {INTERNAL, "disk", "evicted"}
 )
 _OTHER_FIELDS: Final = """
-    absent adapter allow_seeded_noise app app_digests arrays asked base_model basis basis_digest body
+    absent adapter allow_seeded_noise app app_digests arrays base_model basis basis_digest body
     budget_days cache canaries catalogue catalogue_declared catalogue_digest certificate charge
     checkpoint clipped clock cohort contribution contributions count countersignature counts
     data dataset disk dp_models dropouts entries experiment expires facts federation file
@@ -32,7 +32,7 @@ _OTHER_FIELDS: Final = """
     settings shares shop shoppers signature signer signing_key size spent split state survivors
     text text_keys threshold title token_weight unmask update update_subspace updates
     valid_from variance vector version views yes allow_season season min_spared_share setup
-    transcript index
+    transcript index asked
 """
 FIELDS: Final = frozenset(
     {*RunSettings.model_fields, *(one.name for one in dataclasses.fields(PrivacyPlan))}
