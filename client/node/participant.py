@@ -39,6 +39,7 @@ from common.privacy.ledger.ledger import Charge
 from common.privacy.mechanism.canaries import CanaryRecord
 from common.privacy.mechanism.clipping import ClippedSum
 from common.privacy.mechanism.noise import NoiseSource, protect
+from common.privacy.mechanism.rounding import rounded
 from common.privacy.mechanism.shares import ProtectedShare, protect_share
 from common.privacy.mechanism.sum_canaries import owned_canaries
 from common.release.app_bundle import app_digest
@@ -200,6 +201,8 @@ class MerchantWork:
         """
         step = PrivateTrainer.private_round
         vector, canaries = self._step(adapter, popularity, plan, run_id, round_number, step)
+        if plan.dp_model == "local":  # what is not private on its own is not rounded
+            vector = rounded(vector)
         if canaries is not None:
             # Before the update leaves: what was sent is on record.
             canaries = canaries.bound_to(vector)

@@ -23,7 +23,7 @@ from common.privacy.accounting.plan import EventKind, PrivacyPlan
 CHANCE: Final = 1e-9  # that an honest vector is refused
 # A shop may have grown beyond the bracket it declared, which is rounded down besides.
 MOST_BRACKETS: Final = 4
-_ROUNDING: Final = 1e-4  # of the bound: float32 on the wire, and the frame's own rounding
+_ROUNDING: Final = 1e-3  # of the bound: the grid on the wire, and the frame's own rounding
 _SUBSPACE: Final = 1e-3  # of the vector's norm: what may lie outside the directions it moves in
 
 FloatVector = NDArray[np.float64]
@@ -179,7 +179,8 @@ def honest_bounds(plan: PrivacyPlan, kind: EventKind, size: int) -> Bounds | Non
       e^(-t^2/2), so all k of them stay within sqrt(2 (x + ln k)), but with chance e^-x.
 
     Each of the three is missed with a third of `CHANCE`: x = ln(3 / `CHANCE`). All of it is over
-    the plan's divisor, and `_ROUNDING` is added for float32.
+    the plan's divisor, and `_ROUNDING` is added for the grid on
+    which it travels (`common.privacy.mechanism.rounding`).
     """
     if plan.dp_model != "local":
         return None

@@ -30,10 +30,11 @@ from common.errors import FederationError, FedtailError
 from common.files import DISK_FULL, sha256_hex
 from common.privacy.accounting.plan import ALLOWED_METRICS
 from common.wire.arrays import pack_array, unpack_array
+from common.wire.packed_vector import pack_vector, unpack_vector
 from common.wire.reasons import INTERNAL, known_reason
 from common.wire.totality import total
 
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 ERROR_CODE = 100  # Flower's own error codes end below this
 PREPARE = "query.prepare"
 POPULARITY = "query.popularity"
@@ -271,7 +272,9 @@ def encode_update(update: AdapterUpdate, metrics: Mapping[str, float]) -> Record
     if not all(math.isfinite(value) for value in values.values()):
         raise FederationError("A metric is not finite.", field="metrics")
     run = ConfigRecord({"round": update.round_number, "plan_digest": update.plan_digest})
-    vector = ArrayRecord({"vector": pack_array(update.vector, np.float32, "update")})
+    array = pack_array(update.vector, np.float32, "update")
+    packed = pack_vector(update.vector)  # what was rounded at the node needs half the bytes
+    vector = ArrayRecord({"vector": array}) if packed is None else ConfigRecord({"vector": packed})
     return RecordDict({"update": vector, "run": run, "metrics": MetricRecord(dict(values))})
 
 
@@ -288,7 +291,13 @@ def decode_update(
     run = _record(content, "run", ConfigRecord)
     _expect("round", _value(run, "round", int), round_number)
     _expect("plan_digest", _value(run, "plan_digest", str), plan_digest)
-    vector = only_array(content, "update", "vector", np.float32, shape=(size,))
+    if isinstance(content.get("update"), ConfigRecord):
+        sent = _record(content, "update", ConfigRecord)
+        if set(sent) != {"vector"}:
+            raise FederationError("Record update must hold vector alone.", field="update")
+        vector = unpack_vector(_value(sent, "vector", bytes), size, "vector")
+    else:
+        vector = only_array(content, "update", "vector", np.float32, shape=(size,))
     metrics = _record(content, "metrics", MetricRecord)
     if not ALLOWED_METRICS.issuperset(metrics):
         raise FederationError("A node sent a metric that was not asked for.", field="metrics")

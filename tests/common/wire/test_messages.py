@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from common.adapter import AdapterState, AdapterUpdate
 from common.errors import FederationError, FedtailError, PrivacyError
+from common.privacy.mechanism.rounding import rounded
 from common.wire import messages
 from common.wire.reasons import known_reason
 from common.wire.sizes import size_in_bytes
@@ -231,3 +232,17 @@ def test_sizes_count_the_arrays():
         messages.encode_popularity(np.zeros(items, dtype=np.float32), PLAN) for items in (10, 1010)
     )
     assert size_in_bytes(large) - size_in_bytes(small) == 4000
+
+
+def test_an_update_of_the_default_size_takes_a_24th_of_lora_on_q_and_v_in_floats():
+    peer = 6 * 2 * 2 * 384 * 8 * 4  # layers, q and v, A and B, width, rank, bytes
+    frame = np.linalg.qr(np.random.default_rng(0).normal(size=(384, 96)))[0]
+    inner = np.random.default_rng(1).normal(size=(96, 16))
+    noised = (frame @ inner).ravel().astype(np.float32)
+    update = AdapterUpdate(rounded(noised), 2, PLAN)
+    content = messages.encode_update(update, {})
+    assert size_in_bytes(content) < peer / 24 - 1000  # head, signature and seal beside it
+    found, _ = messages.decode_update(content, noised.size, 2, PLAN)
+    assert np.array_equal(found.vector, update.vector)
+    plain = messages.encode_update(AdapterUpdate(noised, 2, PLAN), {})
+    assert np.array_equal(messages.decode_update(plain, noised.size, 2, PLAN)[0].vector, noised)
