@@ -16,6 +16,7 @@ from client.node.popularity import places_in, purchases_histogram
 from client.node.season import season_sum
 from client.node.secure_party import SecureParty, Widths
 from client.node.settings import NodeSettings
+from client.node.shared_encoding import shared_encoding
 from client.privacy.app_guard import check_guarded
 from client.privacy.budget import LEDGER_FILE, charge_round, open_for_use
 from client.privacy.canaries import CanaryBook
@@ -28,7 +29,7 @@ from client.training.examples import ShopperExamples
 from client.training.sensitivity_check import check_once, made_up_shoppers
 from client.training.threads import one_thread
 from common.adapter import AdapterState, AdapterUpdate
-from common.encoder.catalogue_encoder import candidate_tensor, encode_catalogue
+from common.encoder.catalogue_encoder import EncodedCatalogue, candidate_tensor
 from common.encoder.public_basis import PublicBasis
 from common.errors import FederationError
 from common.files import sha256_hex
@@ -77,6 +78,7 @@ class MerchantWork:
         self._sealing: CanaryRecord | None = None  # of the update that leaves next
         self._model = ""
         self._vectors: NDArray[np.float32] | None = None  # of the items; public
+        self._encoded: EncodedCatalogue | None = None
 
     def prepare(self, basis: bytes, settings: Mapping[str, Scalar]) -> Prepared:
         """Encode the catalogue, or find it encoded on disk, and return the public facts.
@@ -90,15 +92,18 @@ class MerchantWork:
             What it returns or raises depends on public facts alone: the trainer stands on made-up
             shoppers until a round is charged.
         """
-        self._settings = self._trainer = self._shoppers = self._vectors = None
+        self._settings = self._trainer = self._shoppers = self._vectors = self._encoded = None
         asked = RunSettings.from_flat(settings)
         # Not only before a charge: the run's canaries start here, and must not come from a seed.
         self._policy.check_seeds(seeded_noise=asked.seeded_noise)
         public = PublicBasis.from_bytes(basis)
         self._policy.check_public(asked.temperature, public.largest_norm)
         self._settings = asked
-        encoded = encode_catalogue(self._data.catalogue, public, asked, self._node.cache)
         self._model = run_digest(asked.to_flat(), basis)
+        encoded = shared_encoding(
+            self._data.catalogue, public, asked, self._node.cache, self._model
+        )
+        self._encoded = encoded
         self._vectors = encoded.vectors
         merchant = Merchant(
             examples=ShopperExamples(made_up_shoppers(len(self._data.catalogue)), asked),

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import polars as pl
@@ -32,6 +33,7 @@ _POINTER_KEYS = {
 }  # fmt: skip
 _TABLES = ("catalogue", "interactions", "shoppers")
 _ITEM_COLUMNS = ("item_id", "title", "text", "category", "merchant")
+_catalogues: WeakValueDictionary[str, Catalogue] = WeakValueDictionary()  # by their file's SHA-256
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +179,7 @@ def _remove_unnamed(folder: Path, named: set[str]) -> None:
 def _load(folder: Path) -> MerchantData:
     pointer = _read_pointer(folder / POINTER)
     frames = {name: _read_frame(folder, pointer["files"][name]) for name in _TABLES}
-    catalogue = Catalogue(tuple(Item(*row) for row in frames["catalogue"].iter_rows()))
+    catalogue = _catalogue(pointer["files"]["catalogue"]["sha256"], frames["catalogue"])
     rows = frames["interactions"]
     names = pointer["merchant_names"]
     return MerchantData(
@@ -199,6 +201,15 @@ def _load(folder: Path) -> MerchantData:
         catalogue_declared=pointer["catalogue_declared"],
         import_id=pointer["import_id"],
     )
+
+
+def _catalogue(sha256: str, frame: pl.DataFrame) -> Catalogue:
+    """Return the catalogue of a checked file: a thousand shops of one process hold it once."""
+    found = _catalogues.get(sha256)
+    if found is None:
+        found = Catalogue(tuple(Item(*row) for row in frame.iter_rows()))
+        _catalogues[sha256] = found
+    return found
 
 
 def _read_pointer(path: Path) -> dict[str, Any]:

@@ -33,8 +33,8 @@ from simulations.data.datasets import load_dataset
 from simulations.data.partition import partition_merchants
 from simulations.data.shop import Shop
 from simulations.federation.folders import write_federation
+from simulations.federation.memory import Memory, tree_memory
 from simulations.harness.hosts import Host, Hosts, separate_hosts
-from simulations.harness.memory import Memory, tree_memory
 from simulations.options import declared_settings
 
 MERCHANTS = 4

@@ -1,6 +1,5 @@
 """One simulation from data to signed release and report: the job behind `fedtail simulate`."""
 
-import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -48,6 +47,7 @@ from simulations.evaluation.scoring import (
 )
 from simulations.federation.comparisons import Comparison, Trainer
 from simulations.federation.folders import spent_by_merchant
+from simulations.federation.memory import PeakMemory
 from simulations.federation.runner import FinishedRun, Watch
 from simulations.options import SimulationOptions, declared_settings, sizes_declared
 from simulations.pipeline.auto_settings import declared_facts
@@ -98,6 +98,7 @@ class Simulation:
     def __init__(self, options: SimulationOptions, screen: Screen, cache: Path) -> None:
         self.options, self.screen, self.cache = options, screen, cache
         self.phases: dict[str, float] = {}
+        self.memory = PeakMemory()
         self.curve: dict[int, tuple[float, float]] = {}
         self.held_out: list[Shop] = []
         self.chosen: tuple[str, ...] = ()  # settings that the rule of `auto` chose
@@ -113,6 +114,10 @@ class Simulation:
     # ------------------------------------------------------------------ phases
     def run(self) -> Results:
         """Do it all; return what results.json holds."""
+        with self.memory:
+            return self._run()
+
+    def _run(self) -> Results:
         began = time.monotonic()
         prepare_out(self.options)
         with self.phase("data"):
@@ -364,7 +369,7 @@ class Simulation:
             timing=Timing(
                 total_seconds=time.monotonic() - began,
                 phases=self.phases,
-                peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                peak_memory_mb=self.memory.look(),
             ),
             release=None if manifest is None else release_reference(manifest),
             fairness=fairness(scorecards, [shop.name for shop in shops], seed=settings.seed),

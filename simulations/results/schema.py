@@ -170,7 +170,10 @@ class Timing(Part):
 
     total_seconds: float = Field(ge=0, description="Wall time")
     phases: dict[str, float] = Field(description="Seconds by phase, in order")
-    peak_memory_mb: Number = Field(default=None, description="Largest resident memory")
+    peak_memory_mb: Number = Field(
+        default=None,
+        description="Most memory of this process and all it started, what they share once",
+    )
 
 
 class ReleaseReference(Part):

@@ -31,9 +31,9 @@ from simulations.data.marketplace import MarketplaceSettings, make_marketplace
 from simulations.data.partition import partition_merchants
 from simulations.data.shop import Shop
 from simulations.federation.folders import write_federation
+from simulations.federation.memory import descendants
 from simulations.harness.deployment import KEYS, Deployment, experiment_text, free_port
 from simulations.harness.hosts import Host, Hosts
-from simulations.harness.memory import descendants
 from tests.support.flower_engine import copy_app
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(7200)]

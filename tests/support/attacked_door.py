@@ -23,9 +23,9 @@ from common.settings.run import RunSettings
 from server.operations.door.keeping import narrow_to
 from server.operations.door.limits import largest_piece
 from server.operations.folder import ServerFolder
+from simulations.federation.memory import tree_memory
 from simulations.harness.deployment import Deployment, free_port
 from simulations.harness.hosts import Host, Hosts
-from simulations.harness.memory import tree_memory
 from tests.support.doors import now
 
 ITEMS = 20_000  # in the catalogue of the run that goes on

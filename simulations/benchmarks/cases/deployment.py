@@ -22,9 +22,9 @@ from simulations.benchmarks.rows import Row, of_repeats
 from simulations.data.marketplace import make_marketplace
 from simulations.data.marketplace_settings import MarketplaceSettings
 from simulations.data.partition import partition_merchants
+from simulations.federation.memory import Memory, tree_memory
 from simulations.harness.deployment import NAMES, Deployment, free_port
 from simulations.harness.hosts import separate_hosts
-from simulations.harness.memory import Memory, tree_memory
 
 LONG = True
 NODES = 4

@@ -34,11 +34,13 @@ from common.errors import (
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.mechanism.canaries import CanaryRecord
 from common.wire import canaries, messages
+from common.wire.packed_vector import unpack_vector
 from common.wire.sizes import size_in_bytes
 from simulations.federation.in_process_grid import InProcessGrid
 from tests.support.shops import make_interactions, make_plan, make_settings, make_shop
 
 SHOPPERS = 30
+SIZE_OF_B = 3 * 32  # rank and width of the tiny BERT
 POLICY = "max_epsilon = 50.0\nmax_run_epsilon = 50.0\ndelta = 1e-3\nallow_seeded_noise = true\n"
 
 
@@ -122,8 +124,10 @@ def public_parts(reply):
     parts = {"size": size_in_bytes(reply.content), "type": reply.metadata.message_type}
     for name, record in reply.content.items():
         for key, value in record.items():
-            protected = (name, key) in {("update", "vector"), ("popularity", "counts")}
-            if protected:
+            if (name, key) == ("update", "vector"):  # packed: its size is read from noise
+                parts["size"] -= len(value)
+                parts[name, key] = vector_of(reply).shape
+            elif (name, key) == ("popularity", "counts"):
                 parts[name, key] = (value.shape, value.dtype, len(value.data))
             else:
                 parts[name, key] = getattr(value, "data", value)
@@ -131,8 +135,10 @@ def public_parts(reply):
 
 
 def vector_of(reply):
-    name, key = ("update", "vector") if "update" in reply.content else ("popularity", "counts")
-    return reply.content[name][key].numpy().astype(float)
+    if "update" in reply.content:
+        packed = reply.content["update"]["vector"]
+        return unpack_vector(packed, SIZE_OF_B, "update").astype(float)
+    return reply.content["popularity"]["counts"].numpy().astype(float)
 
 
 def test_leaving_a_shopper_out_changes_nothing_but_the_two_protected_vectors(ground, tmp_path):
@@ -364,7 +370,7 @@ def test_canaries_are_on_disk_before_an_update_leaves_and_open_on_request(shop, 
     assert held.rounds.tolist() == [1, 2]
     assert not held.revealed
     assert held.commitment == prepared.canaries_commitment
-    sent = [reply.content["update"]["vector"].numpy() for reply in replies[-2:]]
+    sent = [vector_of(reply) for reply in replies[-2:]]
     digests = [hashlib.sha256(update.astype("<f4").tobytes()).digest() for update in sent]
     assert [row.tobytes() for row in held.updates] == digests
     request = canaries.encode_audit_request(plan.digest)

@@ -13,8 +13,8 @@ from common.errors import FederationError, QuorumError
 from server.run.checkpoint import read_checkpoint
 from simulations.data.shop import Shop
 from simulations.federation.comparisons import Trainer
+from simulations.federation.memory import descendants
 from simulations.federation.parallel_runs import train_side_by_side
-from simulations.harness.memory import descendants
 from tests.support.pool_work import make_number, tell_for_ever
 from tests.support.shops import make_settings, make_shop
 

@@ -1,7 +1,14 @@
 """How much memory a process and all that it started use, as Linux counts it."""
 
+import os
+import resource
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+LOOK_SECONDS = 1.0
 
 _PROC = Path("/proc")
 
@@ -17,6 +24,50 @@ class Memory:
 
     resident: float
     proportional: float
+
+
+class PeakMemory:
+    """While open, looks now and then at what this process and all that it started use.
+
+    Attributes:
+        megabytes: The most so far, proportional; where Linux does not count it, the largest
+            resident size of this process alone.
+    """
+
+    def __init__(self, look_seconds: float = LOOK_SECONDS) -> None:
+        """Look each so many seconds."""
+        self.megabytes = 0.0
+        self._each, self._over = look_seconds, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="peak memory")
+
+    def __enter__(self) -> Self:
+        """Begin to look."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Look once more, and no more."""
+        self._over.set()
+        self._thread.join()
+        self.look()
+
+    def look(self) -> float:
+        """Look now; return the most so far."""
+        now = tree_memory(os.getpid()).proportional if _PROC.is_dir() else 0.0
+        if not now:
+            kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            now = kilobytes / 1000 * 1.024
+        self.megabytes = max(self.megabytes, now)
+        return self.megabytes
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._each):
+            self.look()
 
 
 def tree_memory(root: int) -> Memory:
