@@ -5,7 +5,7 @@ A file holds the hidden states of some items; a catalogue that gains an item enc
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -78,18 +78,6 @@ def batches(lengths: NDArray[np.int64], size: int = BATCH) -> Iterator[NDArray[n
         yield order[start : start + size]
 
 
-def join_token_states(parts: Sequence[TokenStates]) -> TokenStates:
-    """Return one token states with the items of all parts, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    lengths = np.concatenate([part.lengths for part in parts])
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    hidden, ids = (
-        np.concatenate([getattr(part, of) for part in parts]) for of in ("hidden", "ids")
-    )
-    return TokenStates(hidden, offsets, ids)
-
-
 def pad(
     rows: NDArray[np.float32], offsets: NDArray[np.int64], items: NDArray[np.integer]
 ) -> Tensor:
@@ -115,7 +103,7 @@ def stored_token_states(
     """Return what `encode_token_states` cached for the model of that digest, if all is there."""
     known_keys, known = _read_parts(_folder(cache, model, layer, max_tokens))
     keys = catalogue.text_keys
-    return _found(known, known_keys, keys) if np.isin(keys, known_keys).all() else None
+    return together(known, known_keys, keys) if np.isin(keys, known_keys).all() else None
 
 
 def encode_token_states(
@@ -159,7 +147,7 @@ def encode_token_states(
         folder=folder,
         progress=progress,
     )
-    return _found(known, np.concatenate([known_keys, keys[fresh]]), keys)
+    return together(known, np.concatenate([known_keys, keys[fresh]]), keys)
 
 
 def store_token_states(
@@ -222,16 +210,30 @@ def _folder(cache: Path, model: str, layer: int, max_tokens: int) -> Path:
     return cache / f"{model[:16]}-layer{layer}-tokens{max_tokens}-{_PART_LAYOUT}"
 
 
-def _found(
+def together(
     known: list[TokenStates], known_keys: NDArray[np.uint64], keys: NDArray[np.uint64]
 ) -> TokenStates:
-    """Return the items of `keys`, in that order, and empty `known`: its parts are large."""
-    joined = join_token_states(known)
-    known.clear()
-    if np.array_equal(keys, known_keys):
-        return joined
+    """Return the items of `keys`, in that order, and empty `known` part by part.
+
+    A part is let go once its items are in their places, so all of it is in memory once.
+    """
+    lengths = np.concatenate([part.lengths for part in known])
     order = np.argsort(known_keys, kind="stable")
-    return joined.take(order[np.searchsorted(known_keys, keys, sorter=order)])
+    source = order[np.searchsorted(known_keys, keys, sorter=order)]
+    offsets = np.concatenate([[0], np.cumsum(lengths[source])]).astype(np.int64)
+    width = known[0].hidden.shape[1]
+    found = TokenStates(
+        np.empty((offsets[-1], width), np.float32), offsets, np.empty(offsets[-1], np.int32)
+    )
+    start = 0
+    while known:
+        part = known.pop(0)
+        items = np.flatnonzero((source >= start) & (source < start + len(part)))
+        to, of = found.tokens_of(items), part.tokens_of(source[items] - start)
+        found.hidden[to], found.ids[to] = part.hidden[of], part.ids[of]
+        start += len(part)
+        del part
+    return found
 
 
 def _run_lower(

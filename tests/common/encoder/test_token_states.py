@@ -11,8 +11,8 @@ from common.encoder.base_model import BaseModel
 from common.encoder.token_states import (
     TokenStates,
     encode_token_states,
-    join_token_states,
     pad,
+    together,
     token_mask,
 )
 from common.errors import SettingsError
@@ -198,15 +198,19 @@ def test_items_are_taken_whole_in_any_order_and_twice(counts, data):
         assert np.array_equal(rows_of(taken, place), rows_of(token_states, item))
 
 
-@given(lengths, lengths)
-def test_joined_token_states_hold_the_items_of_all_in_order(first, second):
+@given(lengths, lengths, st.data())
+def test_items_are_put_together_from_parts_in_any_order_and_twice(first, second, data):
     parts = [token_states_of(first, seed=1), token_states_of(second, seed=2)]
-    joined = join_token_states(parts)
-    assert joined.lengths.tolist() == first + second
-    for item in range(len(first)):
-        assert np.array_equal(rows_of(joined, item), rows_of(parts[0], item))
-    for item in range(len(second)):
-        assert np.array_equal(rows_of(joined, len(first) + item), rows_of(parts[1], item))
+    count = len(first) + len(second)
+    known = np.array(data.draw(st.permutations(range(count))), np.uint64)
+    items = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=12))
+    held = list(parts)
+    found = together(held, known, known[items])
+    assert not held
+    for place, item in enumerate(items):
+        part, row = (0, item) if item < len(first) else (1, item - len(first))
+        assert np.array_equal(rows_of(found, place), rows_of(parts[part], row))
+        assert found.ids[found.offsets[place]] == parts[part].ids[parts[part].offsets[row]]
 
 
 @given(lengths, st.data())
