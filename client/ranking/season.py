@@ -19,7 +19,7 @@ of one of another catalogue: what `ItemSeason` holds, with mean 0 and deviation 
 catalogue. The own season never leaves the node. See docs/adr/0052-the-season.md.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,6 +33,7 @@ from common.errors import InputError
 HALF_LIFE_DAYS = 15.0
 BEFORE_DAYS = 180.0
 OWN_SCALE = 8.0  # one purchase makes a whole row for three half-lives
+SHOPPERS = 65_536  # whose rows are made at a time
 
 Kernel = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
@@ -95,12 +96,26 @@ def _rows(
     interactions: Interactions, vectors: FloatMatrix, end: int, kernel: Kernel
 ) -> FloatMatrix:
     """Return each shopper's row before `end`, of norm 1 at most: float32 [shoppers, d]."""
+    found = np.empty((interactions.shopper_count, vectors.shape[1]), np.float32)
+    start = 0
+    for rows in _some_rows(interactions, vectors, end, kernel):
+        found[start : start + len(rows)] = rows
+        start += len(rows)
+    return found
+
+
+def _some_rows(
+    interactions: Interactions, vectors: FloatMatrix, end: int, kernel: Kernel
+) -> Iterator[FloatMatrix]:
+    """Yield the rows of SHOPPERS at a time: in float64 a million shoppers' would take gigabytes."""
     centred = vectors - vectors.mean(axis=0, keepdims=True)
     age = (end - interactions.time) / _DAY
     counts = np.where(age > 0, kernel(np.maximum(age, 0.0)), 0.0)
     shape = (interactions.shopper_count, interactions.item_count)
     bought = csr_matrix((counts, (interactions.shopper, interactions.item)), shape=shape)
-    return _clipped(np.asarray(bought @ centred, dtype=np.float32))
+    for start in range(0, shape[0], SHOPPERS):
+        product = bought[start : start + SHOPPERS] @ centred
+        yield _clipped(np.asarray(product, dtype=np.float32))
 
 
 def _clipped(rows: FloatMatrix) -> FloatMatrix:
@@ -174,8 +189,10 @@ def own_season(past: Interactions, candidates: FloatMatrix) -> FloatMatrix:
     """
     if not past.timed or not len(past):
         return np.zeros(candidates.shape[1], np.float32)
-    rows = _rows(past, candidates, int(past.time.max()) + 1, level)
-    return np.asarray(rows.sum(axis=0, dtype=np.float64), dtype=np.float32)
+    found = np.zeros(candidates.shape[1])
+    for rows in _some_rows(past, candidates, int(past.time.max()) + 1, level):
+        found += rows.sum(axis=0, dtype=np.float64)
+    return found.astype(np.float32)
 
 
 def seasons(

@@ -24,7 +24,7 @@ from client.ranking.fusion_weights import (
     fit_strength,
 )
 from client.ranking.shortlist import Reading, Spread, shortlist
-from client.ranking.text_ease import TextEaseModel, choose_text_ease
+from client.ranking.text_ease import TextEaseModel, choose_text_ease, is_large
 from client.ranking.text_rows import TextRows
 from client.ranking.text_scorer import DECAYS, TextScorer, fit_decay, strengthened
 from client.ranking.validation import (
@@ -38,6 +38,8 @@ from client.ranking.validation import (
 from client.shop.interactions import Interactions
 from client.shop.splitting import Cases
 from common.season import Season
+
+DECAY_CASES = 300  # on which a large shop fits its decay
 
 
 class FittedRanker(NamedTuple):
@@ -75,7 +77,10 @@ class ShopFit:
 
     def text_scorer(self, history_vectors: FloatMatrix, usual_decay: float) -> TextScorer:
         """Return the text part under `history_vectors`, its decay fitted as by `fit_decay`."""
-        return fit_decay(history_vectors, self.candidates, self.validation, usual_decay)
+        asked = self.validation
+        if is_large(self.train.matrix(), self.candidates):  # all scores of all cases are held
+            asked = validation_of(self.train, self.cases.thinned(DECAY_CASES))
+        return fit_decay(history_vectors, self.candidates, asked, usual_decay)
 
     def fit(
         self, history_vectors: FloatMatrix, usual_decay: float, season: Season | None = None

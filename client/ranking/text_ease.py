@@ -5,6 +5,9 @@ lend each other what each lacks: EASE is fitted on the purchases with one pseudo
 for each text dimension, who "bought" every item as much as its vector says (side information
 stacked below the ratings, as in Jeunen, Van Balen and Goethals 2020, "Closed-Form Models for
 Collaborative Filtering with Side-Information"). Nothing here is private or leaves the node.
+
+A shop whose whole matrix would take more than DENSE_BYTES has its leading directions and strongest
+pairs instead (`client.ranking.low_rank`): nearly the same model, read the same way.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from client.ranking.low_rank import LargeShop
 from client.ranking.model_selection import clearly_better, validation_ndcg
 from client.ranking.products import double_sum, row_products
 from client.ranking.text_rows import TextRows
@@ -30,23 +34,31 @@ CANDIDATES = (
     (200.0, 0.0),
     (50.0, 0.0),
 )
+# A fit of the whole matrix may take so much; a larger shop is taken apart.
+DENSE_BYTES = 6.5e9
+LARGE_CASES = 1500  # that a large shop compares candidates on
 
 FloatMatrix = NDArray[np.float32]
+_BYTES_BY_ROWS, _BYTES_BY_ITEMS = 29, 20  # of a whole fit, for each number of its matrix
 _Doubles = NDArray[np.float64]
+_TINY = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class TextEaseModel:
-    """Item-to-item weights as a product: B[i, j] = ± (factor_i . factor_j) / room_j, B[i, i] = 0.
+    """Item-to-item weights as a product: B[i, j] = ± (factor_i . factor_j) / d_j, B[i, i] = 0.
+
+    Of a large shop it is (factor_i . factor_j + pairs[i, j]) / d_j.
 
     Attributes:
         factors: float32 [items, m], Zᵀ or Fᵀ of `fit_text_ease`, contiguous; m is shoppers + text
-            dimensions, or items where those are fewer.
+            dimensions, or items where those are fewer, or RANK of `client.ranking.low_rank`.
         diagonal: float32 [items], d: the diagonal of P of `fit_text_ease` times l2, which is
             1 - |Z_j|², or |F_j|². It is what the other items leave unsaid of j.
         sign: Of the product: 1.0 with Z, -1.0 with F.
         l2: The regularisation it was fitted with.
         text_strength: The weight of the texts it was fitted with.
+        pairs: Of a large shop: float32 CSR [items, items], nothing on its diagonal; may be empty.
     """
 
     factors: FloatMatrix
@@ -54,11 +66,16 @@ class TextEaseModel:
     sign: float
     l2: float
     text_strength: float
+    pairs: csr_matrix | None = None
 
     def refitted(
         self, bought: csr_matrix, vectors: FloatMatrix, rows: TextRows | None = None
     ) -> "TextEaseModel":
         """Return the model of other purchases, regularised the same way."""
+        if self.pairs is not None and is_large(bought, vectors):
+            start = self.factors / np.maximum(np.linalg.norm(self.factors, axis=0), _TINY)
+            found = LargeShop.of(bought, vectors, self.text_strength, start)
+            return _of_large(found, self.l2, with_pairs=self.pairs.nnz > 0)
         return fit_text_ease(bought, vectors, self.l2, self.text_strength, rows)
 
     def score(self, history: csr_matrix) -> FloatMatrix:
@@ -86,6 +103,9 @@ class TextEaseModel:
     ) -> FloatMatrix:
         summed = np.asarray(history.astype(np.float32) @ self.factors)
         scores = product(summed, self.factors)
+        if self.pairs is not None:
+            together = csr_matrix(history.astype(np.float32) @ self.pairs).tocoo()
+            scores[together.row, together.col] += together.data
         bought = history.tocoo()  # an item adds nothing to itself
         itself = self._itself(bought.col) * bought.data.astype(np.float32)
         scores[bought.row, bought.col] -= itself
@@ -101,7 +121,10 @@ class TextEaseModel:
         """
         divisor = self.diagonal[items].astype(np.float64) * self.sign
         rows = self.factors[history].astype(np.float64)
-        added: NDArray[np.float64] = rows @ self.factors[items].T / divisor
+        added: NDArray[np.float64] = rows @ self.factors[items].T
+        if self.pairs is not None:
+            added += self.pairs[history][:, items].toarray()
+        added /= divisor
         added[np.asarray(history)[:, None] == items] = 0
         added -= self.averages(history)[:, None]
         return added
@@ -111,6 +134,10 @@ class TextEaseModel:
         rows = self.factors[history].astype(np.float64)
         itself = self._itself(history) / (self.diagonal[history].astype(np.float64) * self.sign)
         averages: NDArray[np.float64] = rows @ self._centre - itself / len(self.diagonal)
+        if self.pairs is not None:
+            averages += (
+                self.pairs[history] @ (1 / self.diagonal.astype(np.float64)) / len(self.diagonal)
+            )
         return averages
 
     @cached_property
@@ -121,6 +148,9 @@ class TextEaseModel:
 
     def _itself(self, items: NDArray[np.integer]) -> FloatMatrix:
         """Return factor_j . factor_j of some items: float32 [k]."""
+        if self.pairs is not None:
+            rows = self.factors[items]
+            return np.asarray(np.vecdot(rows, rows))
         diagonal: FloatMatrix = self.diagonal[items]
         itself: FloatMatrix = 1 - diagonal if self.sign > 0 else diagonal
         return itself
@@ -138,7 +168,8 @@ def fit_text_ease(
     A is `bought` with sqrt(text_strength)·vectorsᵀ above it, and P = (AᵀA + l2·I)⁻¹ says B. Where
     A has fewer rows than items, LLᵀ = AAᵀ + l2·I and Z = L⁻¹A give P = (I - ZᵀZ) / l2; else
     LLᵀ = AᵀA + l2·I and F = sqrt(l2)·L⁻¹ give P = FᵀF / l2. Time grows with the third power of the
-    fewer of rows and items, memory is 20 bytes for each pair of one of those and an item.
+    fewer of rows and items, memory is 20 to 29 bytes for each pair of one of those and an item.
+    Where that is above DENSE_BYTES, it is `client.ranking.low_rank`'s.
 
     Args:
         bought: CSR [shoppers, items] of ones.
@@ -158,6 +189,8 @@ def fit_text_ease(
         )
     if len(vectors) != bought.shape[1]:
         raise InputError(f"{len(vectors)} vectors for {bought.shape[1]} items.", field="vectors")
+    if is_large(bought, vectors):
+        return _of_large(LargeShop.of(bought, vectors, text_strength), l2, with_pairs=True)
     buyers = np.flatnonzero(np.diff(bought.indptr))
     among_buyers = csr_matrix(bought[buyers], dtype=np.float64)
     by_rows = len(buyers) + vectors.shape[1] < len(vectors)
@@ -176,6 +209,22 @@ def fit_text_ease(
         l2=l2,
         text_strength=text_strength,
     )
+
+
+def is_large(bought: csr_matrix, vectors: FloatMatrix) -> bool:
+    """Return whether a fit of the whole matrix would take more than DENSE_BYTES.
+
+    The rule counts shoppers and items and looks at nothing else.
+    """
+    rows = np.count_nonzero(np.diff(bought.indptr)) + vectors.shape[1]
+    items = len(vectors)
+    taken = _BYTES_BY_ROWS * rows if rows < items else _BYTES_BY_ITEMS * items
+    return bool(taken * items > DENSE_BYTES)
+
+
+def _of_large(shop: LargeShop, l2: float, *, with_pairs: bool) -> TextEaseModel:
+    factors, diagonal, pairs = shop.parts(l2, with_pairs=with_pairs)
+    return TextEaseModel(factors, diagonal, 1.0, l2, shop.text_strength, pairs)
 
 
 def _factors_by_rows(bought: csr_matrix, texts: _Doubles, l2: float) -> _Doubles:
@@ -221,7 +270,9 @@ def choose_text_ease(
 ) -> TextEaseModel:
     """Fit each of `candidates` on `train`; keep the first unless another is clearly better.
 
-    They are compared by NDCG@10 on `valid`. A merchant without validation cases gets the first.
+    They are compared by NDCG@10 on `valid`. A merchant without validation cases gets the first. A
+    large shop compares those of the first one's text strength, which are one shop taken apart, on
+    LARGE_CASES cases at even steps.
 
     Raises:
         InputError: if there is no candidate, or as `fit_text_ease`.
@@ -231,6 +282,8 @@ def choose_text_ease(
     rows = rows or TextRows(vectors)
     if not len(valid):
         return fit_text_ease(train, vectors, *candidates[0], rows)
+    if is_large(train, vectors):
+        return _choose_large(train, vectors, valid.thinned(LARGE_CASES), candidates)
     first = best = fit_text_ease(train, vectors, *candidates[0], rows)
     found = default = validation_ndcg(first.rough_score, valid)
     for candidate in candidates[1:]:  # one at a time: a model is shoppers x items large
@@ -239,3 +292,33 @@ def choose_text_ease(
         if objective.mean() > found.mean():
             best, found = model, objective
     return best if clearly_better(found, default) else first
+
+
+def _choose_large(
+    train: csr_matrix,
+    vectors: FloatMatrix,
+    valid: Cases,
+    candidates: Sequence[tuple[float, float]],
+) -> TextEaseModel:
+    """Do the same where all candidates of a text strength are one shop taken apart.
+
+    With pairs and without are two ways to come near one model: what ranks `valid` better is used.
+    """
+    first, strength = candidates[0]
+    shop = LargeShop.of(train, vectors, strength)
+
+    def found(l2: float, *, with_pairs: bool) -> NDArray[np.float64]:
+        model = _of_large(shop, l2, with_pairs=with_pairs)
+        return validation_ndcg(model.rough_score, valid)
+
+    default, without = found(first, with_pairs=True), found(first, with_pairs=False)
+    with_pairs = bool(default.mean() >= without.mean())
+    default = best = default if with_pairs else without
+    chosen = first
+    for l2, other in candidates[1:]:
+        if other == strength:
+            objective = found(l2, with_pairs=with_pairs)
+            if objective.mean() > best.mean():
+                chosen, best = l2, objective
+    chosen = chosen if clearly_better(best, default) else first
+    return _of_large(shop, chosen, with_pairs=with_pairs)

@@ -62,10 +62,7 @@ class PastWindow(NamedTuple):
 
     def thinned(self, most: int) -> "PastWindow":
         """Return it with at most `most` cases, taken at even steps."""
-        cases = self.cases
-        if len(cases) <= most:
-            return self
-        return PastWindow(self.before, cases.take(np.arange(most) * len(cases) // most))
+        return PastWindow(self.before, self.cases.thinned(most))
 
 
 def past_windows(

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
+from scipy.sparse import csr_matrix
 
 from client.ranking.fusion import FusedRanker, FusionWeights
 from client.ranking.purchase_probability import ClickChances
@@ -36,11 +37,12 @@ from common.files import PRIVATE_MODE, sha256_hex, write_atomic
 from common.record import FrozenMap, Record, Sha256, first_problem
 
 MANIFEST = "manifest.json"
-FORMAT = 3  # 1 had the factors the other way round
-_READ = (2, FORMAT)  # 2 had no season
+FORMAT = 4  # 1 had the factors the other way round
+_READ = (2, 3, FORMAT)  # 2 had no season, 3 no pairs
 _FOLDER_MODE = 0o700
 _FILES = ("arrays", "catalogue", "shoppers")
 _NO_SEASON = {"season": 0.0, "federated_season": 0.0, "federated_prior": 0.0}  # of format 2
+_PAIRS, _CSR = "pairs.", ("data", "indices", "indptr")  # of a sparse matrix, as SciPy takes them
 _COLUMNS = ("shopper", "item", "time", "basket", "value")
 
 
@@ -241,6 +243,7 @@ def _load(folder: Path, name: str) -> ShopModel:
         manifest.sign,
         manifest.l2,
         manifest.text_strength,
+        _pairs(arrays, len(catalogue)),
     )
     text = TextScorer(
         arrays["history_vectors"],
@@ -271,9 +274,13 @@ def _arrays(model: ShopModel, own: TextEaseModel) -> dict[str, NDArray[Any]]:
         for name in ("starts", "chances")
     }
     purchases = {f"purchases.{name}": getattr(model.purchases, name) for name in _COLUMNS}
+    pairs = (
+        {} if own.pairs is None else {f"{_PAIRS}{name}": getattr(own.pairs, name) for name in _CSR}
+    )
     return (
         curves
         | purchases
+        | pairs
         | {
             "history_vectors": ranker.text.history_vectors,
             "candidate_vectors": ranker.text.candidate_vectors,
@@ -290,6 +297,13 @@ def _arrays(model: ShopModel, own: TextEaseModel) -> dict[str, NDArray[Any]]:
             for field in ("direction", "offset", "scores")
         }
     )
+
+
+def _pairs(arrays: Mapping[str, NDArray[Any]], items: int) -> csr_matrix | None:
+    """Return a large shop's pairs; other models have none."""
+    if f"{_PAIRS}indptr" not in arrays:
+        return None
+    return csr_matrix(tuple(arrays[f"{_PAIRS}{name}"] for name in _CSR), (items, items))
 
 
 def _seasonal(arrays: Mapping[str, NDArray[Any]]) -> tuple[SalesTrend, Seasons]:

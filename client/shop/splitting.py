@@ -205,6 +205,12 @@ class Cases:
         """Return the cases at `places` (sorted), in that order."""
         return Cases(self.shoppers[places], self.seen[places], self.relevant[places])
 
+    def thinned(self, most: int) -> "Cases":
+        """Return at most `most` cases, taken at even steps."""
+        if len(self) <= most:
+            return self
+        return self.take(np.arange(most) * len(self) // most)
+
 
 def evaluation_cases(history: Interactions, future: Interactions) -> Cases:
     """Return the shoppers who have a history and buy something new in `future`.
