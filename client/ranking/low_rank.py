@@ -117,12 +117,18 @@ class LargeShop:
         factors = (directions / e[:, None].astype(np.float32)) @ turn.astype(np.float32)
         itself = np.vecdot(factors, factors)
         diagonal = (l2 / e - itself).astype(np.float32)
-        scaled = csr_matrix(self.pairs.shape, dtype=np.float32)
-        if with_pairs:
-            each = np.repeat(l2 / e, np.diff(self.pairs.indptr)) / e[self.pairs.indices]
-            data = self.pairs.data * each.astype(np.float32)
-            scaled = csr_matrix((data, self.pairs.indices, self.pairs.indptr), self.pairs.shape)
-        return Parts(factors, diagonal, scaled)
+        return Parts(factors, diagonal, self._scaled(l2 / e, e) if with_pairs else self._no_pairs())
+
+    def _scaled(self, of_row: _Doubles, divisor: _Doubles) -> csr_matrix:
+        pairs = self.pairs
+        each = np.repeat(of_row, np.diff(pairs.indptr)) / divisor[pairs.indices]
+        data = pairs.data * each.astype(np.float32)
+        return csr_matrix((data, pairs.indices, pairs.indptr), pairs.shape)
+
+    def _no_pairs(self) -> csr_matrix:
+        starts = np.zeros(self.pairs.shape[0] + 1, np.int32)
+        nothing = (np.empty(0, np.float32), np.empty(0, np.int32), starts)
+        return csr_matrix(nothing, self.pairs.shape)
 
 
 def _pairs(bought: csr_matrix, left: _Doubles) -> csr_matrix:

@@ -59,7 +59,7 @@ def unpack_vector(content: bytes, size: int, field: str) -> NDArray[np.float32]:
     integers = counted + least
     if np.abs(integers).max() >= 2**MOST_BITS:
         raise FederationError(f"Vector {field} holds a number that is too large.", field=field)
-    vector = np.ldexp(integers.astype(np.float64), exponent).astype(np.float32)
+    vector: NDArray[np.float32] = np.ldexp(integers.astype(np.float64), exponent).astype(np.float32)
     if pack_vector(vector) != content:
         raise FederationError(f"Vector {field} is not in its own form.", field=field)
     return vector

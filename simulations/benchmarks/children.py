@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from simulations.harness.memory import tree_memory
+from simulations.federation.memory import tree_memory
 
 _THREADS: Final = ("OMP", "OPENBLAS", "MKL", "RAYON")
 ONE_THREAD: Final = {

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import client.recommending.shop_model
+from client.ranking import low_rank, text_ease
 from client.recommending.filters import Filters
 from client.recommending.model_fit import fit_shop_model
 from client.recommending.recommender import Recommender
@@ -74,6 +75,20 @@ def test_a_larger_kept_model_serves_the_same_bits(tmp_path):
     save_shop_model(model, tmp_path / "model")
     kept = load_shop_model(tmp_path / "model")
     assert kept.ranker.text.candidate_vectors.size > 2**20
+    for name in model.purchases.shopper_ids[:20]:
+        ours = Recommender(model).for_shopper(name, 30)
+        assert Recommender(kept).for_shopper(name, 30) == ours
+
+
+@pytest.mark.parametrize("pairs", [0, 10**6])
+def test_a_large_shops_model_is_kept_with_its_pairs(tmp_path, monkeypatch, pairs):
+    monkeypatch.setattr(text_ease, "DENSE_BYTES", 0.0)
+    monkeypatch.setattr(low_rank, "MOST_PAIRS", pairs)
+    model = made_model(items=300, width=20, shoppers=60)
+    assert model.ranker.collaborative.pairs is not None
+    save_shop_model(model, tmp_path / "model")
+    kept = load_shop_model(tmp_path / "model")
+    assert kept.ranker.collaborative.pairs.nnz == model.ranker.collaborative.pairs.nnz
     for name in model.purchases.shopper_ids[:20]:
         ours = Recommender(model).for_shopper(name, 30)
         assert Recommender(kept).for_shopper(name, 30) == ours
