@@ -16,6 +16,7 @@ from simulations.data.partition import PartitionKind, Sizes
 PARTITIONS: tuple[PartitionKind, ...] = ("column", "dirichlet", "kinds", "random")
 SIZES: tuple[Sizes, ...] = ("equal", "zipf")
 NO_HOLDOUT = "none"
+MOST_MERCHANTS = 10_000
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - read as UTC, and shorter to write without it
 _BRACKETS = (1, 1.5, 2, 3, 5, 7)  # per power of ten
 
@@ -89,9 +90,10 @@ class SimulationOptions:
             raise SettingsError(f"sizes must be one of {', '.join(SIZES)}.", field="sizes")
         if not 1 <= self.kinds <= 1000:
             raise SettingsError(f"kinds is {self.kinds}; it must be 1 to 1000.", field="kinds")
-        if not 1 <= self.merchants <= 1000:
+        if not 1 <= self.merchants <= MOST_MERCHANTS:
             raise SettingsError(
-                f"merchants is {self.merchants}; it must be 1 to 1000.", field="merchants"
+                f"merchants is {self.merchants}; it must be 1 to {MOST_MERCHANTS}.",
+                field="merchants",
             )
         if self.processes is not None and not 1 <= self.processes <= 1000:
             raise SettingsError(

@@ -95,7 +95,7 @@ def test_a_broken_or_missing_file_is_named(tmp_path):
     ("changes", "field"),
     [
         ({"merchants": 0}, "merchants"),
-        ({"merchants": 1001}, "merchants"),
+        ({"merchants": 10_001}, "merchants"),
         ({"processes": 0}, "processes"),
         ({"processes": 1001}, "processes"),
         ({"partition": "by-hand"}, "partition"),
