@@ -353,6 +353,7 @@ def test_a_leaking_model_is_refused_with_a_code_before_anything_is_charged(
 
     with monkeypatch.context() as patch:
         patch.setattr(PrivateTrainer, "shopper_gradients", in_batch)
+        patch.setattr("client.training.sensitivity_check._passed", set())  # a process of its own
         replies = shop.answers(plan_of(), ground[3], rounds=(1, 2))
     reasons = [reply.error.reason for reply in replies[2:]]
     assert reasons == ["privacy:sensitivity"] * 2  # on made-up shoppers: public
