@@ -24,8 +24,7 @@ from client.ranking.fusion_weights import (
     fit_strength,
 )
 from client.ranking.shortlist import Reading, Spread, shortlist
-from client.ranking.text_ease import TextEaseModel, choose_text_ease, is_large
-from client.ranking.text_rows import TextRows
+from client.ranking.text_ease import TextEaseModel, TextRows, choose_text_ease, is_large
 from client.ranking.text_scorer import DECAYS, TextScorer, fit_decay, strengthened
 from client.ranking.validation import (
     ENOUGH_CASES,

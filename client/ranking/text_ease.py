@@ -21,7 +21,6 @@ from scipy.sparse import csr_matrix
 from client.ranking.low_rank import LargeShop
 from client.ranking.model_selection import clearly_better, validation_ndcg
 from client.ranking.products import double_sum, row_products
-from client.ranking.text_rows import TextRows
 from client.shop.splitting import Cases
 from common.errors import InputError
 
@@ -42,6 +41,31 @@ FloatMatrix = NDArray[np.float32]
 _BYTES_BY_ROWS, _BYTES_BY_ITEMS = 29, 20  # of a whole fit, for each number of its matrix
 _Doubles = NDArray[np.float64]
 _TINY = 1e-12
+
+
+class TextRows:
+    """The pseudo-shoppers that stand for the dimensions of a catalogue's texts.
+
+    A shop is fitted several times, on several periods and with several strengths, and a simulation
+    has many shops of one catalogue: what depends on its texts alone is found once for each pair of
+    strengths, and kept as long as this object, text dimensions x items x 8 bytes each.
+    """
+
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
+        """Keep the items' text vectors, float32 [items, d]."""
+        self._vectors = vectors
+        self._factors: dict[tuple[float, float], _Doubles] = {}
+
+    def rows(self, text_strength: float) -> _Doubles:
+        """Return T = sqrt(text_strength)·vectorsᵀ: float64 [d, items]."""
+        rows: _Doubles = np.sqrt(text_strength) * self._vectors.T.astype(np.float64)
+        return rows
+
+    def factors(self, l2: float, text_strength: float) -> _Doubles:
+        """Return L⁻¹T [d, items] with LLᵀ = TTᵀ + l2·I; not to be written to."""
+        if (l2, text_strength) not in self._factors:
+            self._factors[l2, text_strength] = _text_factors(self.rows(text_strength), l2)
+        return self._factors[l2, text_strength]
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,6 +249,18 @@ def is_large(bought: csr_matrix, vectors: FloatMatrix) -> bool:
 def _of_large(shop: LargeShop, l2: float, *, with_pairs: bool) -> TextEaseModel:
     factors, diagonal, pairs = shop.parts(l2, with_pairs=with_pairs)
     return TextEaseModel(factors, diagonal, 1.0, l2, shop.text_strength, pairs)
+
+
+def _text_factors(rows: _Doubles, l2: float) -> _Doubles:
+    # scipy.linalg loads here: who only ranks with a model waits for none of it.
+    from scipy.linalg import cholesky, solve_triangular  # noqa: PLC0415 -- see above
+
+    gram = rows @ rows.T
+    gram[np.diag_indices_from(gram)] += l2
+    factor = cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
+    z: _Doubles = solve_triangular(factor, rows, lower=True, overwrite_b=True, check_finite=False)
+    z.flags.writeable = False
+    return z
 
 
 def _factors_by_rows(bought: csr_matrix, texts: _Doubles, l2: float) -> _Doubles:

@@ -15,7 +15,7 @@ from client.ranking.baselines import fit_popularity
 from client.ranking.fusion import FusedRanker
 from client.ranking.fusion_weights import COLLABORATIVE_ALONE, COLLABORATIVE_AND_TREND
 from client.ranking.shop_fit import ShopFit
-from client.ranking.text_rows import TextRows
+from client.ranking.text_ease import TextRows
 from client.ranking.text_scorer import TextScorer
 from client.shop.histories import Histories, histories
 from common.adapter import AdapterState
