@@ -122,7 +122,10 @@ BAD = {
     "a setting without a value": ("simulate --out OUT --set rank", "NAME=VALUE"),
     "an unknown setting": ("simulate --out OUT --set rnak=8", "rnak"),
     "a setting out of bounds": ("simulate --out OUT --rounds 0", "rounds"),
-    "unknown noise": ("simulate --out OUT --noise loud", "'local', 'central' or 'none'"),
+    "unknown noise": (
+        "simulate --out OUT --noise loud",
+        "'local', 'distributed', 'central' or 'none'",
+    ),
     "an unknown module": ("simulate --out OUT --set lora_modules=head", "output.dense"),
     "no experiment file": ("simulate --out OUT --experiment no.toml", "no.toml"),
     "nothing to import": ("client import --out OUT", "--source"),

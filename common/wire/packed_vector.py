@@ -1,6 +1,6 @@
 """A vector on the wire in as few bits a number as it needs, without loss.
 
-    2 bytes   exponent e, signed, -149 to 104, little-endian
+    2 bytes   exponent e, signed, -149 to 127, little-endian
     1 byte    bits a number w, 1 to 24
     4 bytes   the least integer, signed, little-endian
     the rest  each integer less the least, w bits, the lowest bit first; zeros up to a whole byte
@@ -19,7 +19,7 @@ from common.errors import FederationError
 
 MOST_BITS: Final = 24  # integers of so many bits are float32 numbers
 _HEADER: Final = struct.Struct("<hBi")
-_LEAST_EXPONENT, _MOST_EXPONENT = -149, 104
+_LEAST_EXPONENT, _MOST_EXPONENT = -149, 127
 _MANTISSA = 24
 
 
@@ -59,7 +59,8 @@ def unpack_vector(content: bytes, size: int, field: str) -> NDArray[np.float32]:
     integers = counted + least
     if np.abs(integers).max() >= 2**MOST_BITS:
         raise FederationError(f"Vector {field} holds a number that is too large.", field=field)
-    vector: NDArray[np.float32] = np.ldexp(integers.astype(np.float64), exponent).astype(np.float32)
+    with np.errstate(over="ignore"):  # what is no float32 has no form, below
+        vector = np.ldexp(integers.astype(np.float64), exponent).astype(np.float32)
     if pack_vector(vector) != content:
         raise FederationError(f"Vector {field} is not in its own form.", field=field)
     return vector

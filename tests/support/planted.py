@@ -212,7 +212,7 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
     "preflight on real shoppers": (
         edit(
             MerchantWork,
-            "train",
+            "_step",
             (
                 "check_popularity(popularity)\n",
                 "check_popularity(popularity)\n" + REAL,

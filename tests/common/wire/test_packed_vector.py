@@ -60,3 +60,9 @@ def test_another_form_is_refused(change):
     with pytest.raises(FederationError) as caught:
         unpack_vector(wrong, 3, "update")
     assert caught.value.field == "update"
+
+
+@pytest.mark.parametrize("number", [-3e38, 2.0**127, -(2.0**-149), np.finfo(np.float32).max])
+def test_the_ends_of_float32_come_back(number):
+    vector = np.full(5, number, np.float32)
+    assert unpack_vector(pack_vector(vector), 5, "update").tobytes() == vector.tobytes()

@@ -120,7 +120,7 @@ def test_secrets_of_rounds_that_are_over_are_not_kept():
 def test_what_is_kept_shows_no_secret_when_printed():
     client = put_away_town(3, rounds=2).clients["m000"]
     kept = read_request(_Kept, client.content, len(client.content))
-    shown = "".join(map(repr, (kept, *kept.rounds, _KeptOpen("mask", "", kept.rounds[0]))))
+    shown = "".join(map(repr, (kept, *kept.rounds, _KeptOpen("mask", "", "", kept.rounds[0]))))
     for one in kept.rounds:
         for number in (one.own_self, one.own_key, *one.self_shares.values()):
             assert str(number) not in shown
