@@ -60,7 +60,7 @@ def unpack_vector(content: bytes, size: int, field: str) -> NDArray[np.float32]:
     if np.abs(integers).max() >= 2**MOST_BITS:
         raise FederationError(f"Vector {field} holds a number that is too large.", field=field)
     with np.errstate(over="ignore"):  # what is no float32 has no form, below
-        vector = np.ldexp(integers.astype(np.float64), exponent).astype(np.float32)
+        vector: NDArray[np.float32] = np.ldexp(integers * 1.0, exponent).astype(np.float32)
     if pack_vector(vector) != content:
         raise FederationError(f"Vector {field} is not in its own form.", field=field)
     return vector
