@@ -18,6 +18,7 @@ from common.files import PRIVATE_MODE, write_atomic
 
 BENEFIT_FILE = "benefit.json"  # in `node` of the shop's folder: means over shoppers, so it stays
 METRICS = ("ndcg@10", "tail_recall@10")
+THREAD = "benefit"
 COMPARED = ("popularity", "local_ease", "frozen_fused", "fused")
 _LOG = logging.getLogger("fedtail.serving")
 
@@ -102,7 +103,7 @@ class BenefitJob:
             if self._running:
                 return
             self._running, self._error = True, ""
-        threading.Thread(target=self._run, args=(model_digest,), daemon=True).start()
+        threading.Thread(target=self._run, args=(model_digest,), name=THREAD, daemon=True).start()
 
     def now(self, model_digest: str) -> Measuring:
         """Return how it stands for a model."""

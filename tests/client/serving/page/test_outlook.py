@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from client.serving.page.outlook import BenefitJob, decide
+from client.serving.page.outlook import THREAD, BenefitJob, decide
 from common.errors import InputError
 from tests.support.served import made_benefit, made_cost
 
@@ -15,7 +15,7 @@ def job(folder, measure):
 def ended(job, digest="a"):
     """What the job says once its thread is done."""
     for thread in threading.enumerate():
-        if thread is not threading.current_thread() and thread.daemon:
+        if thread.name == THREAD:
             thread.join(5)
     return job.now(digest)
 
