@@ -2,15 +2,16 @@
 
     score = (c * z(collaborative) + (text + tail * 3 / (3 + sales)) * z(text))
             + ((trend * growth + cold_start * [sales = 0])
-               + (season * z(own season) + elsewhere))
-    elsewhere = federated_season * z(federated season)
+               + (season * min(z(own season), 1.5) * 10 / (10 + sales) + elsewhere))
+    elsewhere = federated_season * min(z(federated season), 1.5) * 40 / (40 + sales)
                 + trend * (what federated_prior * z(federated season) adds to growth)
 
 z makes each part's scores over the catalogue mean 0 and deviation 1 for a shopper, so that the two
 can be added. Where an item sells little, the tail weight lets the text count more; `growth` is how
 much more it sells lately than it used to. A season says the same of an item's text: what is like it
-sells more of late, here or in all shops of a federation. The latter is added, and is what a growth
-is taken to be before the shop has sold the item. A cold-start item, which never sold, has no
+sells more of late, here or in all shops of a federation, and counts less where the item's own sales
+tell more. The latter is added, and may be what a growth is taken to be before the shop has sold the
+item. A cold-start item, which never sold, has no
 purchases and no trend to speak for it, which says nothing against it: a bonus makes up for that. A
 shopper of whom nothing is known gets z(sales), the shop's best sellers, instead.
 
@@ -74,9 +75,9 @@ class FusionWeights:
     text: float = 0.6
     tail: float = 0.15
     trend: float = 3.0
-    cold_start: float = 3.0
-    season: float = 0.25
-    federated_season: float = 0.25
+    cold_start: float = 2.5
+    season: float = 0.5
+    federated_season: float = 0.5
     federated_prior: float = 0.0
 
     def boosted(self, tail_boost: float) -> "FusionWeights":
@@ -232,16 +233,20 @@ class FusedRanker:
         return part
 
     @cached_property
+    def _seasons(self) -> tuple[FloatMatrix, FloatMatrix]:
+        return self.season.counted(self.sales)
+
+    @cached_property
     def _season_part(self) -> FloatMatrix:
-        part: FloatMatrix = self.season.own.scores * np.float32(self.weights.season)
+        part: FloatMatrix = self._seasons[0] * np.float32(self.weights.season)
         return part
 
     @cached_property
     def _federated_part(self) -> FloatMatrix:
-        weights, season = self.weights, self.season.federated.scores
-        part: FloatMatrix = season * np.float32(weights.federated_season)
+        weights = self.weights
+        part: FloatMatrix = self._seasons[1] * np.float32(weights.federated_season)
         if weights.federated_prior:
-            prior = season * np.float32(weights.federated_prior)
+            prior = self.season.federated.scores * np.float32(weights.federated_prior)
             part = part + self.trend.shifted_by(prior) * np.float32(weights.trend)
         return part
 

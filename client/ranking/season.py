@@ -17,10 +17,15 @@ clipped to norm 1, so that nobody speaks for many.
 A vector's product with an item's text says something of any item, also of one that never sold and
 of one of another catalogue: what `ItemSeason` holds, with mean 0 and deviation 1 over the
 catalogue. The own season never leaves the node. See docs/adr/0052-the-season.md.
+
+What it counts in a score is `SeasonForm`: less the more the shop has sold of an item, whose own
+trend then says it better, and nobody's text can say more than `MOST`. Else a season lifts what
+sells anyway, at the cost of what seldom does. See docs/adr/0065-a-season-by-evidence.md.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +38,9 @@ from common.errors import InputError
 HALF_LIFE_DAYS = 15.0
 BEFORE_DAYS = 180.0
 OWN_SCALE = 8.0  # one purchase makes a whole row for three half-lives
+MOST = 1.5  # deviations that a season counts for an item at the most
+OWN_SALES = 10.0  # at so many sales of an item the own season counts half
+FEDERATED_SALES = 40.0  # and that of a release: it knows what the shop does not
 SHOPPERS = 65_536  # whose rows are made at a time
 
 Kernel = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -158,6 +166,26 @@ class ItemSeason:
         return replace(self, scores=scores)
 
 
+class SeasonForm(NamedTuple):
+    """How much of a season counts for an item.
+
+        min(z, most) * sales / (sales + what the shop sold of the item)
+
+    Attributes:
+        most: As above.
+        own_sales: `sales` of the own season.
+        federated_sales: `sales` of the release's.
+    """
+
+    most: float = MOST
+    own_sales: float = OWN_SALES
+    federated_sales: float = FEDERATED_SALES
+
+
+BY_EVIDENCE = SeasonForm()
+PLAIN = SeasonForm(np.inf, np.inf, np.inf)  # all of it for every item, as in models of before
+
+
 @dataclass(frozen=True, eq=False)
 class Seasons:
     """The seasons that a shop's ranker knows.
@@ -165,10 +193,24 @@ class Seasons:
     Attributes:
         own: Of the shop's own sales.
         federated: Of the release.
+        form: How much of them counts.
     """
 
     own: ItemSeason
     federated: ItemSeason
+    form: SeasonForm = BY_EVIDENCE
+
+    def counted(self, sales: NDArray[np.integer]) -> tuple[FloatMatrix, FloatMatrix]:
+        """Return what counts of the own and of the release's season: float32 [items] each.
+
+        Args:
+            sales: int [items], what the shop has sold of each item.
+        """
+        most, own, federated = self.form
+        return (
+            _counted(self.own.scores, most, own, sales),
+            _counted(self.federated.scores, most, federated, sales),
+        )
 
     def with_items(self, candidates: FloatMatrix, placed: Sequence[int]) -> "Seasons":
         """Return the seasons of a catalogue that grew, or some of whose texts are new.
@@ -177,8 +219,10 @@ class Seasons:
             candidates: float32 [items, d], the old items' vectors first.
             placed: Which have a vector that is new; others that were added score 0.
         """
-        return Seasons(
-            self.own.with_items(candidates, placed), self.federated.with_items(candidates, placed)
+        return replace(
+            self,
+            own=self.own.with_items(candidates, placed),
+            federated=self.federated.with_items(candidates, placed),
         )
 
 
@@ -213,6 +257,13 @@ def no_season(items: int, width: int) -> Seasons:
     """Return seasons that say nothing of any item."""
     nothing = ItemSeason(np.zeros(width, np.float32), 0.0, np.zeros(items, np.float32))
     return Seasons(nothing, nothing)
+
+
+def _counted(
+    scores: FloatMatrix, most: float, half: float, sales: NDArray[np.integer]
+) -> FloatMatrix:
+    share = 1 / (1 + sales / half)
+    return np.asarray(np.minimum(scores, most) * share, dtype=np.float32)
 
 
 def _along(candidates: FloatMatrix, direction: FloatMatrix, offset: float) -> FloatMatrix:

@@ -28,9 +28,9 @@ ANCHORS = (
     (FusionWeights(1, 0, 0, 0, 0, 0, 0), 20),
     (FusionWeights(0, 1, 0, 0, 0, 0, 0), 20),
     (FusionWeights(1, 0.1, 0, 1.5, 0, 0, 0), 20),
-    (FusionWeights(1, 0.6, 0.15, 3, 3, 0.25, 0.25), 40),
-    (FusionWeights(1, 0.3, 0.15, 3, 0, 0.75, 0), 30),
-    (FusionWeights(1, 0.3, 0.15, 3, 1, 0, 0.75), 30),
+    (FusionWeights(1, 0.6, 0.15, 3, 2.5, 0.5, 0.5), 40),
+    (FusionWeights(1, 0.3, 0.15, 3, 0, 1, 0), 30),
+    (FusionWeights(1, 0.3, 0.15, 3, 1, 0, 1), 30),
     (FusionWeights(1, 1, 0.3, 0, 1, 0, 0), 30),
     (FusionWeights(1, 2, 1, 4, 4, 0, 0), 30),
 )
@@ -238,12 +238,12 @@ class _Whole:
     def _alike(self) -> dict[str, FloatMatrix]:
         """What is the same for all shoppers, by the name of its weight: float32 [items] each."""
         unsold = (self.ranker.sales == 0).astype(np.float32)
-        season = self.ranker.season
+        own, federated = self.ranker.season.counted(self.ranker.sales)
         return {
             "trend": self.ranker.trend.trend,
             "cold_start": unsold,
-            "season": season.own.scores,
-            "federated_season": season.federated.scores,
+            "season": own,
+            "federated_season": federated,
         }
 
     @property

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from scipy.sparse import csr_matrix
 from client.ranking.fusion import FusedRanker, FusionWeights
 from client.ranking.purchase_probability import ClickChances
 from client.ranking.sales_trend import SalesTrend
-from client.ranking.season import ItemSeason, Seasons, no_season
+from client.ranking.season import BY_EVIDENCE, PLAIN, ItemSeason, SeasonForm, Seasons, no_season
 from client.ranking.text_ease import TextEaseModel
 from client.ranking.text_scorer import TextScorer
 from client.shop.interactions import Interactions
@@ -37,8 +37,9 @@ from common.files import PRIVATE_MODE, sha256_hex, write_atomic
 from common.record import FrozenMap, Record, Sha256, first_problem
 
 MANIFEST = "manifest.json"
-FORMAT = 4  # 1 had the factors the other way round
-_READ = (2, 3, FORMAT)  # 2 had no season, 3 no pairs
+FORMAT = 5  # 1 had the factors the other way round
+_PLAIN_FORMAT = 4  # all of a season counts for every item
+_READ = (2, 3, _PLAIN_FORMAT, FORMAT)  # 2 had no season, 3 no pairs
 _FOLDER_MODE = 0o700
 _FILES = ("arrays", "catalogue", "shoppers")
 _NO_SEASON = {"season": 0.0, "federated_season": 0.0, "federated_prior": 0.0}  # of format 2
@@ -151,7 +152,7 @@ def save_shop_model(
     write_arrays(new, _arrays(model, own), mode=PRIVATE_MODE)
     files["arrays"] = _named(new, folder, "arrays", "safetensors")
     manifest = ModelManifest(
-        format=FORMAT,
+        format=_PLAIN_FORMAT if model.ranker.season.form == PLAIN else FORMAT,
         shop=model.shop,
         source=model.source,
         timed=model.purchases.timed,
@@ -252,12 +253,13 @@ def _load(folder: Path, name: str) -> ShopModel:
         manifest.strength,
     )
     weights = FusionWeights(**{**_NO_SEASON, **manifest.weights})
+    form = BY_EVIDENCE if manifest.format == FORMAT else PLAIN
     columns = {name: arrays[f"purchases.{name}"] for name in _COLUMNS}
     return ShopModel(
         manifest.shop,
         manifest.source,
         catalogue,
-        FusedRanker(text, own, weights, arrays["sales"], *_seasonal(arrays)),
+        FusedRanker(text, own, weights, arrays["sales"], *_seasonal(arrays, form)),
         arrays["tail"],
         {boost: _chances(arrays, place) for place, boost in enumerate(manifest.boosts)},
         Interactions(shopper_ids, len(catalogue), **columns, timed=manifest.timed),
@@ -306,19 +308,19 @@ def _pairs(arrays: Mapping[str, NDArray[Any]], items: int) -> csr_matrix | None:
     return csr_matrix(tuple(arrays[f"{_PAIRS}{name}"] for name in _CSR), (items, items))
 
 
-def _seasonal(arrays: Mapping[str, NDArray[Any]]) -> tuple[SalesTrend, Seasons]:
+def _seasonal(arrays: Mapping[str, NDArray[Any]], form: SeasonForm) -> tuple[SalesTrend, Seasons]:
     """Return trend and season; one that says nothing from a file of before there was any."""
     trend = arrays["trend"]
     if "recent" not in arrays:
         nothing = no_season(len(trend), arrays["candidate_vectors"].shape[1])
-        return SalesTrend(trend, np.zeros_like(trend)), nothing
+        return SalesTrend(trend, np.zeros_like(trend)), replace(nothing, form=form)
 
     def of(name: str) -> ItemSeason:
         start = f"season.{name}"
         offset = float(arrays[f"{start}.offset"][0])
         return ItemSeason(arrays[f"{start}.direction"], offset, arrays[f"{start}.scores"])
 
-    return SalesTrend(trend, arrays["recent"]), Seasons(of("own"), of("federated"))
+    return SalesTrend(trend, arrays["recent"]), Seasons(of("own"), of("federated"), form)
 
 
 def _chances(arrays: Mapping[str, NDArray[Any]], place: int) -> ClickChances:

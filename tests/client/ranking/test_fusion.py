@@ -165,7 +165,8 @@ def test_the_parts_are_the_formula(shop):
         z = (scores - scores.mean(axis=1, keepdims=True)) / scores.std(axis=1, keepdims=True)
         assert np.allclose(found, z * weight, atol=1e-4)
     assert np.allclose(rising, 1.5 * sales_trend(interactions).trend)
-    assert np.allclose(season, 0.5 * seasons(interactions, shop[3]).own.scores)
+    z = seasons(interactions, shop[3]).own.scores.astype(float)
+    assert np.allclose(season, 0.5 * np.minimum(z, 1.5) * 10 / (10 + sales))
     assert not federated.any()
     assert bonus.tolist() == [(0.25 * (sales == 0)).tolist()]
 

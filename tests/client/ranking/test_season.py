@@ -6,7 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.ranking.season import (
+    PLAIN,
     ItemSeason,
+    SeasonForm,
+    Seasons,
     SeasonWindows,
     change,
     level,
@@ -135,3 +138,62 @@ def test_a_release_of_one_shop_without_noise_says_what_its_rows_say():
     assert known.federated.scores == pytest.approx(
         (expected - expected.mean()) / expected.std(), abs=1e-4
     )
+
+
+# ------------------------------------------------------------- what of it counts
+numbers = st.floats(-8, 8, width=32)
+
+
+def seasons_of(own, federated, form):
+    nothing = np.zeros(WIDTH, np.float32)
+    scores = (np.array(one, np.float32) for one in (own, federated))
+    return Seasons(*(ItemSeason(nothing, 0.0, one) for one in scores), form)
+
+
+@given(
+    st.lists(st.tuples(numbers, numbers, st.integers(0, 10**6)), min_size=1),
+    st.floats(0.5, 4),
+    st.floats(1, 100),
+    st.floats(1, 100),
+)
+def test_a_season_counts_by_evidence_and_up_to_a_bound(items, most, own_sales, federated_sales):
+    own, federated, sales = zip(*items, strict=True)
+    form = SeasonForm(most, own_sales, federated_sales)
+    found = seasons_of(own, federated, form).counted(np.array(sales))
+    for counted, z, half in zip(found, (own, federated), form[1:], strict=True):
+        expected = [
+            min(one, most) * half / (half + sold) for one, sold in zip(z, sales, strict=True)
+        ]
+        assert counted.dtype == np.float32
+        assert counted == pytest.approx(expected, rel=1e-6, abs=1e-30)
+        assert (counted * np.sign(np.array(z)) >= 0).all()
+        assert (np.abs(counted) <= np.abs(np.array(z, np.float32))).all()
+
+
+@given(st.lists(st.tuples(numbers, numbers, st.integers(0, 10**6)), min_size=1))
+def test_the_plain_form_counts_all_of_it_bit_by_bit(items):
+    own, federated, sales = zip(*items, strict=True)
+    known = seasons_of(own, federated, PLAIN)
+    counted = known.counted(np.array(sales))
+    for one, season in zip(counted, (known.own, known.federated), strict=True):
+        assert one.tobytes() == season.scores.tobytes()
+
+
+@given(numbers, st.integers(0, 10**6), st.integers(1, 10**6))
+def test_the_more_an_item_has_sold_the_less_its_season_says(z, sold, more):
+    known = seasons_of([z, z], [z, z], SeasonForm())
+    for few, many in known.counted(np.array([sold, sold + more])):
+        assert abs(many) <= abs(few)
+
+
+def test_what_never_sold_has_the_whole_season_and_a_release_knows_more_of_what_sold():
+    known = seasons_of([1.0, 1.0, -9.0], [1.0, 1.0, -9.0], SeasonForm())
+    own, federated = known.counted(np.array([0, 40, 0]))
+    assert own.tolist() == pytest.approx([1, 10 / 50, -9])
+    assert federated.tolist() == pytest.approx([1, 40 / 80, -9])
+
+
+def test_a_catalogue_that_grew_keeps_the_form():
+    known = replace(seasons(shop(), VECTORS), form=PLAIN)
+    grown = np.vstack([VECTORS, VECTORS[3:4]])
+    assert known.with_items(grown, [ITEMS]).form == PLAIN

@@ -71,8 +71,9 @@ def fused_by_loops(ranker, history):
         text.astype(np.float32) * parts[1],
         rising,
         bonus,
-        weights.season * here,
-        weights.federated_season * elsewhere + weights.trend * expected,
+        weights.season * np.minimum(here, 1.5) * 10 / (10 + ranker.sales),
+        weights.federated_season * np.minimum(elsewhere, 1.5) * 40 / (40 + ranker.sales)
+        + weights.trend * expected,
     )
 
 

@@ -16,6 +16,7 @@ from client.recommending.filters import Filters
 from client.recommending.model_fit import fit_shop_model
 from client.recommending.recommender import Recommender
 from client.recommending.shop_model import (
+    FORMAT,
     MANIFEST,
     ShopModel,
     is_fresh,
@@ -260,3 +261,30 @@ def test_a_model_of_before_there_was_a_season_ranks_as_it_did(tmp_path):
     assert kept.ranker.weights == before.weights
     assert np.array_equal(kept.ranker.score(history), before.score(history))
     assert not np.array_equal(model.ranker.score(history), before.score(history))
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_a_model_of_before_seasons_counted_by_evidence_ranks_as_it_did(number, tmp_path):
+    """Formats 3 and 4 add all of a season, whatever sold; so they do when kept again."""
+    model = made_model()
+    season = model.ranker.season
+    sales, history = model.ranker.sales, typed_history([3, 8], len(model.catalogue))
+    weights = replace(model.ranker.weights, federated_prior=0.0)
+    ranker = model.ranker.with_weights(weights)
+    save_shop_model(replace(model, ranker=ranker), tmp_path)
+    manifest = json.loads((tmp_path / MANIFEST).read_bytes())
+    assert manifest["format"] == FORMAT
+    manifest["format"] = number
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    kept = load_shop_model(tmp_path)
+    parts, now = kept.ranker.parts(history), ranker.parts(history)
+    assert sales.any()
+    assert np.array_equal(parts.season[0], season.own.scores * np.float32(weights.season))
+    assert np.array_equal(
+        parts.federated_season[0],
+        season.federated.scores * np.float32(weights.federated_season),
+    )
+    assert not np.array_equal(parts.season, now.season)
+    save_shop_model(kept, tmp_path)
+    again = load_shop_model(tmp_path)
+    assert np.array_equal(again.ranker.score(history), kept.ranker.score(history))
