@@ -28,7 +28,7 @@ ANCHORS = (
     (FusionWeights(1, 0, 0, 0, 0, 0, 0), 20),
     (FusionWeights(0, 1, 0, 0, 0, 0, 0), 20),
     (FusionWeights(1, 0.1, 0, 1.5, 0, 0, 0), 20),
-    (FusionWeights(1, 0.6, 0.15, 3, 2.5, 0.5, 0.5), 40),
+    (FusionWeights(1, 0.6, 0.15, 3, 3, 0.5, 0.5), 40),
     (FusionWeights(1, 0.3, 0.15, 3, 0, 1, 0), 30),
     (FusionWeights(1, 0.3, 0.15, 3, 1, 0, 1), 30),
     (FusionWeights(1, 1, 0.3, 0, 1, 0, 0), 30),
