@@ -46,7 +46,9 @@ from client.privacy.contributions import sign_contribution
 from client.privacy.policy import POLICY_FILE, Policy
 from client.privacy.receipts import accept, covered
 from common.adapter import AdapterUpdate
+from common.encoder.public_basis import PublicBasis
 from common.privacy.ledger.ledger import Ledger
+from common.settings.run import RunSettings
 from common.wire.messages import Prepared
 
 LEDGER_FILE = "ledger.sqlite"
@@ -59,6 +61,9 @@ class Work:
         self.ledger = Ledger.open(node.state / LEDGER_FILE, node.merchant)
 
     def prepare(self, basis, settings):
+        ends = len(RunSettings.from_flat(settings).season_moments)
+        numbers = ends * PublicBasis.from_bytes(basis).vector_width
+        (self.node.state / "season.txt").write_text(str(numbers))
         keys = np.load(self.node.data / "keys.npy")
         model = (self.node.data / "model.txt").read_text()
         return Prepared(self.node.merchant, "digest", keys, base_model=model)
@@ -69,6 +74,10 @@ class Work:
     def popularity(self, plan, run_id, round_number):
         self.charge(plan, run_id, round_number, "popularity")
         return np.ones(len(np.load(self.node.data / "keys.npy")), np.float32)
+
+    def season(self, plan, run_id):
+        self.charge(plan, run_id, 0, "season")
+        return np.ones(int((self.node.state / "season.txt").read_text()), np.float32)
 
     def train(self, adapter, popularity, plan, run_id, round_number):
         self.charge(plan, run_id, round_number, "train")
@@ -247,7 +256,7 @@ def test_the_answer_to_a_reply_is_lost(deployment, tmp_path, monkeypatch):
     replies = [
         digest for path, digest, _, number in cuts if path == "push-messages" and number == "0"
     ]
-    assert len(replies) >= 6  # a preparation, the histogram, four rounds
+    assert len(replies) >= 7  # a preparation, the histogram, the season, four rounds
     assert set(times.values()) == {3}
     assert {status for _, _, status, _ in cuts} == {"200"}
     view = read_view(tmp_path / "server")
@@ -256,7 +265,7 @@ def test_the_answer_to_a_reply_is_lost(deployment, tmp_path, monkeypatch):
     shop = dict(zip(NAMES, merchant_folders(tmp_path / "shops"), strict=True))["birch"]
     entries = Ledger.open(shop / "node" / LEDGER_FILE, "birch").entries()
     assert Counter((one.kind, one.round_number) for one in entries) == Counter(
-        [("popularity", 0), *(("train", number) for number in (1, 2, 3, 4))]
+        [("popularity", 0), ("season", 0), *(("train", number) for number in (1, 2, 3, 4))]
     )
 
 
