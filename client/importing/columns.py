@@ -27,8 +27,11 @@ _UNITS = {  # microseconds in one
     "s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3, "excel_days": 86_400e6
 }  # fmt: skip
 _EXCEL_EPOCH = 25_569  # days from Excel's day 0 to 1970
+_WIDEST_ZONE = 1400  # hours and minutes of the offset farthest from UTC
 _ZONE = re.compile("%[:#]*z")
 _QUOTED_LENGTH = 40
+_WORD = re.compile(r"[^\W\d_]{4,}")
+_EXACT_IN_FLOAT = 2.0**53  # beyond it two whole numbers are one
 _NO_OPTION = "Default Title"  # what Shopify writes for a product without variants
 
 
@@ -49,6 +52,13 @@ def text_column(frame: pl.DataFrame, column: str, *, joiner: str = " ") -> pl.Se
         return values.list.join(joiner)
     if values.dtype.is_float():
         values = values.fill_nan(None)
+        if (values.is_finite() & (values.abs() >= _EXACT_IN_FLOAT)).any():
+            raise InputError(
+                f"{frame[FILE][0]}: column {column!r} holds floats of 2^53 and more, which have "
+                "lost their last digits: different ids may have become one. Export it as text or "
+                "whole numbers.",
+                field=column,
+            )
         whole = values.cast(pl.Int64, strict=False)
         if (whole == values).all():
             return whole.cast(pl.String)
@@ -90,7 +100,11 @@ def number_column(
         bad |= numbers.is_null() & raw.is_not_null() & ~raw.str.to_lowercase().is_in(["nan"])
     if whole:
         bad |= (numbers != numbers.round()).fill_null(value=False)
-    refuse_first(frame, bad, column, "is not a whole number" if whole else "is not a number")
+    what = "is not a whole number" if whole else "is not a number"
+    comma = bad.any() and not decimal_comma and raw.dtype == pl.String
+    if comma and raw.filter(bad)[0].count(",") == 1:
+        what += "; if a comma is its decimal point, set decimal_comma = true in the mapping"
+    refuse_first(frame, bad, column, what)
     return numbers
 
 
@@ -139,8 +153,13 @@ def refuse_first(frame: pl.DataFrame, bad: pl.Series, column: str, why: str) -> 
     """
     if bad.any():
         file, row, value = frame.select(FILE, ROW, column).row(int(bad.arg_max() or 0))
-        quoted = repr(value if not isinstance(value, str) else value[:_QUOTED_LENGTH])
+        quoted = repr(value if not isinstance(value, str) else shown(value))
         raise InputError(f"{file}: row {row}, column {column!r}: {quoted} {why}.", field=column)
+
+
+def shown(value: str) -> str:
+    """Return the start of a cell without its words: under a wrong name it may be a person's."""
+    return _WORD.sub("…", value)[:_QUOTED_LENGTH]
 
 
 def _parse_times(text: pl.Series, formats: Sequence[str]) -> pl.Series:
@@ -169,6 +188,10 @@ def _other_iso(text: pl.Series) -> pl.Series:
     )
     digits = pl.col("zone").str.slice(1).cast(pl.Int64, strict=False)
     short = pl.col("zone").str.len_chars() == 3  # such as +02
+    given = pl.when(short).then(digits * 100).otherwise(digits)
+    real = pl.col("zone").is_in(["Z", "z", "UTC", "GMT"]) | (
+        (given <= _WIDEST_ZONE) & (given % 100 < 60)
+    )
     minutes = pl.when(short).then(digits * 60).otherwise(digits // 100 * 60 + digits % 100)
     signed = pl.when(pl.col("zone").str.starts_with("-")).then(-minutes).otherwise(minutes)
     local = (
@@ -180,6 +203,7 @@ def _other_iso(text: pl.Series) -> pl.Series:
         for clock in _MORE_CLOCKS
     ]
     moment = pl.coalesce(tries).cast(pl.Int64)
+    moment = pl.when(real.fill_null(value=True)).then(moment)
     return table.select((moment - signed.fill_null(0) * 60_000_000).alias("time")).to_series()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 
 import polars as pl
 
+from client.importing.formats.csv_structure import without_separator_line
 from client.importing.formats.csv_tables import CsvStyle, csv_column_names, read_csv
 from client.importing.formats.encodings import as_utf8, is_wide
 from client.importing.formats.json_lines import first_keys, read_json_lines
@@ -32,9 +33,12 @@ _FORMATS = {
     ".xml": "xml",
 }
 _ENOUGH_FOR_NAMES = 1 << 20  # bytes of a text file in which its column names must stand
-_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # byte order marks of UTF-16
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")  # of UTF-16 and UTF-32
+_WIDEST_MARKS = (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")  # of UTF-32
 _OTHER_KINDS = {  # first bytes of files that newcomers give by mistake
     b"PK\x03\x04": "a spreadsheet or zip file; save it as CSV (UTF-8) or unpack it",
+    b"PK\x05\x06": "an empty zip file; save the table as CSV (UTF-8)",
+    b"\x1f\x8b": "a gzip file that was packed twice; unpack it once",
     b"\xd0\xcf\x11\xe0": "an old Excel file; save it as CSV (UTF-8)",
     b"%PDF": "a PDF; export the table as CSV",
     b"PAR1": 'a Parquet file; set format = "parquet" in the mapping',
@@ -193,7 +197,13 @@ def _read_file(path: Path, style: Style, columns: Sequence[str]) -> pl.DataFrame
 def _as_text(path: Path, content: bytes, style: Style) -> bytes:
     """Return UTF-8; a byte order mark of UTF-16 says more than the encoding that was assumed."""
     wide = content.startswith(_WIDE_MARKS) and not is_wide(style.encoding)
-    return as_utf8(path.name, content, "utf-16" if wide else style.encoding)
+    said = "utf-32" if content.startswith(_WIDEST_MARKS) else "utf-16"
+    text = as_utf8(path.name, content, said if wide else style.encoding)
+    return (
+        without_separator_line(path.name, text, style.csv.separator)
+        if style.kind == "csv"
+        else text
+    )
 
 
 def _require_text(path: Path, content: bytes, style: Style, *, gzipped: bool) -> None:
@@ -217,9 +227,9 @@ def _read_bytes(path: Path, style: Style, limit: int = -1) -> bytes:
             content = (gzip.GzipFile(fileobj=file) if gzipped else file).read(limit)
     except IsADirectoryError:
         raise InputError(f"{path.name}: is a folder; a file is expected.", field="file") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InputError(
-            f"{path.name}: the gzip data is cut short or damaged ({error}); copy the file again.",
+            f"{path.name}: the gzip data is cut short or damaged; copy the file again.",
             field="file",
         ) from None
     except OSError as error:

@@ -320,8 +320,9 @@ def load_mapping(source: str | Path) -> Mapping:
             field="mapping",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error  # the system's words, without the path
         raise SettingsError(
-            f"{path.name}: the mapping cannot be read as UTF-8 text: {error}.", field="mapping"
+            f"{path.name}: the mapping cannot be read as UTF-8 text: {why}.", field="mapping"
         ) from None
 
 
@@ -333,7 +334,7 @@ def parse_mapping(text: str, origin: str) -> Mapping:
     """
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{origin}: not valid TOML: {error}.", field="mapping") from None
     tables.setdefault("name", origin.removesuffix(".toml"))
     try:

@@ -191,7 +191,7 @@ def _loaded_catalogue_mapping(mapping: str | Path) -> Mapping:
     text = path.read_text("utf-8")
     try:
         has_events = "events" in tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         has_events = True  # what is wrong is said as for any mapping
     if has_events:
         return parse_mapping(text, path.name)

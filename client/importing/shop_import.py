@@ -4,6 +4,8 @@
 everything has passed, so a failed import leaves the data set of the last good one as it was.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -44,6 +46,20 @@ QUALITY_FILE = "quality.json"
 _CLOCK_SLACK = timedelta(days=1)  # local times read as UTC may lie up to a day ahead
 
 
+@contextlib.contextmanager
+def _what_the_system_refuses() -> Iterator[None]:
+    """Say it in a sentence, such as that a folder may not be read."""
+    try:
+        yield
+    except OSError as error:
+        name = Path(str(error.filename)).name if error.filename else "The shop"
+        raise InputError(
+            f"{name}: cannot be read: {error.strerror or error}. Let whoever runs this read it.",
+            field="source",
+        ) from None
+
+
+@_what_the_system_refuses()
 def import_shop(
     source: Path | None,
     mapping: Mapping | str | Path | None,
@@ -96,6 +112,7 @@ def import_shop(
     return data, report
 
 
+@_what_the_system_refuses()
 def look_at_shop(
     source: Path | None,
     mapping: Mapping | str | Path | None = None,
@@ -142,6 +159,7 @@ def find_mapping(
     return detect_mapping(source, encoding=encoding)
 
 
+@_what_the_system_refuses()
 def read_shop(
     source: Path | None,
     mapping: Mapping | str | Path | None = None,

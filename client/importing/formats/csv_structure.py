@@ -6,12 +6,17 @@ finds is held against the table cell by cell (`csv_tables`), so that no row is m
 silence. Everything is done on arrays of byte positions; 100 MB take about a second.
 """
 
+import json
+import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputError
+
 _NEWLINE, _RETURN = 10, 13
+_SEPARATOR_LINE = re.compile(rb'"?sep=([\x00-\x7f])"?(?:\r\n|\r|\n|\Z)', re.IGNORECASE)
 
 
 class WrongQuoteError(Exception):
@@ -101,6 +106,24 @@ def first_record(text: bytes, quote: str) -> bytes:
             return text[start:]
         if not mark or text.count(mark, start, end) % 2 == 0:
             return text[start:end]
+
+
+def without_separator_line(name: str, text: bytes, separator: str) -> bytes:
+    """Return UTF-8 `text` without a first line `sep=;`, by which Excel is told the separator.
+
+    Raises:
+        InputError: if the line names another separator.
+    """
+    said = _SEPARATOR_LINE.match(text)
+    if said is None:
+        return text
+    if said[1].decode() != separator:
+        raise InputError(
+            f"{name}: its first line says that fields end at {said[1].decode()!r}; set "
+            f"separator = {json.dumps(said[1].decode())} in the mapping.",
+            field="separator",
+        )
+    return text[said.end() :]
 
 
 def csv_structure(text: bytes, separator: str, quote: str) -> CsvStructure:

@@ -80,7 +80,7 @@ def read_csv(
     places = {column: names.index(column) for column in columns}
     plain = CsvStyle(separator, style.quote, header=tuple(names))
     frame = _by_polars(name, text, plain, places, row)
-    _require_same(name, frame, found, places, headed=not style.header)
+    _require_same(name, frame, found, places, len(names), headed=not style.header)
     return _with_escapes(frame, columns, style, separator)
 
 
@@ -232,6 +232,7 @@ def _require_same(
     frame: pl.DataFrame,
     found: CsvStructure,
     places: dict[str, int],
+    width: int,
     *,
     headed: bool,
 ) -> None:
@@ -240,7 +241,6 @@ def _require_same(
     Raises:
         InputError: naming the first row that differs.
     """
-    width = int(found.widths.max())
     last, blank = found.last[int(headed) :], found.blank[int(headed) :] & (width > 1)
     if frame.height != len(last):
         raise InputError(

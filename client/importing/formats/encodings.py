@@ -4,7 +4,7 @@ import codecs
 
 from common.errors import InputError
 
-_LONGEST_EXAMPLE = 60  # characters of a line that an error shows
+_LONGEST_EXAMPLE = 20  # characters of a word that an error shows
 
 
 def is_wide(encoding: str) -> bool:
@@ -44,14 +44,14 @@ def as_utf8(name: str, content: bytes, encoding: str) -> bytes:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"{name}: line {line} is not valid {codec} (byte {error.start}). "
-            f"{_advice(content, error.start)}",
+            f"{'Export it again.' if is_wide(codec) else _advice(content, error.start)}",
             field="encoding",
         ) from None
     if "\x00" in text:
         line = text.count("\n", 0, text.index("\x00")) + 1
         raise InputError(
-            f"{name}: line {line} holds a NUL byte, so this is not a text file or it is damaged; "
-            "export it again.",
+            f"{name}: line {line} holds a NUL byte, so this is no text file, or damaged, or "
+            'UTF-16 without a mark; export it again as UTF-8, or set encoding = "utf-16-le".',
             field="file",
         )
     return text.removeprefix("\ufeff").encode()
@@ -63,7 +63,10 @@ def has_c1_controls(text: bytes) -> bool:
 
 
 def _advice(content: bytes, place: int) -> str:
-    """Say which encoding the line at `place` would make sense in, and how it would then read."""
+    """Say which encoding the line at `place` would make sense in, and how a word would then read.
+
+    No more than a word: the line may be a shopper's.
+    """
     start = content.rfind(b"\n", 0, place) + 1
     end = content.find(b"\n", place)
     line = content[start : len(content) if end < 0 else end].strip()
@@ -74,13 +77,21 @@ def _advice(content: bytes, place: int) -> str:
         except UnicodeDecodeError:
             continue
         if usual(shown):
-            fits.append(f'as "{encoding}" it reads {shown[:_LONGEST_EXAMPLE]!r}')
+            word = _word(shown, len(content[start:place].lstrip().decode(encoding, "replace")))
+            fits.append(f'as "{encoding}" it reads {word!r}')
     if fits:
         return f"Name its encoding in the mapping or with --encoding: {' and '.join(fits)}."
     return (
         'Save the file as UTF-8, or name its encoding in the mapping, such as encoding = "gb18030" '
         'or "cp1252".'
     )
+
+
+def _word(line: str, place: int) -> str:
+    """Return the word of `line` that holds the character at `place`."""
+    start = next((at + 1 for at in range(place - 1, -1, -1) if not line[at].isalnum()), 0)
+    end = next((at for at in range(place + 1, len(line)) if not line[at].isalnum()), len(line))
+    return line[start:end][:_LONGEST_EXAMPLE]
 
 
 def _is_chinese(text: str) -> bool:

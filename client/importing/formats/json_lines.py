@@ -9,6 +9,7 @@ import ast
 import io
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 
 import polars as pl
@@ -46,14 +47,8 @@ def read_json_lines(
     try:
         schema = dict.fromkeys(columns, pl.String)
         frame = pl.read_ndjson(io.BytesIO(text), schema=schema).select(columns)
-    except pl.exceptions.PolarsError:
-        for _ in _objects(name, text):  # slow, and only now: it names the line
-            pass
-        raise InputError(
-            f"{name}: not readable as JSON Lines, though each line is valid; write all values of a "
-            "key alike.",
-            field="row",
-        ) from None
+    except pl.exceptions.PolarsError:  # slow, and only now: it names the line
+        return _read_nested(name, text, columns, None)
     nested = pl.any_horizontal(pl.all().str.contains(_LOOKS_NESTED))
     if frame.select(nested.any()).item():
         return _read_nested(name, text, columns, None)  # it tells text in braces from a record
@@ -96,10 +91,11 @@ def _read_nested(
             there.update(column for column in columns if _at(record, column) is not None)
     missing = next((column for column in columns if column not in there), None)
     if missing is not None:
-        keys = ", ".join(map(repr, first_keys(name, text)))
+        keys = first_keys(name, text)
+        what = "a value under" if missing in keys else "the key"
         raise InputError(
-            f"{name}: no line has the key {missing!r}, which is needed. Keys of the first lines: "
-            f"{keys}.",
+            f"{name}: no line has {what} {missing!r}, which is needed. Keys of the first lines: "
+            f"{', '.join(map(repr, keys))}.",
             field=missing,
         )
     return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
@@ -160,7 +156,7 @@ def _lines(text: bytes) -> Iterator[bytes]:
 def _objects(name: str, text: bytes) -> Iterator[dict[str, object]]:
     for number, line in enumerate(_lines(text), start=1):
         try:
-            value = json.loads(line)
+            value = json.loads(line, parse_constant=lambda _: None)  # pandas writes NaN for null
         except (ValueError, RecursionError) as error:
             raise InputError(
                 f"{name}: row {number} is not valid JSON ({error}); one object a line is expected.",
@@ -196,6 +192,8 @@ def _read_python_lines(name: str, text: bytes, columns: Sequence[str]) -> pl.Dat
 def _as_text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=str)

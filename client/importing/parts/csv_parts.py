@@ -14,13 +14,18 @@ from typing import IO, Final, cast
 import polars as pl
 
 from client.importing.files import FILE, ROW, Style, column_names, require_columns, style_of
-from client.importing.formats.csv_structure import first_record, with_plain_line_ends
+from client.importing.formats.csv_structure import (
+    first_record,
+    with_plain_line_ends,
+    without_separator_line,
+)
 from client.importing.formats.csv_tables import CsvStyle, read_csv
 from client.importing.formats.encodings import as_utf8
 from client.importing.mapping import TableSource
 from common.errors import InputError
 
 PART: Final = 16 << 20  # bytes, unpacked
+LONGEST: Final = 8 * PART  # of one record: beyond it a quote was mostly left open
 _CUT_BY_LINE_ENDS: Final = ("utf-8", "utf8", "ascii", "cp1252", "latin-1", "iso-8859-1", "gb18030")
 _MARK: Final = b"\xef\xbb\xbf"  # a byte order mark
 
@@ -75,11 +80,15 @@ def _texts(path: Path, file: IO[bytes], style: Style) -> Iterator[tuple[bytes, t
         if number and content.startswith(_MARK):
             raise InputError(f"{path.name}: holds a byte order mark.", field="encoding")
         text = as_utf8(path.name, content, style.encoding)
+        if not number:
+            text = without_separator_line(path.name, text, style.csv.separator)
         quote = style.csv.quote.encode()
         if style.csv.escape is None and quote and b"\\" + quote in text:
             raise InputError(f"{path.name}: holds what may be an escape.", field="escape")
         if not header:
             text = with_plain_line_ends(text, style.csv.quote).lstrip(b"\n")
+            if not text:
+                continue
             line = first_record(text, style.csv.quote)
             if quote and quote in line:
                 raise InputError(f"{path.name}: has a quoted header.", field="header")
@@ -97,6 +106,8 @@ def _whole_records(file: IO[bytes], quote: str) -> Iterator[bytes]:
     mark, left = quote.encode(), b""
     while block := unpacked.read(PART):
         left += block
+        if len(left) > LONGEST:
+            raise InputError("One record is longer than several parts.", field="row")
         end = _last_end(left, mark)
         if end:
             yield left[:end]
@@ -109,8 +120,8 @@ def _last_end(text: bytes, mark: bytes) -> int:
     """Return how many bytes there are up to the last line end outside quotes; 0 without one."""
     end = text.rfind(b"\n") + 1
     odd = bool(mark) and text.count(mark, 0, end) % 2 == 1
-    while end and odd:
-        before = text.rfind(b"\n", 0, end - 1) + 1
+    while end and odd:  # no line end behind the last quote is one of a record
+        before = text.rfind(b"\n", 0, text.rfind(mark, 0, end)) + 1
         odd ^= text.count(mark, before, end) % 2 == 1
         end = before
     return end
