@@ -69,7 +69,7 @@ def map_arrays(path: Path, *, writable: bool = False) -> dict[str, NDArray[Any]]
         raise InputError(f"{path.name}: there is no such file of arrays.", field="arrays") from None
     try:
         return _parts(content)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise InputError(f"{path.name}: this is no whole safetensors file.", field="arrays") from (
             None
         )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.files import write_atomic
 
+LONGEST_TEXT = 1_000_000  # characters of a field
 TAIL_SHARE = 0.8  # the tail is all items outside the top 20% by training count
 
 
@@ -175,11 +176,28 @@ def read_catalogue(path: Path) -> Catalogue:
 def _item(line: str, place: int, path: Path) -> Item:
     try:
         fields = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         raise InputError(f"{path.name}: line {place} is not a JSON object.", field="catalogue")
     for name in ("item_id", "title", "text"):
         if not isinstance(fields.get(name), str) or not fields[name]:
             raise InputError(f"{path.name}: line {place} lacks the text `{name}`.", field=name)
-    return Item(**{name: str(fields.get(name, "")) for name in _FIELDS})
+    item = {name: str(fields.get(name, "")) for name in _FIELDS}
+    for name, value in item.items():
+        if len(value) > LONGEST_TEXT or not _is_whole(value):
+            raise InputError(
+                f"{path.name}: line {place}: `{name}` is longer than {LONGEST_TEXT:,} characters "
+                "or holds half a character.",
+                field=name,
+            )
+    return Item(**item)
+
+
+def _is_whole(text: str) -> bool:
+    """Tell whether each character can be written: JSON may hold one half of a pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

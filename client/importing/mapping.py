@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from client.importing.mapping_values import ClockTime, Column, Columns, Encoding, Mark, Pattern
 from client.shop.splitting import SplitRule
+from common.catalogue import LONGEST_TEXT
 from common.errors import SettingsError
 
 EVENT_TYPES = ("view", "click", "cart", "purchase", "refund")
@@ -224,7 +225,7 @@ class CleanRules(_Section):
     """Settings of the cleaning rules (client/importing/cleaning.py)."""
 
     product_code: Pattern | None = None
-    max_text_length: Annotated[int, Field(ge=20)] = 2000
+    max_text_length: Annotated[int, Field(ge=20, le=LONGEST_TEXT)] = 2000
     outlier_quantity: Literal["cap", "drop", "keep"] = "cap"
     keep_unsold_items: bool = True
     ids: Literal["canonical", "as_written"] = "canonical"

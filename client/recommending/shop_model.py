@@ -12,14 +12,14 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from scipy.sparse import csr_matrix
 
 from client.ranking.fusion import FusedRanker, FusionWeights
@@ -28,6 +28,7 @@ from client.ranking.sales_trend import SalesTrend
 from client.ranking.season import BY_EVIDENCE, PLAIN, ItemSeason, SeasonForm, Seasons, no_season
 from client.ranking.text_ease import TextEaseModel
 from client.ranking.text_scorer import TextScorer
+from client.recommending.kept.model_arrays import CSR, PAIRS, ModelArrays
 from client.shop.interactions import Interactions
 from common.arrays import map_arrays, write_arrays
 from common.catalogue import Catalogue, read_catalogue, write_catalogue
@@ -43,7 +44,6 @@ _READ = (2, 3, _PLAIN_FORMAT, FORMAT)  # 2 had no season, 3 no pairs
 _FOLDER_MODE = 0o700
 _FILES = ("arrays", "catalogue", "shoppers")
 _NO_SEASON = {"season": 0.0, "federated_season": 0.0, "federated_prior": 0.0}  # of format 2
-_PAIRS, _CSR = "pairs.", ("data", "indices", "indptr")  # of a sparse matrix, as SciPy takes them
 _COLUMNS = ("shopper", "item", "time", "basket", "value")
 
 
@@ -71,6 +71,12 @@ class ModelFile(Record):
     sha256: Sha256
 
 
+class _Format(BaseModel):
+    """What each manifest begins with, whatever else is in it."""
+
+    format: int
+
+
 class ModelManifest(Record):
     """`manifest.json` of a model's folder."""
 
@@ -81,10 +87,10 @@ class ModelManifest(Record):
     weights: FrozenMap[float]
     decay: float = Field(gt=0, le=1)
     strength: float = Field(default=1.0, ge=0)  # a file of before had none
-    sign: float
-    l2: float
-    text_strength: float
-    boosts: tuple[float, ...]
+    sign: float = Field(ge=-1, le=1)
+    l2: float = Field(gt=0)
+    text_strength: float = Field(ge=0)
+    boosts: tuple[Annotated[float, Field(ge=0, le=2)], ...]
     files: FrozenMap[ModelFile]
 
 
@@ -179,7 +185,7 @@ def load_shop_model(folder: Path, *, manifest: str = MANIFEST) -> ShopModel:
     """
     try:
         return _load(folder, manifest)
-    except FileNotFoundError:
+    except OSError:
         pass  # a fit may have replaced the model between our two reads: look once more
     try:
         return _load(folder, manifest)
@@ -188,6 +194,10 @@ def load_shop_model(folder: Path, *, manifest: str = MANIFEST) -> ShopModel:
             f"{folder.name}: no shop model here ({Path(error.filename).name} is missing); make one "
             "with `fedtail client fit`.",
             field="model",
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"{folder.name}: the shop model cannot be read: {error.strerror}.", field="model"
         ) from None
 
 
@@ -208,13 +218,24 @@ def parse_model_manifest(content: bytes) -> tuple[ModelManifest, str]:
         InputError: if it is not of this version.
     """
     try:
-        manifest = ModelManifest.model_validate_json(content)
-        if manifest.format not in _READ or set(manifest.files) != set(_FILES):
+        said = _Format.model_validate_json(content).format
+        if said not in _READ:  # before all else: what a later one holds, this one cannot know
             raise InputError(
-                f"{MANIFEST}: format {manifest.format}; this version reads {FORMAT}. Fit the shop "
-                "again.",
-                field="model",
+                f"{MANIFEST}: format {said}; this version reads {FORMAT}. Fit the shop again.",
+                field="format",
             )
+        manifest = ModelManifest.model_validate_json(content)
+        known = {one.name for one in fields(FusionWeights)}
+        for field, wrong in (
+            ("files", set(manifest.files) != set(_FILES)),
+            ("weights", not set(manifest.weights) <= known),
+            ("sign", abs(manifest.sign) != 1),
+        ):
+            if wrong:
+                raise InputError(
+                    f"{MANIFEST}: {field} is not what format {said} has. Fit the shop again.",
+                    field=field,
+                )
     except ValidationError as error:
         raise InputError(
             f"{MANIFEST}: is no shop model's: {first_problem(error)}. Fit the shop again.",
@@ -227,7 +248,7 @@ def is_fresh(folder: Path, source: ModelSource) -> bool:
     """Whether the model in `folder` is there and was made of just that."""
     try:
         return read_manifest(folder)[0].source == source
-    except (FileNotFoundError, InputError):
+    except (OSError, InputError):
         return False
 
 
@@ -236,8 +257,11 @@ def _load(folder: Path, name: str) -> ShopModel:
     for one in manifest.files.values():
         _check(folder / one.name, one)
     catalogue = read_catalogue(folder / manifest.files["catalogue"].name)
+    shopper_ids = _shoppers(folder / manifest.files["shoppers"].name)
     arrays = map_arrays(folder / manifest.files["arrays"].name)
-    shopper_ids = tuple(json.loads((folder / manifest.files["shoppers"].name).read_bytes()))
+    ModelArrays(manifest.files["arrays"].name, arrays).require(
+        items=len(catalogue), shoppers=len(shopper_ids), curves=len(manifest.boosts)
+    )
     own = TextEaseModel(
         arrays["factors"],
         arrays["diagonal"],
@@ -267,6 +291,16 @@ def _load(folder: Path, name: str) -> ShopModel:
     )
 
 
+def _shoppers(path: Path) -> tuple[str, ...]:
+    try:
+        ids = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        ids = None
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+        raise InputError(f"{path.name}: is no list of ids. Fit the shop again.", field="shoppers")
+    return tuple(ids)
+
+
 def _arrays(model: ShopModel, own: TextEaseModel) -> dict[str, NDArray[Any]]:
     ranker = model.ranker
     curves = {
@@ -277,7 +311,7 @@ def _arrays(model: ShopModel, own: TextEaseModel) -> dict[str, NDArray[Any]]:
     }
     purchases = {f"purchases.{name}": getattr(model.purchases, name) for name in _COLUMNS}
     pairs = (
-        {} if own.pairs is None else {f"{_PAIRS}{name}": getattr(own.pairs, name) for name in _CSR}
+        {} if own.pairs is None else {f"{PAIRS}{name}": getattr(own.pairs, name) for name in CSR}
     )
     return (
         curves
@@ -303,9 +337,9 @@ def _arrays(model: ShopModel, own: TextEaseModel) -> dict[str, NDArray[Any]]:
 
 def _pairs(arrays: Mapping[str, NDArray[Any]], items: int) -> csr_matrix | None:
     """Return a large shop's pairs; other models have none."""
-    if f"{_PAIRS}indptr" not in arrays:
+    if f"{PAIRS}indptr" not in arrays:
         return None
-    return csr_matrix(tuple(arrays[f"{_PAIRS}{name}"] for name in _CSR), (items, items))
+    return csr_matrix(tuple(arrays[f"{PAIRS}{name}"] for name in CSR), (items, items))
 
 
 def _seasonal(arrays: Mapping[str, NDArray[Any]], form: SeasonForm) -> tuple[SalesTrend, Seasons]:

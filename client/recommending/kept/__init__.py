@@ -1,0 +1,1 @@
+"""What a kept model's files must hold before anything ranks with them."""
