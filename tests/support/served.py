@@ -113,6 +113,7 @@ def made_benefit(verdict="join"):
         "shoppers": 120,
         "took_part": True,
         "gains": {**means, "tail_recall@10": {"mean": None, "low": None, "high": None}},
+        "gains_over_frozen": {one: {"mean": 0.02, "low": 0.01, "high": 0.03} for one in METRICS},
         "models": dict.fromkeys(COMPARED, means),
         "tail_boost": {f"{one:g}": {"ndcg@10": 0.1, "tail_recall@10": 0.05} for one in BOOSTS},
     }

@@ -43,7 +43,9 @@ class Brought:
         verdict: `join`, `stay solo` or `cannot tell`.
         shoppers: How many it rests on.
         took_part: Whether the release was trained with this shop's catalogue.
-        gains: Over the best way without others, by metric; None where it is not defined.
+        gains: Over the best way without others, by metric; None where it is not defined. It was
+            chosen for one half of the shoppers on the other half.
+        gains_over_frozen: Over the shop alone with titles, the `frozen_fused` of `models`.
         models: Means of COMPARED by model and metric.
         boosts: Means by tail boost and metric.
     """
@@ -53,6 +55,7 @@ class Brought:
     shoppers: int
     took_part: bool
     gains: Mapping[str, Estimate | None]
+    gains_over_frozen: Mapping[str, Estimate | None]
     models: Mapping[str, Mapping[str, Estimate | None]]
     boosts: Mapping[float, Mapping[str, float | None]]
 
@@ -144,6 +147,9 @@ def _brought(found: Mapping[str, Any]) -> Brought:
         shoppers=int(found["shoppers"]),
         took_part=bool(found["took_part"]),
         gains={metric: _estimate(found["gains"][metric]) for metric in METRICS},
+        gains_over_frozen={
+            metric: _estimate(found["gains_over_frozen"][metric]) for metric in METRICS
+        },
         models={
             name: {metric: _estimate(found["models"][name][metric]) for metric in METRICS}
             for name in COMPARED

@@ -46,6 +46,12 @@ def test_a_budget_that_is_spent_outweighs_every_gain(tmp_path):
     assert decide(made_cost(refused="too little noise"), gain).reason == "policy"
 
 
+def test_the_gains_over_both_ways_without_others_are_kept_apart(tmp_path):
+    found = brought(tmp_path, "join")
+    assert found.gains["ndcg@10"].mean == 0.1
+    assert found.gains_over_frozen["ndcg@10"].mean == 0.02
+
+
 def test_without_a_measure_there_is_no_advice():
     assert decide(made_cost(), None).join is None
 

@@ -217,7 +217,9 @@ def test_the_budget_and_the_advice_stand_there(fresh):
         if "aria-busy" not in text:
             break
     assert ">Join<" in text
-    assert "+0.100" in text
+    # What is compared stands in the table below; the choice of one half is told beside it.
+    assert "+0.020 <small>over your shop alone, with titles (97.5%: +0.010 to +0.030)" in text
+    assert text.count("+0.100 (+0.080 to +0.130) over what looked best without others") == 1
     fresh.worker.next_run = lambda: made_cost(fits=False, spent_share=0.95, noise_that_fits=9.5)
     text = visitor.get("/page/training/outlook").text
     assert "Stay out for now" in text
