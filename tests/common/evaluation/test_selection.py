@@ -57,6 +57,13 @@ def test_a_better_item_displaces_the_last_of_many_equal_ones():
     assert best_items(scores, 3).tolist() == [[4999, 0, 1]]
 
 
+def test_a_row_of_few_items_beside_one_of_many_equal_ones_ends_early():
+    scores = np.zeros((2, 5000), np.float32)
+    scores[1] = -np.inf
+    scores[1, [70, 9]] = 1, 2
+    assert best_items(scores, 3).tolist() == [[0, 1, 2], [9, 70, NOT_AN_ITEM]]
+
+
 @given(score_rows(), st.integers(0, 2**32 - 1), st.sampled_from([0, 2, 100]))
 def test_counting_and_sorting_place_an_item_alike(scores, seed, few):
     random = np.random.default_rng(seed)
