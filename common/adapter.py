@@ -11,8 +11,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
+from common.arrays import load_arrays
 from common.errors import InputError
 from common.files import sha256_hex
 
@@ -58,7 +59,7 @@ class AdapterState:
             InputError: if `content` is not one, or a tensor is not float32 and finite.
         """
         try:
-            return cls(load(content))
+            return cls(load_arrays(content))
         except SafetensorError as error:
             raise InputError(f"Not a safetensors file: {error}.", field="adapter") from error
 

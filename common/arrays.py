@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import save_file
+from safetensors.numpy import load, save_file
 
 from common.errors import InputError
 from common.files import PUBLIC_MODE, write_atomic_by
@@ -46,6 +46,18 @@ def write_arrays(
             raise OSError(number, os.strerror(number)) from error
 
     write_atomic_by(path, write, mode=mode)
+
+
+def load_arrays(content: bytes) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a safetensors file's bytes, as copies.
+
+    Raises:
+        SafetensorError: if it is none, or an array is of a type that NumPy has not, such as BF16.
+    """
+    try:
+        return dict(load(content))
+    except KeyError as error:  # how safetensors.numpy looks types up
+        raise SafetensorError(f"the type {error} is not read") from None
 
 
 def map_arrays(path: Path, *, writable: bool = False) -> dict[str, NDArray[Any]]:

@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
+from common.arrays import load_arrays
 from common.errors import InputError
 
 MOST_BYTES: Final = 1 << 20
@@ -75,7 +76,7 @@ class Season:
         if len(content) > MOST_BYTES:
             raise _bad(f"has more than {MOST_BYTES} bytes")
         try:
-            tensors = load(content)
+            tensors = load_arrays(content)
             season = cls(
                 vectors=tensors["vectors"],
                 ends=tuple(int(one) for one in tensors["ends"]),

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from common.adapter import AdapterState
+from common.arrays import load_arrays
 from common.audit.evidence import Evidence
 from common.audit.findings import Checklist, Marks
 from common.audit.layout import CONTRIBUTIONS, JOURNAL, RELEASE
@@ -281,7 +281,7 @@ def _initial_adapter(release: VerifiedRelease) -> AdapterState:
         for name, tensor in AdapterState.from_bytes(release.files[file]).tensors.items()
     }
     try:
-        basis = load(release.files[BASIS_FILE])
+        basis = load_arrays(release.files[BASIS_FILE])
     except SafetensorError as error:
         raise InputError("The basis is not a safetensors file.", field="basis") from error
     directions = {

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
+from common.arrays import load_arrays
 from common.encoder.base_model import BaseModel, added_to_scores
 from common.encoder.public_basis import PublicBasis
 from common.encoder.token_states import TokenStates, batches, pad, token_mask
@@ -79,7 +80,7 @@ class LastLayer:
     def from_bytes(cls, content: bytes) -> Self | None:
         """Read what `to_bytes` wrote; None if it is broken."""
         try:
-            tensors: dict[str, NDArray[Any]] = load(content)
+            tensors: dict[str, NDArray[Any]] = load_arrays(content)
             depth, heads, eps = tensors.pop(_FACTS).tolist()
         except (SafetensorError, KeyError):
             return None

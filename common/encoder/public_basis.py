@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from common.arrays import load_arrays
 from common.encoder.base_model import BaseModel
 from common.encoder.lexical_part import LexicalPart, fit_lexical_part
 from common.encoder.token_states import TokenStates, batches, pad
@@ -108,7 +109,7 @@ class PublicBasis:
             InputError: if `content` is no such file, or shapes or numbers do not fit.
         """
         try:
-            tensors = load(content)
+            tensors = load_arrays(content)
             mean, whitening, token_weight = (tensors.pop(name) for name in _TENSORS)
             words = [tensors.pop(name) for name in _WORDS] if _WORDS[0] in tensors else []
         except (SafetensorError, KeyError) as error:

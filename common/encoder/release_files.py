@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from peft import LoraConfig
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from common.adapter import AdapterState
+from common.arrays import load_arrays
 from common.encoder.base_model import BaseModel, hub_id
 from common.encoder.public_basis import PublicBasis
 from common.errors import InputError, ReleaseError
@@ -81,9 +82,9 @@ def released_model(release: VerifiedRelease) -> ReleasedModel:
     """
     try:
         basis = PublicBasis.from_bytes(release.files[BASIS_FILE])
-        tensors: dict[str, NDArray[np.float32]] = load(release.files[ADAPTER_FILE])
+        tensors: dict[str, NDArray[np.float32]] = load_arrays(release.files[ADAPTER_FILE])
         if PROJECTION_FILE in release.files:
-            tensors |= load(release.files[PROJECTION_FILE])
+            tensors |= load_arrays(release.files[PROJECTION_FILE])
     except (InputError, SafetensorError) as error:
         raise ReleaseError(
             "A model file of the release cannot be read.", field="adapter"

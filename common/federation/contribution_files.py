@@ -17,8 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
+from common.arrays import load_arrays
 from common.errors import InputError
 from common.files import write_atomic
 from common.privacy.accounting.plan import EventKind
@@ -65,7 +66,7 @@ def read_round(
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path.name} has more than {MOST_BYTES} bytes.", field="size")
         content = path.read_bytes()
-        tensors = load(content)
+        tensors = load_arrays(content)
     except OSError as error:
         raise InputError(f"{path.name} cannot be read: {error.strerror}.", field="file") from error
     except (SafetensorError, ValueError) as error:

@@ -11,8 +11,9 @@ from typing import Final
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
+from common.arrays import load_arrays
 from common.errors import InputError
 from common.federation.bounds import Framing, Part
 from common.files import write_atomic
@@ -52,7 +53,7 @@ def read_framing(folder: Path) -> Framing:
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path.name} is too large.", field="framing")
         content = path.read_bytes()
-        tensors = load(content)
+        tensors = load_arrays(content)
         shapes = json.loads(tensors["shapes"].tobytes())
         parts = [
             Part(tuple(shape), tensors.get(f"frame/{place:04d}"))
@@ -64,7 +65,7 @@ def read_framing(folder: Path) -> Framing:
         raise InputError(
             f"{path.name} cannot be read: {error.strerror}.", field="framing"
         ) from error
-    except (SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise InputError(f"{path.name} is not a run's framing.", field="framing") from error
     if not same:
         raise InputError(f"{path.name} is not in its own form.", field="framing")

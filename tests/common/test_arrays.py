@@ -1,6 +1,7 @@
 """Arrays in files: whole or not at all, synced, and not in memory a second time."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -11,11 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 import common.arrays
-from common.arrays import write_arrays
+from common.adapter import AdapterState
+from common.arrays import load_arrays, write_arrays
+from common.errors import InputError
 
+HOSTILE = [
+    ("BF16", [32]), ("F8_E4M3", [64]), ("F4", [128]), ("F32", [2**70, 0]), ("F32", [2**40, 2**40]),
+    ("F32", [-16]), ("F32", []), ("F32", [17]), ("none", [16]),
+]  # fmt: skip
 SOME = {"one": np.arange(6, dtype=np.float32).reshape(2, 3), "two": np.array([7], np.int64)}
 
 
@@ -102,3 +110,14 @@ def test_a_large_array_is_not_held_twice(tmp_path):
 def test_a_full_disk_is_told_as_the_system_tells_it(tmp_path):
     assert _write_large(tmp_path / "large.safetensors", 2**20).returncode == errno.EFBIG
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "shape"), HOSTILE)
+def test_bytes_of_a_type_or_shape_that_numpy_has_not_are_refused(kind, shape):
+    """As a signed release or a server's message might have them."""
+    text = json.dumps({"a": {"dtype": kind, "shape": shape, "data_offsets": [0, 64]}}).encode()
+    content = len(text).to_bytes(8, "little") + text + bytes(64)
+    with pytest.raises(SafetensorError):
+        load_arrays(content)
+    with pytest.raises(InputError):
+        AdapterState.from_bytes(content)

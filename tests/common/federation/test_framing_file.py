@@ -53,3 +53,10 @@ def test_what_is_no_framing_is_refused(tmp_path, content):
 def test_a_framing_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError):
         read_framing(tmp_path)
+
+
+def test_shapes_nested_too_deeply_are_refused(tmp_path):
+    deep = save({"shapes": np.frombuffer(b"[" * 100_000, np.uint8)})
+    (tmp_path / FRAMING_FILE).write_bytes(deep)
+    with pytest.raises(InputError, match="is not a run's framing"):
+        read_framing(tmp_path)
