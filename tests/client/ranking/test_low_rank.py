@@ -116,6 +116,29 @@ def test_pairs_bring_a_shop_of_rare_pairs_near_to_its_whole_model(monkeypatch):
     assert np.diff(low_rank.LargeShop.of(bought, vectors, 10.0).pairs.indptr).max() == 1
 
 
+@pytest.mark.parametrize("items_at_a_time", [7, 1024])
+def test_an_items_strongest_pairs_are_kept_and_both_items_divide_them(monkeypatch, items_at_a_time):
+    for name, value in (("RANK", 8), ("SPARE", 4), ("MOST_PAIRS", 3 * ITEMS)):
+        monkeypatch.setattr(low_rank, name, value)
+    monkeypatch.setattr(low_rank, "_ITEMS", items_at_a_time)
+    sells = np.linspace(0.02, 0.4, ITEMS)  # unlike: what is left of one item is not of another
+    bought = csr_matrix((np.random.default_rng(3).random((200, ITEMS)) < sells).astype("f4"))
+    vectors = texts()
+    shop = low_rank.LargeShop.of(bought, vectors, 10.0)
+    together = (bought.T @ bought).toarray()
+    np.fill_diagonal(together, 0)
+    strength = together / np.sqrt(200 + shop.left)
+    directions, values = shop.leading
+    left = gram(bought, vectors, 10.0) - directions * values @ directions.T
+    for item in range(ITEMS):
+        row = shop.pairs[item]
+        assert row.indices.tolist() == sorted(np.argsort(-strength[item], kind="stable")[:3])
+        assert row.data == pytest.approx(left[item, row.indices], abs=1e-3)
+    e = 100.0 + shop.left
+    scaled = shop.parts(100.0, with_pairs=True).pairs.toarray()
+    assert scaled == pytest.approx(100.0 * shop.pairs.toarray() / np.outer(e, e), rel=1e-4)
+
+
 def dense_weights(bought, vectors, l2):
     """B by its definition."""
     inverse = np.linalg.inv(gram(bought, vectors, 10.0) + l2 * np.eye(ITEMS))
