@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from client.ranking import text_ease
 from client.ranking.baselines import fit_ease
 from client.ranking.model_selection import clearly_better, validation_ndcg
 from client.ranking.text_ease import CANDIDATES, TextRows, choose_text_ease, fit_text_ease
@@ -41,6 +42,18 @@ def test_the_scores_are_those_of_the_definition(seed, shoppers, l2, strength):
     assert model.score(bought) == pytest.approx(expected, abs=2e-4)
     width = min(np.diff(bought.indptr).astype(bool).sum() + WIDTH, ITEMS)
     assert model.factors.shape == (ITEMS, width)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("shoppers", [10, 40])
+def test_an_item_that_weighs_more_in_a_history_adds_so_much_more(monkeypatch, shoppers, large):
+    if large:
+        monkeypatch.setattr(text_ease, "DENSE_BYTES", 0.0)
+    model = fit_text_ease(purchases(shoppers), texts(), 50.0)
+    history = purchases(5, seed=4)
+    history.data[:] = np.random.default_rng(5).choice([0.5, 1, 3], len(history.data))
+    each = model.score(csr_matrix(np.eye(ITEMS, dtype="f4")))
+    assert model.score(history) == pytest.approx(history.toarray() @ each, abs=1e-5)
 
 
 def test_without_text_it_is_ease():
