@@ -175,3 +175,28 @@ def test_a_large_shop_chooses_among_one_strength_and_is_fitted_again_from_its_ow
     again = chosen.refitted(bought[:100], vectors)
     expected = fit_text_ease(bought[:100], vectors, 1.0).score(bought)
     assert again.score(bought) == pytest.approx(expected, abs=1e-2)
+
+
+@pytest.mark.usefixtures("every_shop_is_large")
+@pytest.mark.parametrize(
+    ("with_pairs", "without", "kept"), [(0, 1, False), (1, 0, True), (1, 1, True)]
+)
+def test_pairs_stay_where_they_do_not_rank_worse_and_on_few_cases(
+    monkeypatch, with_pairs, without, kept
+):
+    looked_at = []
+
+    def judged(score, cases):
+        looked_at.append(len(cases))
+        return np.full(len(cases), float(with_pairs if score.__self__.pairs.nnz else without))
+
+    monkeypatch.setattr(text_ease, "validation_ndcg", judged)
+    monkeypatch.setattr(text_ease, "LARGE_CASES", 40)
+    bought, vectors = purchases(), texts()
+    cases = Cases(np.arange(150, dtype=np.int32), bought, bought)
+    # The second is of another strength, which would be another shop to take apart.
+    chosen = choose_text_ease(bought, vectors, cases, ((200.0, 10.0), (50.0, 0.0)))
+    assert (chosen.l2, chosen.text_strength) == (200, 10)
+    assert (chosen.pairs.nnz > 0) == kept
+    assert (chosen.refitted(bought[:100], vectors).pairs.nnz > 0) == kept
+    assert looked_at == [40, 40]
