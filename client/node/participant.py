@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from client.node.popularity import places_in, purchases_histogram
 from client.node.season import season_sum
-from client.node.secure_party import SecureParty, Widths
+from client.node.secure_party import Agreed, SecureParty
 from client.node.settings import NodeSettings
 from client.node.shared_encoding import shared_encoding
 from client.privacy.app_guard import check_guarded
@@ -76,7 +76,7 @@ class MerchantWork:
         self._trainer: PrivateTrainer | None = None
         self._shoppers: ShopperExamples | None = None
         self._sealing: CanaryRecord | None = None  # of the update that leaves next
-        self._model = ""
+        self._model = self._setup = ""
         self._vectors: NDArray[np.float32] | None = None  # of the items; public
         self._encoded: EncodedCatalogue | None = None
 
@@ -100,6 +100,7 @@ class MerchantWork:
         self._policy.check_public(asked.temperature, public.largest_norm)
         self._settings = asked
         self._model = run_digest(asked.to_flat(), basis)
+        self._setup = run_digest(settings, basis)
         encoded = shared_encoding(
             self._data.catalogue, public, asked, self._node.cache, self._model
         )
@@ -283,9 +284,9 @@ class MerchantWork:
             raise FederationError("The plan's noise is not distributed.", field="dp_model")
         season = len(self._settings.season_moments) * self._vectors.shape[1]
         train = self._trainer.width + self._settings.audit_canaries
-        widths = Widths(train, season)
+        agreed = Agreed(train, season, self._setup)
         least = self._policy.min_cohort
-        return SecureParty(self._node.state, self._ledger, plan, run_id, widths, least)
+        return SecureParty(self._node.state, self._ledger, plan, run_id, agreed, least)
 
     def accept(self, note: JournalNote | None) -> None:
         """Keep the receipt that a request brings.

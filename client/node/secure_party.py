@@ -47,11 +47,19 @@ Given = TypeVar("Given")
 
 
 @dataclass(frozen=True, slots=True)
-class Widths:
-    """How many numbers this node's vectors have: public, from the run's settings and basis."""
+class Agreed:
+    """What all parties' sums are of: public, from the run's settings and basis.
+
+    Attributes:
+        train: How many numbers a round's vector has.
+        season: How many a season vector has.
+        setup: Digest of settings and basis. A server that gives others another basis, on which
+            their gradients are nothing, finds that this party takes part with none of them.
+    """
 
     train: int
     season: int
+    setup: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # a party's secrets are not shown
@@ -80,7 +88,7 @@ class SecureParty:
         ledger: Ledger,
         plan: PrivacyPlan,
         run_id: int,
-        widths: Widths,
+        agreed: Agreed,
         least_cohort: int,
     ) -> None:
         """Look after the party of `run_id` below `state`.
@@ -90,11 +98,11 @@ class SecureParty:
             ledger: Its key signs, and its entries say which sums are over.
             plan: The run's.
             run_id: Flower's number of the run.
-            widths: Of the vectors.
+            agreed: What the sums are of.
             least_cohort: The fewest parties that the merchant's policy joins.
         """
         self._state, self._folder = state, state / FOLDER
-        self._ledger, self._plan, self._run_id, self._widths = ledger, plan, run_id, widths
+        self._ledger, self._plan, self._run_id, self._agreed = ledger, plan, run_id, agreed
         self._path = self._folder / f"run-{run_id}.party"
         self._least = max(2, least_cohort, plan.least_merchants)
 
@@ -247,9 +255,10 @@ class SecureParty:
         return terms_of(
             self._plan,
             str(self._run_id),
-            train=self._widths.train,
-            season=self._widths.season,
+            train=self._agreed.train,
+            season=self._agreed.season,
             histogram=histogram,
+            setup=self._agreed.setup,
         )
 
     def _over(self, held: _Sitting, but: int = 0) -> int:

@@ -9,6 +9,7 @@ of fewer merchants than carry the plan's noise, and an adapter that other sums c
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +38,15 @@ from common.privacy.secagg.replay import sum_again
 from common.privacy.secagg.server import SecureSum
 from common.privacy.secagg.slots import slot_of
 from common.privacy.secagg.transcript import Transcript
-from common.release.manifest import CANARIES_FILE, CANARY_SUMS_FILE, MANIFEST_FILE, SEASON_FILE
+from common.release.manifest import (
+    BASIS_FILE,
+    CANARIES_FILE,
+    CANARY_SUMS_FILE,
+    MANIFEST_FILE,
+    SEASON_FILE,
+)
 from common.release.verify import VerifiedRelease
-from common.settings.run import RunSettings
+from common.settings.run import RunSettings, Scalar, run_digest
 
 _AGAIN = "Sums: taken again from what the nodes signed"
 _REBUILT = "Adapter: made again from the sums, to the bit"
@@ -81,13 +88,15 @@ def check_sums(  # noqa: PLR0917 - each is of another type or named as in `check
     """
     plan = release.manifest.privacy.privacy_plan
     taken: dict[Place, _Taken] = {}
+    setup = _setup(release)
     with sheet.check(_AGAIN, CONTRIBUTIONS) as marks:
         there = {(one.kind, one.round_number) for one in rounds}
         for kind, number in _needed(plan):
             if (kind, number) not in there:
                 marks.wrong("round_number", f"{_told(kind, number)} is not behind the adapter.")
         for entry in rounds:
-            one = _take(marks, folder / CONTRIBUTIONS, entry, plan, _signers(journal, entry))
+            signers = _signers(journal, entry)
+            one = _take(marks, folder / CONTRIBUTIONS, entry, plan, setup, signers)
             if one is not None:
                 taken[entry.kind, entry.round_number] = one
         counts = [len(one.total.survivors) for one in taken.values()]
@@ -111,11 +120,12 @@ def check_sums(  # noqa: PLR0917 - each is of another type or named as in `check
     _check_canaries(sheet, release, rounds, taken, whole=whole)
 
 
-def _take(
+def _take(  # noqa: PLR0917 - each is of another type or named as its caller has it
     marks: Marks,
     folder: Path,
     entry: JournalEntry,
     plan: PrivacyPlan,
+    setup: str,
     signers: Mapping[str, PublicKey],
 ) -> _Taken | None:
     """Return an entry's sum; None, and a finding, where it is not what the journal says."""
@@ -133,6 +143,7 @@ def _take(
     faults = {
         "run_id": terms.run_id != entry.run_id,
         "plan_digest": terms.plan_digest != plan.digest,
+        "setup": terms.setup != setup,
         "round_number": transcript.round_number != slot_of(plan, kind, number),
         "participants": tuple(sorted(total.survivors)) != tuple(sorted(entry.participants)),
         "survivors": len(total.survivors) < plan.least_merchants,
@@ -317,6 +328,12 @@ def _needed(plan: PrivacyPlan) -> list[tuple[str, int]]:
 
 def _told(kind: str, number: int) -> str:
     return f"Round {number}" if number else "The season" if kind == "season" else "The histogram"
+
+
+def _setup(release: VerifiedRelease) -> str:
+    """Return the digest of the release's settings and basis, which every party signed for."""
+    settings = cast("dict[str, Scalar]", dict(release.manifest.adapter.settings))
+    return run_digest(settings, release.files[BASIS_FILE])
 
 
 def _settings(release: VerifiedRelease) -> RunSettings:

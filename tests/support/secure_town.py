@@ -11,7 +11,7 @@ import pytest
 from flwr.app import Message
 
 from client.app import app
-from client.node.secure_party import SecureParty, Widths
+from client.node.secure_party import Agreed, SecureParty
 from client.node.session import close_nodes
 from client.privacy.budget import LEDGER_FILE, charge_round
 from client.privacy.policy import Policy
@@ -24,6 +24,7 @@ from common.privacy.mechanism.noise import NoiseSource
 from common.privacy.mechanism.shares import protect_share
 from common.privacy.secagg.replay import sum_again
 from common.privacy.secagg.transcript import Transcript
+from common.settings.run import run_digest
 from server.run.cohort import Quorum
 from server.run.strategy import FedtailStrategy
 from simulations.federation.in_process_grid import InProcessGrid
@@ -58,6 +59,10 @@ class SecureWork(LedgerWork):
     policy = POLICY
     made: dict = {}  # noqa: RUF012 - one town at a time: `SecureTown` empties it
 
+    def prepare(self, basis, settings):
+        self.setup = run_digest(settings, basis)
+        return super().prepare(basis, settings)
+
     def _share(self, plan, run_id, number, kind, width):
         self.before(kind, number)
         charge = charge_round(self.ledger, plan, self.policy, str(run_id), number, kind)
@@ -78,9 +83,9 @@ class SecureWork(LedgerWork):
         return self._share(plan, run_id, round_number, "train", adapter.size)
 
     def party(self, plan, run_id):
-        widths = Widths(SIZE, SEASON_SIZE)
+        agreed = Agreed(SIZE, SEASON_SIZE, self.setup)
         state = self.ledger.path.parent
-        return SecureParty(state, self.ledger, plan, run_id, widths, self.policy.min_cohort)
+        return SecureParty(state, self.ledger, plan, run_id, agreed, self.policy.min_cohort)
 
 
 class LossyGrid(InProcessGrid):

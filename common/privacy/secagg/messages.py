@@ -32,6 +32,7 @@ class Terms:
         rounds: How many sums there are at most: 1 to 10,000.
         length: How many numbers a vector has: 1 to 2^24.
         first: How many those of the first rounds have, where they have others.
+        setup: Digest of all else that the parties compute on from the first sum to the last.
 
     Raises:
         SettingsError: if a value is out of bounds.
@@ -42,6 +43,7 @@ class Terms:
     rounds: int
     length: int
     first: tuple[int, ...] = ()
+    setup: str = ""
 
     def __post_init__(self) -> None:
         told = (("rounds", self.rounds, MOST_ROUNDS), ("length", self.length, MOST_NUMBERS))
@@ -64,6 +66,7 @@ class Terms:
     def digest(self) -> str:
         """SHA-256 of all terms."""
         fields = [self.run_id, self.plan_digest, self.rounds, self.length, list(self.first)]
+        fields.append(self.setup)
         return digest(b"terms", canonical(fields).encode())
 
 
@@ -274,5 +277,6 @@ def _told(binding: Binding) -> bytes:
         binding.phase,
         binding.plan_digest,
         binding.roster,
+        binding.asked,
     ]
     return canonical(fields).encode()

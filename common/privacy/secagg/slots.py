@@ -10,7 +10,13 @@ from common.privacy.secagg.messages import Terms
 
 
 def terms_of(
-    plan: PrivacyPlan, run_id: str, *, train: int, histogram: int = 0, season: int = 0
+    plan: PrivacyPlan,
+    run_id: str,
+    *,
+    train: int,
+    histogram: int = 0,
+    season: int = 0,
+    setup: str = "",
 ) -> Terms:
     """Return what all parties of a run agree on.
 
@@ -20,13 +26,14 @@ def terms_of(
         train: How many numbers a training round sums.
         histogram: How many items the histogram counts, where the plan takes one.
         season: How many numbers a season vector has, where the plan takes one.
+        setup: Digest of the run's settings and basis (`common.settings.run.run_digest`).
 
     Raises:
         SettingsError: if a length is out of bounds.
     """
     lengths = {"popularity": histogram, "season": season}
     first = tuple(lengths[kind] for kind in _first(plan))
-    return Terms(run_id, plan.digest, len(first) + plan.rounds, train, first)
+    return Terms(run_id, plan.digest, len(first) + plan.rounds, train, first, setup)
 
 
 def slot_of(plan: PrivacyPlan, kind: EventKind, number: int) -> int:

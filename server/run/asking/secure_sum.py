@@ -32,6 +32,7 @@ from common.privacy.secagg.messages import (
 from common.privacy.secagg.server import SecureSum, SecureSumServer
 from common.privacy.secagg.slots import slot_of, terms_of
 from common.privacy.secagg.transcript import Transcript
+from common.settings.run import run_digest
 from common.wire import secure_sum as wire
 from common.wire.messages import Prepared, encode_plan_request
 from server.run.asking.questions import Questions
@@ -93,6 +94,7 @@ class Sitting:
             train=questions.width,
             season=setup.season_size,
             histogram=index.size,
+            setup=run_digest(setup.settings, setup.basis),
         )
         most = wire.most_of(terms, setup.plan.merchants)
         return cls(terms, index, SecureSumServer(terms, identities), most, {}, identities)

@@ -11,6 +11,7 @@ from common.audit.audits import audit_release, audit_run
 from common.audit.layout import CONTRIBUTIONS, RELEASE
 from common.federation.contribution_files import sum_file
 from common.federation.framing_file import FRAMING_FILE
+from common.privacy.secagg.transcript import Transcript
 from common.release.manifest import CANARY_SUMS_FILE
 from tests.support.forging import by_name, found
 from tests.support.honest_runs import HonestRun
@@ -81,6 +82,27 @@ def test_a_transcript_that_is_missing_or_of_another_round_is_found(copy):
     assert fields(folder, key) == {(AGAIN, "file")}
     (place / sum_file(2, "train")).write_bytes(b"rubbish")
     assert fields(folder, key) == {(AGAIN, "transcript")}
+
+
+def test_sums_under_other_settings_than_the_release_names_are_found(exported, monkeypatch):
+    """Every party signed for settings and basis: an operator cannot put others beside its sums."""
+    from common.audit import sums as module
+
+    monkeypatch.setattr(module, "run_digest", lambda *_: "f" * 64)
+    assert (AGAIN, "setup") in fields(*exported)
+
+
+def test_an_adapter_that_nobody_was_asked_for_is_not_signed(copy):
+    folder, key = copy
+    path = folder / CONTRIBUTIONS / sum_file(1, "train")
+    found = Transcript.from_bytes(path.read_bytes())
+
+    def bound(messages):
+        return tuple(replace(one, binding=replace(one.binding, asked="f" * 64)) for one in messages)
+
+    other = replace(found, masked=bound(found.masked), replies=bound(found.replies))
+    path.write_bytes(other.to_bytes())
+    assert (AGAIN, "signature") in fields(folder, key)
 
 
 def test_a_masked_vector_that_nobody_signed_is_found(copy):

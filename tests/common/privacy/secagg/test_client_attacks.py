@@ -256,6 +256,31 @@ def test_parties_that_were_asked_for_different_things_have_no_sum(town):
         assert not (found == plain_sum(vectors, names)).any()
 
 
+def test_views_of_who_was_asked_for_something_else_make_no_quorum(town):
+    """The server puts its own digest where a party's was: what that party signed says otherwise."""
+    names, missing = town.names, (town.names[6],)
+    request = town.server.start(1)
+    asked = {name: "ab"[place % 2] * 64 for place, name in enumerate(names)}
+    bound = {name: dataclasses.replace(request.binding, asked=asked[name]) for name in names}
+    views = {}
+    for name in names[:6]:
+        town.clients[name].mask(
+            dataclasses.replace(request, binding=bound[name]), np.zeros(5, np.int64)
+        )
+        view = dataclasses.replace(
+            town.view_request(missing),
+            binding=dataclasses.replace(bound[name], phase="view"),
+        )
+        views[name] = town.clients[name].view(view)
+    told = {
+        name: dataclasses.replace(view, binding=views[names[0]].binding)
+        for name, view in views.items()
+    }
+    last = town.unmask_request(missing, tuple(told.values()))
+    last = dataclasses.replace(last, binding=dataclasses.replace(bound[names[0]], phase="unmask"))
+    refused("views", town.clients[names[0]].unmask, last)
+
+
 def test_parties_that_were_asked_for_one_thing_have_a_sum_also_with_one_missing(town):
     vectors, names = town.vectors(np.random.default_rng(0)), town.names
     request = town.server.start(1, "a" * 64)

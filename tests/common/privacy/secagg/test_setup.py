@@ -68,6 +68,16 @@ def test_a_lowered_threshold():
         refused("threshold", town.clients[town.names[0]].share, Roster(threshold, told))
 
 
+def test_who_was_told_to_compute_on_something_else_takes_part_with_nobody():
+    """On another basis a party's gradients may be nothing, and a sum of one is that one's."""
+    town, other = SumTown(4, setup=False), SumTown(4, setup=False)
+    terms = dataclasses.replace(town.terms, setup="f" * 64)
+    name = town.names[3]
+    told = [town.clients[one].advertise() for one in town.names]
+    told[3] = SecureSumClient(terms, other.party(name)).advertise()
+    refused("plan", town.clients[town.names[0]].share, Roster(3, tuple(told)))
+
+
 def test_keys_that_are_told_or_used_twice():
     town = SumTown(4, rounds=2, setup=False)
     told = [town.clients[name].advertise() for name in town.names]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,6 +48,25 @@ def test_a_transcript_that_was_changed_gives_the_same_sum_or_none(taken, data):
     except FedtailError:
         return
     assert np.array_equal(again.vector, total.vector)
+
+
+def test_what_the_parties_were_asked_for_is_theirs_to_say(taken):
+    """An operator names another adapter in all messages at once: the sum would be the same."""
+    town, *_, content = taken
+    found = Transcript.from_bytes(content)
+
+    def bound(messages):
+        return tuple(replace(one, binding=replace(one.binding, asked="f" * 64)) for one in messages)
+
+    other = replace(
+        found,
+        masked=bound(found.masked),
+        views=bound(found.views),
+        replies=bound(found.replies),
+    )
+    with pytest.raises(MaskedReplyError) as caught:
+        sum_again(Transcript.from_bytes(other.to_bytes()), town.identities)
+    assert caught.value.field == "signature"
 
 
 def test_a_transcript_that_lacks_too_many_shares_makes_no_sum(taken):
