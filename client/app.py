@@ -10,7 +10,9 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -27,12 +29,16 @@ from common.wire.contributions import with_contribution
 from common.wire.heads import JournalNote, read_note, with_head
 from common.wire.season import encode_season
 
+if TYPE_CHECKING:
+    from client.node.secure_party import SecureParty
+
 app = ClientApp()
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[Message, Context], Message]
 _STATE = "fedtail"
 _HANDLED = "handled"
+_WRITTEN = "written"
 
 
 def guarded(handler: Handler) -> Handler:
@@ -85,7 +91,8 @@ def advertise(message: Message, context: Context) -> Message:
     """Make the node's party for the run's secure sum, and tell its keys."""
     node, plan = _asked_node(message, context)
     opening = secure_sum.read_asked(secure_sum.Opening, message.content, secure_sum.MOST_ASKED)
-    told = node.work.party(plan, context.run_id).advertise(opening.histogram)
+    with _party(node, plan, context) as party:
+        told = party.advertise(opening.histogram)
     return _secure_reply(message, plan, told)
 
 
@@ -94,9 +101,10 @@ def advertise(message: Message, context: Context) -> Message:
 def share(message: Message, context: Context) -> Message:
     """Check who takes part in the secure sum, and deal shares of this party's secrets."""
     node, plan = _asked_node(message, context)
-    party = node.work.party(plan, context.run_id)
-    company = secure_sum.read_asked(secure_sum.Company, message.content, party.most_bytes)
-    return _secure_reply(message, plan, party.share(company))
+    with _party(node, plan, context) as party:
+        company = secure_sum.read_asked(secure_sum.Company, message.content, party.most_bytes)
+        told = party.share(company)
+    return _secure_reply(message, plan, told)
 
 
 @app.query("accept")
@@ -104,8 +112,8 @@ def share(message: Message, context: Context) -> Message:
 def accept(message: Message, context: Context) -> Message:
     """Keep the shares that the neighbours sealed to this party."""
     node, plan = _asked_node(message, context)
-    party = node.work.party(plan, context.run_id)
-    party.accept(secure_sum.read_asked(secure_sum.Dealt, message.content, party.most_bytes))
+    with _party(node, plan, context) as party:
+        party.accept(secure_sum.read_asked(secure_sum.Dealt, message.content, party.most_bytes))
     return Message(messages.encode_plan_request(plan.digest), reply_to=message)
 
 
@@ -114,9 +122,10 @@ def accept(message: Message, context: Context) -> Message:
 def view(message: Message, context: Context) -> Message:
     """Sign who is there and who is missing in a sum."""
     node, plan = _asked_node(message, context)
-    party = node.work.party(plan, context.run_id)
-    asked = secure_sum.read_asked(ViewRequest, message.content, party.most_bytes)
-    return _secure_reply(message, plan, party.view(asked))
+    with _party(node, plan, context) as party:
+        asked = secure_sum.read_asked(ViewRequest, message.content, party.most_bytes)
+        told = party.view(asked)
+    return _secure_reply(message, plan, told)
 
 
 @app.query("unmask")
@@ -124,9 +133,10 @@ def view(message: Message, context: Context) -> Message:
 def unmask(message: Message, context: Context) -> Message:
     """Give shares of the neighbours' secrets for a sum."""
     node, plan = _asked_node(message, context)
-    party = node.work.party(plan, context.run_id)
-    asked = secure_sum.read_asked(UnmaskRequest, message.content, party.most_bytes)
-    return _secure_reply(message, plan, party.unmask(asked))
+    with _party(node, plan, context) as party:
+        asked = secure_sum.read_asked(UnmaskRequest, message.content, party.most_bytes)
+        told = party.unmask(asked)
+    return _secure_reply(message, plan, told)
 
 
 @app.query("popularity")
@@ -226,6 +236,19 @@ def _asked_node(message: Message, context: Context) -> tuple[OpenNode, PrivacyPl
     return node, plan
 
 
+@contextmanager
+def _party(node: OpenNode, plan: PrivacyPlan, context: Context) -> "Iterator[SecureParty]":
+    """Give the node's party, and keep in the context how often it was written: see there."""
+    party = node.work.party(plan, context.run_id)
+    held = context.state.get(_WRITTEN)
+    seen = held["party"] if isinstance(held, ConfigRecord) else 0
+    party.seen = seen if isinstance(seen, int) else 0
+    try:
+        yield party
+    finally:
+        context.state[_WRITTEN] = ConfigRecord({"party": party.seen})
+
+
 def _masked_reply(
     message: Message,
     context: Context,
@@ -245,12 +268,12 @@ def _masked_reply(
         made: Charges, and returns the share.
     """
     node, _, plan = _prepared_node(context)
-    party = node.work.party(plan, context.run_id)
     request = secure_sum.read_asked(MaskRequest, message.content, secure_sum.MOST_ASKED)
-    party.check(request, *which, asked)
     note = read_note(message.content)
-    node.work.accept(note)
-    masked = party.mask(request, made())
+    with _party(node, plan, context) as party:
+        party.check(request, *which, asked)
+        node.work.accept(note)
+        masked = party.mask(request, made())
     content = messages.encode_plan_request(plan.digest)
     return Message(_headed(secure_sum.with_secure(content, masked), node, note), reply_to=message)
 

@@ -6,12 +6,19 @@ taken up from disk for each request, and kept again before the answer leaves
 that was charged after the party was made is never masked again, so a file that was put back from a
 copy gives no two vectors under the same masks.
 
+Nor does a copy give shares of a sum twice, or the whole folder put back with its ledger: how often
+a party was written is told by Flower's context too (`SecureParty.seen`), which lives in the
+SuperNode and in no folder. Two processes that are asked at once wait for each other.
+
 A party is made anew, with fresh keys, whenever the server asks for keys; the one before is gone. So
 a run that was stopped can take a sum again, and pays for it again.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -41,6 +48,7 @@ from common.privacy.secagg.slots import slot_of, terms_of
 from common.wire.secure_sum import Company, Dealt, Introduced, most_of
 
 FOLDER: Final = "secure-sum"
+_LOCK: Final = "lock"
 _MOST: Final = 2**30
 _KINDS: Final[tuple[EventKind, ...]] = ("popularity", "season", "train")
 Given = TypeVar("Given")
@@ -69,12 +77,14 @@ class _Sitting:
     Attributes:
         histogram: How many items the histogram counts.
         entries: How many the ledger had when the party was made: later charges end its sums.
+        written: How often it was written in this run.
         identities: The others' keys, raw, by name; none before the roster came.
         party: See `common.privacy.secagg.kept`.
     """
 
     histogram: int
     entries: int
+    written: int
     identities: Mapping[str, bytes]
     party: bytes
 
@@ -105,6 +115,7 @@ class SecureParty:
         self._ledger, self._plan, self._run_id, self._agreed = ledger, plan, run_id, agreed
         self._path = self._folder / f"run-{run_id}.party"
         self._least = max(2, least_cohort, plan.least_merchants)
+        self.seen = 0  # how often the party was written, as far as is known outside its folder
 
     @property
     def most_bytes(self) -> int:
@@ -134,11 +145,12 @@ class SecureParty:
         terms = self._terms(histogram)
         client = SecureSumClient(terms, self._party({}))
         told = client.advertise()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for old in self._folder.glob("run-*.party"):
-            if old != self._path:
-                old.unlink()
-        self._keep(_Sitting(histogram, len(self._ledger.entries()), {}, keep(client)))
+        with self._alone():
+            for old in self._folder.glob("run-*.party"):
+                if old != self._path:
+                    old.unlink()
+            made = len(self._ledger.entries())
+            self._keep(_Sitting(histogram, made, self.seen, {}, keep(client)))
         key = self._ledger.signing_key.public
         return Introduced(own_introduction(self._state, self._ledger.merchant, key), told)
 
@@ -151,11 +163,11 @@ class SecureParty:
         """
         if len(company.roster.advertisements) > self._plan.merchants:
             raise SecureSumError("More take part than the plan's merchants.", field="cohort")
-        held = self._held()
-        identities = checked_identities(self._state, self._folder, company.introductions)
-        raw = {name: key.raw for name, key in identities.items()}
-        known = _Sitting(held.histogram, held.entries, raw, held.party)
-        return self._within(known, 0, lambda client: client.share(company.roster))
+        with self._alone():
+            identities = checked_identities(self._state, self._folder, company.introductions)
+            raw = {name: key.raw for name, key in identities.items()}
+            held = replace(self._held(), identities=raw)
+            return self._within(held, 0, lambda client: client.share(company.roster))
 
     def accept(self, dealt: Dealt) -> None:
         """Take the shares that the neighbours sealed to this party.
@@ -163,7 +175,8 @@ class SecureParty:
         Raises:
             SecureSumError: as `SecureSumClient.accept`.
         """
-        self._within(self._held(), 0, lambda client: client.accept(dealt.sealed))
+        with self._alone():
+            self._within(self._held(), 0, lambda client: client.accept(dealt.sealed))
 
     # ----------------------------------------------------------------- rounds
     def check(self, request: MaskRequest, kind: EventKind, number: int, asked: str = "") -> None:
@@ -193,9 +206,10 @@ class SecureParty:
         slot = slot_of(self._plan, share.kind, share.round_number)
         if (request.binding.round_number, self._plan.digest) != (slot, share.plan_digest):
             raise SecureSumError("The request is for another sum.", field="round")
-        held = self._held()
-        over, vector = self._over(held, but=slot), share.integers
-        return self._within(held, over, lambda client: client.mask(request, vector))
+        with self._alone():
+            held = self._held()
+            over, vector = self._over(held, but=slot, once=True), share.integers
+            return self._within(held, over, lambda client: client.mask(request, vector))
 
     def view(self, request: ViewRequest) -> View:
         """Return this party's word for who is there.
@@ -203,9 +217,10 @@ class SecureParty:
         Raises:
             SecureSumError: as `SecureSumClient.view`.
         """
-        held = self._held()
-        over = self._over(held, but=request.binding.round_number)
-        return self._within(held, over, lambda client: client.view(request))
+        with self._alone():
+            held = self._held()
+            over = self._over(held, but=request.binding.round_number)
+            return self._within(held, over, lambda client: client.view(request))
 
     def unmask(self, request: UnmaskRequest) -> UnmaskReply:
         """Return this party's shares of its neighbours' secrets.
@@ -213,11 +228,23 @@ class SecureParty:
         Raises:
             SecureSumError: as `SecureSumClient.unmask`.
         """
-        held = self._held()
-        over = self._over(held, but=request.binding.round_number)
-        return self._within(held, over, lambda client: client.unmask(request))
+        with self._alone():
+            held = self._held()
+            over = self._over(held, but=request.binding.round_number)
+            return self._within(held, over, lambda client: client.unmask(request))
 
     # ----------------------------------------------------------------- pieces
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes of this node from the party while it is taken up and kept again."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
     def _within(self, held: _Sitting, over: int, act: Callable[[SecureSumClient], Given]) -> Given:
         """Take the party up, let it act, and keep it, also where it refused: a round is then over.
 
@@ -227,7 +254,7 @@ class SecureParty:
         try:
             return act(client)
         finally:
-            self._keep(_Sitting(held.histogram, held.entries, held.identities, keep(client)))
+            self._keep(replace(held, party=keep(client)))
 
     def _held(self) -> _Sitting:
         try:
@@ -235,12 +262,17 @@ class SecureParty:
         except OSError:
             raise SecureSumError("The node has no party in this run.", field="state") from None
         try:
-            return read_request(_Sitting, content, _MOST)
+            held = read_request(_Sitting, content, _MOST)
         except SecureSumError:
             raise SecureSumError("The node's party is not readable.", field="state") from None
+        if held.written < self.seen:
+            raise SecureSumError("The node's party was put back from a copy.", field="state")
+        return held
 
     def _keep(self, sitting: _Sitting) -> None:
-        write_atomic(self._path, encode(sitting), mode=PRIVATE_MODE)
+        kept = replace(sitting, written=sitting.written + 1)
+        write_atomic(self._path, encode(kept), mode=PRIVATE_MODE)
+        self.seen = kept.written
 
     def _taken(self, held: _Sitting, over: int) -> SecureSumClient:
         identities = {name: PublicKey(key) for name, key in held.identities.items()}
@@ -261,12 +293,14 @@ class SecureParty:
             setup=self._agreed.setup,
         )
 
-    def _over(self, held: _Sitting, but: int = 0) -> int:
+    def _over(self, held: _Sitting, but: int = 0, *, once: bool = False) -> int:
         """Return the last sum that was charged since the party was made.
 
         Args:
             held: The party.
             but: The sum that is asked for now and was charged itself; the one before it is over.
+            once: Whether it is over too where it was charged twice: of two processes that were
+                asked for it at the same time, neither knows whether the other masked it.
 
         Raises:
             SecureSumError: `state` if the ledger is shorter than it was then.
@@ -282,4 +316,6 @@ class SecureParty:
             if entry.kind == kind and (entry.run_id, entry.plan_digest) == about
         ]
         last = max(charged, default=0)
-        return last - 1 if last == but else last
+        if last != but or (once and charged.count(but) > 1):
+            return last
+        return last - 1

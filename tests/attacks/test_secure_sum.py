@@ -4,6 +4,7 @@ The rest of the conversation is honest, so one lie alone is shown to be found; w
 together would give is the protocol's own (`tests/common/privacy/secagg/test_client_attacks.py`).
 """
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from client.node.secure_party import _Sitting
+from client.node.session import close_nodes
 from common.errors import QuorumError
 from common.identity.introduction import Introduction
 from common.identity.signing_key import SigningKey
@@ -383,6 +385,24 @@ def test_a_party_put_back_from_a_copy_masks_no_sum_twice(town):
     mask = MaskRequest(binding, SIZE)
     assert ask(town, TRAIN, mask, encode_train(request)) == "secure_sum:round"
     assert town.charged(NAMES[LIAR_ASKS]) == before
+
+
+def test_a_folder_put_back_with_its_ledger_gives_no_shares_again(town, tmp_path):
+    """What both know is older; the SuperNode, which holds Flower's context, was not put back."""
+    state, copy = town.federation / NAMES[LIAR_ASKS] / "node", tmp_path / "copy"
+
+    def keep(content):
+        shutil.copytree(state, copy)
+        return content
+
+    town.run(rounds=1, asks={("unmask", LIAR_ASKS, 1): keep})
+    binding, there = asked_last(town, "unmask")
+    close_nodes()
+    shutil.rmtree(state)
+    shutil.copytree(copy, state)
+    view = ViewRequest(replace(binding, phase="view"), there[1:], there[:1])
+    assert ask(town, wire.VIEW, view) == "secure_sum:state"
+    assert ask(town, wire.UNMASK, UnmaskRequest(binding, there, ())) == "secure_sum:state"
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

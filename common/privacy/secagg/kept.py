@@ -4,7 +4,7 @@ Who keeps it must have it on disk, for its owner only, before the message that i
 and in place of what was there before. A party that is taken up from an older copy would mask two
 vectors with the same masks, and their difference would be plain. So whoever takes one up also says
 which rounds are over, by another record than this: the ledger's charges. That a round's shares were
-given is told by these bytes alone.
+given is told by these bytes alone: that they are the latest is for their keeper to know.
 """
 
 from collections.abc import Mapping
