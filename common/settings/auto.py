@@ -12,6 +12,7 @@ from typing import Any
 
 from common.catalogue import Catalogue
 from common.errors import SettingsError
+from common.privacy.accounting.plan import spared_of
 from common.settings.run import RunSettings, Scalar
 
 CHOSEN = (
@@ -48,6 +49,8 @@ class DeclaredFacts:
         words: Mean words of such a text, above 0.
         vocabulary: Distinct words in all of them, whatever their case, at least 1.
         epsilon: Budget of the run, above 0; inf where no noise is added.
+        sharing: How many merchants' noise together is that of one: 1 where each adds its own, with
+            `distributed` noise those that the plan does not spare. At most `merchants`.
 
     Raises:
         SettingsError: if a number is out of bounds.
@@ -60,13 +63,18 @@ class DeclaredFacts:
     words: float
     vocabulary: int
     epsilon: float
+    sharing: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("merchants", "size_bracket", "items", "vocabulary"):
+        for name in ("merchants", "size_bracket", "items", "vocabulary", "sharing"):
             if getattr(self, name) < 1:
                 raise SettingsError(
                     f"{name} is {getattr(self, name)}; it must be at least 1.", field=name
                 )
+        if self.sharing > self.merchants:
+            raise SettingsError(
+                "sharing must be at most merchants: nobody else adds noise.", field="sharing"
+            )
         for name in ("words", "epsilon"):
             if not getattr(self, name) > 0:  # NaN is refused too
                 raise SettingsError(
@@ -87,9 +95,11 @@ class DeclaredFacts:
     def voices(self) -> float:
         """Shoppers a merchant at an epsilon of 4 whose mean would be as clear as the federation's.
 
-        Noise on the mean of N merchants falls with the square root of N.
+        Noise on the mean of N merchants falls with the square root of N, and where each adds one
+        k-th of its variance with the square root of k besides.
         """
-        return self.size_bracket * math.sqrt(self.merchants) * min(self.epsilon, MOST_EPSILON) / 4
+        averaged = math.sqrt(self.merchants * self.sharing)
+        return self.size_bracket * averaged * min(self.epsilon, MOST_EPSILON) / 4
 
     @classmethod
     def of(
@@ -106,7 +116,14 @@ class DeclaredFacts:
             words=max(len(words) / max(len(texts), 1), 1.0),
             vocabulary=max(len(set(words)), 1),
             epsilon=math.inf if settings.noise == "none" else settings.epsilon,
+            sharing=_sharing(settings, merchants),
         )
+
+
+def _sharing(settings: RunSettings, merchants: int) -> int:
+    if settings.noise == "distributed":
+        return merchants - spared_of(merchants, settings.spared_share)
+    return merchants if settings.noise == "central" else 1
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,12 @@ ONLINE_RETAIL = DeclaredFacts(
     clock=True, merchants=8, size_bracket=300, items=3631, words=4.4, vocabulary=2180, epsilon=4
 )
 ANY = st.builds(
-    DeclaredFacts,
+    lambda merchants, share, **facts: DeclaredFacts(
+        merchants=merchants, sharing=math.ceil(share * merchants), **facts
+    ),
     clock=st.booleans(),
     merchants=st.integers(1, 100_000),
+    share=st.floats(1e-9, 1),
     size_bracket=st.integers(1, 10**9),
     items=st.integers(1, 10**7),
     words=st.floats(1e-3, 1e6),
@@ -65,7 +68,27 @@ BAD = {
     "words": 0,
     "vocabulary": 0,
     "epsilon": math.nan,
+    "sharing": 9,  # of eight
 }
+
+
+@pytest.mark.parametrize("noise", ["local", "distributed", "central"])
+@pytest.mark.parametrize("merchants", [5, 8, 30])
+def test_noise_that_is_shared_counts_as_the_plan_has_it(noise, merchants):
+    """A merchant is heard as its shoppers' size over the noise on the mean, by the plan's own."""
+    settings = RunSettings(noise=noise, epsilon=2, min_merchants=max(5, merchants))
+    facts = DeclaredFacts.of((), settings, clock=True, merchants=merchants)
+    plan = settings.plan(merchants if noise != "local" else 1)
+    on_the_mean = plan.noise_std("train") / math.sqrt(merchants)
+    alone = plan.noise_multiplier * plan.clip_norm("train")
+    heard = settings.size_bracket * alone / on_the_mean * settings.epsilon / 4
+    assert facts.voices == pytest.approx(heard, rel=1e-3)
+
+
+def test_a_federation_at_the_same_epsilon_is_heard_better_where_it_shares_its_noise():
+    shared = replace(ONLINE_RETAIL, sharing=6)
+    assert shared.voices == pytest.approx(ONLINE_RETAIL.voices * math.sqrt(6))
+    assert choose(shared)["rank"].value == 32  # 16 where each adds its own
 
 
 @pytest.mark.parametrize("name", BAD)
