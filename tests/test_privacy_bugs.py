@@ -35,7 +35,9 @@ from tests.common.privacy.ledger import test_ledger
 from tests.common.privacy.mechanism import test_canaries, test_noise
 from tests.simulations.pipeline import test_publish
 from tests.support.forging import Forger
-from tests.support.planted import BUGS, NO_SEAL_FITS, REAL_DATA
+from tests.support.planted import BUGS as ALONE
+from tests.support.planted import NO_SEAL_FITS, REAL_DATA
+from tests.support.planted_sums import CHECKS, COLUMNS, SUM_BUGS
 from tests.support.privacy_bugs import plant
 from tests.support.shops import (
     make_catalogue,
@@ -47,6 +49,7 @@ from tests.support.shops import (
 from tests.support.workshops import charge_of
 
 __all__ = ["ground"]  # a fixture
+BUGS = {**ALONE, **SUM_BUGS}
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation-privacy-bugs.md"
 
@@ -127,6 +130,7 @@ def checks(small, workshop, ground, audits, tmp_path):
 
     return {
         **audits,
+        **CHECKS,
         "test_a_claim_must_reach_to_the_last_charge_of_the_run_wherever_the_statement_stops": (
             lambda folder: (
                 test_countersignatures.test_a_claim_must_reach_to_the_last_charge_of_the_run_wherever_the_statement_stops(
@@ -225,6 +229,6 @@ def test_every_bug_is_on_the_page_with_what_catches_it():
 
 def test_the_page_names_tests_that_exist():
     written = "".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("test_*.py"))
-    caught = {name for _, name in BUGS.values()} - {"canaries", "preflight", "self-check"}
+    caught = {name for _, name in BUGS.values()} - {"canaries", COLUMNS, "preflight", "self-check"}
     assert len(BUGS) >= 12
     assert {name for name in caught if f"def {name}(" not in written} == set()

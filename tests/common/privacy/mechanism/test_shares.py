@@ -34,9 +34,9 @@ PLAN = PrivacyPlan(
 LOCAL = dataclasses.replace(PLAN, dp_model="local", merchants=1, spared=0)
 
 
-@pytest.fixture
-def charge(tmp_path):
-    ledger = Ledger.open(tmp_path / "ledger.sqlite", "shop", "data")
+def payer(folder):
+    """Return what puts a charge on a ledger in that folder."""
+    ledger = Ledger.open(folder / "ledger.sqlite", "shop", "data")
 
     def pay(plan=PLAN, kind="train", *, seeded_noise=True):
         return ledger.append(
@@ -49,6 +49,11 @@ def charge(tmp_path):
         )
 
     return pay
+
+
+@pytest.fixture
+def charge(tmp_path):
+    return payer(tmp_path)
 
 
 def nothing(width=10_000, bound=0.5):
@@ -99,6 +104,17 @@ def test_there_is_no_share_without_an_unused_charge_of_such_a_plan(charge):
         with pytest.raises(PrivacyError) as caught:
             bad()
         assert caught.value.field == field
+
+
+def test_no_two_shares_have_noise_in_common(charge):
+    """Two rounds of one node, less each other, have the noise of both."""
+    one, other = (
+        protect_share(nothing(), charge(seeded_noise=False), source).integers
+        for source in (NoiseSource.secure(), NoiseSource.secure())
+    )
+    alone = PLAN.noise_std("train") / grid(0.5)
+    for both in (one - other, one + other):
+        assert stats.kstest(both / (alone * math.sqrt(2)), "norm").pvalue > 1e-6
 
 
 def test_the_charge_is_used_before_any_noise_is_drawn(charge):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from common.errors import QuorumError, SecureSumError
+from common.privacy.secagg.keys import expand
 from common.privacy.secagg.topology import Topology, topology
 from tests.support.secure_sums import SumTown, plain_sum
 
@@ -88,6 +89,35 @@ def test_what_a_party_sends_tells_nothing_of_its_vector():
         ones = np.unpackbits(message.vector.view(np.uint8)).mean()
         assert abs(ones - 0.5) < 5 * 0.5 / np.sqrt(64 * 4_000)
         assert not (message.vector == 0).any()
+
+
+def test_without_its_self_mask_a_vector_is_still_under_those_with_the_others():
+    """The server takes everybody's self mask off. Without the others' masks each lay bare then,
+    and the sum would be none the worse.
+    """
+    town = SumTown(3, length=4_000)
+    vectors = {name: np.zeros(4_000, np.int64) for name in town.names}
+    sent = town.mask_all(vectors)
+    total = np.zeros(4_000, np.uint64)
+    for name, message in sent.items():
+        secrets = town.clients[name].opened.secrets
+        mask = expand(secrets.own_self.self_key(town.roster.digest, 1), 4_000)
+        left = message.vector - mask
+        assert not (left == 0).any()
+        total += left
+    assert not total.any()
+
+
+def test_no_secret_is_of_two_rounds_or_two_parties():
+    """Else what is opened of one round would take a mask off another."""
+    town = SumTown(3, rounds=4)
+    numbers = [
+        secret.number
+        for client in town.clients.values()
+        for one in client.member.rounds.values()
+        for secret in (one.own_self, one.own_key)
+    ]
+    assert len(set(numbers)) == len(numbers) == 3 * 4 * 2
 
 
 def test_a_round_has_masks_of_its_own():
