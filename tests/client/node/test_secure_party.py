@@ -152,8 +152,8 @@ def refused(code, function, *arguments):
 
 # ------------------------------------------------------------------------- the way it goes
 def test_a_node_that_is_another_process_for_each_message_is_in_the_sum(sitting):
-    request = sitting.start()
-    sitting.ask("check", request, "train", 1)
+    request = sitting.server.start(1, "a" * 64)
+    sitting.ask("check", request, "train", 1, "a" * 64)
     share = sitting.share()
     sitting.server.receive_masked(sitting.ask("mask", request, share))
     rows = [share.integers]
@@ -261,12 +261,11 @@ def test_a_sum_that_was_charged_twice_is_not_masked_at_all(sitting):
 
 
 def test_a_charge_of_another_run_or_before_the_setup_ends_no_sum(sitting):
-    charge_round(sitting.ledger, PLAN, POLICY, "another", 1, "train")
-    sitting.set_up()  # and the keys are others, so what was masked before is no matter
+    charge_round(sitting.ledger, PLAN, POLICY, "another", 3, "train")
     assert sitting.masked() is not None
     sitting.set_up()
     assert sitting.masked() is not None
-    assert sitting.charged()[1] == 3
+    assert sitting.charged()[1] == 2
 
 
 def put_back(sitting, copy, what):

@@ -182,6 +182,27 @@ def test_views_that_are_forged_counted_twice_or_of_another_round(town):
         refused("views", client.unmask, town.unmask_request(missing, views, number))
 
 
+def test_one_party_s_many_signatures_are_one_view(town, monkeypatch):
+    """Who chooses the random part of its signature can make as many of one view as it likes."""
+    missing = (town.names[6],)
+    client = masked(town)
+    asked = town.view_request(missing)
+    own = client.view(asked)
+    (one,) = signed_views(town, [town.names[5]], asked)
+    views = [own, *(dataclasses.replace(one, signature=bytes([place]) * 64) for place in range(6))]
+    monkeypatch.setattr(View, "is_by", lambda *_: True)
+    refused("views", client.unmask, town.unmask_request(missing, views))
+
+
+def test_who_is_missing_has_no_say_in_who_is_there(town):
+    missing = (town.names[6],)
+    client = masked(town)
+    asked = town.view_request(missing)
+    views = [client.view(asked), *signed_views(town, town.names[1:4], asked)]
+    views += signed_views(town, missing, asked)  # five views of the five that it takes
+    refused("views", client.unmask, town.unmask_request(missing, views))
+
+
 def test_dropouts_without_views(town):
     client = masked(town)
     refused("views", client.unmask, town.unmask_request((town.names[1],)))

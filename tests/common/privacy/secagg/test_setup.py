@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from common.privacy.secagg.client import SecureSumClient
+from common.privacy.secagg.keys import seal
 from common.privacy.secagg.messages import MaskRequest, Roster
+from common.privacy.secagg.shamir import SHARE_BYTES
 from tests.support.secure_sums import SumTown, refused, signing_key
 
 pytestmark = pytest.mark.attack
@@ -140,6 +142,31 @@ def test_shares_of_its_own_or_not_its_neighbours(change):
     refused("shares", client.accept, sealed)
     refused("phase", client.accept, town.server.sealed_for(me))  # no second try
     refused("phase", client.mask, town.server.start(1), np.zeros(5, np.int64))
+
+
+@pytest.mark.parametrize("whose", ["own", "a stranger's"])
+def test_a_share_of_nobody_around_is_refused_whoever_sealed_it(whose):
+    """Of its own secrets a party must give no share, also where it is sealed as it should be."""
+    town = SumTown(4, setup=False)
+    for name in town.names:
+        town.server.receive_advertisement(town.clients[name].advertise())
+    roster = town.server.roster()
+    for name in town.names:
+        town.server.receive_shares(town.clients[name].share(roster))
+    me = town.names[0]
+    sealed, setup = town.server.sealed_for(me), town.clients[me].setup
+    if whose == "own":
+        key = setup._key_with(me, me, me)
+        sealed[me] = seal(key, bytes(2 * SHARE_BYTES), setup._about(me, me))
+    else:
+        sealed["zoe"] = sealed[town.names[1]]
+    refused("shares", town.clients[me].accept, sealed)
+
+
+def test_a_party_that_is_named_twice():
+    town = SumTown(4, setup=False)
+    told = [town.clients[name].advertise() for name in town.names]
+    refused("roster", town.clients[town.names[0]].share, Roster(4, (*told, told[3])))
 
 
 def test_messages_before_their_time():
