@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,10 +28,8 @@ from common.settings.run import run_digest
 from common.wire import secure_sum as wire
 from common.wire.messages import (
     TRAIN,
-    decode_prepare,
     decode_train,
     encode_plan_request,
-    encode_prepare,
     encode_train,
 )
 from tests.support.fake_node import SEASON_SIZE, SIZE, make_setup, shops
@@ -126,46 +124,6 @@ def test_a_node_that_is_given_another_adapter_is_in_no_sum_with_the_others(town)
     assert NAMES[LIAR_ASKS] not in town.sum_of("round-00001.sum").survivors
     assert run.history[0].participants == 7
     assert town.charged(NAMES[LIAR_ASKS])["train", 1] == 1  # it did what it was asked, and paid
-
-
-def prepared_for(**changes):
-    def lie(content):
-        other = replace(decode_prepare(content), **changes)
-        return RecordDict({**content, **encode_prepare(other)})  # others hold the same one
-
-    return lie
-
-
-other_settings = prepared_for(settings={"objective": "softmax", "seed": 4})
-other_basis = prepared_for(basis=b"a basis of nothing")
-other_noise = prepared_for(plan=replace(BARE, spared=1).to_json())
-
-
-@pytest.mark.parametrize("lie", [other_settings, other_basis])
-def test_a_node_that_is_prepared_for_something_else_joins_nobody(town, lie):
-    """A basis on which the others have no gradient would show one merchant's alone, too."""
-    run = town.run(rounds=1, asks={("prepare", LIAR_ASKS, 1): lie})
-    assert NAMES[LIAR_ASKS] not in run._secure.sums.sitting.names
-    assert not town.charged(NAMES[LIAR_ASKS])
-    assert run.history[0].participants == 7
-
-
-def test_a_node_that_is_told_of_another_plan_takes_part_in_nothing(town):
-    run = town.run(rounds=1, asks={("prepare", LIAR_ASKS, 1): other_noise})
-    assert not town.charged(NAMES[LIAR_ASKS])
-    assert run.history[0].participants == 7
-
-
-def test_a_histogram_of_other_items_is_not_the_sum_of_the_setup(secure_town):
-    """A server that gives one merchant more items than the rest learns of no item alone."""
-
-    def more(content):
-        return wire.with_secure(content, wire.Opening(10_000))
-
-    secure_town.run(rounds=1, asks={("advertise", LIAR_ASKS, 1): more})
-    names = [one.name for one in secure_town.transcript("popularity.sum").masked]
-    assert NAMES[LIAR_ASKS] not in names
-    assert not secure_town.charged(NAMES[LIAR_ASKS])
 
 
 # ---------------------------------------------------------------------- who is there

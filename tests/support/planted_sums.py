@@ -8,11 +8,12 @@ from common.privacy.mechanism.empirical_bound import audit_sums
 from common.privacy.mechanism.fixed_point import NoisyIntegers
 from common.privacy.secagg.client import SecureSumClient
 from common.privacy.secagg.setup import Setup
-from tests.client.node import test_secure_party
+from tests.client.node import test_secure_party, test_secure_party_once
 from tests.common.privacy.mechanism import test_shares, test_sum_canaries
 from tests.common.privacy.secagg import test_client, test_client_attacks
 from tests.support.privacy_bugs import plant
 from tests.support.secure_sums import SumTown
+from tests.support.sitting import Sitting
 from tests.support.sum_runs import run_of_sums
 
 COLUMNS = "canaries of the sum"
@@ -29,8 +30,8 @@ def quiet_columns(_folder):
 
 def in_order(folder):
     with pytest.MonkeyPatch.context() as patch:
-        sitting = test_secure_party.Sitting(folder / "node")
-        test_secure_party.test_what_leaves_is_on_disk_first_its_name_too(sitting, patch)
+        sitting = Sitting(folder / "node")
+        test_secure_party_once.test_what_leaves_is_on_disk_first_its_name_too(sitting, patch)
 
 
 def _sharing(test):
@@ -39,7 +40,7 @@ def _sharing(test):
 
 def _sitting(test):
     def check(folder):
-        test(test_secure_party.Sitting(folder / "node"), folder)
+        test(Sitting(folder / "node"), folder)
 
     return check
 
@@ -71,7 +72,7 @@ CHECKS = {  # by the name on the page: each is given a fresh folder
     ),
     "test_what_leaves_is_on_disk_first_its_name_too": in_order,
     "test_the_ledger_alone_keeps_a_copied_party_from_a_second_mask": _sitting(
-        test_secure_party.test_the_ledger_alone_keeps_a_copied_party_from_a_second_mask
+        test_secure_party_once.test_the_ledger_alone_keeps_a_copied_party_from_a_second_mask
     ),
     "test_a_plan_that_spares_fewer_than_the_protocol_is_held_to": (
         test_secure_party.test_a_plan_that_spares_fewer_than_the_protocol_is_held_to
