@@ -11,6 +11,7 @@ from common.audit.audits import audit_release, audit_run
 from common.audit.layout import CONTRIBUTIONS, RELEASE
 from common.federation.contribution_files import sum_file
 from common.federation.framing_file import FRAMING_FILE
+from common.privacy.secagg.replay import sum_again
 from common.privacy.secagg.transcript import Transcript
 from common.release.manifest import CANARY_SUMS_FILE
 from tests.support.forging import by_name, found
@@ -90,6 +91,60 @@ def test_sums_under_other_settings_than_the_release_names_are_found(exported, mo
 
     monkeypatch.setattr(module, "run_digest", lambda *_: "f" * 64)
     assert (AGAIN, "setup") in fields(*exported)
+
+
+def few(_transcript, total):
+    return total and replace(total, survivors=total.survivors[:3])
+
+
+def many(transcript, _total):
+    if transcript is None:
+        return None
+    roster = transcript.roster
+    twice = replace(roster, advertisements=roster.advertisements * 2)
+    return replace(transcript, roster=twice)
+
+
+def of(**terms):
+    def change(transcript, _total):
+        return transcript and replace(transcript, terms=replace(transcript.terms, **terms))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (few, {"survivors", "participants"}),
+        (many, {"merchants"}),
+        (of(run_id="another"), {"run_id"}),
+        (of(plan_digest="f" * 64), {"plan_digest"}),
+    ],
+    ids=["of fewer than carry the noise", "of more than the plan's", "another run", "another plan"],
+)
+def test_whose_sum_it_is_and_of_what_is_held_against_journal_and_plan(
+    exported, monkeypatch, change, named
+):
+    """Sums that are signed and open, and are not those that the release needs."""
+    from common.audit import sums as module
+
+    changed = {}
+
+    class Changed:
+        @staticmethod
+        def from_bytes(content):
+            found = Transcript.from_bytes(content)
+            other = change(found, None) or found
+            changed[id(other)] = found, other
+            return other
+
+    def again(transcript, signers):
+        total = sum_again(changed[id(transcript)][0], signers)
+        return change(None, total) or total
+
+    monkeypatch.setattr(module, "Transcript", Changed)
+    monkeypatch.setattr(module, "sum_again", again)
+    assert {field for name, field in fields(*exported) if name == AGAIN} == named
 
 
 def test_an_adapter_that_nobody_was_asked_for_is_not_signed(copy):
