@@ -112,20 +112,8 @@ def of(**terms):
     return change
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (few, {"survivors", "participants"}),
-        (many, {"merchants"}),
-        (of(run_id="another"), {"run_id"}),
-        (of(plan_digest="f" * 64), {"plan_digest"}),
-    ],
-    ids=["of fewer than carry the noise", "of more than the plan's", "another run", "another plan"],
-)
-def test_whose_sum_it_is_and_of_what_is_held_against_journal_and_plan(
-    exported, monkeypatch, change, named
-):
-    """Sums that are signed and open, and are not those that the release needs."""
+def shown_as(monkeypatch, change):
+    """Let an audit see sums that are signed and open, and say something else than they do."""
     from common.audit import sums as module
 
     changed = {}
@@ -144,7 +132,37 @@ def test_whose_sum_it_is_and_of_what_is_held_against_journal_and_plan(
 
     monkeypatch.setattr(module, "Transcript", Changed)
     monkeypatch.setattr(module, "sum_again", again)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (few, {"survivors", "participants"}),
+        (many, {"merchants"}),
+        (of(run_id="another"), {"run_id"}),
+        (of(plan_digest="f" * 64), {"plan_digest"}),
+    ],
+    ids=["of fewer than carry the noise", "of more than the plan's", "another run", "another plan"],
+)
+def test_whose_sum_it_is_and_of_what_is_held_against_journal_and_plan(
+    exported, monkeypatch, change, named
+):
+    """Sums that are signed and open, and are not those that the release needs."""
+    shown_as(monkeypatch, change)
     assert {field for name, field in fields(*exported) if name == AGAIN} == named
+
+
+def test_a_sum_taken_at_another_adapter_is_found(exported, monkeypatch):
+    def asked(transcript, _total):
+        if transcript is None:
+            return None
+        masked = tuple(
+            replace(one, binding=replace(one.binding, asked="f" * 64)) for one in transcript.masked
+        )
+        return replace(transcript, masked=masked)
+
+    shown_as(monkeypatch, asked)
+    assert (REBUILT, "asked") in fields(*exported)
 
 
 def test_an_adapter_that_nobody_was_asked_for_is_not_signed(copy):
