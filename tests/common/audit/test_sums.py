@@ -11,6 +11,7 @@ from common.audit.audits import audit_release, audit_run
 from common.audit.layout import CONTRIBUTIONS, RELEASE
 from common.federation.contribution_files import sum_file
 from common.federation.framing_file import FRAMING_FILE
+from common.federation.secure_step import summed_season
 from common.privacy.secagg.replay import sum_again
 from common.privacy.secagg.transcript import Transcript
 from common.release.manifest import CANARY_SUMS_FILE
@@ -209,6 +210,18 @@ def test_a_framing_of_another_model_comes_to_another_adapter(copy):
     assert (REBUILT, "adapter") in fields(folder, key)
     path.unlink()
     assert fields(folder, key) == {(REBUILT, "framing")}
+
+
+@pytest.mark.parametrize("field", ["vectors", "merchants"])
+def test_a_season_that_the_sum_does_not_come_to_is_found(exported, monkeypatch, field):
+    from common.audit import sums as module
+
+    def other(*arguments):
+        season = summed_season(*arguments)
+        return replace(season, **{field: getattr(season, field) * 2})
+
+    monkeypatch.setattr(module, "summed_season", other)
+    assert fields(*exported) == {("Season: made again from the sum, to the bit", field)}
 
 
 def test_columns_that_the_sums_did_not_show_are_found(exported, tmp_path, monkeypatch):
