@@ -208,9 +208,9 @@ def _merchants_of_run(
     before = pinned(journal or (), statement)
     must_reveal = committed(before, statement)
     if canaries_demanded(release.manifest):
-        must_reveal |= (
-            {one.node for one in statement.ledgers.values()} if run is None else run.nodes
-        )
+        must_reveal |= {one.node for one in statement.ledgers.values()}
+    if run is not None:  # who is in no round of the adapter has no canary in it
+        must_reveal &= run.trained
     records = read_canaries(sheet, release)
     sums = bound_of_sums(sheet, release, records)
     shown = None if sums is None else read_canary_sums(release)

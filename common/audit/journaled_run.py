@@ -44,6 +44,11 @@ class JournaledRun:
         """Whoever took part in any of it, by the name on ledger and journal."""
         return frozenset(name for entry in self.entries for name in entry.participants)
 
+    @property
+    def trained(self) -> frozenset[str]:
+        """Whoever took part in a round."""
+        return frozenset(name for entry in self.rounds for name in entry.participants)
+
 
 def pinned(journal: Sequence[JournalEntry], statement: Statement) -> tuple[JournalEntry, ...]:
     """Return the part of a journal that a release pins: what came later is no part of it."""

@@ -53,6 +53,14 @@ def test_a_whole_run_is_found_and_nothing_is_wrong():
     assert run.nodes == {"00"}
 
 
+def test_who_gave_its_histogram_and_was_in_no_round_has_not_trained():
+    """So it has no canaries to reveal: a node that was out from then on fails no audit."""
+    run, _ = run_of(
+        [entry("1", "popularity", participants=("00", "01")), *rounds("1", 1, 2), last()]
+    )
+    assert (run.nodes, run.trained) == ({"00", "01"}, {"00"})
+
+
 def test_of_a_resumed_run_each_round_is_the_latest_before_the_one_that_follows():
     entries = [
         entry("1", "popularity"), *rounds("1", 1, 2), *rounds("2", 2), last("2"), *rounds("2", 1),
