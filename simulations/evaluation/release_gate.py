@@ -22,7 +22,7 @@ from simulations.options import NO_HOLDOUT, SimulationOptions
 from simulations.results.sections import GateCheck, GateRecord
 
 APART: Final = 1_000_000_007  # added to the seed
-APART_SHOPPERS: Final = 800
+APART_SHOPPERS: Final = 4000  # fewer, and which of them are drawn decides
 
 
 def load_holdout(options: SimulationOptions, private: MerchantData, cache: Path) -> Shop | None:
