@@ -76,7 +76,7 @@ def deployment(tiny_bert, tmp_path, monkeypatch):
         wait_seconds=400.0,
         round_timeout=400.0,
         prepare_timeout=400.0,
-        grace_seconds=5.0,
+        grace_seconds=30.0,
     )
     size = MarketplaceSettings(merchants=7, min_shoppers=40, max_shoppers=60, items=200)
     data = make_marketplace(size, seed=0).data
