@@ -127,7 +127,7 @@ def restart_the_dead(one, states, ended):
 def test_a_deployed_run_outlives_a_node_that_is_killed_in_each_phase(
     deployment, tmp_path, dies, members
 ):
-    """Who dies is not in the sum, nor in those after it, until the run is started again.
+    """Who dies in the setup is not in the run; who dies in a sum is back some sums later.
 
     Of eight, two may be missing in a sum. Views are asked for where somebody is.
     """
