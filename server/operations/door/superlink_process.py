@@ -47,8 +47,10 @@ def take_again(state: Any) -> None:
 
     def reply(self: Any, message: Any, tree: Any, session: str) -> tuple[bool, list[str]]:
         stored, wanted = store_reply(self, message, tree, session)
-        pieces = () if stored else iterate_object_tree(tree)
-        if any(self.object_store.get(one.object_id) == b"" for one in pieces):
+        if stored:
+            return stored, wanted
+        held = [self.object_store.get(one.object_id) for one in iterate_object_tree(tree)]
+        if b"" in held and None not in held:  # a head that names anything new was never taken
             return True, self.preregister_object_tree(tree, session)
         return stored, wanted
 

@@ -121,8 +121,11 @@ def test_a_head_that_is_sent_again_is_told_which_pieces_are_still_missing():
     assert state.store_object(1, "s", "piece", b"p")
 
 
-@pytest.mark.parametrize("known", [{}, {"head": b"h"}, {"head": b"h", "piece": b"p"}])
-def test_a_head_that_is_whole_or_never_came_stays_refused(known):
+@pytest.mark.parametrize(
+    "known", [{}, {"head": b"h"}, {"head": b"h", "piece": b"p"}, {"head": b""}, {"piece": b""}]
+)
+def test_a_head_that_is_whole_never_came_or_names_what_is_new_stays_refused(known):
+    """Else a node could have names without number kept for heads that are refused."""
     assert flowers_state(known).store_message_and_object_tree(None, TREE, "s") == (False, [])
 
 
