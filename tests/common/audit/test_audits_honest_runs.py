@@ -5,11 +5,13 @@ import shutil
 
 import pytest
 
+from client.node.participant import MerchantWork
 from client.privacy.budget import LEDGER_FILE, open_ledger
 from client.privacy.receipts import receipts_path
 from client.privacy.recovery import recover
 from common.audit.audits import audit_run
 from common.audit.layout import JOURNAL
+from common.errors import FederationError
 from common.privacy.ledger.journal import read_journal
 from tests.support.forging import by_name, found
 from tests.support.honest_runs import NAMES, HonestRun
@@ -86,6 +88,25 @@ def test_a_run_that_was_stopped_refused_and_recovered_passes(run_of, tmp_path):
     assert {one.name for one in report.merchants} == {"Zoë's", "ash"}
     (told,) = by_name(report, "Journal: every round that the plan demands")
     assert told.detail == "4 of 4 rounds, 2 merchants"
+
+
+def test_a_run_whose_node_was_lost_before_the_first_round_passes(run_of, monkeypatch):
+    """It had committed to canaries, and is in no round that they could be seen in."""
+    run = run_of(("Zoë's", "ash", "茶叶店"), rounds=2)
+
+    def away(act):
+        def asked(work, *arguments):
+            if work._ledger.merchant == run.folders[1].name:
+                raise FederationError("It is away.", field="node")
+            return act(work, *arguments)
+
+        return asked
+
+    for name in ("train", "revealed_canaries"):
+        monkeypatch.setattr(MerchantWork, name, away(getattr(MerchantWork, name)))
+    finished = run.train()
+    assert set(finished.audits) == {run.folders[0].name, run.folders[2].name}
+    audited(run, finished)
 
 
 SIZES = (*[*range(1, 11)] * 3, 12, 12, 14, 15, 16, 18, 20, 25, 30, 40)
