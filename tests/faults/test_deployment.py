@@ -187,11 +187,17 @@ def deployment(tiny_bert, tmp_path, monkeypatch):
         (shop / "model.txt").write_text(model)
         with (shop / POLICY_FILE).open("a") as file:
             file.write(allowed)
-    with stopping(one.children):
-        up(one, "server")
-        for name in NAMES:
-            up(one, name)
+    with all_up(one, NAMES):
         yield one
+
+
+@contextlib.contextmanager
+def all_up(one, names):
+    """Have server and nodes up while open."""
+    with stopping(one.children):
+        for who in ("server", *names):
+            up(one, who)
+        yield
 
 
 def up(one, who):

@@ -13,7 +13,6 @@ from common.identity.signing_key import PublicKey
 from common.privacy.ledger.ledger import Ledger
 from common.privacy.secagg.replay import sum_again
 from common.privacy.secagg.transcript import Transcript
-from common.processes import stopping
 from common.release.app_bundle import app_digest
 from common.release.verify import verify_release
 from common.settings.run import RunSettings
@@ -26,7 +25,7 @@ from simulations.data.shop import Shop
 from simulations.federation.folders import write_federation
 from simulations.harness.deployment import Deployment, experiment_text, free_port
 from simulations.harness.hosts import Host, Hosts
-from tests.faults.test_deployment import child_of, federate, kill_all, publish, up
+from tests.faults.test_deployment import all_up, child_of, federate, kill_all, publish, up
 from tests.support.flower_engine import copy_app
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -96,10 +95,7 @@ def deployment(tiny_bert, tmp_path, monkeypatch):
     for shop in merchant_folders(tmp_path / "shops"):
         with (shop / POLICY_FILE).open("a") as file:
             file.write(allowed)
-    with stopping(one.children):
-        up(one, "server")
-        for name in NAMES:
-            up(one, name)
+    with all_up(one, NAMES):
         yield one
 
 

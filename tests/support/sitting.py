@@ -9,7 +9,6 @@ import pytest
 
 from client.node.secure_party import Agreed, SecureParty
 from client.privacy.budget import charge_round
-from client.privacy.policy import Policy
 from common.errors import SecureSumError
 from common.identity.introduction import Introduction
 from common.privacy.accounting.plan import PrivacyPlan
@@ -24,6 +23,7 @@ from common.privacy.secagg.setup import Party
 from common.privacy.secagg.slots import terms_of
 from common.wire.secure_sum import Company, Dealt
 from tests.support.secure_sums import signing_key
+from tests.support.secure_town import POLICY
 
 PLAN = PrivacyPlan(
     sample_rate=0.5,
@@ -35,13 +35,6 @@ PLAN = PrivacyPlan(
     dp_model="distributed",
     merchants=7,
     spared=2,
-)
-POLICY = Policy(
-    max_epsilon=90.0,
-    max_run_epsilon=90.0,
-    delta=1e-3,
-    min_noise_multiplier=0.0,
-    dp_models=("distributed",),
 )
 WIDTH, RUN, ME = 6, 7, "a"
 OTHERS = ("b", "c", "d", "e", "f", "g")
