@@ -23,15 +23,24 @@ after it has seen the ring; views are always exchanged, so honest parties act in
 - no neighbourhood may hold t parties who are with the server, or they open a secret alone;
 - the honest survivors must be connected, or the server learns the sums of the pieces. A ring with
   degree k falls apart only where two stretches of k/2 in a row are all missing or with the server.
-  N/10 missing suffice for that only if k - N/10 of some two stretches are with the server.
 
-Both chances are hypergeometric tails over the order, times how many neighbourhoods or pairs of
-stretches there are. The order is a hash of all keys, so somebody who controls a party can try
+Either of two rules makes sure of the second, and the one with fewer neighbours is taken:
+
+- **Too few may be missing to cut the ring.** N/10 missing suffice for a cut only if k - N/10 of
+  some two stretches are with the server. So k grows with N.
+- **A cut opens nothing.** The last honest survivor before a cut has nobody honest left among its
+  next k/2, and whoever is named missing gives no share: its self mask is opened by the k/2 behind
+  it and by those of the next k/2 who are with the server. If t > k/2 + so many, it stays, and with
+  it hides what its piece adds up to. So k grows with log N, and is less from 1,900 parties on.
+
+The chances are hypergeometric tails over the order, times how many neighbourhoods, stretches or
+pairs of them there are. The order is a hash of all keys, so somebody who controls a party can try
 others: `GRINDING` is how many tries, in bits, are counted in, and `FAILURE` what remains.
 """
 
 import hashlib
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -93,19 +102,18 @@ def _complete(parties: int) -> Topology:
 
 def _ring(parties: int) -> Topology:
     colluders, missing = parties // 5, parties // 10
-    quorum = 2 * parties // 3 + 1  # above (N + c) / 2
-    for degree in range(2, parties - 1, 2):
-        found = _ring_threshold(parties, degree, colluders, missing)
+    degree, threshold = _where_a_cut_opens_nothing(parties, colluders, missing)
+    for fewer in range(2, degree, 2):
+        found = _where_none_is_cut(parties, fewer, colluders, missing)
         if found:
+            degree, threshold = fewer, found
             break
-    else:
-        degree = parties - 1
-        found = 2 * degree // 3 + 1
+    quorum = 2 * parties // 3 + 1  # above (N + c) / 2
     least = parties - missing
-    return Topology(parties, degree, found, quorum, least, colluders, views_always=True)
+    return Topology(parties, degree, threshold, quorum, least, colluders, views_always=True)
 
 
-def _ring_threshold(parties: int, degree: int, colluders: int, missing: int) -> int:
+def _where_none_is_cut(parties: int, degree: int, colluders: int, missing: int) -> int:
     """Return the least safe threshold; 0 where there is none that also loses few rounds."""
     allowed = FAILURE + GRINDING + 1  # each of the two chances is at most half
     apart = _log2_tail(parties, colluders, degree, degree - missing)
@@ -114,9 +122,44 @@ def _ring_threshold(parties: int, degree: int, colluders: int, missing: int) -> 
     for threshold in range(degree // 4, degree):
         alone = _log2_tail(parties - 1, colluders, degree, threshold)
         if math.log2(parties) + alone <= -allowed:
-            lost = _log2_tail(parties - 1, missing, degree, degree - threshold + 1)
-            return threshold if math.log2(parties) + lost <= -_LOST_ROUNDS else 0
+            return threshold if _loses_few(parties, degree, missing, threshold) else 0
     return 0
+
+
+def _where_a_cut_opens_nothing(parties: int, colluders: int, missing: int) -> tuple[int, int]:
+    """Return the degree and threshold under the second rule; the complete graph if none is less."""
+    most = 64
+    while most < parties and not _uncut_threshold(parties, most, colluders, missing):
+        most *= 2
+    evens = range(2, min(most + 2, parties - 1), 2)
+    place = bisect_left(
+        evens, True, key=lambda degree: bool(_uncut_threshold(parties, degree, colluders, missing))
+    )
+    if place < len(evens):
+        return evens[place], _uncut_threshold(parties, evens[place], colluders, missing)
+    return parties - 1, 2 * (parties - 1) // 3 + 1
+
+
+def _uncut_threshold(parties: int, degree: int, colluders: int, missing: int) -> int:
+    """Return the greatest threshold that loses few rounds if it is above what a cut can open.
+
+    Otherwise 0. There are two stretches at each party, and whoever is with the server fills one at
+    least beyond t - k/2 if t of them are among all its neighbours.
+    """
+    half = degree // 2
+    above = range(half + 1, degree + 1)
+    lost = bisect_left(above, True, key=lambda t: not _loses_few(parties, degree, missing, t))
+    if not lost:
+        return 0
+    threshold = above[lost - 1]
+    filled = _log2_tail(parties - 1, colluders, half, threshold - half)
+    return threshold if math.log2(2 * parties) + filled <= -(FAILURE + GRINDING) else 0
+
+
+def _loses_few(parties: int, degree: int, missing: int, threshold: int) -> bool:
+    """Return whether a round with as many missing as may be nearly always opens every secret."""
+    lost = _log2_tail(parties - 1, missing, degree, degree - threshold + 1)
+    return math.log2(parties) + lost <= -_LOST_ROUNDS
 
 
 def _log2_tail(total: int, marked: int, drawn: int, least: int) -> float:

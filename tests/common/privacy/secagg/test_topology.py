@@ -47,7 +47,7 @@ def test_no_split_of_honest_parties_opens_both_secrets_of_one(parties):
             assert not (alive >= shape.threshold and dead >= shape.threshold)
 
 
-@pytest.mark.parametrize("parties", [65, 128, 300, 1000])
+@pytest.mark.parametrize("parties", [65, 128, 300, 1000, 1800])
 def test_a_ring_fails_with_the_chance_that_is_stated(parties):
     """The two chances again, from scipy's hypergeometric distribution."""
     from scipy.stats import hypergeom
@@ -59,6 +59,56 @@ def test_a_ring_fails_with_the_chance_that_is_stated(parties):
     apart = hypergeom.logsf(shape.degree - missing - 1, parties, shape.colluders, shape.degree)
     for log, times in ((alone, parties), (apart, parties**2 / 2)):
         assert log / math.log(2) + math.log2(times) <= -(FAILURE + GRINDING + 1) + 1e-6
+
+
+@pytest.mark.parametrize("parties", [2500, 10_000, 100_000])
+def test_a_large_ring_has_few_neighbours_and_fails_with_the_chance_that_is_stated(parties):
+    from scipy.stats import hypergeom
+
+    shape = topology(parties)
+    half, missing = shape.degree // 2, parties - shape.least_survivors
+    assert shape.degree < 50 * math.log(parties)
+    filled = hypergeom.logsf(shape.threshold - half - 1, parties - 1, shape.colluders, half)
+    assert (filled + math.log(2 * parties)) / math.log(2) <= -(FAILURE + GRINDING) + 1e-6
+    lost = hypergeom.logsf(shape.degree - shape.threshold, parties - 1, missing, shape.degree)
+    assert lost / math.log(2) + math.log2(parties) <= -20
+
+
+def test_a_cut_ring_opens_no_piece_with_a_threshold_above_what_a_cut_can_open():
+    """A server names missing whom it likes, in two stretches and elsewhere: no piece opens.
+
+    One share less, and it does somewhere: the bound is the least.
+    """
+    random = np.random.default_rng(0)
+    parties, degree = 36, 8
+    half, opened = degree // 2, 0
+    for _ in range(60):
+        bad = {int(one) for one in random.choice(parties, 7, replace=False)}
+        stretches = [{(place + step) % parties for step in range(half)} for place in range(parties)]
+        fullest = max(stretches, key=lambda one: len(bad & one))
+        bound = half + len(bad & fullest) + 1
+        for place in random.choice(parties, 12, replace=False):
+            more = {int(one) for one in random.choice(parties, random.integers(4), replace=False)}
+            missing = (fullest | stretches[place] | more) - bad
+            assert _pieces_opened(parties, half, bad, missing, bound) <= 1
+            opened += _pieces_opened(parties, half, bad, missing, bound - 1) > 1
+    assert opened
+
+
+def _pieces_opened(parties, half, bad, missing, threshold):
+    """Return how many pieces of honest survivors have all their self masks opened."""
+    around = {
+        one: [(one + step) % parties for step in range(-half, half + 1) if step]
+        for one in range(parties)
+    }
+    honest = set(range(parties)) - bad - missing
+    opens = {one for one in honest if len(set(around[one]) - missing) >= threshold}
+    pieces, found = set(honest), 0
+    while pieces:
+        piece = _reached(around, min(pieces), missing | bad)
+        pieces -= piece
+        found += piece <= opens
+    return found
 
 
 def test_a_tail_is_the_hypergeometric_one():
