@@ -21,8 +21,15 @@ from client.shop.interactions import Interactions
 
 DEFAULT_WEIGHTS = FusionWeights()
 _NOTHING = FusionWeights(*(0.0 for _ in fields(FusionWeights)))
-UNTIMED_WEIGHTS = replace(  # see docs/adr/0054; without a clock there is no season
-    DEFAULT_WEIGHTS, text=0.3, cold_start=0, season=0, federated_season=0, federated_prior=0
+# Of a shop that has sold nothing yet; without a clock there is no season. See docs/adr/0070.
+UNTIMED_WEIGHTS = replace(
+    DEFAULT_WEIGHTS,
+    text=0.3,
+    tail=0.1,
+    cold_start=0,
+    season=0,
+    federated_season=0,
+    federated_prior=0,
 )
 TEXT_ALONE = replace(_NOTHING, text=1)
 COLLABORATIVE_ALONE = replace(_NOTHING, collaborative=1)
@@ -64,9 +71,15 @@ def default_fusion_weights(past: Interactions) -> FusionWeights:
     """Return the public weights that a shop starts from.
 
     Where purchases have an order and no clock, what never sold is seldom new: it is what nobody
-    wanted, and is not asked for.
+    wanted, and is not asked for. And titles count for less the more the shop has sold, half at one
+    purchase for each item: there is no trend and no season beside them, and a shop's own purchases,
+    which are read with titles too, soon know better.
     """
-    return DEFAULT_WEIGHTS if past.timed else UNTIMED_WEIGHTS
+    if past.timed:
+        return DEFAULT_WEIGHTS
+    share = past.item_count / (past.item_count + len(past))
+    text, tail = UNTIMED_WEIGHTS.text * share, UNTIMED_WEIGHTS.tail * share
+    return replace(UNTIMED_WEIGHTS, text=text, tail=tail)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from client.ranking.fusion_weights import (
     COLLABORATIVE_AND_TREND,
     DEFAULT_WEIGHTS,
     TEXT_ALONE,
+    UNTIMED_WEIGHTS,
     Choice,
     FusionTrial,
     default_fusion_weights,
@@ -40,8 +41,19 @@ def test_a_shop_without_a_clock_does_not_ask_for_what_never_sold():
     assert default_fusion_weights(timed) == DEFAULT_WEIGHTS
     told = default_fusion_weights(replace(timed, timed=False))
     assert told.cold_start == told.season == told.federated_season == 0
-    assert 0 < told.text < DEFAULT_WEIGHTS.text
-    assert (told.tail, told.trend) == (DEFAULT_WEIGHTS.tail, DEFAULT_WEIGHTS.trend)
+    assert told.trend == DEFAULT_WEIGHTS.trend
+
+
+def test_without_a_clock_titles_count_for_less_the_more_a_shop_has_sold():
+    shop = replace(make_interactions(40, 30, 0), timed=False)
+    told = default_fusion_weights(shop)
+    share = shop.item_count / (shop.item_count + len(shop))
+    assert told.text == pytest.approx(UNTIMED_WEIGHTS.text * share)
+    assert told.tail == pytest.approx(UNTIMED_WEIGHTS.tail * share)
+    fewer = default_fusion_weights(shop.where(np.arange(len(shop)) < 10))
+    assert told.text < fewer.text < UNTIMED_WEIGHTS.text < DEFAULT_WEIGHTS.text
+    nothing = shop.where(np.zeros(len(shop), bool))
+    assert default_fusion_weights(nothing) == UNTIMED_WEIGHTS
 
 
 @pytest.mark.parametrize("part", [TEXT_ALONE, COLLABORATIVE_ALONE, COLLABORATIVE_AND_TREND])

@@ -102,7 +102,7 @@ def test_all_weights_are_fitted_from_those_of_a_shop_with_or_without_a_clock(mon
     rows = replace(shop.interactions, timed=timed)
     rule = RULE if timed else SplitRule("leave_last_out")
     measure_benefit(replace(shop, interactions=rows, split_rule=rule), vectors_with(0))
-    assert set(asked) == {default_fusion_weights(rows)}
+    assert set(asked) == {default_fusion_weights(split_interactions(rows, rule).train)}
 
 
 def test_a_release_that_is_the_frozen_model_cannot_be_told_from_it():

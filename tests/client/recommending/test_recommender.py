@@ -12,7 +12,7 @@ from client.recommending.model_fit import fit_shop_model
 from client.recommending.new_items import with_new_items
 from client.recommending.recommender import Recommender, find_item
 from client.shop.dataset import load_merchant_data
-from client.shop.splitting import SplitRule
+from client.shop.splitting import SplitRule, split_interactions
 from common.catalogue import Item
 from common.errors import InputError
 from common.identity.signing_key import PublicKey
@@ -184,7 +184,7 @@ def test_weights_are_fitted_from_those_of_a_shop_with_or_without_a_clock(
     Recommender(
         fit_shop_model(release, replace(shop, interactions=rows, split_rule=rule), tmp_path)
     )
-    assert asked == [default_fusion_weights(rows)]
+    assert asked == [default_fusion_weights(split_interactions(rows, rule).train)]
 
 
 # ---------------------------------------------------------------- cold start

@@ -14,7 +14,7 @@ from client.ranking.text_scorer import DECAYS, TextScorer
 from client.ranking.validation import past_windows
 from client.shop.dataset import MerchantData
 from client.shop.histories import histories
-from client.shop.splitting import SplitRule, evaluation_cases
+from client.shop.splitting import SplitRule, evaluation_cases, split_interactions
 from common.catalogue import Catalogue, Item, popularity_buckets
 from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
 from simulations.data import shop as shop_module
@@ -172,7 +172,7 @@ def test_weights_are_fitted_from_those_of_a_shop_with_or_without_a_clock(
         evaluators[0], shop=Shop.of(replace(data, interactions=rows, split_rule=rule))
     )
     evaluator.fused(evaluator.text(None))
-    assert asked == [default_fusion_weights(rows)]
+    assert asked == [default_fusion_weights(split_interactions(rows, rule).train)]
 
 
 def test_the_boosted_score_is_the_fused_one_with_its_weights_boosted(ground):
