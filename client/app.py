@@ -110,11 +110,12 @@ def share(message: Message, context: Context) -> Message:
 @app.query("accept")
 @guarded
 def accept(message: Message, context: Context) -> Message:
-    """Keep the shares that the neighbours sealed to this party."""
+    """Keep the shares that the neighbours sealed to this party, and say whose do not open."""
     node, plan = _asked_node(message, context)
     with _party(node, plan, context) as party:
-        party.accept(secure_sum.read_asked(secure_sum.Dealt, message.content, party.most_bytes))
-    return Message(messages.encode_plan_request(plan.digest), reply_to=message)
+        dealt = secure_sum.read_asked(secure_sum.Dealt, message.content, party.most_bytes)
+        told = party.accept(dealt)
+    return _secure_reply(message, plan, told)
 
 
 @app.query("view")

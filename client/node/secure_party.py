@@ -34,6 +34,7 @@ from common.privacy.secagg.client import SecureSumClient
 from common.privacy.secagg.encoding import encode, read_request
 from common.privacy.secagg.kept import keep, take_up
 from common.privacy.secagg.messages import (
+    Acceptance,
     MaskedVector,
     MaskRequest,
     SealedShares,
@@ -169,14 +170,14 @@ class SecureParty:
             held = replace(self._held(), identities=raw)
             return self._within(held, 0, lambda client: client.share(company.roster))
 
-    def accept(self, dealt: Dealt) -> None:
-        """Take the shares that the neighbours sealed to this party.
+    def accept(self, dealt: Dealt) -> Acceptance:
+        """Take the shares that the neighbours sealed to this party; say whose do not open.
 
         Raises:
             SecureSumError: as `SecureSumClient.accept`.
         """
         with self._alone():
-            self._within(self._held(), 0, lambda client: client.accept(dealt.sealed))
+            return self._within(self._held(), 0, lambda client: client.accept(dealt.sealed))
 
     # ----------------------------------------------------------------- rounds
     def check(self, request: MaskRequest, kind: EventKind, number: int, asked: str = "") -> None:

@@ -4,7 +4,7 @@ Before the first sum of a run the server asks each node three things:
 
     advertise   how many items the histogram has   ->  the party's keys, and who it is
     share       everybody's keys                   ->  sealed shares of its secrets
-    accept      the shares sealed to it            ->  nothing
+    accept      the shares sealed to it            ->  whose do not open, signed
 
 A sum is two of them, three where somebody is missing. The first is what the node is asked for
 anyway (`train`, `popularity`, `season`) with the masked vector in the place of a noised one:

@@ -6,7 +6,7 @@ nothing of another. And the views are exchanged only where somebody is missing:
 
     setup      advertise() -> Advertisement      once a run
                share(roster) -> SealedShares     once a run
-               accept(sealed shares)             once a run
+               accept(sealed shares) -> Acceptance    once a run
                    |
                    v
       +----->    idle      (rounds below the last one asked for are over for good)
@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from common.errors import SecureSumError
 from common.privacy.secagg.keys import expand, pair_purpose
 from common.privacy.secagg.messages import (
+    Acceptance,
     Advertisement,
     Binding,
     MaskedVector,
@@ -92,9 +93,10 @@ class SecureSumClient:
         """See `Setup.share`."""
         return self.setup.share(roster)
 
-    def accept(self, sealed: Mapping[str, bytes]) -> None:
+    def accept(self, sealed: Mapping[str, bytes]) -> Acceptance:
         """See `Setup.accept`."""
-        self.member = self.setup.accept(sealed)
+        self.member, told = self.setup.accept(sealed)
+        return told
 
     def check(self, request: MaskRequest, round_number: int, asked: str = "") -> None:
         """Refuse what `mask` would refuse, before anything is paid for; nothing changes.

@@ -187,6 +187,24 @@ class SealedShares(Signed):
 
 
 @dataclass(frozen=True, slots=True)
+class Acceptance(Signed):
+    """A party's word for the shares that were sealed to it.
+
+    Attributes:
+        roster: Digest of the parties' keys.
+        unread: The neighbours whose shares do not open, by name. Where there are any, the party's
+            setup is over.
+    """
+
+    roster: str
+    unread: tuple[str, ...]
+
+    def body(self) -> bytes:
+        """Return what is signed."""
+        return digest(self.roster.encode(), canonical(sorted(self.unread)).encode()).encode()
+
+
+@dataclass(frozen=True, slots=True)
 class MaskRequest:
     """The server asks for a masked vector of `length` numbers."""
 

@@ -1,6 +1,7 @@
 """The server of the secure sum: it collects, forwards and adds up, and does no I/O of its own.
 
     setup      receive_advertisement(...)  roster()  receive_shares(...)  sealed_for(name)
+               receive_acceptance(...)
                    |
                    v
       +----->    idle
@@ -30,6 +31,7 @@ from common.errors import FederationError, MaskedReplyError, QuorumError
 from common.identity.signing_key import PublicKey
 from common.privacy.secagg.keys import KEY_BYTES, KeyPair
 from common.privacy.secagg.messages import (
+    Acceptance,
     Advertisement,
     Binding,
     MaskedVector,
@@ -90,6 +92,8 @@ class SecureSumServer:
         self._keys: set[bytes] = set()
         self._roster: Roster | None = None
         self._sealed: dict[str, SealedShares] = {}
+        self._accepted: dict[str, Acceptance] = {}
+        self._opening = ""
         self._stage: Stage = "idle"
         self._number, self._asked = 0, ""
         self._masked: dict[str, MaskedVector] = {}
@@ -110,6 +114,14 @@ class SecureSumServer:
     def stage(self) -> Stage:
         """What is collected now."""
         return self._stage
+
+    @property
+    def unopened(self) -> str:
+        """Whose secret did not open though enough gave shares of it; empty where none failed so.
+
+        That party dealt false ones, or more holders gave false ones than there were to spare.
+        """
+        return self._opening
 
     @property
     def shape(self) -> Topology:
@@ -196,12 +208,36 @@ class SecureSumServer:
             raise QuorumError("A party dealt no shares.", field="shares")
         return {other: self._sealed[other].sealed[name] for other in self._around[name]}
 
+    def receive_acceptance(self, message: Acceptance) -> None:
+        """Take a party's word for the shares that were sealed to it; see `disputes`.
+
+        Raises:
+            MaskedReplyError: `phase`, `identity`, `signature`, `roster` or `shares`.
+        """
+        if self._roster is None or message.name in self._accepted:
+            raise MaskedReplyError("A party accepts once, after the roster.", field="phase")
+        self._check_party(message)
+        if message.roster != self._digest:
+            raise MaskedReplyError("A party accepts another roster.", field="roster")
+        unread = set(message.unread)
+        if len(unread) < len(message.unread) or not unread <= set(self._around[message.name]):
+            raise MaskedReplyError("Shares are a neighbour's, each once.", field="shares")
+        self._accepted[message.name] = message
+
+    @property
+    def disputes(self) -> frozenset[tuple[str, str]]:
+        """Who says of whom that its shares do not open: one of the two is not honest."""
+        return frozenset(
+            (one.name, other) for one in self._accepted.values() for other in one.unread
+        )
+
     # ----------------------------------------------------------------- rounds
     def start(self, round_number: int, asked: str = "") -> MaskRequest:
         """Open a round, past all that were open before; see `Binding` for what is `asked`."""
         if not self._number < round_number <= self._terms.rounds:
             raise FederationError("Rounds go up, and are the run's.", field="round")
         self._number, self._asked, self._stage = round_number, asked, "mask"
+        self._opening = ""
         self._masked, self._views, self._replies = {}, {}, {}
         return MaskRequest(self._binding("mask"), self._terms.length_of(round_number))
 
@@ -294,11 +330,19 @@ class SecureSumServer:
         roster = self.roster()
         opened = Opened(roster, roster.threshold, self._around, self._number, self._asked)
         for name in self._survivors:
+            self._note_opening(name)
             opened.open_self(name, self._replies)
         for name in self._dropouts:
+            self._note_opening(name)
             opened.open_key(name, self._replies)
+        self._opening = ""
         vector = without_masks({name: one.vector for name, one in self._masked.items()}, opened)
         return SecureSum(vector, self._survivors, self._dropouts)
+
+    def _note_opening(self, name: str) -> None:
+        """Note whose secret is opened next, if enough gave shares of it."""
+        given = sum(other in self._replies for other in self._around[name])
+        self._opening = name if given >= self.roster().threshold else ""
 
     @property
     def _survivors(self) -> tuple[str, ...]:

@@ -12,7 +12,13 @@ from typing import NoReturn
 from common.errors import SecureSumError
 from common.identity.signing_key import PublicKey, SigningKey
 from common.privacy.secagg.keys import KEY_BYTES, KeyPair, RoundSecret, digest, seal, unseal
-from common.privacy.secagg.messages import Advertisement, Roster, SealedShares, Terms
+from common.privacy.secagg.messages import (
+    Acceptance,
+    Advertisement,
+    Roster,
+    SealedShares,
+    Terms,
+)
 from common.privacy.secagg.shamir import PRIME, SHARE_BYTES, split
 from common.privacy.secagg.topology import Topology, neighbours, topology
 
@@ -119,26 +125,37 @@ class Setup:
         message = SealedShares(self._party.name, b"", member.digest, sealed)
         return message.signed(self._party.key)
 
-    def accept(self, sealed: Mapping[str, bytes]) -> Member:
-        """Open the neighbours' shares, by name, and end the setup.
+    def accept(self, sealed: Mapping[str, bytes]) -> tuple[Member | None, Acceptance]:
+        """Open the neighbours' shares, by name, end the setup, and say whose do not open.
+
+        Whose do not is told and not proved: either may lie, the neighbour or this party, and the
+        server, which carries the shares, too. It costs nothing but this setup.
+
+        Returns:
+            This party in the run, None where the setup is over without it, and its signed word.
 
         Raises:
-            SecureSumError: `phase`, or `shares` if one is missing, altered, not a neighbour's or
-                this party's own.
+            SecureSumError: `phase`, or `shares` if one is missing, not a neighbour's or this
+                party's own.
         """
         member = self.member
         if self.over or member is None:
             self._refuse("phase", "Shares come once, after the roster.")
         if set(sealed) != set(member.around):
             self._refuse("shares", "Shares come from each neighbour, and from nobody else.")
-        for name, content in sealed.items():
-            key = self._key_with(name, name, self._party.name)
-            plain = unseal(key, content, self._about(name, self._party.name))
-            if plain is None or len(plain) != 2 * SHARE_BYTES * self._terms.rounds:
-                self._refuse("shares", "A neighbour's shares do not open.")
-            self._keep(member, name, plain)
+        unread = tuple(name for name in sorted(sealed) if not self._opens(member, name, sealed))
         self.over = True
-        return member
+        told = Acceptance(self._party.name, b"", member.digest, unread).signed(self._party.key)
+        return (None if unread else member), told
+
+    def _opens(self, member: Member, name: str, sealed: Mapping[str, bytes]) -> bool:
+        """Keep a neighbour's shares; return whether they open."""
+        key = self._key_with(name, name, self._party.name)
+        plain = unseal(key, sealed[name], self._about(name, self._party.name))
+        if plain is None or len(plain) != 2 * SHARE_BYTES * self._terms.rounds:
+            return False
+        self._keep(member, name, plain)
+        return True
 
     def member_of(self, roster: Roster) -> Member:
         """Return this party in a roster that was checked."""

@@ -34,8 +34,7 @@ def messages():
     sealed = {name: town.clients[name].share(town.roster) for name in town.names}
     for one in sealed.values():
         town.server.receive_shares(one)
-    for name in town.names:
-        town.clients[name].accept(town.server.sealed_for(name))
+    accepted = [town.clients[name].accept(town.server.sealed_for(name)) for name in town.names]
     first, there = town.names[0], town.names[:-1]
     request = town.server.start(1)
     masked = {name: town.clients[name].mask(request, np.arange(5) - 2) for name in there}
@@ -51,6 +50,7 @@ def messages():
         told[first],
         town.roster,
         sealed[first],
+        accepted[0],
         request,
         masked[first],
         asked,

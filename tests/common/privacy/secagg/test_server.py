@@ -8,7 +8,7 @@ import pytest
 from common.errors import FederationError, MaskedReplyError, QuorumError
 from common.privacy.secagg.client import SecureSumClient
 from common.privacy.secagg.keys import RoundSecret
-from common.privacy.secagg.messages import Roster, ViewRequest
+from common.privacy.secagg.messages import Acceptance, Roster, ViewRequest
 from common.privacy.secagg.server import SecureSumServer
 from common.privacy.secagg.shamir import PRIME
 from common.privacy.secagg.topology import topology
@@ -281,3 +281,49 @@ def test_who_masked_and_then_vanished_is_in_the_sum(town):
     for message in town.mask_all(vectors, 2, missing=town.names[:1]).values():
         town.server.receive_masked(message)
     assert isinstance(town.server.close(), ViewRequest)
+
+
+def accepted(town, unread=(), **changes):
+    """A party's signed word for its shares, changed as a liar would before it signs."""
+    name = town.names[0]
+    told = Acceptance(name, b"", town.server.roster().digest, tuple(unread))
+    return altered(told, **changes)
+
+
+def test_a_party_says_of_neighbours_once_whose_shares_do_not_open(town):
+    wrong = {
+        "roster": accepted(town, roster="0" * 64),
+        "shares": accepted(town, [town.names[0]]),  # its own
+        "signature": dataclasses.replace(accepted(town), unread=(town.names[1],)),
+        "identity": dataclasses.replace(accepted(town), name="zoe"),
+    }
+    for field, message in wrong.items():
+        refused(field, town.server.receive_acceptance, message)
+    for unread in ([town.names[1]] * 2, ["zoe"]):
+        refused("shares", town.server.receive_acceptance, accepted(town, unread))
+    assert not town.server.disputes
+    town.server.receive_acceptance(accepted(town, [town.names[1]]))
+    assert town.server.disputes == {(town.names[0], town.names[1])}
+    refused("phase", town.server.receive_acceptance, accepted(town))
+
+
+def test_whose_secret_does_not_open_is_told(town):
+    """It dealt false shares, or its holders gave false ones: which, nobody can say."""
+    liar, chance = town.names[2], np.random.default_rng(0)
+    for name in town.names:
+        held = town.clients[name].member.rounds[1].self_shares
+        if liar in held:
+            held[liar] = (held[liar] + 1) % PRIME
+    with pytest.raises(QuorumError) as error:
+        town.run_round(town.vectors(chance))
+    assert (error.value.field, town.server.unopened) == ("shares", liar)
+    vectors = town.vectors(chance)
+    assert np.array_equal(town.run_round(vectors, 2).vector, plain_sum(vectors, town.names))
+    assert not town.server.unopened
+
+
+def test_nobody_is_told_where_too_few_gave_shares(town):
+    gone = town.names[3:]  # five shares open a secret
+    with pytest.raises(QuorumError) as error:
+        town.run_round(town.vectors(np.random.default_rng(0)), gone_after=gone)
+    assert (error.value.field, town.server.unopened) == ("shares", "")

@@ -118,28 +118,50 @@ def test_a_point_that_gives_everybody_the_same_key():
         refused("keys", client.mask, request, np.zeros(5, np.int64))
 
 
-@pytest.mark.parametrize("change", ["own", "missing", "altered", "swapped", "short"])
-def test_shares_of_its_own_or_not_its_neighbours(change):
-    town = SumTown(4, setup=False)
+def dealt(parties=4):
+    """A town in which all shares were dealt and none was accepted."""
+    town = SumTown(parties, setup=False)
     for name in town.names:
         town.server.receive_advertisement(town.clients[name].advertise())
     roster = town.server.roster()
     for name in town.names:
         town.server.receive_shares(town.clients[name].share(roster))
+    return town
+
+
+@pytest.mark.parametrize("change", ["own", "missing"])
+def test_shares_of_its_own_or_not_its_neighbours(change):
+    town = dealt()
+    me, client = town.names[0], town.clients[town.names[0]]
+    sealed = town.server.sealed_for(me)
+    if change == "own":
+        sealed[me] = sealed[town.names[1]]
+    else:
+        del sealed[town.names[1]]
+    refused("shares", client.accept, sealed)
+    refused("phase", client.accept, town.server.sealed_for(me))  # no second try
+    refused("phase", client.mask, town.server.start(1), np.zeros(5, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("change", "whose"), [("altered", [1]), ("short", [1]), ("swapped", [1, 2])]
+)
+def test_whose_shares_do_not_open_is_told_and_the_party_takes_no_part(change, whose):
+    """Who lies is open: the neighbour, the server, or this party. It costs this setup alone."""
+    town = dealt()
     me, client = town.names[0], town.clients[town.names[0]]
     sealed = town.server.sealed_for(me)
     one, other = town.names[1], town.names[2]
-    if change == "own":
-        sealed[me] = sealed[one]
-    elif change == "missing":
-        del sealed[one]
-    elif change == "altered":
+    if change == "altered":
         sealed[one] = sealed[one][:-1] + bytes([sealed[one][-1] ^ 1])
     elif change == "short":
         sealed[one] = b""
     else:
         sealed[one], sealed[other] = sealed[other], sealed[one]
-    refused("shares", client.accept, sealed)
+    told = client.accept(sealed)
+    assert (told.name, told.unread) == (me, tuple(town.names[place] for place in whose))
+    town.server.receive_acceptance(told)
+    assert town.server.disputes == {(me, town.names[place]) for place in whose}
     refused("phase", client.accept, town.server.sealed_for(me))  # no second try
     refused("phase", client.mask, town.server.start(1), np.zeros(5, np.int64))
 
@@ -186,4 +208,5 @@ def test_parties_with_different_rosters_never_hold_each_other_s_shares():
     others = [town.clients[name].share(Roster(2, told[:3])) for name in town.names[1:3]]
     sealed = {message.name: message.sealed[town.names[0]] for message in others}
     sealed[town.names[3]] = bytes(80)
-    refused("shares", first.accept, sealed)
+    assert first.accept(sealed).unread == tuple(town.names[1:])
+    assert first.member is None
