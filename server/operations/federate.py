@@ -144,9 +144,10 @@ def round_line(record: RoundRecord, rounds: int) -> str:
     """Return what an operator reads about a round."""
     spent = "" if record.epsilon is None else f", ε {record.epsilon:.2f}"
     lost = f", {record.failures} without an update" if record.failures else ""
+    heard = f"{record.participants} nodes" if record.participants else "given up"
     kilobytes = (record.bytes_up + record.bytes_down) / 1000
     return (
-        f"Round {record.round_number}/{rounds}: {record.participants} nodes{lost}{spent}, "
+        f"Round {record.round_number}/{rounds}: {heard}{lost}{spent}, "
         f"{kilobytes:,.0f} kB, {record.seconds:.1f} s"
     )
 

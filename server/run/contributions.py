@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from common.errors import FederationError
 from common.federation.bounds import Framing
 from common.federation.contribution_files import FOLDER, sum_file, write_round
+from common.federation.failed_sums import failed_file
 from common.federation.framing_file import FRAMING_FILE, write_framing
 from common.files import write_atomic
 from common.privacy.accounting.plan import EventKind, PrivacyPlan
@@ -65,6 +66,25 @@ def keep_transcript(folder: Path | None, number: int, kind: EventKind, transcrip
         write_atomic(folder / FOLDER / sum_file(number, kind), transcript)
     except OSError as error:
         raise _unwritten(number, error) from error
+
+
+def keep_failed(folder: Path | None, entry: int, transcript: bytes) -> None:
+    """Put the transcript of a sum that was refused on disk, before the journal's entry of it.
+
+    Args:
+        folder: The run's; None keeps none.
+        entry: The journal's entry that will say so.
+        transcript: See `common.privacy.secagg.transcript`.
+
+    Raises:
+        FederationError: as `keep_vectors`.
+    """
+    if folder is None:
+        return
+    try:
+        write_atomic(folder / FOLDER / failed_file(entry), transcript)
+    except OSError as error:
+        raise _unwritten(0, error) from error
 
 
 def keep_framing(folder: Path | None, framing: Framing) -> None:

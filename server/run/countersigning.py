@@ -131,10 +131,28 @@ class Countersigning:
             )
         self._signers[merchant] = head.signer
 
+    @property
+    def next_entry(self) -> int:
+        """The number of the journal's next entry; 0 where there is no journal."""
+        return 0 if self._journal is None else self._journal.next_number
+
     def close(
-        self, kind: JournalKind, number: int, participants: Sequence[str], adapter: str = ""
+        self,
+        kind: JournalKind,
+        number: int,
+        participants: Sequence[str],
+        adapter: str = "",
+        reason: str = "",
     ) -> None:
-        """Put a round on the journal and countersign its heads, whatever came of the round."""
+        """Put a round on the journal and countersign its heads, whatever came of the round.
+
+        Args:
+            kind: Of the round.
+            number: From 1; 0 before the first.
+            participants: Whose reply was used.
+            adapter: Digest of the adapter after it.
+            reason: Why a secure sum failed, a public code; empty where it did not.
+        """
         if self._journal is not None:
             self._journal.append(
                 kind,
@@ -142,6 +160,7 @@ class Countersigning:
                 heads=self._heads,
                 participants=participants,
                 adapter=adapter,
+                reason=reason,
                 contributions=[
                     self._contributions[name].to_json()
                     for name in sorted(participants)

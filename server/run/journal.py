@@ -65,6 +65,11 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
+    @property
+    def next_number(self) -> int:
+        """The number of the entry that is written next."""
+        return self._number + 1
+
     def check(self, merchant: str, head: Head, *, charged: bool, may_renew: bool = False) -> None:
         """Refuse a head that does not build on the last one countersigned.
 
@@ -152,7 +157,7 @@ class Journal:
         app_digest: str = "",
         contributions: Sequence[str] = (),
     ) -> None:
-        """Write an entry and countersign its heads; on return it is on disk.
+        """Write an entry, `next_number`, and countersign its heads; on return it is on disk.
 
         Raises:
             JournalError: if it cannot be written.
@@ -161,7 +166,7 @@ class Journal:
             name: Receipt.give(head, self._key) for name, head in sorted((heads or {}).items())
         }
         entry = JournalEntry(
-            number=self._number + 1,
+            number=self.next_number,
             kind=kind,
             run_id=self.run_id,
             round_number=round_number,

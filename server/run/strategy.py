@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -25,6 +26,7 @@ from server.run.asking.before_rounds import ask_popularity, ask_season
 from server.run.asking.canaries import reveal_canaries
 from server.run.asking.questions import Questions
 from server.run.asking.secure_rounds import SecureRounds
+from server.run.asking.secure_sum import FailedSumError
 from server.run.checkpoint import Checkpoint, RoundRecord, read_matching, write_checkpoint
 from server.run.cohort import Cohort
 from server.run.contributions import keep_vectors
@@ -36,6 +38,7 @@ from server.run.oversight.watch import Oversight
 from server.run.run_setup import RunSetup, plain_parts
 
 logger = logging.getLogger(__name__)
+Given = TypeVar("Given")
 
 
 class FedtailStrategy(Strategy):
@@ -171,14 +174,15 @@ class FedtailStrategy(Strategy):
     def _round(self, exchange: Exchange, number: int) -> RoundRecord:
         """Run one round; only when it is whole does `self.state` change, and then the disk."""
         began = time.monotonic()
-        self._assemble(exchange)
-        questions = self._questions()
+        if self._secure is None or not self._secure.sums.is_over:
+            self._assemble(exchange)
         if self.state.popularity is None and self.setup.plan.takes_histogram:
             ask = ask_popularity if self._secure is None else self._secure.popularity
-            self._keep(replace(self.state, popularity=ask(questions, exchange)))
+            self._keep(replace(self.state, popularity=self._once(exchange, ask)))
         if self.state.season is None and self.setup.season_ends:
             take = ask_season if self._secure is None else self._secure.season
-            self._keep(replace(self.state, season=take(questions, exchange)))
+            self._keep(replace(self.state, season=self._once(exchange, take)))
+        questions = self._questions()
         self.standings.state.enter("train", number)
         train = self._plain_train if self._secure is None else self._secure_train
         step, asked = train(questions, exchange, number)
@@ -206,6 +210,14 @@ class FedtailStrategy(Strategy):
         self.log.note("round done", round=number, participants=step.participants)
         return record
 
+    def _once(self, exchange: Exchange, ask: Callable[[Questions, Exchange], Given]) -> Given:
+        """Return what is asked before the first round; a sum that failed is asked for again."""
+        while True:
+            with contextlib.suppress(FailedSumError):
+                return ask(self._questions(), exchange)
+            self.standings.round_over()
+            self._assemble(exchange)
+
     def _plain_train(
         self, questions: Questions, exchange: Exchange, number: int
     ) -> tuple[Step, int]:
@@ -230,16 +242,9 @@ class FedtailStrategy(Strategy):
         assert self._secure is not None  # noqa: S101 - the caller has looked
         requests = {node: self._request(one, number) for node, one in self._present.items()}
         try:
-            gradient, merchants, asked = self._secure.gradient(
-                questions, exchange, number, requests
-            )
+            return self._secure.train(questions, exchange, requests, self._descent, self.state)
         finally:
             self.standings.round_over()
-        state = self.state
-        step = self._descent.step_on(state.adapter, state.optimiser, number, gradient, merchants)
-        self._countersigner.close("train", number, merchants, step.adapter.digest)
-        self._secure.keep(self.setup.folder, number, "train")
-        return step, asked
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -291,14 +296,8 @@ class FedtailStrategy(Strategy):
     def summary(self) -> None:
         """Log what is about to run."""
         plan = self.setup.plan
-        logger.info(
-            "%d numbers, %d rounds, %d done; noise %s; plan %s",
-            self.setup.adapter.size,
-            plan.rounds,
-            self.state.round_number,
-            plan.dp_model,
-            plan.digest[:12],
-        )
+        told = (self.setup.adapter.size, plan.rounds, self.state.round_number, plan.dp_model)
+        logger.info("%d numbers, %d rounds, %d done; noise %s; plan %s", *told, plan.digest[:12])
 
     # --------------------------------------------------------------- pieces
     def _prepared_name(self, node: int) -> str:

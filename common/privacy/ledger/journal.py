@@ -35,7 +35,8 @@ class JournalEntry:
         participants: Merchants whose reply was used, sorted; in `canaries`, who committed.
         receipts: One receipt for each head that came in, used or not, as JSON.
         adapter: Digest of the adapter after the round; empty where there is none.
-        reason: Why a node was refused; empty elsewhere.
+        reason: Why a node was refused, or, of a secure sum that failed, why: a round that was given
+            up names the adapter that was there before it. Empty elsewhere.
         time: Seconds since 1970 UTC by the server's clock.
         signer: The journal's public key, hex.
         prior: Hash of the entry before, `GENESIS` for the first.
@@ -73,6 +74,16 @@ class JournalEntry:
             if not fields[later]:
                 del fields[later]
         return canonical(fields)
+
+    @property
+    def failed(self) -> bool:
+        """Whether this is a secure sum that failed."""
+        return bool(self.reason) and self.kind in {"popularity", "season", "train"}
+
+    @property
+    def given_up(self) -> bool:
+        """Whether this is a round without a step, which the run went on from."""
+        return self.failed and self.kind == "train" and not self.participants
 
     @property
     def hash(self) -> str:

@@ -8,6 +8,8 @@ from flwr.app import RecordDict
 
 from common.federation.aggregation import Popularity
 from common.federation.bounds import FloatVector, Framing
+from common.federation.descent import Descent, Step
+from common.federation.failed_sums import ENDED
 from common.federation.secure_step import mean_gradient, summed_popularity, summed_season
 from common.privacy.accounting.plan import EventKind
 from common.privacy.mechanism.sum_canaries import CanarySums
@@ -23,7 +25,8 @@ from common.wire.messages import (
 from common.wire.season import SEASON
 from common.wire.secure_sum import index_digest, with_index
 from server.run.asking.questions import Questions
-from server.run.asking.secure_sum import SecureSums, Wanted
+from server.run.asking.secure_sum import FailedSumError, SecureSums, Wanted
+from server.run.checkpoint import Checkpoint
 from server.run.contributions import keep_framing, keep_transcript
 from server.run.exchange import Exchange
 
@@ -47,7 +50,7 @@ class SecureRounds:
         """Return the popularity of all items of those that take part.
 
         Raises:
-            QuorumError, FederationError, JournalError: as `SecureSums.take`.
+            FailedSumError, QuorumError, JournalError: as `SecureSums.take`.
         """
         plan, sitting = questions.setup.plan, self.sums.prepare(questions, exchange)
 
@@ -69,7 +72,7 @@ class SecureRounds:
         """Return the season of all shoppers of those that take part.
 
         Raises:
-            QuorumError, FederationError, JournalError: as `SecureSums.take`.
+            FailedSumError, QuorumError, JournalError: as `SecureSums.take`.
         """
         setup = questions.setup
         self.sums.prepare(questions, exchange)
@@ -104,7 +107,7 @@ class SecureRounds:
             requests: What each node that is present is asked.
 
         Raises:
-            QuorumError, FederationError, JournalError: as `SecureSums.take`.
+            FailedSumError, QuorumError, JournalError: as `SecureSums.take`.
         """
         plan, sitting = questions.setup.plan, self.sums.prepare(questions, exchange)
         questions.standings.state.enter("train", number)
@@ -125,6 +128,42 @@ class SecureRounds:
                 number, merchants, columns, plan.max_grad_norm
             )
         return gradient, merchants, len(sitting.names)
+
+    def train(
+        self,
+        questions: Questions,
+        exchange: Exchange,
+        requests: Mapping[int, TrainRequest],
+        descent: Descent,
+        state: Checkpoint,
+    ) -> tuple[Step, int]:
+        """Return the next round's step, kept on disk, and how many merchants could be in it.
+
+        A round whose sum fails is given up: no step is taken, and nobody is asked for it again
+        (`common.federation.failed_sums`). Where no sum is asked for any more, all of them are.
+
+        Raises:
+            FederationError: whatever made this sum fail, where no other is asked for and no round
+                came to anything yet: the run can be started again.
+            QuorumError, JournalError: as `SecureSums.take`.
+            FederationError: if the sum's transcript cannot be kept.
+        """
+        number, countersigner = state.round_number + 1, questions.countersigner
+        none = descent.step(state.adapter, state.optimiser, number, {})
+        if self.sums.is_over:
+            countersigner.close("train", number, (), state.adapter.digest, ENDED)
+            return none, 0
+        try:
+            gradient, merchants, asked = self.gradient(questions, exchange, number, requests)
+        except FailedSumError as failed:
+            last = self.sums.is_over or number == questions.setup.plan.rounds
+            if last and not any(one.participants for one in state.history):
+                raise failed.cause from None
+            return none, len(requests)
+        step = descent.step_on(state.adapter, state.optimiser, number, gradient, merchants)
+        countersigner.close("train", number, merchants, step.adapter.digest)
+        self.keep(questions.setup.folder, number, "train")
+        return step, asked
 
     def keep(self, folder: Path | None, number: int, kind: EventKind) -> None:
         """Put the transcript of the sum that was taken last on disk.

@@ -1,51 +1,50 @@
 """The conversation of a secure sum with the nodes: its setup, and one sum after another.
 
 `common.privacy.secagg.server` does the protocol; here its messages travel. A node that answers with
-something else, or not at all, is left out of the setup or of the sum, as in any other round. Where
-too few are left a sum fails: its charges stay, and the journal says why.
+something else, or not at all, is left out of the setup or of the sum, as in any other round. A sum
+that too few are left for, or that is beyond what honest parties give, has failed: its charges stay,
+the journal says why, and the next one is taken in a new setup, under fresh keys, that leaves out
+whoever can be named (`server.run.asking.left_out`). What becomes of a run then:
+`common.federation.failed_sums`.
 
-The setup is made anew whenever a run starts or goes on: nothing of it lies in a checkpoint, and a
-sum that was asked for and came to nothing can be asked for again under other keys.
+The setup is made anew whenever a run starts or goes on, too: nothing of it lies in a checkpoint.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import numpy as np
-from flwr.app import Message, RecordDict
-from numpy.typing import NDArray
+from flwr.app import RecordDict
 
-from common.errors import FederationError, FedtailError, JournalError, MaskedReplyError, QuorumError
-from common.identity.introduction import Introduction
-from common.identity.signing_key import PublicKey
+from common.errors import FederationError, JournalError, QuorumError
+from common.federation.failed_sums import MOST_FAILED, is_beyond
 from common.privacy.accounting.plan import EventKind
-from common.privacy.secagg.messages import (
-    MaskedVector,
-    SealedShares,
-    Terms,
-    UnmaskReply,
-    View,
-    ViewRequest,
-)
-from common.privacy.secagg.server import SecureSum, SecureSumServer
-from common.privacy.secagg.slots import slot_of, terms_of
+from common.privacy.secagg.messages import ViewRequest
+from common.privacy.secagg.server import SecureSum
+from common.privacy.secagg.slots import slot_of
 from common.privacy.secagg.transcript import Transcript
-from common.settings.run import run_digest
 from common.wire import secure_sum as wire
-from common.wire.messages import Prepared, encode_plan_request
+from common.wire.messages import Prepared
+from server.run.asking.left_out import LeftOut
 from server.run.asking.questions import Questions
-from server.run.exchange import Answers, Exchange
-from server.run.intake import Intake
+from server.run.asking.sitting import Sitting, Told
+from server.run.contributions import keep_failed
+from server.run.exchange import Exchange
 
-MOST_SETUPS = 3  # each leaves out who did not see the one before through
-_VIOLATION = "secure_sum:"
+MOST_SETUPS = 8  # for one sum: each leaves out who broke the one before
 ContentOf = Callable[[int, Prepared], tuple[str, RecordDict]]
 Read = TypeVar("Read")
-S = TypeVar("S", SealedShares, MaskedVector, View, UnmaskReply)
 
 logger = logging.getLogger(__name__)
+
+
+class FailedSumError(FederationError):
+    """A sum has failed, and is on the journal; `cause` says why."""
+
+    def __init__(self, cause: FederationError) -> None:
+        super().__init__(str(cause), field=cause.field)
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,8 @@ class Wanted:
     Attributes:
         kind: What is summed.
         number: The training round, or 0.
-        asked: Digest of what all compute on: see `Binding`.
+        asked: Digest of what all compute on: see `Binding`. Of a training round it is the
+            adapter's.
     """
 
     kind: EventKind
@@ -64,63 +64,29 @@ class Wanted:
 
 
 @dataclass(eq=False)
-class Sitting:
-    """The parties of one setup, and the server of their sums.
-
-    Attributes:
-        terms: Of the run.
-        index: uint64 [items], the text keys that a histogram counts.
-        server: The protocol's.
-        most: How many bytes none of their messages exceeds.
-        introductions: Who each party is, by name.
-        identities: Their keys, by name.
-    """
-
-    terms: Terms
-    index: NDArray[np.uint64]
-    server: SecureSumServer
-    most: int
-    introductions: dict[str, Introduction]
-    identities: dict[str, PublicKey]
-
-    @classmethod
-    def open(cls, questions: Questions, run_id: str) -> "Sitting":
-        """Return one that nobody has joined yet, for the nodes that are present."""
-        setup, identities = questions.setup, dict[str, PublicKey]()
-        index = np.unique(np.concatenate([one.text_keys for one in questions.present.values()]))
-        terms = terms_of(
-            setup.plan,
-            run_id,
-            train=questions.width,
-            season=setup.season_size,
-            histogram=index.size,
-            setup=run_digest(setup.settings, setup.basis),
-        )
-        most = wire.most_of(terms, setup.plan.merchants)
-        return cls(terms, index, SecureSumServer(terms, identities), most, {}, identities)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Who takes part."""
-        return tuple(one.name for one in self.server.roster().advertisements)
-
-
-@dataclass(eq=False)
 class SecureSums:
     """All secure sums of a run, as it asks for them.
 
     Attributes:
-        sitting: Who takes part; None before the setup.
+        sitting: Who takes part; None before a setup.
         transcript: Of the sum that was taken last, as bytes, for whoever keeps it.
+        left_out: Whom the next setup leaves out.
+        failed: How many sums have failed in this start.
     """
 
     sitting: Sitting | None = None
     transcript: bytes = b""
-    _left_out: set[str] = field(default_factory=set)
+    left_out: LeftOut = field(default_factory=LeftOut)
+    failed: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether so many sums have failed that no other is asked for in this start."""
+        return self.failed >= MOST_FAILED
 
     # ------------------------------------------------------------------ setup
     def prepare(self, questions: Questions, exchange: Exchange) -> Sitting:
-        """Return who takes part in this run's sums; asks for keys and shares the first time.
+        """Return who takes part in this run's sums; asks for keys and shares where nobody does yet.
 
         Raises:
             QuorumError: if too few see the setup through.
@@ -129,27 +95,24 @@ class SecureSums:
         if self.sitting is not None:
             return self.sitting
         questions.standings.state.enter("preparing", 0)
+        self.left_out.absent.clear()
         for _ in range(MOST_SETUPS):
             chosen = self._chosen(questions)
             questions.check_quorum(len(chosen), len(chosen), "setup")
             sitting = Sitting.open(questions, str(exchange.grid.run.run_id))
-            done = self._set_up(questions, exchange, sitting, chosen)
-            lost = {chosen[node].merchant for node in chosen.keys() - done}
-            if not lost:
+            if self._set_up(questions, exchange, sitting, chosen):
                 self.sitting = sitting
                 logger.info("%d merchants take part in the secure sums.", len(sitting.names))
                 return sitting
-            self._left_out |= lost
         raise QuorumError("The setup of the secure sum came to no end.", field="setup")
 
     def _chosen(self, questions: Questions) -> dict[int, Prepared]:
         """Return the nodes that are asked to take part: not more than the plan has merchants."""
-        there = [
-            (node, one)
-            for node, one in questions.present.items()
-            if one.merchant not in self._left_out
-        ]
-        return dict(there[: questions.setup.plan.merchants])
+        plan = questions.setup.plan
+        least = max(plan.least_merchants, questions.setup.quorum.minimum)
+        present = [one.merchant for one in questions.present.values()]
+        names = self.left_out.choose(present, least, plan.merchants)
+        return {node: one for node, one in questions.present.items() if one.merchant in names}
 
     def _set_up(
         self,
@@ -157,9 +120,29 @@ class SecureSums:
         exchange: Exchange,
         sitting: Sitting,
         chosen: Mapping[int, Prepared],
-    ) -> set[int]:
-        """Take the nodes through a setup as far as all go; return who came to the end."""
-        told = _Told(questions, sitting)
+    ) -> bool:
+        """Take the nodes through a setup; return whether all came to its end.
+
+        Who did not is left out of the next, for as long as `LeftOut` says.
+        """
+        told = Told(questions, sitting)
+        done = self._through(told, exchange, chosen)
+        left_out, lost = self.left_out, {chosen[node].merchant for node in chosen.keys() - done}
+        disputes = sitting.server.disputes
+        if not lost and not disputes:
+            return True
+        left_out.named |= told.named
+        left_out.disputes |= disputes
+        for one, other in sorted(disputes):
+            questions.standings.journal(one, "secure_sum:shares")
+            logger.warning("%s says that the shares of %s do not open.", one, other)
+        left_out.absent |= lost
+        return False
+
+    @staticmethod
+    def _through(told: Told, exchange: Exchange, chosen: Mapping[int, Prepared]) -> set[int]:
+        """Ask for keys, shares and acceptance, as far as all go; return who came to the end."""
+        sitting = told.sitting
         opening = wire.Opening(sitting.index.size)
         done = told.ask(exchange, wire.ADVERTISE, dict.fromkeys(chosen, opening), told.introduced)
         if done != chosen.keys():
@@ -174,7 +157,7 @@ class SecureSums:
             node: wire.Dealt(sitting.server.sealed_for(one.merchant))
             for node, one in chosen.items()
         }
-        return told.ask(exchange, wire.ACCEPT, dealt, lambda _name, _content: None)
+        return told.ask(exchange, wire.ACCEPT, dealt, told.accepted)
 
     # ------------------------------------------------------------------- sums
     def take(
@@ -197,33 +180,51 @@ class SecureSums:
             read: Makes numbers of the sum, or refuses it.
 
         Raises:
-            QuorumError: if too few are left at any step. What was charged stays charged, the
-                journal has the heads and the reason, and the sum can be taken in a new setup.
-            FederationError: as `read`; the same holds.
+            FailedSumError: if too few are left at any step, or `read` refuses it. What was charged
+                stays charged, and the journal has the heads and the reason. Where no other sum is
+                asked for in this start, histogram and season give the cause itself.
+            QuorumError: as `prepare`; nobody was charged.
             JournalError: if the journal cannot be written.
         """
         sitting = self.prepare(questions, exchange)
+        told, total = Told(questions, sitting), None
         try:
-            total = self._take(questions, exchange, sitting, wanted, content_of)
+            total = self._take(told, exchange, wanted, content_of)
             return read(total), total.survivors
         except JournalError:
             raise
-        except FedtailError as error:
-            self.sitting = None
-            questions.standings.journal("", error.public())
-            questions.countersigner.close(wanted.kind, wanted.number, ())
-            raise
+        except FederationError as error:
+            self._note_failure(told, wanted, error.public(), total)
+            if self.is_over and wanted.kind != "train":
+                raise  # without it there is no round
+            raise FailedSumError(error) from error
+
+    def _note_failure(
+        self, told: Told, wanted: Wanted, reason: str, total: SecureSum | None
+    ) -> None:
+        """Put a sum that failed on the journal, with its transcript where there is a sum."""
+        questions, left_out = told.questions, self.left_out
+        self.sitting, self.failed = None, self.failed + 1
+        left_out.named |= told.named
+        unopened = told.sitting.server.unopened
+        if unopened:
+            left_out.unopened.add(unopened)
+        questions.standings.journal("", reason)
+        questions.standings.log.note(
+            "sum failed", "warning", phase=wanted.kind, round=wanted.number, reason=reason
+        )
+        if total is not None and is_beyond(reason, wanted.kind):
+            left_out.beyond(total.survivors)
+            entry = questions.countersigner.next_entry
+            keep_failed(questions.setup.folder, entry, self.transcript)
+        adapter = wanted.asked if wanted.kind == "train" else ""
+        questions.countersigner.close(wanted.kind, wanted.number, (), adapter, reason)
 
     def _take(
-        self,
-        questions: Questions,
-        exchange: Exchange,
-        sitting: Sitting,
-        wanted: Wanted,
-        content_of: ContentOf,
+        self, told: Told, exchange: Exchange, wanted: Wanted, content_of: ContentOf
     ) -> SecureSum:
         kind, number = wanted.kind, wanted.number
-        server, told = sitting.server, _Told(questions, sitting)
+        questions, sitting, server = told.questions, told.sitting, told.sitting.server
         request = server.start(slot_of(questions.setup.plan, kind, number), wanted.asked)
         there = {
             node: one for node, one in questions.present.items() if one.merchant in sitting.names
@@ -245,107 +246,3 @@ class SecureSums:
         total = server.finish()
         self.transcript = Transcript.of(server).to_bytes()
         return total
-
-
-@dataclass(frozen=True, eq=False)
-class _Told:
-    """Takes the answers in, one by one, each from the node that was asked."""
-
-    questions: Questions
-    sitting: Sitting
-
-    def ask(
-        self,
-        exchange: Exchange,
-        message_type: str,
-        asked: Mapping[int, object],
-        take: Callable[[str, RecordDict], None],
-    ) -> set[int]:
-        """Ask each node what is `asked` of it; return who gave a usable answer."""
-        digest = self.questions.setup.plan.digest
-        sent = [
-            self.questions.message(
-                node, message_type, wire.with_secure(encode_plan_request(digest), one), 0
-            )
-            for node, one in asked.items()
-        ]
-        return self.send(exchange, sent, take, message_type.rpartition(".")[2])
-
-    def send(
-        self,
-        exchange: Exchange,
-        sent: Iterable[Message],
-        take: Callable[[str, RecordDict], None],
-        phase: str,
-        *,
-        charged: bool = False,
-    ) -> set[int]:
-        """Send messages and take the answers in; return who gave a usable one."""
-        questions, intake = self.questions, self.questions.intake()
-        done: set[int] = set()
-
-        def taken(node: int, reply: Message) -> bool:
-            merchant = questions.present[node].merchant
-            try:
-                if charged:
-                    questions.countersigner.take(merchant, reply.content)
-                take(merchant, reply.content)
-            except JournalError:
-                raise
-            except FederationError as error:
-                questions.standings.strike(node, merchant, phase, error)
-                return False
-            done.add(node)
-            if charged:
-                questions.standings.answered(node, merchant)
-            return True
-
-        answers = questions.ask(exchange, sent, taken)
-        self._missing(intake, answers, phase)
-        return done
-
-    def _missing(self, intake: Intake, answers: Answers, phase: str) -> None:
-        """Tell who gave no answer; a party that was asked for what it must not give has said so."""
-        for node, reason in sorted(answers.errors.items()):
-            if reason.startswith(_VIOLATION):
-                merchant = self.questions.present[node].merchant
-                self.questions.standings.journal(merchant, reason)
-        intake.missing(answers, phase, self.questions.forget)
-
-    # -------------------------------------------------------------- what comes
-    def introduced(self, merchant: str, content: RecordDict) -> None:
-        """Take a party's keys, and who it is."""
-        told = wire.read_answer(wire.Introduced, content, self.sitting.most)
-        one = told.introduction
-        self.questions.setup.conditions.check_introduction(one)
-        known = self.questions.countersigner.signer_of(merchant)
-        if known and one.key.hex() != known:
-            raise MaskedReplyError("A party's key is not its ledger's.", field="identity")
-        if {one.name, told.advertisement.name} != {merchant}:
-            raise MaskedReplyError("A party gives another name.", field="identity")
-        self.sitting.identities[merchant] = PublicKey(one.key)
-        self.sitting.server.receive_advertisement(told.advertisement)
-        self.sitting.introductions[merchant] = one
-
-    def dealt(self, merchant: str, content: RecordDict) -> None:
-        """Take a party's sealed shares."""
-        told = self._read(SealedShares, merchant, content)
-        self.sitting.server.receive_shares(told)
-
-    def masked(self, merchant: str, content: RecordDict) -> None:
-        """Take a party's masked vector."""
-        self.sitting.server.receive_masked(self._read(MaskedVector, merchant, content))
-
-    def viewed(self, merchant: str, content: RecordDict) -> None:
-        """Take a party's view."""
-        self.sitting.server.receive_view(self._read(View, merchant, content))
-
-    def unmasked(self, merchant: str, content: RecordDict) -> None:
-        """Take a party's shares of its neighbours' secrets."""
-        self.sitting.server.receive_unmask(self._read(UnmaskReply, merchant, content))
-
-    def _read(self, kind: type[S], merchant: str, content: RecordDict) -> S:
-        told = wire.read_answer(kind, content, self.sitting.most)
-        if told.name != merchant:
-            raise MaskedReplyError("A party gives another name.", field="identity")
-        return told
