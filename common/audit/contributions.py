@@ -19,7 +19,7 @@ from common.audit.findings import Checklist, Marks
 from common.audit.layout import CONTRIBUTIONS, JOURNAL, RELEASE
 from common.audit.seals import Place, Signed, Vectors, check_seals
 from common.audit.season import SEASON_PLACE, check_season_sum
-from common.audit.sums import check_sums
+from common.audit.secure_sums.sums import check_sums
 from common.errors import FedtailError, InputError
 from common.federation.contribution_files import read_round, round_file
 from common.federation.descent import Descent

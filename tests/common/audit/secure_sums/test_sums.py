@@ -88,7 +88,7 @@ def test_a_transcript_that_is_missing_or_of_another_round_is_found(copy):
 
 def test_sums_under_other_settings_than_the_release_names_are_found(exported, monkeypatch):
     """Every party signed for settings and basis: an operator cannot put others beside its sums."""
-    from common.audit import sums as module
+    from common.audit.secure_sums import evidence as module
 
     monkeypatch.setattr(module, "run_digest", lambda *_: "f" * 64)
     assert (AGAIN, "setup") in fields(*exported)
@@ -115,7 +115,7 @@ def of(**terms):
 
 def shown_as(monkeypatch, change):
     """Let an audit see sums that are signed and open, and say something else than they do."""
-    from common.audit import sums as module
+    from common.audit.secure_sums import evidence as module
 
     changed = {}
 
@@ -214,7 +214,7 @@ def test_a_framing_of_another_model_comes_to_another_adapter(copy):
 
 @pytest.mark.parametrize("field", ["vectors", "merchants"])
 def test_a_season_that_the_sum_does_not_come_to_is_found(exported, monkeypatch, field):
-    from common.audit import sums as module
+    from common.audit.secure_sums import sums as module
 
     def other(*arguments):
         season = summed_season(*arguments)
@@ -226,7 +226,7 @@ def test_a_season_that_the_sum_does_not_come_to_is_found(exported, monkeypatch, 
 
 def test_columns_that_the_sums_did_not_show_are_found(exported, tmp_path, monkeypatch):
     """The operator signs a release whose columns have more noise than the sums had."""
-    from common.audit import sums as module
+    from common.audit.secure_sums import sums as module
     from common.privacy.mechanism.sum_canaries import CanarySums
 
     folder, key = exported
@@ -259,4 +259,4 @@ def test_a_run_that_was_stopped_passes_and_tells_which_sums_are_not_shown(tiny_b
     (again,) = by_name(report, AGAIN)
     assert again.status == "passed"
     (shown,) = by_name(report, "Canaries: the columns are those of the sums")
-    assert "1 sums, before a restart, are not shown" in shown.detail
+    assert "1 sums, before a restart or another setup, are not shown" in shown.detail

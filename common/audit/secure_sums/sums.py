@@ -7,9 +7,7 @@ of fewer merchants than carry the plan's noise, and an adapter that other sums c
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,53 +17,42 @@ from common.audit.canaries import read_canary_sums
 from common.audit.findings import Checklist, Marks
 from common.audit.layout import CONTRIBUTIONS, JOURNAL, RELEASE
 from common.audit.seals import Place
-from common.errors import FedtailError, InputError, PrivacyError
+from common.audit.secure_sums.evidence import (
+    KINDS,
+    Taken,
+    settings_of,
+    setup_of,
+    signers_at,
+    take_again,
+    told_of,
+)
+from common.audit.secure_sums.failed import check_failed
+from common.errors import InputError, PrivacyError
 from common.federation.bounds import Framing
-from common.federation.contribution_files import MOST_BYTES, sum_file
+from common.federation.contribution_files import sum_file
 from common.federation.descent import Descent
 from common.federation.framing_file import FRAMING_FILE, read_framing
 from common.federation.optimiser import OptimiserState
 from common.federation.secure_step import mean_gradient, summed_season
-from common.identity.signing_key import PublicKey
-from common.privacy.accounting.plan import EventKind, PrivacyPlan
+from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.ledger.journal import JournalEntry
 from common.privacy.mechanism.canaries import unpack_records
 from common.privacy.mechanism.empirical_bound import noise_of_all
 from common.privacy.mechanism.measured_noise import SHOWN_CHANCE
 from common.privacy.mechanism.shares import share_form
 from common.privacy.mechanism.sum_canaries import CanarySums
-from common.privacy.secagg.replay import sum_again
 from common.privacy.secagg.server import SecureSum
-from common.privacy.secagg.slots import slot_of
-from common.privacy.secagg.transcript import Transcript
 from common.release.manifest import (
-    BASIS_FILE,
     CANARIES_FILE,
     CANARY_SUMS_FILE,
     MANIFEST_FILE,
     SEASON_FILE,
 )
 from common.release.verify import VerifiedRelease
-from common.settings.run import RunSettings, Scalar, run_digest
 
 _AGAIN = "Sums: taken again from what the nodes signed"
 _REBUILT = "Adapter: made again from the sums, to the bit"
 _SHOWN = "Canaries: the columns are those of the sums"
-_KINDS: Mapping[str, EventKind] = {
-    "train": "train",
-    "popularity": "popularity",
-    "season": "season",
-}
-
-
-@dataclass(frozen=True, eq=False)
-class _Taken:
-    """A sum that was taken again: the run it is of, its roster, what was asked, its total."""
-
-    run_id: str
-    roster: tuple[str, ...]
-    asked: str
-    total: SecureSum
 
 
 def check_sums(  # noqa: PLR0917 - each is of another type or named as in `check_contributions`
@@ -87,16 +74,19 @@ def check_sums(  # noqa: PLR0917 - each is of another type or named as in `check
         start: The adapter before the first round.
     """
     plan = release.manifest.privacy.privacy_plan
-    taken: dict[Place, _Taken] = {}
-    setup = _setup(release)
+    taken: dict[Place, Taken] = {}
+    setup = setup_of(release)
     with sheet.check(_AGAIN, CONTRIBUTIONS) as marks:
         there = {(one.kind, one.round_number) for one in rounds}
         for kind, number in _needed(plan):
             if (kind, number) not in there:
-                marks.wrong("round_number", f"{_told(kind, number)} is not behind the adapter.")
+                marks.wrong("round_number", f"{told_of(kind, number)} is not behind the adapter.")
         for entry in rounds:
-            signers = _signers(journal, entry)
-            one = _take(marks, folder / CONTRIBUTIONS, entry, plan, setup, signers)
+            if entry.given_up:
+                continue  # `common.audit.secure_sums.failed` has it
+            signers = signers_at(journal, entry)
+            path = folder / CONTRIBUTIONS / sum_file(entry.round_number, KINDS[entry.kind])
+            one = take_again(marks, path, entry, plan, setup, signers)
             if one is not None:
                 taken[entry.kind, entry.round_number] = one
         counts = [len(one.total.survivors) for one in taken.values()]
@@ -106,90 +96,31 @@ def check_sums(  # noqa: PLR0917 - each is of another type or named as in `check
                 f"needs {plan.least_merchants} of {plan.merchants}, so that "
                 f"{min(counts) - plan.least_merchants} in them may be with the server"
             )
-    whole = len(taken) == len(rounds) == len(_needed(plan))
+    given_up = sum(entry.given_up for entry in rounds)
+    whole = len(taken) + given_up == len(rounds) == len(_needed(plan))
     with sheet.check(_REBUILT, JOURNAL) as marks:
         if not whole:
             marks.skip("a sum is missing, or has faults")
         else:
             framing = read_framing(folder / CONTRIBUTIONS)
             trained = [
-                (one, taken["train", one.round_number]) for one in rounds if one.round_number
+                (one, taken.get(("train", one.round_number))) for one in rounds if one.round_number
             ]
             _rebuild(marks, release, framing, trained, start)
+    check_failed(sheet, release, folder, rounds, journal)
     _check_season(sheet, release, taken, whole=whole)
     _check_canaries(sheet, release, rounds, taken, whole=whole)
-
-
-def _take(  # noqa: PLR0917 - each is of another type or named as its caller has it
-    marks: Marks,
-    folder: Path,
-    entry: JournalEntry,
-    plan: PrivacyPlan,
-    setup: str,
-    signers: Mapping[str, PublicKey],
-) -> _Taken | None:
-    """Return an entry's sum; None, and a finding, where it is not what the journal says."""
-    kind, number = _KINDS[entry.kind], entry.round_number
-    name = sum_file(number, kind)
-    file, told = f"{CONTRIBUTIONS}/{name}", _told(kind, number)
-    try:
-        transcript = Transcript.from_bytes(_read(folder / name))
-        total = sum_again(transcript, signers)
-    except FedtailError as error:
-        marks.wrong(error.field or "transcript", f"{told}: {error}", file=file)
-        return None
-    terms = transcript.terms
-    roster = tuple(one.name for one in transcript.roster.advertisements)
-    faults = {
-        "run_id": terms.run_id != entry.run_id,
-        "plan_digest": terms.plan_digest != plan.digest,
-        "setup": terms.setup != setup,
-        "round_number": transcript.round_number != slot_of(plan, kind, number),
-        "participants": tuple(sorted(total.survivors)) != tuple(sorted(entry.participants)),
-        "survivors": len(total.survivors) < plan.least_merchants,
-        "merchants": len(roster) > plan.merchants,
-    }
-    for field in (field for field, wrong in faults.items() if wrong):
-        marks.wrong(
-            field,
-            f"{told}: it is of another {field} than the journal has."
-            if field not in {"survivors", "merchants"}
-            else f"{told}: {len(total.survivors)} of {len(roster)} merchants are in it; the plan's "
-            f"noise is for {plan.least_merchants} to {plan.merchants}.",
-            file=file,
-        )
-    return None if any(faults.values()) else _Taken(terms.run_id, roster, transcript.asked, total)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path.name} has more than {MOST_BYTES} bytes.", field="size")
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path.name} cannot be read: {error.strerror}.", field="file") from error
-
-
-def _signers(journal: Sequence[JournalEntry], entry: JournalEntry) -> dict[str, PublicKey]:
-    """Return each node's key as its latest head before, or in, an entry tells it."""
-    known: dict[str, PublicKey] = {}
-    for one in journal:
-        if one.number > entry.number:
-            break
-        for receipt in one.read_receipts():
-            known[receipt.head.merchant] = PublicKey(bytes.fromhex(receipt.head.signer))
-    return known
 
 
 def _rebuild(
     marks: Marks,
     release: VerifiedRelease,
     framing: Framing,
-    trained: Sequence[tuple[JournalEntry, _Taken]],
+    trained: Sequence[tuple[JournalEntry, Taken | None]],
     start: AdapterState,
 ) -> None:
-    """Take every round's step again and compare what it comes to."""
-    settings, plan = _settings(release), release.manifest.privacy.privacy_plan
+    """Take every round's step again and compare what it comes to; one given up made none."""
+    settings, plan = settings_of(release), release.manifest.privacy.privacy_plan
     if framing.size != start.size:
         file = f"{CONTRIBUTIONS}/{FRAMING_FILE}"
         marks.wrong("framing", "It is for an adapter of another size.", file=file)
@@ -197,7 +128,14 @@ def _rebuild(
     descent = Descent.of(settings)
     adapter, state = start, OptimiserState.empty(start.size)
     for entry, taken in trained:
-        number, total = entry.round_number, taken.total
+        number = entry.round_number
+        if taken is None:
+            if entry.adapter != adapter.digest:
+                told = f"Round {number}: it was given up, and another adapter follows."
+                marks.wrong("adapter", told, entry=entry.number)
+                break
+            continue
+        total = taken.total
         if taken.asked != adapter.digest:
             told = f"Round {number}: it was taken at another adapter."
             marks.wrong("asked", told, entry=entry.number)
@@ -229,7 +167,7 @@ def _gradient(
 
 
 def _check_season(
-    sheet: Checklist, release: VerifiedRelease, taken: Mapping[Place, _Taken], *, whole: bool
+    sheet: Checklist, release: VerifiedRelease, taken: Mapping[Place, Taken], *, whole: bool
 ) -> None:
     plan = release.manifest.privacy.privacy_plan
     if not plan.takes_season:
@@ -241,7 +179,7 @@ def _check_season(
             marks.skip("a sum is missing, or has faults")
             return
         total = taken["season", 0].total
-        again = summed_season(total, plan, _settings(release).season_moments)
+        again = summed_season(total, plan, settings_of(release).season_moments)
         if again.merchants != season.merchants:
             marks.wrong(
                 "merchants",
@@ -257,7 +195,7 @@ def _check_canaries(
     sheet: Checklist,
     release: VerifiedRelease,
     rounds: Sequence[JournalEntry],
-    taken: Mapping[Place, _Taken],
+    taken: Mapping[Place, Taken],
     *,
     whole: bool,
 ) -> None:
@@ -274,9 +212,10 @@ def _check_canaries(
             marks.wrong("plan", "They are of another plan.")
         count = sums.columns.shape[1]
         again = CanarySums.start(sums.run_id, plan.to_json(), sums.roster, count)
-        for entry in rounds:
+        trained = [entry for entry in rounds if entry.round_number and not entry.given_up]
+        for entry in trained:
             one = taken[entry.kind, entry.round_number]
-            if entry.kind != "train" or one.run_id != sums.run_id:
+            if one.run_id != sums.run_id:
                 continue
             if one.roster != sums.roster:
                 again = CanarySums.start(sums.run_id, plan.to_json(), sums.roster, count)
@@ -287,16 +226,17 @@ def _check_canaries(
                 _columns_of(one, plan, count),
                 plan.max_grad_norm,
             )
-        if sums.run_id != rounds[-1].run_id:
+        if trained and sums.run_id != trained[-1].run_id:
             marks.wrong("run_id", "They are not of the run's last start.")
         if not len(again.rounds) or again.to_bytes() != sums.to_bytes():
             marks.wrong("canaries", "The columns shown are not those of the sums.")
         _tell_noise(marks, release, sums)
-        if len(sums.rounds) < plan.rounds:
-            marks.note(f"{plan.rounds - len(sums.rounds)} sums, before a restart, are not shown")
+        if len(sums.rounds) < len(trained):
+            unseen = len(trained) - len(sums.rounds)
+            marks.note(f"{unseen} sums, before a restart or another setup, are not shown")
 
 
-def _columns_of(one: _Taken, plan: PrivacyPlan, count: int) -> NDArray[np.float64]:
+def _columns_of(one: Taken, plan: PrivacyPlan, count: int) -> NDArray[np.float64]:
     form = share_form(plan, "train", one.total.vector.size).form
     return form.decode(one.total.vector)[one.total.vector.size - count :]
 
@@ -324,17 +264,3 @@ def _needed(plan: PrivacyPlan) -> list[tuple[str, int]]:
     once = [("popularity", 0)] if plan.takes_histogram else []
     once += [("season", 0)] if plan.takes_season else []
     return [*once, *(("train", number) for number in range(1, plan.rounds + 1))]
-
-
-def _told(kind: str, number: int) -> str:
-    return f"Round {number}" if number else "The season" if kind == "season" else "The histogram"
-
-
-def _setup(release: VerifiedRelease) -> str:
-    """Return the digest of the release's settings and basis, which every party signed for."""
-    settings = cast("dict[str, Scalar]", dict(release.manifest.adapter.settings))
-    return run_digest(settings, release.files[BASIS_FILE])
-
-
-def _settings(release: VerifiedRelease) -> RunSettings:
-    return RunSettings.from_flat(dict(release.manifest.adapter.settings))

@@ -1,0 +1,1 @@
+"""Secure sums, taken again: those behind an adapter, and those that failed."""
