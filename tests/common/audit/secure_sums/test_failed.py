@@ -17,7 +17,7 @@ from common.audit.secure_sums import failed as module
 from common.errors import FederationError, QuorumError
 from common.federation.contribution_files import sum_file
 from common.federation.failed_sums import ENDED
-from common.privacy.ledger.journal import read_journal
+from common.privacy.ledger.journal import JournalEntry, read_journal
 from server.run.asking import secure_rounds
 from server.run.asking.secure_sum import SecureSums
 from tests.support.forging import by_name, found
@@ -126,6 +126,23 @@ def test_a_failure_of_another_kind_than_the_journal_says_is_found(exported, monk
 
     monkeypatch.setattr(module, "decoded", other)
     assert fields(*exported[1:]) == {(FAILED, "reason")}
+
+
+def test_a_failed_sum_of_merchants_without_a_charge_is_found(exported, monkeypatch):
+    """Whoever is in a sum that the server saw has a head in its entry, behind the charge."""
+    honest = JournalEntry.read_receipts
+
+    def some(entry):
+        return honest(entry)[entry.failed :]
+
+    monkeypatch.setattr(JournalEntry, "read_receipts", some)
+    assert (FAILED, "participants") in fields(*exported[1:])
+
+
+def test_a_failed_sum_at_another_adapter_is_found(exported, monkeypatch):
+    honest = module.take_again
+    monkeypatch.setattr(module, "take_again", lambda *told: replace(honest(*told), asked="f" * 64))
+    assert fields(*exported[1:]) == {(FAILED, "asked")}
 
 
 # ------------------------------------------------------------------- a server that lies
