@@ -9,6 +9,7 @@ import types
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from flwr.app import Context, RecordDict
@@ -16,6 +17,10 @@ from flwr.cli.build import build_fab_from_disk
 
 from client.app import app as client_app
 from client.node.settings import merchant_folders
+from client.privacy.budget import LEDGER_FILE, open_ledger
+from common.federation.contribution_files import FOLDER as CONTRIBUTIONS
+from common.privacy.secagg.replay import sum_again
+from common.privacy.secagg.transcript import Transcript
 from common.settings.run import RunSettings
 from server.app import app
 from server.run.checkpoint import read_checkpoint
@@ -132,21 +137,27 @@ def test_the_page_names_only_settings_there_are():
         assert name in config
 
 
-SETTINGS = RunSettings(
-    rounds=2,
-    seeded_noise=True,  # or no two runs could be compared
-    size_bracket=50,
-    min_merchants=2,
-    quorum=1.0,
-    wait_seconds=240.0,
-    negatives=64,
-    season_ends="2024-11-01",
+SETTINGS = {
+    "local": RunSettings(
+        rounds=2,
+        seeded_noise=True,  # or no two runs could be compared
+        size_bracket=50,
+        min_merchants=2,
+        quorum=1.0,
+        wait_seconds=240.0,
+        negatives=64,
+        season_ends="2024-11-01",
+    ),
+}
+# Five are the fewest that share noise: a setup, and two more messages a sum.
+SETTINGS["distributed"] = SETTINGS["local"].model_copy(
+    update={"noise": "distributed", "min_merchants": 5, "audit_canaries": 16}
 )
 
 
-@pytest.fixture
-def real_federations(tmp_path):
-    """The same two small shops twice, and what a run in this process gives.
+@pytest.fixture(params=list(SETTINGS))
+def real_federations(tmp_path, request):
+    """The same few small shops twice, the run's settings, and what a run in this process gives.
 
     Twice, because a merchant's ledger pays for one run.
     """
@@ -156,47 +167,77 @@ def real_federations(tmp_path):
     from simulations.federation.folders import write_federation
     from simulations.federation.runner import run_federation
 
-    size = MarketplaceSettings(merchants=2, min_shoppers=40, max_shoppers=60, items=200)
+    settings = SETTINGS[request.param]
+    count = settings.min_merchants
+    size = MarketplaceSettings(merchants=count, min_shoppers=40, max_shoppers=60, items=200)
     data = make_marketplace(size, seed=0).data
-    shops = [Shop.of(one) for one in partition_merchants(data, how="column", merchants=2, seed=0)]
+    parts = partition_merchants(data, how="column", merchants=count, seed=0)
     for name in ("first", "second"):
-        write_federation(shops, tmp_path / name, SETTINGS.plan(2))
+        write_federation([Shop.of(one) for one in parts], tmp_path / name, settings.plan(count))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as many as the engine has: float32 sums depend on it
     try:
-        run = run_federation(tmp_path / "first", SETTINGS, tmp_path / "here", tmp_path / "cache")
+        run = run_federation(tmp_path / "first", settings, tmp_path / "here", tmp_path / "cache")
     finally:
         torch.set_num_threads(threads)
-    return tmp_path / "second", run
+    return tmp_path / "second", settings, run
 
 
-def same_run(folder, expected):
-    """Whichever way it was run, a run comes to the same adapter and the same season."""
+def same_run(folder, expected, federation, settings):
+    """Whichever way it was run, a run comes to the same adapter and the same season.
+
+    Deployed nodes with distributed noise: `tests/faults/test_secure_deployment.py`.
+    """
     assert (folder / ADAPTER_FILE).read_bytes() == expected.adapter.to_bytes()
     assert read_checkpoint(folder).season.to_bytes() == expected.season.to_bytes()
+    if settings.noise == "distributed":
+        same_sums(folder, expected, federation)
+
+
+def keys_of(federation):
+    """The keys that the nodes sign with, by name."""
+    return {
+        one.name: open_ledger(one / "node" / LEDGER_FILE, one.name).signing_key.public
+        for one in merchant_folders(federation)
+    }
+
+
+def same_sums(folder, expected, federation):
+    """Each sum is the same to the bit, though no mask is; an auditor can take it again."""
+    keys, theirs = keys_of(federation), keys_of(federation.parent / "first")
+    names = [one.name for one in expected.contributions.glob("*.sum")]
+    assert len(names) == 4  # histogram, season, two rounds
+    for name in names:
+        there = Transcript.from_bytes((folder / CONTRIBUTIONS / name).read_bytes())
+        here = Transcript.from_bytes((expected.contributions / name).read_bytes())
+        assert np.array_equal(sum_again(there, keys).vector, sum_again(here, theirs).vector), name
+        pairs = zip(there.masked, here.masked, strict=True)
+        assert not any(np.array_equal(one.vector, other.vector) for one, other in pairs)
 
 
 @pytest.mark.slow
 def test_flowers_simulation_gives_the_same_adapter(real_federations, tmp_path):
     from simulations.federation.runner import run_config
 
-    federation, expected = real_federations
-    config = run_config(federation, SETTINGS, tmp_path / "there", tmp_path / "other-cache")
+    federation, settings, expected = real_federations
+    config = run_config(federation, settings, tmp_path / "there", tmp_path / "other-cache")
+    nodes = f"num-supernodes={settings.min_merchants} client-resources-num-cpus=1"
     with Engine(tmp_path / "home", simulation=True) as engine:
         row = engine.run(
             copy_app(tmp_path),
-            *("--federation-config", "num-supernodes=2 client-resources-num-cpus=1"),
+            *("--federation-config", nodes),
             *("--run-config", as_option(config)),
         )
         assert row["status"] == "finished:completed", engine.log()
-    same_run(tmp_path / "there", expected)
+    same_run(tmp_path / "there", expected, federation, settings)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
+@pytest.mark.parametrize("real_federations", ["local"], indirect=True)
 def test_deployed_nodes_give_the_same_adapter(real_federations, tmp_path):
-    federation, expected = real_federations
-    config = SETTINGS.to_flat() | {
+    federation, settings, expected = real_federations
+    config = settings.to_flat() | {
         "catalogue": str(federation / CATALOGUE_FILE),
         "folder": str(tmp_path / "there"),
         "cache": str(tmp_path / "other-cache"),
@@ -206,4 +247,4 @@ def test_deployed_nodes_give_the_same_adapter(real_federations, tmp_path):
             engine.add_node(folder)
         row = engine.run(copy_app(tmp_path), "--run-config", as_option(config), timeout=6000)
         assert row["status"] == "finished:completed", engine.log()
-    same_run(tmp_path / "there", expected)
+    same_run(tmp_path / "there", expected, federation, settings)

@@ -25,7 +25,7 @@ KINDS = [("popularity", 0), ("season", 0), *(("train", number) for number in (1,
 class Place:
     """A federation's folder of eight shops, and what each node masked in a run of it."""
 
-    def __init__(self, root, tiny_bert, monkeypatch, **changes):
+    def __init__(self, root, tiny_bert, monkeypatch, *, shops=SHOPS, **changes):
         values = {
             "base_model": str(tiny_bert),
             "noise": "distributed",
@@ -35,7 +35,7 @@ class Place:
         self.settings = make_settings(**values | changes)
         self.root, self.folder = root, root / "f"
         write_federation(
-            [Shop.of(data) for data in SHOPS], self.folder, self.settings.plan(len(SHOPS))
+            [Shop.of(data) for data in shops], self.folder, self.settings.plan(len(shops))
         )
         self.made = {}
         mask = SecureParty.mask
@@ -87,3 +87,22 @@ def test_what_the_server_learns_of_eight_shops_is_the_plain_sum_of_what_they_mas
     for name, record in run.audits.items():
         own = owned_canaries(tuple(ledgers), name, 16)
         assert (inside & own == record.bits & own).all()
+
+
+def test_two_runs_from_one_seed_have_the_same_sums_under_other_masks(
+    tmp_path, tiny_bert, monkeypatch
+):
+    """So ways to run can be compared to the bit: `tests/server/test_app.py` does it on Flower's."""
+    changes = {"rounds": 1, "seeded_noise": True, "popularity_share": 0.0, "season_ends": ""}
+    found = []
+    for name in ("one", "other"):
+        place = Place(tmp_path / name, tiny_bert, monkeypatch, shops=SHOPS[:5], **changes)
+        run = place.run()
+        content = (run.contributions / sum_file(1, "train")).read_bytes()
+        found.append((run.adapter.to_bytes(), place.made, Transcript.from_bytes(content).masked))
+    (adapter, made, masked), (again, others, under_others) = found
+    assert adapter == again
+    assert made.keys() == others.keys()
+    assert all(np.array_equal(made[one], others[one]) for one in made)
+    pairs = zip(masked, under_others, strict=True)
+    assert not any((one.vector == other.vector).any() for one, other in pairs)

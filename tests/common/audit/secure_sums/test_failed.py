@@ -14,6 +14,7 @@ from client.node.secure_party import SecureParty
 from common.audit.audits import audit_release, audit_run
 from common.audit.layout import CONTRIBUTIONS, JOURNAL, RELEASE
 from common.audit.secure_sums import failed as module
+from common.audit.secure_sums import sums
 from common.errors import FederationError, QuorumError
 from common.federation.contribution_files import sum_file
 from common.federation.failed_sums import ENDED
@@ -25,6 +26,7 @@ from tests.support.honest_runs import HonestRun
 
 NAMES = ("Zoë's", "ash", "birch", "茶叶店", "elm", "fir")
 FAILED = "Failed sums: each is charged and told, and did fail"
+REBUILT = "Adapter: made again from the sums, to the bit"
 HOSTILE = "04-elm"
 
 
@@ -145,6 +147,19 @@ def test_a_failed_sum_at_another_adapter_is_found(exported, monkeypatch):
     assert fields(*exported[1:]) == {(FAILED, "asked")}
 
 
+def test_a_round_that_was_given_up_at_another_adapter_than_before_is_found(exported, monkeypatch):
+    honest = sums._rebuild
+
+    def other(marks, release, framing, trained, start):
+        moved = [
+            (one if taken else replace(one, adapter="f" * 64), taken) for one, taken in trained
+        ]
+        honest(marks, release, framing, moved, start)
+
+    monkeypatch.setattr(sums, "_rebuild", other)
+    assert (REBUILT, "adapter") in fields(*exported[1:])
+
+
 # ------------------------------------------------------------------- a server that lies
 def lying(fails):
     """A server that says of good sums that they have failed; `fails` raises why."""
@@ -214,7 +229,7 @@ def test_a_step_that_no_sum_came_to_is_found(tiny_bert, tmp_path):
 
     moving = patch.object(secure_rounds.SecureRounds, "train", train)
     _, *told = run_with(tmp_path, tiny_bert, spoiling(("train", 2)), moving)
-    assert ("Adapter: made again from the sums, to the bit", "asked") in fields(*told)
+    assert (REBUILT, "asked") in fields(*told)
 
 
 @pytest.mark.slow
