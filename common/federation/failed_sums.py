@@ -1,16 +1,16 @@
 """What becomes of a secure sum that failed: one rule for the server and the auditor.
 
 It stays charged, and its round is given up: the adapter stays as it was, and nobody is asked for
-that round again. So a run costs no more than its plan, whoever spoils its sums. Histogram and
-season cannot be left out and are asked for again, each time for another charge.
+that round again. So rounds cost no more than their plan, whoever spoils their sums. Histogram and
+season cannot be left out and are asked for again, each time for another charge: that is above it.
 """
 
 from typing import Final
 
 from common.privacy.accounting.plan import EventKind
 
-# A start bears so many sums that fail. The next one ends it: the rounds that are left are given up
-# without asking anybody, or, where no round came to anything yet, the start ends with the error.
+# After so many sums that failed a start asks for no other: the rounds that are left are given up,
+# or, where no round came to anything yet, the start ends with the last one's error.
 MOST_FAILED: Final = 8
 ENDED: Final = "quorum:failed_sums"  # why a round was given up that nobody was asked for
 _NAMES: Final[dict[str, EventKind]] = {
