@@ -7,18 +7,13 @@ from dataclasses import replace
 import pytest
 from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode, parse_config_args
 
-from client.deployment.supernode import _encode_ahead, run_node, supernode_command
+from client.deployment.supernode import _apart, _encode_ahead, run_node, supernode_command
 from client.node.settings import node_settings
 from client.privacy.app_guard_command import GUARDED, guarded_command
-from client.shop.dataset import save_merchant_data
 from common.errors import EnrolmentError, FederationError, FedtailError, SettingsError
 from common.files import write_atomic
-from simulations.data.marketplace import make_marketplace
-from simulations.data.marketplace_settings import MarketplaceSettings
 from tests.support.doors import node_of, operator
 from tests.support.flower_engine import free_port
-
-SMALL = MarketplaceSettings(merchants=1, min_shoppers=40, max_shoppers=60, items=200)
 
 
 @pytest.fixture
@@ -94,8 +89,20 @@ def said():
 
 
 @pytest.fixture
-def short_lived(node, said, monkeypatch):
+def apart(monkeypatch):
+    """Which modules the node ran in processes of their own: here none is started."""
+    asked = []
+    monkeypatch.setattr(
+        "client.deployment.supernode._apart", lambda _, module, *__: asked.append(module)
+    )
+    return asked
+
+
+@pytest.fixture
+def short_lived(node, said, apart, monkeypatch):
     """Run the node with a SuperNode that ends at once, and a server that answers as told."""
+    monkeypatch.setattr("client.deployment.supernode.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("common.processes.POLL_SECONDS", 0.01)
 
     def run(*answers, code="print('no such thing')"):
         told = list(answers)
@@ -135,6 +142,23 @@ def test_a_supernode_that_ends_at_once_is_not_started_for_ever(short_lived):
     error = short_lived(None, None)
     assert error.field == "node"
     assert "no such thing" in str(error)
+
+
+def test_a_start_and_a_day_introduce_the_node_and_a_day_asks_for_its_certificate(
+    short_lived, apart
+):
+    short_lived(None, None)
+    start, day = ["client.node.introduction"], ["client.deployment.certificate"]
+    assert apart == start + day + start
+
+
+def test_what_fails_apart_is_said_and_stops_nothing(node):
+    said = []
+    _apart(node, "client.node.no_such_module", said.append)
+    [line] = said
+    assert line.startswith("The node's no_such_module failed:")
+    assert "No module named" in line
+    _apart(node, "client.node.no_such_module")  # told to nobody
 
 
 @pytest.mark.parametrize("set_to", [None, "1000000"])
@@ -183,21 +207,27 @@ def test_the_starter_of_a_node_holds_neither_flower_nor_scipy():
     assert not {"flwr", "httpx", "scipy", "torch", "polars"} & set(loaded)
 
 
-def test_a_catalogue_is_encoded_before_the_node_connects(node, tmp_path):
-    """In a process of its own; a shop that cannot be read is said, and stops nothing yet."""
+def test_a_catalogue_is_encoded_before_the_node_connects(node, monkeypatch):
+    """In a process of its own, whose place is the node's; what `main` does there: its own test."""
+    started = []
+
+    def command(shop, cache):
+        started.append((shop, cache))
+        return [sys.executable, "-c", ""]
+
+    monkeypatch.setattr("client.deployment.supernode.encode_ahead_command", command)
+    said = []
+    _encode_ahead(node, said.append)
+    assert len(said) == 1
+    shop = node.config().data.resolve()
+    assert started == [(shop, shop / "node" / "cache")]
+
+
+def test_a_shop_that_cannot_be_encoded_is_said_and_stops_nothing_yet(node):
     said = []
     _encode_ahead(node, said.append)
     assert len(said) == 2
     assert "no data set here" in said[1]
-    save_merchant_data(make_marketplace(SMALL, seed=0).data, node.config().data)
-    _encode_ahead(node, said.append)
-    assert len(said) == 3
-    cache = node.config().data / "node" / "cache"
-    assert {path.name.partition("-")[0] for path in cache.glob("*.safetensors")} == {
-        "layer",
-        "words",
-    }
-    assert len(list(cache.glob("*/*.safetensors"))) == 1
 
 
 def test_a_folder_named_client_does_not_hide_the_package(tmp_path):
