@@ -21,6 +21,7 @@ from torch import Tensor
 from common.arrays import write_arrays
 from common.catalogue import Catalogue
 from common.encoder.base_model import BaseModel
+from common.encoder.packed_layers import can_pack, run_packed
 from common.errors import SettingsError
 from common.files import sha256_hex
 
@@ -239,27 +240,43 @@ def together(
 def _run_lower(
     model: BaseModel, texts: list[str], layer: int, max_tokens: int, tell: Callable[[int], None]
 ) -> TokenStates:
-    """Run the layers below `layer`; texts of as many tokens share a batch."""
+    """Run the layers below `layer`."""
     ids, mask = model.tokenise(texts, max_tokens)
     lengths = mask.sum(dim=1).numpy()
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    hidden_states = np.empty((offsets[-1], model.width), np.float32)
-    token_states = TokenStates(hidden_states, offsets, ids[mask.bool()].numpy().astype(np.int32))
+    packed = ids[mask.bool()].numpy()
+    if can_pack(model):
+        hidden = run_packed(model, packed, lengths, layer, tell)
+        return TokenStates(hidden, offsets, packed.astype(np.int32))
+    hidden = np.empty((offsets[-1], model.width), np.float32)
+    token_states = TokenStates(hidden, offsets, packed.astype(np.int32))
+    _run_padded(model, (ids, mask), layer, token_states, tell)
+    return token_states
+
+
+def _run_padded(
+    model: BaseModel,
+    tokens: tuple[Tensor, Tensor],
+    layer: int,
+    into: TokenStates,
+    tell: Callable[[int], None],
+) -> None:
+    """Run the model's own layers on ids and mask; texts of as many tokens share a batch."""
+    ids, mask = tokens
     layers = model.bert.encoder.layer
     model.bert.encoder.layer = layers[:layer]
     done = 0
     try:
-        for items in batches(lengths):
-            longest = int(lengths[items].max())
+        for items in batches(into.lengths):
+            longest = int(into.lengths[items].max())
             batch, marked = ids[items, :longest], mask[items, :longest]
             with torch.inference_mode():
                 hidden = model.bert(input_ids=batch, attention_mask=marked).last_hidden_state
-            token_states.hidden[token_states.tokens_of(items)] = hidden[marked.bool()].numpy()
+            into.hidden[into.tokens_of(items)] = hidden[marked.bool()].numpy()
             done += len(items)
             tell(done)
     finally:
         model.bert.encoder.layer = layers
-    return token_states
 
 
 def _write_part(folder: Path, keys: NDArray[np.uint64], part: TokenStates) -> None:

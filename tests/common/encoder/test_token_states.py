@@ -61,18 +61,36 @@ def test_each_item_has_the_hidden_states_that_enter_the_layer(tiny_model, layer)
         assert np.allclose(rows_of(token_states, item), whole.hidden_states[layer][0], atol=1e-5)
 
 
-def test_the_model_is_whole_again_after_the_lower_layers_ran(tiny_model):
+@pytest.fixture
+def padded(monkeypatch):
+    """As for a model whose layers are others than ours: its own, in padded batches."""
+    monkeypatch.setattr("common.encoder.token_states.can_pack", lambda _: False)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 3])
+def test_a_models_own_layers_compute_the_same_in_padded_batches(tiny_model, monkeypatch, layer):
+    catalogue, told = make_catalogue(70), []
+    packed = encode(tiny_model, catalogue, layer=layer)
+    monkeypatch.setattr("common.encoder.token_states.can_pack", lambda _: False)
+    monkeypatch.setattr("common.encoder.token_states.run_packed", None)
+    found = encode(tiny_model, catalogue, layer=layer, progress=lambda *one: told.append(one))
+    assert np.allclose(found.hidden, packed.hidden, atol=1e-5)
+    assert np.array_equal(found.offsets, packed.offsets)
+    assert np.array_equal(found.ids, packed.ids)
+    assert told == [(64, 70), (70, 70)]
+
+
+def test_the_model_is_whole_again_after_the_lower_layers_ran(tiny_model, padded):
     encode(tiny_model, make_catalogue(3), layer=1)
     assert len(tiny_model.bert.encoder.layer) == 3
 
 
-def test_the_model_is_whole_again_after_a_failure(tiny_model, monkeypatch):
+def test_the_model_is_whole_again_after_a_failure(tiny_model, padded):
     def broken(*_):
         raise RuntimeError
 
-    monkeypatch.setattr(BaseModel, "tokenise", broken)
     with pytest.raises(RuntimeError):
-        encode(tiny_model, make_catalogue(3), layer=1)
+        encode(tiny_model, make_catalogue(3), layer=1, progress=broken)
     assert len(tiny_model.bert.encoder.layer) == 3
 
 
@@ -100,10 +118,13 @@ def test_the_order_of_items_does_not_matter(tiny_model, tmp_path):
         assert np.array_equal(rows_of(from_cache, place), rows_of(cached, item))
 
 
-def test_progress_ends_at_the_number_of_new_texts(tiny_model):
+def test_progress_ends_at_the_number_of_new_texts(tiny_model, monkeypatch):
+    monkeypatch.setattr("common.encoder.packed_layers.TOGETHER", 300)
     told = []
     encode(tiny_model, make_catalogue(70), progress=lambda *one: told.append(one))
-    assert told == [(64, 70), (70, 70)]
+    assert len(told) > 1
+    assert told == sorted(set(told))
+    assert told[-1] == (70, 70)
 
 
 # ----------------------------------------------------------------- the cache
