@@ -26,7 +26,8 @@ _ACTIVATION = "gelu"
 def can_pack(model: BaseModel) -> bool:
     """Return whether `run_packed` computes what the model's own layers do."""
     config = model.bert.config
-    return config.hidden_act == _ACTIVATION and not config.is_decoder
+    decoder = getattr(config, "is_decoder", False)  # not every configuration speaks of it
+    return bool(config.hidden_act == _ACTIVATION and not decoder)
 
 
 def run_packed(

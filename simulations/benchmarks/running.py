@@ -23,11 +23,17 @@ def case_name(module: str) -> str:
 
 def all_cases() -> dict[str, str]:
     """Return the module of each case, by its name."""
-    return {path.stem: f"{cases.__name__}.{path.stem}" for path in _files()}
+    return {path.stem: _module(path) for path in _files()}
 
 
 def _files() -> list[Path]:
-    return [path for path in sorted(Path(cases.__path__[0]).glob("*.py")) if path.stem[0] != "_"]
+    found = Path(cases.__path__[0]).rglob("*.py")
+    return sorted((path for path in found if path.stem[0] != "_"), key=lambda path: path.stem)
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(cases.__path__[0]).with_suffix("").parts
+    return ".".join([cases.__name__, *parts])
 
 
 def chosen(names: Sequence[str], *, long: bool) -> list[str]:
@@ -62,7 +68,8 @@ def about(module: str) -> str:
 
 
 def _source(module: str) -> str:
-    return Path(cases.__path__[0], f"{case_name(module)}.py").read_text("utf-8")
+    parts = module.removeprefix(f"{cases.__name__}.").split(".")
+    return Path(cases.__path__[0], *parts).with_suffix(".py").read_text("utf-8")
 
 
 def measured(case: str, rows: Sequence[Row]) -> Measured:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from simulations.benchmarks.cases.import_1m import import_rows
+from simulations.benchmarks.cases.imports.import_1m import import_rows
 from simulations.benchmarks.rows import Row
 
 LONG = True

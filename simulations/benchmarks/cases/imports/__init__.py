@@ -1,0 +1,1 @@
+"""Imports of a million events and of ten, each against Polars by hand."""
