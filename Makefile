@@ -30,6 +30,9 @@ ARGS  ?=
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
+# What is compiled is kept, also where the environment says otherwise: each of the tests' processes would
+# compile every module and test anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests start `flwr` and its helpers by name.
 export PATH := $(abspath $(BIN)):$(PATH)
 

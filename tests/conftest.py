@@ -45,7 +45,7 @@ def simulated(tiny_bert, tmp_path_factory):
     """The folder of a finished simulation: `fedtail simulate` on a small shop, two merchants."""
     from tests.support.shops import simulate_small
 
-    return simulate_small(tmp_path_factory.mktemp("simulated") / "out", tiny_bert)
+    return simulate_small(tmp_path_factory.mktemp("simulated") / "out", tiny_bert, page=True)
 
 
 @pytest.fixture(scope="session")

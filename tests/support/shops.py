@@ -1,6 +1,8 @@
 """Small shops and a tiny BERT for tests: random, seeded, and made in milliseconds."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -212,17 +214,23 @@ def small_options(out, tiny_bert, **changes):
     return arguments
 
 
-def command(arguments, cache, **options):
-    """Run `fedtail` in this process; return what Typer's runner saw."""
+def command(arguments, cache, *, page=False, **options):
+    """Run `fedtail` in this process; return what Typer's runner saw.
+
+    Half of a small simulation's time is its page's pictures: they are drawn where a test asks.
+    Nor does it wait for the disk: no test of a command cuts the power.
+    """
     import fedtail
 
     environment = {"FEDTAIL_CACHE": str(cache), "COLUMNS": "200"}
-    return CliRunner().invoke(fedtail.app, arguments, env=environment, **options)
+    drawn = nullcontext() if page else patch("simulations.pipeline.simulate.write_report")
+    with drawn, patch("os.fsync"):
+        return CliRunner().invoke(fedtail.app, arguments, env=environment, **options)
 
 
-def simulate_small(out, tiny_bert, **changes):
+def simulate_small(out, tiny_bert, *, page=False, **changes):
     """Run a small simulation to its end and return its folder."""
-    done = command(small_options(out, tiny_bert, **changes), out.parent / "cache")
+    done = command(small_options(out, tiny_bert, **changes), out.parent / "cache", page=page)
     if done.exception is not None:
         raise done.exception
     return out

@@ -20,7 +20,7 @@ def finished(tiny_bert, tmp_path_factory):
     out = tmp_path_factory.mktemp("curve") / "out"
     # One process: test_parallel_runs holds that several come to the same.
     arguments = [*small_options(out, tiny_bert, processes=1), "--epsilon-curve", "2,inf,8"]
-    done = command(arguments, out.parent / "cache")
+    done = command(arguments, out.parent / "cache", page=True)
     assert done.exception is None
     return out, load_results(out / "results.json")
 

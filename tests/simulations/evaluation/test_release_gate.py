@@ -13,7 +13,6 @@ from common.errors import InputError, ReleaseError
 from common.identity.signing_key import PublicKey
 from common.release.verify import verify_release
 from server.releases.gate import decide_release
-from simulations.data.marketplace import make_marketplace
 from simulations.evaluation import release_gate
 from simulations.evaluation.release_gate import check_apart, load_holdout
 from simulations.options import SimulationOptions
@@ -75,9 +74,8 @@ def test_real_data_has_no_hold_out_unless_it_is_named(tmp_path, public):
     assert load_holdout(named, data, tmp_path).name == "Open shop"
 
 
-def test_the_marketplaces_hold_out_is_other_shoppers_of_the_same_items(tmp_path):
-    options = SimulationOptions(out=tmp_path)
-    market = make_marketplace(seed=0)
+def test_the_marketplaces_hold_out_is_other_shoppers_of_the_same_items(tmp_path, marketplace):
+    options, market = SimulationOptions(out=tmp_path), marketplace
     shop = load_holdout(options, market.data, tmp_path)
     assert len(shop.test_cases) > 500
     assert shop.data.catalogue is market.data.catalogue or (
@@ -110,7 +108,7 @@ def test_a_refused_release_is_not_published_and_the_reason_stands(
     assert load_results(out / "results.json").gate is None
     monkeypatch.setattr(release_gate, "decide_release", always(passed=False))
     arguments = [*small_options(out, tiny_bert), "--public-holdout", str(public)]
-    done = command(arguments, out.parent / "cache")
+    done = command(arguments, out.parent / "cache", page=True)
     assert isinstance(done.exception, ReleaseError)
     assert done.exception.field == "gate"
     assert not (out / "release").exists()

@@ -102,8 +102,8 @@ def test_without_noise_runs_repeat_only_where_sampling_does(place):
     "changes",
     [
         {},
-        {"lora_modules": "query,value", "last_layers": 2},
-        {"lora_modules": "output.dense,projection", "lora": "lora"},
+        {"lora_modules": "query,value", "last_layers": 2, "rounds": 2},
+        {"lora_modules": "output.dense,projection", "lora": "lora", "rounds": 2},
         {"objective": "bce", "steps_per_round": 2},
         {"objective": "mse", "popularity_strength": 0.0},
         {"noise": "central", "quorum": 1.0},
@@ -121,7 +121,7 @@ def test_every_trained_tensor_moves_and_the_base_model_does_not(place, changes):
         starts.append(adapter)
 
     run = one.run(Watch(on_round=keep))
-    assert len(starts) == len(run.history) == 3
+    assert len(starts) == len(run.history) == one.settings.rounds
     for first, second in itertools.pairwise(starts):
         for name, tensor in first.tensors.items():
             assert not np.array_equal(tensor, second.tensors[name]), name

@@ -345,7 +345,7 @@ def test_a_budget_that_no_noise_meets_is_a_settings_error(tiny_bert, tmp_path):
 def test_solo_and_baselines_have_ledgers_of_their_own(tiny_bert, tmp_path, simulated):
     arguments = small_options(tmp_path / "out", tiny_bert, processes=1)
     arguments.remove("--fast")
-    assert command(arguments, tmp_path / "cache").exception is None
+    assert command(arguments, tmp_path / "cache", page=True).exception is None
     out = tmp_path / "out"
     results = load_results(out / "results.json")
     assert set(results.metrics) == MODELS | {
