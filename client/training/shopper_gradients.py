@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus import GradSampleModule
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -91,6 +90,9 @@ class HookedGradients:
     def __init__(self, encoder: AdaptedEncoder, tokens: ItemTokens, settings: RunSettings) -> None:
         """Hook the encoder's trained parameters."""
         self._encoder, self._tokens, self._settings = encoder, tokens, settings
+        # A second and 100 MB to import, where the default's gradients need none of it.
+        from opacus import GradSampleModule  # noqa: PLC0415 -- see above
+
         encoder.train()  # Opacus records only in this mode; the models have no dropout
         self._hooked = GradSampleModule(encoder, batch_first=True, loss_reduction="sum")
         self._parameters = [parameter for _, parameter in encoder.trained()]
