@@ -5,6 +5,7 @@ is read must be exactly what would be written of it, so each message has one for
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -18,6 +19,8 @@ from common.privacy.ledger.canonical_json import canonical
 _HEAD: Final = 8  # bytes that tell the length of the JSON
 _KEY: Final = 2 * 32 + 16  # a key or share in hex or decimal, with what stands around it
 _PARTY: Final = 1_024  # a party's name, signature and what stands around them
+
+_AS_IT_IS: Final = frozenset({str, int})
 
 M = TypeVar("M")
 
@@ -73,9 +76,10 @@ def _read(kind: type[M], content: bytes, most: int) -> M | None:
 
 
 def _plain(value: object, arrays: list[NDArray[np.uint64]]) -> object:
-    if dataclasses.is_dataclass(value):
-        names = [one.name for one in dataclasses.fields(value)]
-        return {name: _plain(getattr(value, name), arrays) for name in names}
+    kind: Any = type(value)
+    hints = None if kind in _AS_IT_IS else _fields(kind)
+    if hints is not None:
+        return {name: _plain(getattr(value, name), arrays) for name in hints}
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, np.ndarray):
@@ -90,13 +94,14 @@ def _plain(value: object, arrays: list[NDArray[np.uint64]]) -> object:
 
 def _built(hint: Any, value: Any, numbers: bytes) -> object:
     """Return a value of the type that a field says, from its plain form."""
-    origin, inside = get_origin(hint), get_args(hint)
+    if hint in _AS_IT_IS:
+        _expect(type(value) is hint)
+        return value
+    origin, inside, hints = _shape(hint)
     built: object = value
-    if dataclasses.is_dataclass(hint):
-        hints = get_type_hints(hint)
-        names = [one.name for one in dataclasses.fields(hint)]
-        _expect(isinstance(value, dict) and set(value) == set(names))
-        made = {name: _built(hints[name], value[name], numbers) for name in names}
+    if hints is not None:
+        _expect(isinstance(value, dict) and value.keys() == hints.keys())
+        made = {name: _built(one, value[name], numbers) for name, one in hints.items()}
         built = cast("type", hint)(**made)
     elif hint is bytes:
         _expect(isinstance(value, str))
@@ -113,8 +118,26 @@ def _built(hint: Any, value: Any, numbers: bytes) -> object:
     elif origin is Literal:
         _expect(isinstance(value, str) and value in inside)
     else:
-        _expect(hint in {str, int} and type(value) is hint)
+        _expect(False)
     return built
+
+
+@functools.cache
+def _fields(kind: Any) -> Mapping[str, Any] | None:
+    """Return the types of a dataclass' fields by name, in order; None of any other type.
+
+    A message has thousands of values of a dozen types, and to ask Python for these is slow.
+    """
+    if not dataclasses.is_dataclass(kind):
+        return None
+    hints = get_type_hints(kind)
+    return {one.name: hints[one.name] for one in dataclasses.fields(kind)}
+
+
+@functools.cache
+def _shape(hint: Any) -> tuple[Any, tuple[Any, ...], Mapping[str, Any] | None]:
+    """Return what a field's type is made of: its origin, what is inside, a dataclass' fields."""
+    return get_origin(hint), get_args(hint), _fields(hint)
 
 
 def _expect(condition: object) -> None:
