@@ -5,6 +5,7 @@ shoppers like; it proves nothing about a real shop. docs/explanation-marketplace
 is made.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -102,12 +103,19 @@ class Marketplace:
 def make_marketplace(settings: MarketplaceSettings | None = None, *, seed: int = 0) -> Marketplace:
     """Make the marketplace of `settings`; the same seed gives the same bytes.
 
+    What is returned is kept and is not to be written to.
+
     Raises:
         SettingsError: if the seed is negative.
     """
-    settings = settings or MarketplaceSettings()
     if seed < 0:
         raise SettingsError(f"The seed is {seed}; it must be 0 or more.", field="seed")
+    return _made(settings or MarketplaceSettings(), seed)
+
+
+@functools.lru_cache(maxsize=1)
+def _made(settings: MarketplaceSettings, seed: int) -> Marketplace:
+    """Make it once: a simulation asks for its shops, and again for who is to judge a release."""
     for_titles, for_items, for_people, for_trade = np.random.default_rng(seed).spawn(4)
     products = write_products(settings.items, for_titles)
     popularity = _draw_popularity(settings, for_items)
