@@ -42,6 +42,25 @@ def test_the_difference_agrees_with_scipy_paired_bootstrap():
     assert abs(ours.high - theirs.high) < 0.06 * width
 
 
+@pytest.mark.parametrize("held", [4_000_000, 1000, 70])
+@pytest.mark.parametrize("count", [2, 3, 57])
+def test_the_interval_is_that_of_scipy_to_the_last_bit_at_any_number_held(monkeypatch, count, held):
+    """Asked twice: from what is drawn, and from what is kept of it."""
+    monkeypatch.setattr("common.evaluation.bootstrap.BATCH_VALUES", held)
+    values = np.random.default_rng(count).beta(0.3, 2, count)
+    for some in (values, np.where(values < 0.05, 0.0, values)):
+        found = bootstrap_mean(some, **FEW)
+        theirs = stats.bootstrap(
+            (some,),
+            np.mean,
+            n_resamples=FEW["resamples"],
+            batch=max(held // count, 1),
+            method="percentile",
+            rng=np.random.default_rng(FEW["seed"]),
+        ).confidence_interval
+        assert (found.low, found.high) == (theirs.low, theirs.high)
+
+
 def test_pairs_are_drawn_together():
     rng = np.random.default_rng(2)
     a = rng.normal(size=400)
