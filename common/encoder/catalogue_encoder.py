@@ -75,15 +75,15 @@ def fit_public_basis(
     Raises:
         SettingsError: if the base model cannot be loaded or lacks an adapted layer.
     """
-    model = cached_base_model(settings.base_model)
-    path = cache / f"basis-{_basis_key(model, catalogue, settings)}.safetensors"
+    digest = base_model_digest(settings.base_model, cache)
+    path = cache / f"basis-{_basis_key(digest, catalogue, settings)}.safetensors"
     try:
         return PublicBasis.from_bytes(path.read_bytes())
     except (OSError, InputError):
         pass  # not there, or broken: fitted anew
     token_states = _token_states(catalogue, settings, cache, progress)
     basis = fit_basis(
-        model,
+        cached_base_model(settings.base_model),
         token_states,
         settings.lora_targets,
         whitening_power=settings.whitening_power,
@@ -165,6 +165,25 @@ def encode_catalogue(
     tokens = ItemTokens.from_token_states(encoder, _token_states(catalogue, settings, cache), table)
     # The adapted encoder's B is zero here: the frozen encoder.
     return _kept(path, EncodedCatalogue(encoder, tokens, tokens.vectors(encoder), digest))
+
+
+def bare_encoder(basis: PublicBasis, settings: RunSettings, cache: Path) -> AdaptedEncoder:
+    """Return the frozen encoder of a run, without any item: what a server starts from.
+
+    Where nothing before B is trained it is what `AdaptedEncoder.without_bert` builds, and PEFT,
+    which imports transformers, is not loaded.
+
+    Raises:
+        SettingsError: if the base model cannot be loaded or lacks an adapted layer.
+        InputError: if the basis does not fit model and LoRA targets.
+    """
+    if settings.lora_targets.needs_no_bert:
+        last = _last_layer(base_model_digest(settings.base_model, cache), cache)
+        last = last or _keep_last_layer(cached_base_model(settings.base_model), cache)
+        if last is not None:
+            last.directions_of(basis, settings.rank)
+            return AdaptedEncoder.without_bert(last.norm(), basis, settings.lora_targets)
+    return AdaptedEncoder(cached_base_model(settings.base_model), basis, settings.lora_targets)
 
 
 def _kept(path: Path, encoded: EncodedCatalogue) -> EncodedCatalogue:
@@ -257,11 +276,11 @@ def candidate_tensor(encoded: EncodedCatalogue) -> torch.Tensor:
     return torch.from_numpy(encoded.vectors)
 
 
-def _basis_key(model: BaseModel, catalogue: Catalogue, settings: RunSettings) -> str:
+def _basis_key(model: str, catalogue: Catalogue, settings: RunSettings) -> str:
     """Name all that a basis depends on: texts in order but no ids, and the code that fits it."""
     texts = sha256_hex(catalogue.text_keys.tobytes())
     fit = (settings.whitening_power, settings.sif_smoothing, settings.lexical_weight)
-    parts = (_code_digest(), model.digest, texts, settings.max_tokens, settings.lora_targets, fit)
+    parts = (_code_digest(), model, texts, settings.max_tokens, settings.lora_targets, fit)
     return sha256_hex(repr(parts).encode())[:32]
 
 

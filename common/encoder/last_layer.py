@@ -91,6 +91,28 @@ class LastLayer:
         scale, shift = (self.tensors[f"output.LayerNorm.{name}"] for name in ("weight", "bias"))
         return TopNorm(self.depth, scale, shift, self.eps)
 
+    def directions_of(self, basis: PublicBasis, rank: int) -> NDArray[np.float32]:
+        """Return A of the adapted product: float32 [r, inputs], the basis' directions for it.
+
+        Raises:
+            InputError: if the basis is of other LoRA targets or another base model.
+        """
+        weight = self.tensors["output.dense.weight"]
+        name = f"bert.encoder.layer.{self.depth - 1}.output.dense"
+        if list(basis.directions) != [name] or len(basis.mean) != len(weight):
+            raise InputError(
+                "The basis has directions for other modules than the LoRA targets adapt.",
+                field="basis",
+            )
+        directions = basis.directions[name]
+        if directions.shape != (rank, weight.shape[1]):
+            raise InputError(
+                f"The basis has {directions.shape} directions for {name}; the LoRA targets need "
+                f"{(rank, weight.shape[1])}.",
+                field="basis",
+            )
+        return directions
+
     def before_b(
         self, basis: PublicBasis, rank: int, token_states: TokenStates
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -104,20 +126,8 @@ class LastLayer:
         Raises:
             InputError: if the basis is of other LoRA targets or another base model.
         """
+        directions = self.directions_of(basis, rank)
         weight, bias = (self.tensors[f"output.dense.{name}"] for name in ("weight", "bias"))
-        name = f"bert.encoder.layer.{self.depth - 1}.output.dense"
-        if list(basis.directions) != [name] or len(basis.mean) != len(bias):
-            raise InputError(
-                "The basis has directions for other modules than the LoRA targets adapt.",
-                field="basis",
-            )
-        directions = basis.directions[name]
-        if directions.shape != (rank, weight.shape[1]):
-            raise InputError(
-                f"The basis has {directions.shape} directions for {name}; the LoRA targets need "
-                f"{(rank, weight.shape[1])}.",
-                field="basis",
-            )
         reduced = np.empty((len(token_states.hidden), len(directions)), np.float32)
         summed = np.empty_like(token_states.hidden)
         tensors = {name: torch.from_numpy(one) for name, one in self.tensors.items()}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from common.catalogue import read_catalogue
 from common.encoder.adapted_encoder import AdaptedEncoder
-from common.encoder.catalogue_encoder import cached_base_model, fit_public_basis
+from common.encoder.catalogue_encoder import bare_encoder, base_model_digest, fit_public_basis
 from common.errors import SettingsError
 from common.federation.bounds import Part
 from common.federation.descent import aggregator_of, optimiser_of
@@ -71,8 +71,7 @@ def open_run(
     cache = Path(places["cache"]) if "cache" in places else catalogue_path.parent / ".cache"
     catalogue = read_catalogue(catalogue_path)
     basis = fit_public_basis(catalogue, settings, cache, progress)
-    model = cached_base_model(settings.base_model)
-    encoder = AdaptedEncoder(model, basis, settings.lora_targets)
+    encoder = bare_encoder(basis, settings, cache)
     plan = settings.plan(_merchants(places.get("merchants", str(settings.planned_merchants))))
     # Distributed noise spares some of the merchants; elsewhere the least is what settings say.
     least = plan.least_merchants if plan.dp_model == "distributed" else settings.min_merchants
@@ -95,7 +94,9 @@ def open_run(
         vector_width=basis.vector_width,
         folder=Path(places["folder"]) if "folder" in places else None,
         journal=_journal_path(places),
-        conditions=_conditions(places, model.digest, catalogue.text_keys),
+        conditions=_conditions(
+            places, base_model_digest(settings.base_model, cache), catalogue.text_keys
+        ),
     )
 
 

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -48,8 +49,7 @@ def build(model, lora_targets, items=70):
 
 def dense_vectors(model, basis, adapter, catalogue, lora_targets):
     """f of each text by the whole model, LoRA added to its weights: no PEFT, no cache."""
-    bert = type(model.bert)(model.bert.config, add_pooling_layer=False).eval()
-    bert.load_state_dict(model.bert.state_dict())
+    bert = copy.deepcopy(model.bert)
     projection = nn.Linear(model.width, model.width)
     projection.weight.data = torch.from_numpy(basis.whitening.T.copy())
     projection.bias.data = torch.from_numpy(-(basis.mean @ basis.whitening))

@@ -12,6 +12,7 @@ from common.encoder import catalogue_encoder
 from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
 from common.encoder.base_model import DEFAULT_BASE_MODEL, files_digest, load_base_model
 from common.encoder.catalogue_encoder import (
+    bare_encoder,
     cached_base_model,
     encode_ahead,
     encode_catalogue,
@@ -20,6 +21,7 @@ from common.encoder.catalogue_encoder import (
 )
 from common.encoder.last_layer import LastLayer
 from common.encoder.token_states import encode_token_states
+from common.errors import InputError
 from tests.support.shops import make_catalogue, make_settings, write_tiny_bert
 
 ITEMS = 30
@@ -80,6 +82,29 @@ def test_a_node_computes_what_the_whole_model_does_to_the_last_bit(tiny, tmp_pat
             np.testing.assert_array_equal(first, second)
         for parameter, _ in whole.trained():
             assert torch.equal(whole.noise_basis(parameter), found.encoder.noise_basis(parameter))
+
+
+@pytest.mark.parametrize("modules", ["output.dense", "query,value", "output.dense,projection"])
+def test_a_server_starts_from_the_whole_encoders_adapter_and_frames(tiny, tmp_path, modules):
+    rank = {"rank": 4} if "dense,p" not in modules else {"rank": 2}
+    settings = make_settings(base_model=tiny, output_rank=32, lora_modules=modules, **rank)
+    basis = fit_public_basis(make_catalogue(ITEMS), settings, tmp_path)
+    whole = AdaptedEncoder(load_base_model(tiny), basis, settings.lora_targets)
+    for _ in range(2):  # from the model, and from what the cache then has of it
+        bare = bare_encoder(basis, settings, tmp_path)
+        assert bare.adapter().digest == whole.adapter().digest
+        for name, _ in whole.trained():
+            frames = whole.noise_basis(name), bare.noise_basis(name)
+            assert (frames[0] is None) == (frames[1] is None)
+            assert frames[0] is None or torch.equal(*frames)
+
+
+def test_a_server_refuses_a_basis_of_other_targets(tiny, tmp_path):
+    settings = make_settings(base_model=tiny, rank=4, output_rank=32)
+    basis = fit_public_basis(make_catalogue(ITEMS), settings, tmp_path)
+    for other in ({"rank": 5}, {"lora_modules": "query"}):
+        with pytest.raises(InputError, match="directions"):
+            bare_encoder(basis, settings.model_copy(update=other), tmp_path)
 
 
 def test_what_is_encoded_ahead_needs_no_model_for_a_basis(tiny, tmp_path, monkeypatch):
