@@ -202,9 +202,13 @@ class FusedRanker:
     def signals(self, history: Histories) -> Signals:
         """Return what the weights are applied to."""
         own = standardised(self.collaborative.score(history.bought()))
+        return self.signals_of(own, standardised(self.text.score(history)), history)
+
+    @staticmethod
+    def signals_of(own: Standardised, text: Standardised, history: Histories) -> Signals:
+        """Return the signals of histories whose scores by either part are known already."""
         known = np.diff(history.starts)[:, None] > 0
-        known = known[:1] if known.all() else known
-        return Signals(own, standardised(self.text.score(history)), known)
+        return Signals(own, text, known[:1] if known.all() else known)
 
     def weighted(self, signals: Signals) -> ScoreParts:
         """Return the parts of the score of shoppers whose signals are known."""

@@ -68,6 +68,7 @@ class ShopFit:
     judged: NDArray[np.integer] | None = None
     text_rows: TextRows | None = None
     _alone: dict[tuple[float, bool], Choice] = field(default_factory=dict, repr=False)
+    _frozen_texts: dict[float, TextScorer] = field(default_factory=dict, repr=False)
 
     @cached_property
     def validation(self) -> Validation:
@@ -76,6 +77,13 @@ class ShopFit:
 
     def text_scorer(self, history_vectors: FloatMatrix, usual_decay: float) -> TextScorer:
         """Return the text part under `history_vectors`, its decay fitted as by `fit_decay`."""
+        if history_vectors is not self.candidates:
+            return self._fitted_text(history_vectors, usual_decay)
+        if usual_decay not in self._frozen_texts:  # asked for by each reading of the same shop
+            self._frozen_texts[usual_decay] = self._fitted_text(history_vectors, usual_decay)
+        return self._frozen_texts[usual_decay]
+
+    def _fitted_text(self, history_vectors: FloatMatrix, usual_decay: float) -> TextScorer:
         asked = self.validation
         if is_large(self.train.matrix(), self.candidates):  # all scores of all cases are held
             asked = validation_of(self.train, self.cases.thinned(DECAY_CASES))

@@ -8,7 +8,7 @@ shoppers. Two matrices say what is judged, and each stored entry of them counts:
     relevant   CSR [cases, items]: what it went on to buy for the first time; never seen
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ def rank_scores(score_chunk: ScoreChunk, seen: csr_matrix, k: int) -> Ranking:
     Raises:
         InputError: as `rank_top_k`.
     """
-    lists = [rank_top_k(score_chunk(rows), seen[rows], k).items for rows in _chunks(seen)]
+    lists = [rank_top_k(score_chunk(rows), seen[rows], k).items for rows in score_chunks(seen)]
     return Ranking(np.concatenate([_no_lists(k), *lists]), seen.shape[1])
 
 
@@ -76,7 +76,7 @@ def rank_with_auc(
     """
     _check_cases(seen, relevant)
     lists, areas, in_bucket = [_no_lists(k)], [np.empty(0)], [np.empty(0)]
-    for rows in _chunks(seen):
+    for rows in score_chunks(seen):
         eligible = _eligible(score_chunk(rows), seen[rows])
         lists.append(_lists(eligible, k))
         auc, of_bucket = _auc(eligible, seen[rows], relevant[rows], bucket)
@@ -261,12 +261,11 @@ def gini(counts: NDArray[np.int64]) -> float:
 
 
 # -------------------------------------------------------------------- pieces
-def _chunks(seen: csr_matrix) -> Iterator[slice]:
-    """Yield slices of cases that hold about CHUNK_SCORES scores each."""
+def score_chunks(seen: csr_matrix) -> list[slice]:
+    """Return slices of cases that hold about CHUNK_SCORES scores each."""
     cases, items = seen.shape
     step = max(CHUNK_SCORES // max(items, 1), 1)
-    for start in range(0, cases, step):
-        yield slice(start, min(start + step, cases))
+    return [slice(start, min(start + step, cases)) for start in range(0, cases, step)]
 
 
 def _rows_of(matrix: csr_matrix) -> NDArray[np.int64]:

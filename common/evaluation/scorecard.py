@@ -19,6 +19,7 @@ from common.evaluation.metrics import (
     precision,
     rank_with_auc,
     recall,
+    score_chunks,
     tail_share,
 )
 
@@ -95,6 +96,51 @@ def evaluate_scores(
     return evaluate_ranking(
         ranking, relevant, buckets, auc=auc, tail_auc=tail_auc, item_keys=item_keys
     )
+
+
+def evaluate_models(
+    models: Mapping[str, ScoreChunk],
+    seen: csr_matrix,
+    relevant: csr_matrix,
+    buckets: Buckets,
+    *,
+    k: int = 10,
+    item_keys: NDArray[np.uint64] | None = None,
+) -> dict[str, Scorecard]:
+    """Return `evaluate_scores` of each model, all asked for the same few rows before the next.
+
+    So what several models have in common need not be kept for more than these rows.
+
+    Raises:
+        InputError: as `evaluate_scores`.
+    """
+    judged: dict[str, list[tuple[Ranking, NDArray[np.float64], NDArray[np.float64]]]] = {
+        name: [] for name in models
+    }
+    for rows in score_chunks(seen) or [slice(0, 0)]:
+        for name, score_chunk in models.items():
+            judged[name].append(
+                rank_with_auc(
+                    lambda _, of=score_chunk, rows=rows: of(rows),  # type: ignore[misc]  # it binds
+                    seen[rows],
+                    relevant[rows],
+                    k,
+                    buckets.tail,
+                )
+            )
+    cards = {}
+    for name, parts in judged.items():
+        rankings, areas, of_tail = zip(*parts, strict=True)
+        lists = np.concatenate([one.items for one in rankings])
+        cards[name] = evaluate_ranking(
+            Ranking(lists, seen.shape[1]),
+            relevant,
+            buckets,
+            auc=np.concatenate(areas),
+            tail_auc=np.concatenate(of_tail),
+            item_keys=item_keys,
+        )
+    return cards
 
 
 def evaluate_ranking(

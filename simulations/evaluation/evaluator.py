@@ -3,7 +3,7 @@
 Only a simulator can do this: it holds the future of all merchants. A node never does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,18 +22,16 @@ from common.adapter import AdapterState
 from common.catalogue import Buckets, popularity_buckets
 from common.encoder.catalogue_encoder import EncodedCatalogue, encode_catalogue
 from common.encoder.public_basis import PublicBasis
-from common.evaluation.scorecard import Scorecard, evaluate_scores
+from common.evaluation.scorecard import Scorecard, evaluate_models, evaluate_scores
 from common.season import Season
 from common.settings.run import RunSettings
 from simulations.data.shop import Shop
+from simulations.evaluation.shared_parts import FloatMatrix, Scores, SharedParts
 
 # The tail boost of a shop that wants new things found: on earlier periods of Online
 # Retail the fused score keeps nine tenths of its NDCG@10 there
 # (docs/adr/0032-a-dial-for-what-is-new.md).
 BOOSTED = 1.3
-
-FloatMatrix = NDArray[np.float32]
-Scores = Callable[[Histories], FloatMatrix]
 
 
 def shared_buckets(shops: Sequence[Shop]) -> dict[str, Buckets]:
@@ -101,9 +99,16 @@ class ShopEvaluator:
 
     def evaluate(self, scores: Scores) -> Scorecard:
         """Rank the whole catalogue for each test case by `scores` of its history."""
-        cases, history = self.shop.test_cases, self._test_history
-        return evaluate_scores(
-            lambda rows: scores(history.take(rows)),
+        return self.evaluate_all({"": scores})[""]
+
+    def evaluate_all(self, models: Mapping[str, Scores]) -> dict[str, Scorecard]:
+        """Return `evaluate` of each model, all asked for the same histories before the next."""
+        cases, few = self.shop.test_cases, _FewHistories(self._test_history)
+        return evaluate_models(
+            {
+                name: lambda rows, of=scores: of(few.take(rows))  # type: ignore[misc]  # it binds
+                for name, scores in models.items()
+            },
             cases.seen,
             cases.relevant,
             self.buckets,
@@ -148,40 +153,49 @@ class ShopEvaluator:
         for name in ("_fit", "frozen_fused"):
             self.__dict__.pop(name, None)
 
-    def evaluate_boosted(self, ranker: FusedRanker) -> Scorecard:
-        """Evaluate a fused score with the merchant's tail boost at `BOOSTED`."""
-        return self.evaluate(ranker.with_weights(ranker.weights.boosted(BOOSTED)).score)
-
-    def joined(
+    def compared(
         self, adapter: AdapterState, season: Season | None
     ) -> tuple[FusedRanker, dict[str, Scorecard]]:
-        """Return the ranker of a shop that joined, and what joining brings, whole and by parts."""
-        text = self.text(adapter)
-        fused = self.fused(text, season)
-        found = {
-            "adapter": self.evaluate(text.score),
-            "fused": self.evaluate(fused.score),
-            "fused_frozen_boosted": self.evaluate_boosted(self.frozen_fused),
-            "fused_boosted": self.evaluate_boosted(fused),
-        }
-        if season is not None:
-            of_adapter = replace(fused.weights, federated_season=0.0, federated_prior=0.0)
-            found["fused_adapter"] = self.evaluate(fused.with_weights(of_adapter).score)
-            found["fused_season"] = self.evaluate(self.fused(self.text(None), season).score)
-        return fused, found
+        """Return the ranker of a shop that joined, and the scorecards of all that needs no more.
+
+        They are those of `baselines`, and what joining brings, whole and by parts.
+        """
+        parts = SharedParts()
+        fused, joined = self._joined(parts, adapter, season)
+        return fused, self.evaluate_all({**self._alone(parts), **joined})
 
     def baselines(self) -> dict[str, Scorecard]:
         """Return the scorecards of the models that need no training together."""
-        shop, frozen = self.shop, self.frozen_fused.text
+        return self.evaluate_all(self._alone(SharedParts()))
+
+    def _joined(
+        self, parts: SharedParts, adapter: AdapterState, season: Season | None
+    ) -> tuple[FusedRanker, dict[str, Scores]]:
+        text, frozen = self.text(adapter), self.frozen_fused
+        fused = self.fused(text, season)
+        models = {
+            "adapter": parts.text(text),
+            "fused": parts.fused(fused),
+            "fused_frozen_boosted": parts.fused(_boosted(frozen)),
+            "fused_boosted": parts.fused(_boosted(fused)),
+        }
+        if season is not None:
+            of_adapter = replace(fused.weights, federated_season=0.0, federated_prior=0.0)
+            models["fused_adapter"] = parts.fused(fused.with_weights(of_adapter))
+            models["fused_season"] = parts.fused(self.fused(self.text(None), season))
+        return fused, models
+
+    def _alone(self, parts: SharedParts) -> dict[str, Scores]:
+        shop, fused = self.shop, self.frozen_fused
         popularity, ease = fit_popularity(shop.past.matrix()), shop.fit_ease()
-        ease_trend = FusedRanker.of(frozen, ease, COLLABORATIVE_AND_TREND, shop.past)
+        ease_trend = FusedRanker.of(fused.text, ease, COLLABORATIVE_AND_TREND, shop.past)
         return {
-            "popularity": self.evaluate(lambda history: popularity.score(history.bought())),
-            "local_ease": self.evaluate(lambda history: ease.score(history.bought())),
-            "own_alone": self.evaluate(self.frozen_fused.with_weights(COLLABORATIVE_ALONE).score),
-            "ease_trend": self.evaluate(ease_trend.score),
-            "frozen_text": self.evaluate(frozen.score),
-            "fused_frozen": self.evaluate(self.frozen_fused.score),
+            "popularity": lambda history: popularity.score(history.bought()),
+            "local_ease": parts.own(ease),
+            "own_alone": parts.fused(fused.with_weights(COLLABORATIVE_ALONE)),
+            "ease_trend": parts.fused(ease_trend),
+            "frozen_text": parts.text(fused.text),
+            "fused_frozen": parts.fused(fused),
         }
 
     def validation_scores(
@@ -197,6 +211,22 @@ class ShopEvaluator:
             lambda rows: text.score(history.take(rows)), cases.seen, cases.relevant, self.buckets
         )
         return scorecard.per_shopper["ndcg@10"], scorecard.per_shopper["tail_recall@10"]
+
+
+def _boosted(ranker: FusedRanker) -> FusedRanker:
+    return ranker.with_weights(ranker.weights.boosted(BOOSTED))
+
+
+class _FewHistories:
+    """Histories of some rows, the same object for whoever asks for the same rows next."""
+
+    def __init__(self, histories: Histories) -> None:
+        self._all, self._rows, self._taken = histories, slice(0, 0), histories.take(slice(0, 0))
+
+    def take(self, rows: slice) -> Histories:
+        if rows != self._rows:
+            self._rows, self._taken = rows, self._all.take(rows)
+        return self._taken
 
 
 def make_evaluators(

@@ -39,8 +39,9 @@ from common.release.verify import verify_release
 from simulations.data.datasets import load_dataset
 from simulations.data.partition import PartitionKind, Sizes, partition_merchants
 from simulations.data.shop import Shop
-from simulations.evaluation.evaluator import Scores, shared_buckets
+from simulations.evaluation.evaluator import shared_buckets
 from simulations.evaluation.held_out import hold_out
+from simulations.evaluation.shared_parts import Scores
 from simulations.results.schema import Results, load_results
 
 ORDERS: Final = (0, 30, 100, 300, 1000)

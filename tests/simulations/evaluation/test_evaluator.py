@@ -6,10 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.ranking import shop_fit
-from client.ranking.baselines import fit_ease
-from client.ranking.fusion_weights import default_fusion_weights
+from client.ranking.baselines import fit_ease, fit_popularity
+from client.ranking.fusion import FusedRanker
+from client.ranking.fusion_weights import (
+    COLLABORATIVE_ALONE,
+    COLLABORATIVE_AND_TREND,
+    default_fusion_weights,
+)
 from client.ranking.sales_trend import sales_trend
-from client.ranking.text_ease import fit_text_ease
+from client.ranking.text_ease import TextEaseModel, fit_text_ease
 from client.ranking.text_scorer import DECAYS, TextScorer
 from client.ranking.validation import past_windows
 from client.shop.dataset import MerchantData
@@ -17,6 +22,8 @@ from client.shop.histories import histories
 from client.shop.splitting import SplitRule, evaluation_cases, split_interactions
 from common.catalogue import Catalogue, Item, popularity_buckets
 from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
+from common.evaluation import metrics
+from common.season import Season
 from simulations.data import shop as shop_module
 from simulations.data.shop import Shop
 from simulations.evaluation.evaluator import ShopEvaluator, make_evaluators, shared_buckets
@@ -175,18 +182,69 @@ def test_weights_are_fitted_from_those_of_a_shop_with_or_without_a_clock(
     assert asked == [default_fusion_weights(split_interactions(rows, rule).train)]
 
 
-def test_the_boosted_score_is_the_fused_one_with_its_weights_boosted(ground):
+@pytest.fixture
+def release(ground):
+    """An adapter, and a season that is known from the first period on."""
     *_, evaluators = ground
-    for evaluator in evaluators:
-        ranker = evaluator.fused(evaluator.text(None))
-        weights = ranker.weights
-        boosted = replace(weights, tail=1.3 * weights.tail, cold_start=1.3 * weights.cold_start)
-        expected = evaluator.evaluate(replace(ranker, weights=boosted).score)
-        found = evaluator.evaluate_boosted(ranker)
-        for metric, values in expected.per_shopper.items():
-            np.testing.assert_array_equal(values, found.per_shopper[metric])
-        told = evaluator.evaluate_boosted(evaluator.frozen_fused).per_shopper["ndcg@10"]
-        np.testing.assert_array_equal(told, found.per_shopper["ndcg@10"])
+    width = evaluators[0].vectors.candidates.shape[1]
+    vectors = np.random.default_rng(3).normal(size=(2, width)).astype(np.float32)
+    season = Season(vectors, (0, 250 * DAY), 0.0, 3)
+    return random_adapter(evaluators[0].vectors._encoded.encoder, size=0.5), season
+
+
+@pytest.mark.parametrize("chunk", [100, 4_000_000])
+def test_models_that_share_parts_are_judged_as_each_is_by_itself(
+    ground, release, monkeypatch, chunk
+):
+    """Whether all cases are scored at once or a few at a time."""
+    monkeypatch.setattr(metrics, "CHUNK_SCORES", chunk)
+    *_, evaluators = ground
+    evaluator, (adapter, season) = evaluators[0], release
+    frozen, text = evaluator.frozen_fused, evaluator.text(adapter)
+    fused, ease = evaluator.fused(text, season), evaluator.shop.fit_ease()
+    popularity = fit_popularity(evaluator.shop.past.matrix())
+    alone = replace(fused.weights, federated_season=0.0, federated_prior=0.0)
+    trend = FusedRanker.of(frozen.text, ease, COLLABORATIVE_AND_TREND, evaluator.shop.past)
+    expected = {
+        "popularity": lambda some: popularity.score(some.bought()),
+        "local_ease": lambda some: ease.score(some.bought()),
+        "own_alone": frozen.with_weights(COLLABORATIVE_ALONE).score,
+        "ease_trend": trend.score,
+        "frozen_text": frozen.text.score,
+        "fused_frozen": frozen.score,
+        "adapter": text.score,
+        "fused": fused.score,
+        "fused_frozen_boosted": frozen.with_weights(boosted(frozen.weights)).score,
+        "fused_boosted": fused.with_weights(boosted(fused.weights)).score,
+        "fused_adapter": fused.with_weights(alone).score,
+        "fused_season": evaluator.fused(evaluator.text(None), season).score,
+    }
+    ranker, found = evaluator.compared(adapter, season)
+    assert ranker.weights == fused.weights
+    assert list(found) == list(expected)
+    for model, scores in expected.items():
+        itself = evaluator.evaluate(scores)
+        assert np.array_equal(found[model].exposure, itself.exposure)
+        for metric, values in itself.per_shopper.items():
+            np.testing.assert_array_equal(found[model].per_shopper[metric], values, err_msg=model)
+
+
+def boosted(weights):
+    return replace(weights, tail=1.3 * weights.tail, cold_start=1.3 * weights.cold_start)
+
+
+def test_what_models_share_is_computed_once(ground, release, monkeypatch):
+    *_, evaluators = ground
+    evaluator = evaluators[0]
+    evaluator.compared(*release)  # what is fitted is fitted
+    scored = []
+
+    def heard(score):
+        return lambda self, history: scored.append(type(self).__name__) or score(self, history)
+
+    monkeypatch.setattr(TextEaseModel, "score", heard(TextEaseModel.score))
+    evaluator.compared(*release)
+    assert scored == ["TextEaseModel"]
 
 
 def test_a_model_that_knows_the_future_is_perfect_and_its_opposite_finds_nothing(ground):
@@ -208,9 +266,9 @@ def test_a_model_that_knows_the_future_is_perfect_and_its_opposite_finds_nothing
 class ScoreReader(ShopEvaluator):
     """Gives each model's scores of the past's shoppers instead of judging them."""
 
-    def evaluate(self, scores):
-        past = self.shop.past
-        return scores(histories(past, np.arange(past.shopper_count)))
+    def evaluate_all(self, models):
+        past = histories(self.shop.past, np.arange(self.shop.past.shopper_count))
+        return {name: scores(past) for name, scores in models.items()}
 
 
 def test_no_model_and_no_bucket_knows_a_row_of_the_test_period(ground):
@@ -330,7 +388,7 @@ def test_a_shop_with_nobody_to_validate_or_to_test_on_is_judged_all_the_same(gro
     data = replace(whole.shop.data, interactions=rows.where(rows.time < until * DAY))
     small = ShopEvaluator(Shop.of(data), whole.vectors, whole.buckets)
     assert len(small.shop.test_cases) == 0
-    scorecards = {**small.baselines(), "boosted": small.evaluate_boosted(small.frozen_fused)}
+    scorecards = small.baselines()
     for scorecard in scorecards.values():
         assert len(scorecard.per_shopper["ndcg@10"]) == 0
         assert np.isnan(scorecard.means()["ndcg@10"])
