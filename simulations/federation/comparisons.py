@@ -53,6 +53,19 @@ class Trainer:
         job = self._prepared(shops, self.folder / "merchants", self.settings, "federated")
         return run_federation(job.federation, job.settings, job.folder, job.cache, watch)
 
+    def comparisons(
+        self, shops: Sequence[Shop], *, solo: bool, baselines: bool
+    ) -> list[Comparison]:
+        """Return what the federation is compared with, the longest training first.
+
+        Args:
+            shops: That train.
+            solo: Whether each of them is trained alone, in this order, behind the others.
+            baselines: Whether they are trained without noise, and in one place.
+        """
+        shared = [self.without_noise(shops), self.centrally(shops)] if baselines else []
+        return shared + [self.solo(*each) for each in enumerate(shops) if solo]
+
     def without_noise(self, shops: Sequence[Shop]) -> Comparison:
         """Return the training of all shops together without any protection."""
         settings = self.settings.model_copy(update={"noise": "none"})
@@ -88,12 +101,16 @@ class Trainer:
         self, comparisons: Sequence[Comparison], on_round: OnRound, processes: int | None = None
     ) -> list[AdapterState]:
         """Train all of `comparisons`, as `train_side_by_side`; return their adapters."""
+        return train_side_by_side(self.jobs(comparisons), on_round, processes)
+
+    def jobs(self, comparisons: Sequence[Comparison]) -> list[Job]:
+        """Write the folders of `comparisons`; return what is to be trained."""
         jobs = []
         for one in comparisons:
             plain = "".join(letter if letter.isalnum() else "-" for letter in one.name.lower())
             folder = self.folder / "baselines" / plain
             jobs.append(self._prepared(one.shops, folder, one.settings, plain))
-        return train_side_by_side(jobs, on_round, processes)
+        return jobs
 
     def _prepared(
         self, shops: Sequence[Shop], folder: Path, settings: RunSettings, name: str

@@ -1,13 +1,14 @@
 """A process of `simulations.federation.parallel_runs`'s pool: how it begins, and when it ends.
 
 Nothing heavy is imported here: torch and numpy read how many threads they may have when they load,
-and that is after `begin`.
+and where a process is made anew that is after `begin`.
 """
 
 import logging
 import os
 import threading
-import time
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
 from signal import SIG_IGN, SIGINT, signal
@@ -28,12 +29,11 @@ class Caller:
     _told: "SimpleQueue[Any]"
     _stop: Event
 
-    def begin(self, threads: int, parent: int, told: "SimpleQueue[Any]", stop: Event) -> None:
-        """Set a new process up.
+    def begin(self, threads: int, told: "SimpleQueue[Any]", stop: Event) -> None:
+        """Set a new process up; it ends soon after the one that it was made by, or for.
 
         Args:
             threads: How many of them a library may start.
-            parent: The caller's process; this one ends soon after it.
             told: Where `tell` puts things.
             stop: Set once the caller wants no more.
         """
@@ -41,7 +41,8 @@ class Caller:
         signal(SIGINT, SIG_IGN)  # Ctrl-C reaches all of a terminal; the caller says when to stop
         os.environ.update(dict.fromkeys(THREADS, str(threads)))
         logging.getLogger(RUN_LOG).setLevel(logging.WARNING)  # as the caller's screen does
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        if (parent := parent_process()) is not None:
+            threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
     def tell(self, news: Any) -> None:
         """Send news to the caller.
@@ -57,13 +58,12 @@ class Caller:
 caller = Caller()
 
 
-def begin(threads: int, parent: int, told: "SimpleQueue[Any]", stop: Event) -> None:
+def begin(threads: int, told: "SimpleQueue[Any]", stop: Event) -> None:
     """Set this process up, as `Caller.begin`."""
-    caller.begin(threads, parent, told, stop)
+    caller.begin(threads, told, stop)
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: BaseProcess) -> None:
     """End this process once `parent` has gone: nobody waits for its run."""
-    while os.getppid() == parent:
-        time.sleep(LOOK_SECONDS)
+    parent.join()
     os._exit(1)

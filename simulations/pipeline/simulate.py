@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +48,7 @@ from simulations.evaluation.scoring import (
 from simulations.federation.comparisons import Comparison, Trainer
 from simulations.federation.folders import spent_by_merchant
 from simulations.federation.memory import PeakMemory
+from simulations.federation.parallel_runs import SideBySide
 from simulations.federation.runner import FinishedRun, Watch
 from simulations.options import SimulationOptions, declared_settings, sizes_declared
 from simulations.pipeline.auto_settings import declared_facts
@@ -118,8 +119,14 @@ class Simulation:
             return self._run()
 
     def _run(self) -> Results:
+        with SideBySide(self.options.processes) as trainings:
+            return self._run_beside(trainings)
+
+    def _run_beside(self, trainings: SideBySide) -> Results:
         began = time.monotonic()
         prepare_out(self.options)
+        if self.options.baselines or self.options.solo:
+            trainings.warm_up()
         with self.phase("data"):
             data, shops, settings, how = self._shops()
             public = load_holdout(self.options, data, self.cache)
@@ -127,15 +134,12 @@ class Simulation:
                 self.screen.warn(LEARNT)
             self._warn(settings)
         trainer = Trainer(self.options.out, self.cache, settings)
-        run = self._federated(trainer, shops)
+        solo, baselines = self.options.solo, self.options.baselines
+        compared = trainer.comparisons(shops, solo=solo, baselines=baselines)
+        run = self._federated(trainer, shops, lambda: trainings.begin(trainer.jobs(compared)))
         evaluators = make_evaluators(shops, run.basis, settings, self.cache)
         scorecards, rankers = self._evaluated(evaluators, run)
-        for name, adapters in self._others(trainer, shops).items():
-            with self.phase("evaluation"):
-                scorecards[name] = [
-                    evaluator.evaluate(evaluator.text(adapter).score)
-                    for evaluator, adapter in zip(evaluators, adapters, strict=True)
-                ]
+        self._evaluate_others(trainings, compared, evaluators, scorecards)
         curve = self._epsilon_curve(trainer, evaluators, scorecards)
         with self.phase("evaluation"):
             beside = Beside(
@@ -223,7 +227,9 @@ class Simulation:
             progress=self.screen.encoded,
         )
 
-    def _federated(self, trainer: Trainer, shops: Sequence[Shop]) -> FinishedRun:
+    def _federated(
+        self, trainer: Trainer, shops: Sequence[Shop], on_encoded: Callable[[], None]
+    ) -> FinishedRun:
         evaluators: list[ShopEvaluator] = []
         every = max(1, trainer.settings.rounds // CURVE_POINTS)
 
@@ -236,6 +242,7 @@ class Simulation:
 
         def on_basis(basis: PublicBasis) -> None:
             evaluators.extend(make_evaluators(shops, basis, trainer.settings, self.cache))
+            on_encoded()  # all the others need is in the cache now
 
         folder = self.options.out / "tensorboard"
         with (
@@ -255,10 +262,8 @@ class Simulation:
         with self.phase("evaluation"), self.screen.merchants("evaluation", count):
             for done, evaluator in enumerate(evaluators):
                 self.screen.merchant(done)
-                for model, scorecard in evaluator.baselines().items():
-                    scorecards.setdefault(model, []).append(scorecard)
-                fused, joined = evaluator.joined(run.adapter, run.season)
-                for model, scorecard in joined.items():
+                fused, found = evaluator.compared(run.adapter, run.season)
+                for model, scorecard in found.items():
                     scorecards.setdefault(model, []).append(scorecard)
                 if done < EXAMPLES:
                     rankers.append(fused)
@@ -266,24 +271,27 @@ class Simulation:
                     evaluator.let_go()
         return scorecards, rankers
 
-    def _others(self, trainer: Trainer, shops: Sequence[Shop]) -> dict[str, list[AdapterState]]:
-        """Train what the federation is compared with; return each shop's adapter by model."""
-        comparisons: list[Comparison] = []
-        if self.options.baselines:  # the longest first
-            comparisons += [trainer.without_noise(shops), trainer.centrally(shops)]
-        if self.options.solo:
-            comparisons += [trainer.solo(place, shop) for place, shop in enumerate(shops)]
+    def _evaluate_others(
+        self,
+        trainings: SideBySide,
+        comparisons: Sequence[Comparison],
+        evaluators: Sequence[ShopEvaluator],
+        scorecards: dict[str, list[Scorecard]],
+    ) -> None:
+        """Add the scorecards of what the federation is compared with, as each is trained."""
         if not comparisons:
-            return {}
-        runs = len(comparisons)
-        with self.phase("comparisons"), self.screen.runs("comparisons", trainer.settings, runs):
-            adapters = trainer.compared(comparisons, self.screen.round_of, self.options.processes)
-        found: dict[str, list[AdapterState]] = {}
+            return
+        shared = 2 if self.options.baselines else 0  # then each shop's own
+        judged: list[list[Scorecard]] = [[] for _ in comparisons]
+        bar = self.screen.runs("comparisons", comparisons[0].settings, len(comparisons))
+        with self.phase("comparisons"), bar:
+            for place, adapter in trainings.finish(self.screen.round_of):
+                whose = evaluators if place < shared else [evaluators[place - shared]]
+                judged[place] = [one.evaluate(one.text(adapter).score) for one in whose]
+        if self.options.solo:
+            scorecards["solo_adapter"] = [own for [own] in judged[shared:]]
         if self.options.baselines:
-            free, central, *adapters = adapters
-            found["adapter_no_noise"] = [free] * len(shops)
-            found["adapter_central"] = [central] * len(shops)
-        return {"solo_adapter": adapters, **found} if self.options.solo else found
+            scorecards["adapter_no_noise"], scorecards["adapter_central"] = judged[:shared]
 
     def _epsilon_curve(
         self,

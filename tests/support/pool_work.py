@@ -1,6 +1,7 @@
 """What a process of the pool may do in a training's place; it imports nothing heavy."""
 
 import itertools
+import sys
 import time
 
 import numpy as np
@@ -25,3 +26,18 @@ def tell_for_ever(path, place):
         except Stopped as error:
             path.write_text(type(error).__name__)
             raise
+
+
+def tell_much(path, place):
+    """Tell of more than a pipe holds; say when it began and ended, in a file."""
+    began = time.monotonic()
+    for number in range(4000):
+        caller.tell((place, number))
+    path.write_text(f"{began} {time.monotonic()}")
+    return AdapterState({"number": np.full((1, 1), place, np.float32)}).to_bytes()
+
+
+def what_is_loaded(name, _):
+    """Give 1 where a module is loaded in this process already, else 0."""
+    number = np.full((1, 1), name in sys.modules, np.float32)
+    return AdapterState({"number": number}).to_bytes()

@@ -1,10 +1,12 @@
 """Trainings in processes of their own: the same adapters, clear errors, a stop that can go on."""
 
+import itertools
 import multiprocessing
 import os
 import signal
+import sys
+import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +15,9 @@ from common.errors import FederationError, QuorumError
 from server.run.checkpoint import read_checkpoint
 from simulations.data.shop import Shop
 from simulations.federation.comparisons import Trainer
-from simulations.federation.memory import descendants
-from simulations.federation.parallel_runs import train_side_by_side
-from tests.support.pool_work import make_number, tell_for_ever
+from simulations.federation.parallel_runs import SideBySide, train_side_by_side
+from simulations.federation.pool_worker import THREADS
+from tests.support.pool_work import make_number, tell_for_ever, tell_much, what_is_loaded
 from tests.support.shops import make_settings, make_shop
 
 ROUNDS = 3
@@ -43,6 +45,37 @@ def test_processes_tell_of_rounds_and_give_what_they_made_in_the_jobs_order(monk
     made = train_side_by_side([5, 3, 2, 1, 0], lambda place, news: told.append((place, news)), 2)
     assert [adapter.flatten().tolist() for adapter in made] == [[5], [3], [2], [1], [0]]
     assert sorted(told) == [(0, 5), (1, 3), (2, 2), (3, 1), (4, 0)]
+
+
+def test_what_has_begun_waits_for_no_caller_and_leaves_it_a_core(monkeypatch, tmp_path):
+    """Three jobs that tell of more than a pipe holds, two processes, and a caller that is busy."""
+    monkeypatch.setattr("simulations.federation.parallel_runs._work", tell_much)
+    places = [tmp_path / str(number) for number in range(3)]
+    told = []
+    with SideBySide(2) as beside:
+        beside.begin(places)
+        while not places[-1].exists():
+            time.sleep(0.02)
+        spans = [tuple(map(float, place.read_text().split())) for place in places]
+        found = dict(beside.finish(lambda place, number: told.append((place, number))))
+    assert {place: one.flatten().tolist() for place, one in found.items()} == {
+        0: [0.0], 1: [1.0], 2: [2.0]
+    }  # fmt: skip
+    assert sorted(told) == [(place, number) for place in range(3) for number in range(4000)]
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each process loads its own")
+def test_what_a_training_needs_is_loaded_once_with_as_many_threads_as_it_may_have(monkeypatch):
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("simulations.federation.parallel_runs._work", what_is_loaded)
+    with SideBySide(2) as beside:
+        beside.warm_up()
+        beside.begin(["torch", "common.encoder.base_model", "transformers", "peft"])
+        found = dict(beside.finish(lambda *_: None))
+    assert [found[place].flatten().tolist() for place in range(4)] == [[1], [1], [0], [0]]
+    assert not set(THREADS) & set(os.environ)
 
 
 @pytest.mark.slow
@@ -115,17 +148,11 @@ def test_ctrl_c_stops_all_after_their_round_and_the_same_call_goes_on(trainer, s
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not Path("/proc/self").exists(), reason="this system lists no processes in /proc"
-)
 def test_a_process_that_is_killed_is_told_of_and_the_same_call_goes_on(trainer, shops):
     comparisons = [trainer.solo(*each) for each in enumerate(shops)]
 
     def kill(run, record):
-        for one in descendants(os.getpid()) - {os.getpid()}:
-            if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes():
-                os.kill(one, signal.SIGKILL)
-                break
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
 
     with pytest.raises(FederationError, match="--processes 1"):
         trainer.compared(comparisons, kill, 2)
