@@ -1,7 +1,7 @@
 """Load a BERT: the packaged MiniLM, a folder, or a name on a model hub.
 
-transformers is imported when a model other than the packaged one is loaded, not before: it takes
-seconds and 150 MB, and a node that finds its catalogue encoded needs none of it.
+transformers is imported when a model is loaded, not before: it takes seconds and 150 MB, and a
+node that finds its catalogue encoded needs none of it.
 """
 
 import functools
@@ -18,14 +18,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from common.encoder.plain_bert import PlainBert, PlainTokeniser, load_plain_bert
 from common.errors import SettingsError
 
 if TYPE_CHECKING:
     from transformers import BertModel, PreTrainedTokenizerFast
-
-    Bert = BertModel | PlainBert
-    Tokeniser = PreTrainedTokenizerFast | PlainTokeniser
 
 DEFAULT_BASE_MODEL = "all-MiniLM-L6-v2"
 _HUB_IDS = {DEFAULT_BASE_MODEL: "sentence-transformers/all-MiniLM-L6-v2"}
@@ -38,14 +34,14 @@ class BaseModel:
     Attributes:
         name: As asked for.
         bert: The model, float32, no pooling head, all weights frozen.
-        tokeniser: The tokeniser that came with it.
+        tokeniser: The Hugging Face tokeniser that came with it.
         digest: SHA-256 over weights and tokeniser: equal models have equal digests, wherever they
             were loaded from.
     """
 
     name: str
-    bert: "Bert"
-    tokeniser: "Tokeniser"
+    bert: "BertModel"
+    tokeniser: "PreTrainedTokenizerFast"
     digest: str
 
     @property
@@ -110,9 +106,13 @@ def load_base_model(name: str = DEFAULT_BASE_MODEL) -> BaseModel:
         SettingsError: if the model cannot be found, is not a BERT, or has no whole safetensors
             weights and tokeniser.
     """
+    from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - see above
+
     source = _source(name)
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # it reports that the pooling head is not loaded
     try:
-        bert, tokeniser = _load_packaged() if name == DEFAULT_BASE_MODEL else _load(source, name)
+        bert, tokeniser = _load(source, name)
     # KeyError and RuntimeError: a tokeniser's file without a part, tensors of another shape.
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise SettingsError(
@@ -155,17 +155,9 @@ def _source(name: str) -> str:
     return str(get_model_path()) if name == DEFAULT_BASE_MODEL else name
 
 
-def _load_packaged() -> tuple[PlainBert, PlainTokeniser]:
-    folder = Path(get_model_path())
-    return load_plain_bert(folder), PlainTokeniser(folder)
-
-
 def _load(source: str, name: str) -> "tuple[BertModel, PreTrainedTokenizerFast]":
     from transformers import AutoConfig, AutoTokenizer, BertModel  # noqa: PLC0415 - see above
-    from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - see above
 
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()  # it reports that the pooling head is not loaded
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if config.model_type != "bert":
         raise SettingsError(
@@ -205,7 +197,7 @@ def _load(source: str, name: str) -> "tuple[BertModel, PreTrainedTokenizerFast]"
     return bert, tokeniser
 
 
-def _digest(bert: "Bert", tokeniser: "Tokeniser") -> str:
+def _digest(bert: "BertModel", tokeniser: "PreTrainedTokenizerFast") -> str:
     hasher = hashlib.sha256()
     for key, tensor in sorted(bert.state_dict().items()):
         hasher.update(f"{key} {tuple(tensor.shape)}".encode())

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from peft import LoraConfig
 from safetensors import SafetensorError
 from safetensors.numpy import save
 
@@ -19,52 +19,6 @@ from common.release.manifest import ADAPTER_CONFIG_FILE, ADAPTER_FILE, BASIS_FIL
 from common.release.verify import VerifiedRelease
 from common.settings.lora_targets import PROJECTION, PROJECTION_FILE, LoraTargets, state_name
 from common.settings.run import RunSettings
-
-# What PEFT of this version writes for a LoraConfig of which nothing is set. It is said here because
-# PEFT imports transformers: three seconds and 400 MB for a file of forty lines.
-PEFT_DEFAULTS: Final[Mapping[str, object]] = {
-    "alora_invocation_tokens": None,
-    "alpha_pattern": {},
-    "arrow_config": None,
-    "auto_mapping": None,
-    "base_model_name_or_path": None,
-    "bias": "none",
-    "corda_config": None,
-    "ensure_weight_tying": False,
-    "eva_config": None,
-    "exclude_modules": None,
-    "fan_in_fan_out": False,
-    "inference_mode": False,
-    "init_lora_weights": True,
-    "kasa_config": None,
-    "layer_replication": None,
-    "layers_pattern": None,
-    "layers_to_transform": None,
-    "loftq_config": {},
-    "lora_alpha": 8,
-    "lora_bias": False,
-    "lora_dropout": 0.0,
-    "lora_ga_config": None,
-    "megatron_config": None,
-    "megatron_core": "megatron.core",
-    "modules_to_save": None,
-    "monteclora_config": None,
-    "peft_type": "LORA",
-    "peft_version": "0.21.2",
-    "qalora_group_size": 16,
-    "r": 8,
-    "rank_pattern": {},
-    "revision": None,
-    "target_modules": None,
-    "target_parameters": None,
-    "task_type": None,
-    "trainable_token_indices": None,
-    "use_bdlora": None,
-    "use_dora": False,
-    "use_qalora": False,
-    "use_rslora": False,
-    "velora_config": None,
-}
 
 
 def model_files(
@@ -97,14 +51,16 @@ def peft_config(lora_targets: LoraTargets, model: BaseModel) -> dict[str, object
         for name in lora_targets.module_names(model.depth)
         if name != PROJECTION
     ]
+    config = LoraConfig(
+        r=lora_targets.rank,
+        lora_alpha=lora_targets.rank,
+        target_modules=names,
+        base_model_name_or_path=hub_id(model.name),
+        task_type="FEATURE_EXTRACTION",
+        inference_mode=True,
+    ).to_dict()
     return {
-        **PEFT_DEFAULTS,
-        "base_model_name_or_path": hub_id(model.name),
-        "inference_mode": True,
-        "lora_alpha": lora_targets.rank,
-        "r": lora_targets.rank,
-        "target_modules": sorted(names),
-        "task_type": "FEATURE_EXTRACTION",
+        key: sorted(value) if isinstance(value, set) else value for key, value in config.items()
     }
 
 

@@ -8,19 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from safetensors.numpy import load, save
 from transformers import BertModel
 
 from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
 from common.encoder.base_model import load_base_model
 from common.encoder.public_basis import PublicBasis, fit_basis
-from common.encoder.release_files import (
-    PEFT_DEFAULTS,
-    PROJECTION_FILE,
-    model_files,
-    released_model,
-)
+from common.encoder.release_files import PROJECTION_FILE, model_files, released_model
 from common.encoder.token_states import encode_token_states
 from common.errors import ReleaseError
 from common.release.manifest import ADAPTER_CONFIG_FILE, ADAPTER_FILE, BASIS_FILE
@@ -40,10 +35,6 @@ SETTINGS = {
         "last_layers": 3,
     },
 }
-
-
-def test_what_is_written_for_peft_is_what_the_pinned_peft_writes():
-    assert LoraConfig().to_dict() == dict(PEFT_DEFAULTS)
 
 
 def trained(model, settings, items=40, size=0.3):
