@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from common.errors import InputError, SettingsError
 from common.files import sha256_hex
-from common.privacy.accounting.plan import SPARED_SHARE, PrivacyPlan, check_shares, solve_plan
+from common.privacy.accounting.plan import SPARED_SHARE, PrivacyPlan
+from common.privacy.accounting.plan_solver import check_shares, solve_plan
 from common.settings.lora_targets import LoraTargets, LoraVariant
 
 Scalar = bool | int | float | str
@@ -38,7 +39,9 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     # -- the federation
-    rounds: int = Field(40, ge=1, le=100_000, description="Rounds of training.")
+    rounds: int = Field(
+        40, ge=0, le=100_000, description="Rounds of training; 0 in a refresh of the season alone."
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="Seeds everything that is not private.")
     seeded_noise: bool = Field(
         False, description="Also seed noise and sampling. Protects nobody: for tests only."
@@ -81,6 +84,11 @@ class RunSettings(BaseModel):
     )
     season_ends: str = Field(
         "", description="Days (UTC) at whose start the season is taken, comma between; empty: none."
+    )
+    refresh_of: str = Field(
+        "",
+        pattern=r"\A([0-9a-f]{64})?\z",
+        description="Digest of the release whose season a run without rounds takes anew.",
     )
     audit_canaries: int = Field(
         512, ge=0, le=65_536, description="Canaries of the audit in each run; 0 turns it off."
@@ -212,6 +220,8 @@ class RunSettings(BaseModel):
     @property
     def budget_shares(self) -> tuple[float, float]:
         """The shares of the budget that are spent: the histogram's and the season's."""
+        if not self.rounds:
+            return 0.0, 1.0
         return (
             self.popularity_share if self.popularity_strength > 0 else 0.0,
             self.season_share if self.season_moments else 0.0,
@@ -252,9 +262,11 @@ class RunSettings(BaseModel):
 
         Those of a season are left out where there is none: Flower carries no empty text, and so a
         run without a season has the digest that it had before there was one. So is `spared_share`
-        where the noise is not distributed.
+        where the noise is not distributed, and `refresh_of` where there are rounds.
         """
         flat = dict(self.model_dump())
+        if not self.refresh_of:
+            del flat["refresh_of"]
         if self.noise != "distributed":
             del flat["spared_share"]
         if not self.season_moments:
@@ -274,7 +286,9 @@ class RunSettings(BaseModel):
         except ValidationError as error:
             raise _explain(error) from None
         _ = settings.lora_targets  # an unknown module is found here, not in the middle of a run
-        check_shares(*settings.budget_shares)
+        if settings.rounds:
+            check_shares(*settings.budget_shares)
+        check_refresh(settings)
         return settings
 
     @classmethod
@@ -286,6 +300,34 @@ class RunSettings(BaseModel):
             SettingsError: as `from_flat`.
         """
         return cls.from_flat(read_toml(path))
+
+
+def check_refresh(settings: RunSettings) -> None:
+    """Hold a run without rounds to the season that it takes; any other passes.
+
+    Raises:
+        SettingsError: if rounds are 0 and no release is named, or the other way about; or if a run
+            without rounds takes no season, or asks for what only rounds have.
+    """
+    if bool(settings.rounds) == bool(settings.refresh_of):
+        raise SettingsError(
+            "A run without rounds refreshes the season of a release, and no other does: "
+            "refresh_of names the release exactly where rounds is 0.",
+            field="refresh_of",
+        )
+    if settings.rounds:
+        return
+    wrong = {
+        "season_ends": not settings.season_moments,
+        "audit_canaries": settings.audit_canaries != 0,
+        "steps_per_round": settings.steps_per_round != 1,
+    }
+    for field in (field for field, is_wrong in wrong.items() if is_wrong):
+        raise SettingsError(
+            "A run without rounds takes a season: it names its ends, has a season_share above 0, "
+            "no canaries and one step a round.",
+            field=field,
+        )
 
 
 def run_digest(settings: Mapping[str, Scalar], basis: bytes) -> str:

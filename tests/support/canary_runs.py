@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from common.privacy.accounting.plan import solve_plan
+from common.privacy.accounting.plan_solver import solve_plan
 from common.privacy.ledger.ledger import Ledger
 from common.privacy.mechanism.canaries import start_record
 from common.privacy.mechanism.clipping import clip_and_sum

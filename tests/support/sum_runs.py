@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from common.privacy.accounting.plan import solve_plan
+from common.privacy.accounting.plan_solver import solve_plan
 from common.privacy.mechanism.canaries import start_record
 from common.privacy.mechanism.clipping import clip_and_sum
 from common.privacy.mechanism.noise import NoiseSource

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from common.errors import SettingsError
 from common.files import sha256_hex
-from common.privacy.accounting.accountants import MechanismEvent, gaussian_mu, sigma_for_epsilon
+from common.privacy.accounting.accountants import MechanismEvent
 
 DpModel = Literal["local", "distributed", "central", "none"]
 EventKind = Literal["popularity", "season", "train"]
@@ -43,7 +43,8 @@ class PrivacyPlan:
     Attributes:
         sample_rate: q in (0, 1]: each shopper's chance to take part in a step, by independent
             coin flips (Poisson sampling).
-        steps: T, private steps over the whole run, at least 1.
+        steps: T, private steps over the whole run. 0 is a refresh: the season is all that it takes,
+            so `noise_multiplier` and `popularity_noise_multiplier` are 0 too.
         noise_multiplier: sigma of one step: the noise's standard deviation over `max_grad_norm`.
         max_grad_norm: C, the L2 bound of one shopper's gradient.
         size_bracket: The merchant's size bracket. Public because it is declared: it is not
@@ -91,10 +92,10 @@ class PrivacyPlan:
         self._number("season_noise_multiplier", 0, MAX_NOISE)
         self._number("max_grad_norm", 1e-9, 1e9)
         self._number("delta", 0, 0.1, low_open=True)
-        self._count("steps", 10_000_000)
+        self._count("steps", 10_000_000, least=0)
         self._count("size_bracket", 1_000_000_000)
         self._count("merchants", 100_000)
-        self._count("steps_per_round", self.steps)
+        self._count("steps_per_round", max(self.steps, 1))
         self._count("spared", self.merchants // 2, least=0)
         if self.dp_model not in DP_MODELS:
             raise SettingsError(
@@ -107,6 +108,7 @@ class PrivacyPlan:
                 field="steps_per_round",
             )
         self._check_noise()
+        self._check_refresh()
         self._check_sharing()
 
     def _number(self, name: str, low: float, high: float, *, low_open: bool = False) -> None:
@@ -137,11 +139,26 @@ class PrivacyPlan:
                 raise SettingsError(
                     "noise_multiplier must be 0 where DP model is none.", field="noise_multiplier"
                 )
-        elif self.noise_multiplier == 0:
+        elif self.noise_multiplier == 0 and self.steps:
             raise SettingsError(
                 "noise_multiplier must be above 0 unless DP model is none.",
                 field="noise_multiplier",
             )
+
+    def _check_refresh(self) -> None:
+        """Hold a plan without steps to what it takes: one season, and no noise of anything else."""
+        if self.steps:
+            return
+        for name in ("noise_multiplier", "popularity_noise_multiplier"):
+            if getattr(self, name):
+                raise SettingsError(f"Without steps {name} must be 0.", field=name)
+        if self.dp_model != "none" and not self.takes_season:
+            raise SettingsError(
+                "A plan without steps takes a season: season_noise_multiplier must be above 0.",
+                field="season_noise_multiplier",
+            )
+        if self.steps_per_round != 1:
+            raise SettingsError("Without steps steps_per_round must be 1.", field="steps_per_round")
 
     def _check_sharing(self) -> None:
         shared = self.dp_model == "distributed"
@@ -193,9 +210,15 @@ class PrivacyPlan:
         return self.steps // self.steps_per_round
 
     @property
+    def trains(self) -> bool:
+        """Whether the run has rounds; one that has none takes the season anew, and no more."""
+        return self.steps > 0
+
+    @property
     def takes_histogram(self) -> bool:
         """Whether the run opens with the popularity histogram (exact where DP model is none)."""
-        return self.dp_model == "none" or self.popularity_noise_multiplier > 0
+        exact = self.dp_model == "none" and self.trains
+        return exact or self.popularity_noise_multiplier > 0
 
     @property
     def takes_season(self) -> bool:
@@ -206,9 +229,11 @@ class PrivacyPlan:
         """Return what one round (`train`), the histogram (`popularity`) or the `season` costs.
 
         Raises:
-            SettingsError: if the plan takes no such histogram or season.
+            SettingsError: if the plan takes no such histogram or season, or has no round.
         """
         if kind == "train":
+            if not self.trains:
+                raise SettingsError("The plan has no round: it takes a season.", field="steps")
             return MechanismEvent(self.sample_rate, self.noise_multiplier, self.steps_per_round)
         if kind == "season":
             if not self.takes_season and self.dp_model != "none":
@@ -234,7 +259,7 @@ class PrivacyPlan:
         training = MechanismEvent(self.sample_rate, self.noise_multiplier, count)
         histogram = (self.event("popularity"),) if self.takes_histogram else ()
         season = (self.event("season"),) if self.takes_season else ()
-        return (*histogram, *season, training)
+        return (*histogram, *season, *((training,) if self.trains else ()))
 
     def clip_norm(self, kind: EventKind) -> float:
         """Return the L2 bound of a shopper's row: C in training, 1 in histogram and season."""
@@ -298,83 +323,6 @@ class PrivacyPlan:
         return cls(**fields)
 
 
-def solve_plan(
-    *,
-    epsilon: float,
-    delta: float,
-    sample_rate: float,
-    steps: int,
-    max_grad_norm: float,
-    size_bracket: int,
-    dp_model: DpModel = "local",
-    popularity_share: float = 0.05,
-    season_share: float = 0.0,
-    merchants: int = 1,
-    steps_per_round: int = 1,
-    spared_share: float = SPARED_SHARE,
-) -> PrivacyPlan:
-    """Return the plan with the least noise for which the PLD epsilon of all events fits.
-
-    Args:
-        epsilon: What the whole run may cost one shopper at one merchant; infinite gives the
-            plan without noise (DP model `none`).
-        delta: The delta beside it.
-        sample_rate: As in the plan, like all arguments not named here.
-        steps: T of the whole run.
-        max_grad_norm: C.
-        size_bracket: The size bracket.
-        dp_model: `local`, `distributed` or `central`.
-        popularity_share: The share in [0, 1) of the budget, in mu squared of Gaussian
-            differential privacy, that the histogram takes; 0 leaves it out.
-        season_share: The same of the season vector; both together below 1.
-        merchants: Of the run.
-        steps_per_round: Of the run.
-        spared_share: rho, with `distributed`: the plan spares floor(rho N) merchants.
-
-    Raises:
-        SettingsError: if a value is out of bounds or no noise fits.
-    """
-    if not 0 <= popularity_share < 1:
-        raise SettingsError("popularity_share must be in [0, 1).", field="popularity_share")
-    check_shares(popularity_share, season_share)
-    if math.isnan(epsilon) or epsilon <= 0:
-        raise SettingsError("epsilon must be above 0.", field="epsilon")
-    silent = PrivacyPlan(  # checks all other values before the search starts
-        sample_rate=sample_rate,
-        steps=steps,
-        noise_multiplier=0.0,
-        max_grad_norm=max_grad_norm,
-        size_bracket=size_bracket,
-        delta=delta,
-        dp_model="none",
-        merchants=merchants,
-        steps_per_round=steps_per_round,
-    )
-    if math.isinf(epsilon) or dp_model == "none":
-        if math.isfinite(epsilon):
-            raise SettingsError(
-                "dp_model none has no noise: epsilon must be infinite.", field="dp_model"
-            )
-        return silent
-    mu = gaussian_mu(epsilon, delta)
-    popularity, season = (
-        1 / (mu * math.sqrt(share)) if share > 0 else 0.0
-        for share in (popularity_share, season_share)
-    )
-    beside = tuple(MechanismEvent(1.0, sigma, 1) for sigma in (popularity, season) if sigma)
-    sigma = sigma_for_epsilon(
-        epsilon=epsilon, delta=delta, sample_rate=sample_rate, steps=steps, beside=beside
-    )
-    return dataclasses.replace(
-        silent,
-        noise_multiplier=sigma,
-        popularity_noise_multiplier=popularity,
-        season_noise_multiplier=season,
-        dp_model=dp_model,
-        spared=spared_of(merchants, spared_share) if dp_model == "distributed" else 0,
-    )
-
-
 def spared_of(merchants: int, share: float) -> int:
     """Return floor(rho N), how many of N merchants a plan spares; 0.29 of 100 is 29.
 
@@ -384,17 +332,3 @@ def spared_of(merchants: int, share: float) -> int:
     if not 0 <= share <= 0.5:
         raise SettingsError("spared_share must be in [0, 0.5].", field="spared_share")
     return math.floor(share * merchants + 1e-9)
-
-
-def check_shares(popularity_share: float, season_share: float) -> None:
-    """Refuse shares of the budget that leave nothing for training.
-
-    Raises:
-        SettingsError: field `season_share`.
-    """
-    if not (season_share >= 0 and popularity_share + season_share < 1):
-        raise SettingsError(
-            f"season_share is {season_share:g}: at least 0, and with popularity_share "
-            f"({popularity_share:g}) below 1, as the rest pays for training.",
-            field="season_share",
-        )

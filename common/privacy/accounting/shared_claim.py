@@ -77,7 +77,7 @@ def epsilon_by_absent(plan: PrivacyPlan) -> tuple[float, ...]:
 def _releases(plan: PrivacyPlan) -> tuple[SharedReleases, ...]:
     if plan.dp_model != "distributed":
         raise SettingsError("The plan's noise is not shared.", field="dp_model")
-    counts: dict[EventKind, int] = {"train": plan.steps}
+    counts: dict[EventKind, int] = {"train": plan.steps} if plan.trains else {}
     if plan.takes_histogram:
         counts["popularity"] = 1
     if plan.takes_season:

@@ -42,6 +42,11 @@ def bounds(field):
     return found
 
 
+# A run without rounds is a refresh, and says so.
+REFRESH = {"refresh_of": "ab" * 32, "season_ends": "2026-11-30", "audit_canaries": 0}
+BESIDE_THE_LEAST = {"rounds": REFRESH}
+
+
 def test_every_number_has_a_lowest_value():
     assert not {name for name in NUMBERS if bounds(NUMBERS[name])["low"] == -math.inf}
 
@@ -58,7 +63,7 @@ def test_every_bound_is_kept_and_its_message_says_field_kind_and_bound(name):
     assert f"{kind.__name__} was given" in str(error)
     assert f"{rule['low']:g}" in short(error)
     if rule["low_in"] and name != "value_high":  # which must be above value_low too
-        assert RunSettings.from_flat({name: kind(rule["low"])})
+        assert RunSettings.from_flat({**BESIDE_THE_LEAST.get(name, {}), name: kind(rule["low"])})
     if rule["high"] < math.inf:
         step = 1 if kind is int else abs(rule["high"]) * 1e-6
         above = rule["high"] + step if rule["high_in"] else rule["high"]
@@ -247,6 +252,7 @@ def test_without_ends_or_a_share_there_is_no_season_and_no_trace_of_one(asked):
     assert settings.season_moments == ()
     assert not settings.plan().takes_season
     assert settings.to_flat().keys() == RunSettings.model_fields.keys() - {
+        "refresh_of",
         "season_ends",
         "season_share",
         "spared_share",

@@ -9,7 +9,7 @@ import pytest
 
 from client.recommending.expected_benefit import GAIN_FILE, read_gain_by_size
 from common.privacy.accounting.accountants import epsilon_pld
-from common.privacy.accounting.plan import solve_plan
+from common.privacy.accounting.plan_solver import solve_plan
 from common.release.statement_draft import run_cost
 from common.season import Season
 from simulations.evaluation.by_size import gains_by_size

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from common.errors import SettingsError
 from common.privacy.accounting.accountants import MechanismEvent, epsilon_pld, gaussian_mu
-from common.privacy.accounting.plan import PrivacyPlan, solve_plan, spared_of
+from common.privacy.accounting.plan import PrivacyPlan, spared_of
+from common.privacy.accounting.plan_solver import solve_plan
 
 PLAN = PrivacyPlan(
     sample_rate=0.25,

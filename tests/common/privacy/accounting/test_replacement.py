@@ -14,7 +14,7 @@ from common.privacy.accounting.accountants import (
     epsilon_pld,
     epsilon_replaced,
 )
-from common.privacy.accounting.plan import solve_plan
+from common.privacy.accounting.plan_solver import solve_plan
 from common.privacy.accounting.replacement import (
     epsilon_of_replacement,
     replacement_divergences,

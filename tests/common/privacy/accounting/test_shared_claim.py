@@ -7,7 +7,8 @@ import pytest
 
 from common.errors import PrivacyError, SettingsError
 from common.privacy.accounting.accountants import MechanismEvent, epsilon_pld
-from common.privacy.accounting.plan import PrivacyPlan, solve_plan
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.accounting.plan_solver import solve_plan
 from common.privacy.accounting.shared_claim import (
     check_shared,
     epsilon_by_absent,
