@@ -18,7 +18,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.node.session import OpenNode, open_node
-from client.node.settings import check_dp_model
+from client.node.settings import check_dp_model, check_refresh
 from common.errors import FederationError
 from common.privacy.accounting.plan import EventKind, PrivacyPlan
 from common.privacy.ledger.contributions import Purpose
@@ -69,6 +69,7 @@ def prepare(message: Message, context: Context) -> Message:
     settings, node = open_node(context)
     plan = PrivacyPlan.from_json(request.plan)
     check_dp_model(plan, settings)
+    check_refresh(plan, request.settings)
     if plan.delta_warning:  # of public numbers alone
         logger.warning("The run's plan: %s", plan.delta_warning)
     note = read_note(message.content)

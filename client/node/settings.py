@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import PolicyError, SettingsError
+from common.errors import FederationError, PolicyError, SettingsError
 from common.privacy.accounting.plan import PrivacyPlan
 from common.wire.messages import Scalar
 
@@ -94,6 +94,19 @@ def _folder(value: Scalar, field: str) -> Path:
     if not value or not path.is_dir():
         raise SettingsError(f"`{field}` must name a folder that exists.", field=field)
     return path.resolve()
+
+
+def check_refresh(plan: PrivacyPlan, settings: Mapping[str, Scalar]) -> None:
+    """Refuse a plan with rounds under the settings of a refresh, and one without under others.
+
+    Raises:
+        FederationError: field `refresh_of`.
+    """
+    if plan.trains == bool(settings.get("refresh_of", "")):
+        raise FederationError(
+            "The plan has rounds and the settings are a refresh's, or the other way about.",
+            field="refresh_of",
+        )
 
 
 def check_dp_model(plan: PrivacyPlan, settings: NodeSettings) -> None:

@@ -17,6 +17,7 @@ from common.errors import BudgetError
 from common.privacy.accounting.accountants import (
     AccountantReport,
     Events,
+    MechanismEvent,
     account,
     budget_share,
     epsilon_pld,
@@ -27,6 +28,7 @@ from common.privacy.ledger.entry import DAY_SECONDS, Entry, day_of, spent_events
 from common.privacy.ledger.ledger import Charge, Ledger
 
 LEDGER_FILE = "ledger.sqlite"  # in the node's folder
+MOST_REFRESHES = 100_000  # that are counted
 
 
 def open_ledger(path: Path, merchant: str) -> Ledger:
@@ -149,6 +151,8 @@ def spent(ledger: Ledger, delta: float) -> AccountantReport:
 def rounds_left(ledger: Ledger, plan: PrivacyPlan, policy: Policy) -> int:
     """Return how many training rounds of `plan` the ceiling still covers, at most all of them.
 
+    None of a plan that only refreshes a season.
+
     Raises:
         LedgerError: if the ledger cannot be read or trusted.
     """
@@ -156,13 +160,17 @@ def rounds_left(ledger: Ledger, plan: PrivacyPlan, policy: Policy) -> int:
 
 
 def _rounds_left(events: Events, plan: PrivacyPlan, policy: Policy) -> int:
-    one = plan.event("train")
+    return _fitting(events, plan.event("train"), plan.rounds, policy) if plan.trains else 0
 
-    def fits(rounds: int) -> bool:
-        together = (*events, *([one] * rounds))
+
+def _fitting(events: Events, one: MechanismEvent, most: int, policy: Policy) -> int:
+    """Return how many more of `one` the ceiling covers, at most `most`."""
+
+    def fits(count: int) -> bool:
+        together = (*events, dataclasses.replace(one, count=one.count * count))
         return budget_share(together, policy.delta, policy.max_epsilon) <= 1
 
-    low, high = 0, plan.rounds + 1  # low rounds fit (or low is 0), high do not or are too many
+    low, high = 0, most + 1  # low of them fit (or low is 0), high do not or are too many
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
@@ -228,6 +236,15 @@ def advice(events: Events, plan: PrivacyPlan, policy: Policy) -> str:
     )
     rounds = _rounds_left(events, plan, policy)
     fitting = plan_that_fits(events, plan, policy)
+    if fitting is not None and not plan.trains:
+        count = _fitting(events, plan.event("season"), MOST_REFRESHES, policy)
+        more = f"{count} refresh(es) of this plan would still fit"
+        if not count:
+            more = (
+                f"A refresh would fit with season_noise_multiplier "
+                f"{fitting.season_noise_multiplier:g}"
+            )
+        return f"{left} {more}: epsilon {epsilon_pld(fitting.events(), plan.delta):.3f} each."
     if fitting is None:
         whole = "No such plan fits whole, whatever its noise: only a higher max_epsilon would do."
     else:

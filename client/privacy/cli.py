@@ -103,7 +103,9 @@ def retire_ledger(
 @app.command()
 def budget(
     shop: Shop,
-    rounds: Annotated[int, typer.Option(min=1, help="Of the run that is asked about.")] = 40,
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Of the run that is asked about; 0: a refresh.")
+    ] = 40,
     sample_rate: Annotated[float, typer.Option(help="Its chance of a shopper in a step.")] = 0.25,
     epsilon: Annotated[float, typer.Option(help="What it should cost.")] = 4.0,
     merchant: Merchant = None,
@@ -124,6 +126,11 @@ def budget(
     spent = spent_events(entries)
     values: dict[str, Any] = {"rounds": rounds, "sample_rate": sample_rate, "epsilon": epsilon}
     values |= {"season_ends": datetime.now(UTC).date().isoformat()} if policy.allow_season else {}
+    if not rounds:
+        if not (policy.allow_season and policy.allow_refresh):
+            typer.echo("The policy allows no refresh.")
+            return
+        values |= {"refresh_of": "0" * 64, "audit_canaries": 0}  # of any release
     plan = RunSettings.from_flat({**values, "delta": policy.delta}).plan()
     report = account(spent, policy.delta)
     typer.echo(

@@ -7,7 +7,7 @@ from client.privacy.budget import counted_events, plan_that_fits
 from client.privacy.policy import Policy
 from common.errors import PolicyError
 from common.privacy.accounting.accountants import budget_share, epsilon_pld
-from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.accounting.plan import EventKind, PrivacyPlan
 from common.privacy.ledger.entry import Entry, spent_events
 
 
@@ -61,7 +61,8 @@ def next_run(entries: Sequence[Entry], policy: Policy, plan: PrivacyPlan) -> Nex
     counted = counted_events(entries, policy)
     share = budget_share(counted, policy.delta, policy.max_epsilon)
     whole = budget_share((*counted, *plan.events()), policy.delta, policy.max_epsilon)
-    one = budget_share((*counted, plan.event("train")), policy.delta, policy.max_epsilon)
+    kind: EventKind = "train" if plan.trains else "season"
+    one = budget_share((*counted, plan.event(kind)), policy.delta, policy.max_epsilon)
     fits = whole <= 1
     quieter = None if fits else plan_that_fits(counted, plan, policy)
     return NextRun(

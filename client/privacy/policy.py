@@ -56,7 +56,7 @@ class Policy:
             grows back: what was spent D days ago no longer counts, and what an observer learns
             over several spans adds up.
         delta: The delta of both; a plan with a larger one is refused.
-        min_noise_multiplier: The least sigma of a training step.
+        min_noise_multiplier: The least sigma of a training step; a refresh has none.
         dp_models: Noise DP models allowed. `distributed` trusts that enough of the others are no
             helpers of the operator, so it is allowed only where the file says so. `central` and
             `none` trust whoever sums or sees the updates and belong in simulations.
@@ -69,6 +69,8 @@ class Policy:
         min_temperature: The least temperature that a run's loss may divide similarities by.
         max_basis_norm: The largest norm that a tensor of a run's public basis may have.
         allow_season: Whether a run may take a season vector of the shoppers' purchases.
+        allow_refresh: Whether the season may be taken by itself, between trainings. Each refresh
+            counts against both ceilings as a run does.
         max_popularity_ratio: How many times as likely as the rarest item the most popular may be
             in a run's loss.
         metrics: Names of the numbers that may leave beside an update, out of `ALLOWED_METRICS`.
@@ -93,6 +95,7 @@ class Policy:
     max_basis_norm: float = MOST_BASIS_NORM
     max_popularity_ratio: float = MOST_POPULARITY_RATIO
     allow_season: bool = True
+    allow_refresh: bool = True
     metrics: tuple[str, ...] = tuple(sorted(ALLOWED_METRICS))
     app_digests: tuple[str, ...] = ()
 
@@ -112,7 +115,7 @@ class Policy:
             )
         if not 0 < self.delta < 1:
             raise SettingsError("The policy's delta must lie between 0 and 1.", field="delta")
-        for name in ("allow_seeded_noise", "allow_season"):
+        for name in ("allow_seeded_noise", "allow_season", "allow_refresh"):
             if not isinstance(getattr(self, name), bool):
                 raise SettingsError(f"The policy's {name} must be true or false.", field=name)
         self._whole("min_cohort", 1)
@@ -208,7 +211,12 @@ class Policy:
                 f"{self.min_cohort} (the run's setting min_merchants).",
                 field="min_merchants",
             )
-        if plan.noise_multiplier < self.min_noise_multiplier:
+        if not plan.trains and not self.allow_refresh:
+            raise PolicyError(
+                "The run takes a season alone, between trainings; the policy does not allow it.",
+                field="allow_refresh",
+            )
+        if plan.trains and plan.noise_multiplier < self.min_noise_multiplier:
             raise PolicyError(
                 f"The plan's noise_multiplier is {plan.noise_multiplier:.4g}; the policy's "
                 f"minimum is {self.min_noise_multiplier:.4g}.",

@@ -83,6 +83,23 @@ def test_a_season_is_answered_under_its_own_plan_alone(client, shops):
     assert [call[0] for call in shops.works["ash"].calls] == ["prepare", "season"]
 
 
+REFRESH = replace(SEASONAL, steps=0, noise_multiplier=0.0, popularity_noise_multiplier=0.0)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("plan", "settings"),
+    [(SEASONAL, {"seed": 1, "refresh_of": "ab" * 32}), (REFRESH, {"seed": 1})],
+    ids=["rounds in a refresh", "a refresh of nothing"],
+)
+def test_a_plan_that_is_not_what_the_settings_say_prepares_nobody(client, shops, plan, settings):
+    """A server that would smuggle rounds into a refresh is found before anything is computed."""
+    request = messages.PrepareRequest(b"basis", settings, plan.to_json())
+    reply = client.ask(messages.PREPARE, messages.encode_prepare(request))
+    assert reply.error.reason == "federation:refresh_of"
+    assert [call for work in shops.works.values() for call in work.calls] == []
+
+
 def test_a_copy_of_a_request_for_a_season_costs_nothing(client, shops):
     request = messages.PrepareRequest(b"basis", {"seed": 1}, SEASONAL.to_json())
     client.ask(messages.PREPARE, messages.encode_prepare(request))

@@ -9,7 +9,8 @@ import pytest
 from client.privacy.policy import POLICY_FILE, Policy, read_policy
 from common.errors import PolicyError, PrivacyError, SettingsError
 from common.privacy.accounting.accountants import epsilon_pld
-from common.privacy.accounting.plan import PrivacyPlan, solve_plan
+from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.accounting.plan_solver import solve_plan
 
 PLAN = PrivacyPlan(
     sample_rate=0.25,
@@ -239,3 +240,26 @@ def test_a_simulations_policy_fits_its_plan():
     Policy.for_simulation(silent).check(silent)
     with pytest.raises(PolicyError):
         policy.check(silent)
+
+
+REFRESH = dataclasses.replace(PLAN, steps=0, noise_multiplier=0.0, season_noise_multiplier=7.0)
+
+
+def test_a_refresh_has_no_step_whose_noise_could_be_too_little():
+    Policy(min_noise_multiplier=50.0).check(REFRESH)
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "field"),
+    [
+        (Policy(allow_refresh=False), {}, "allow_refresh"),
+        (Policy(max_run_epsilon=0.4), {}, "epsilon"),
+        (Policy(), {"delta": 1e-4}, "delta"),
+        (Policy(), {"dp_model": "central"}, "dp_model"),
+    ],
+)
+def test_a_refresh_is_bounded_as_a_run_is(policy, changes, field):
+    with pytest.raises(PolicyError) as caught:
+        policy.check(dataclasses.replace(REFRESH, **changes))
+    assert caught.value.field == field
+    Policy(allow_refresh=False).check(PLAN)  # a training is another thing
