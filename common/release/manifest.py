@@ -120,7 +120,8 @@ class Claims(Record):
         catalogues: SHA-256 of each catalogue the release was trained with, by name.
         privacy: What the release costs a shopper, and what it does not cover.
         code_version: The fedtail version, and the commit where known.
-        parent: The digest of the release this one was trained from.
+        parent: The digest of the release this one was trained from, or whose adapter it keeps: then
+            its plan has no steps, and its settings name the same digest (`refresh_of`).
     """
 
     version: Version

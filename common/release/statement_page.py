@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from common.privacy.accounting.accountants import epsilon_pld, gaussian_mu
-from common.privacy.accounting.plan import PrivacyPlan
+from common.privacy.accounting.plan import EventKind, PrivacyPlan
 from common.privacy.secagg.topology import topology
 from common.release.statement import DpModel, MerchantPrivacy, NotProtected, Statement
 
@@ -67,8 +67,7 @@ def statement_page(statement: Statement) -> str:
         "# Privacy statement",
         (
             f"**Unit.** {_sentence(statement.unit)}. All that a shopper did at a merchant counts "
-            f"as one contribution of L2 norm at most {plan.max_grad_norm:g}, in each of "
-            f"{plan.steps} steps."
+            f"as one contribution of L2 norm at most {_bound(plan)}."
         ),
         f"**Trust.** {TRUST[statement.dp_model]}",
         _cost(statement),
@@ -88,6 +87,13 @@ def statement_page(statement: Statement) -> str:
             "can take the noise away, and nothing below protects anybody.**",
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _bound(plan: PrivacyPlan) -> str:
+    """Say how much one shopper may add, and how often."""
+    if not plan.trains:
+        return "1, once"
+    return f"{plan.max_grad_norm:g}, in each of {plan.steps} steps"
 
 
 def _sentence(text: str) -> str:
@@ -240,6 +246,20 @@ def _several(statement: Statement) -> list[str]:
 def _mechanism(statement: Statement, plan: PrivacyPlan) -> str:
     if statement.dp_model == "none":
         return "**Mechanism.** Sums without noise."
+    return (_training(plan) if plan.trains else _refresh(plan)) + _season_and_bits(statement, plan)
+
+
+def _refresh(plan: PrivacyPlan) -> str:
+    """Say what a run without rounds is, and whose adapter its release has."""
+    return (
+        "**Mechanism.** A refresh: nothing was trained. The adapter is that of the release which "
+        "the manifest names as parent; what it cost, and whose shoppers, stands in that release's "
+        "own statement. Who took part in both has paid for both, above. Gaussian noise was added "
+        f"to one sum{_shares(plan)}."
+    )
+
+
+def _training(plan: PrivacyPlan) -> str:
     text = (
         f"**Mechanism.** Poisson sampling with q = {plan.sample_rate:g}: each shopper takes part "
         "in a step by a coin flip of its own. Gaussian noise of standard deviation "
@@ -253,9 +273,12 @@ def _mechanism(statement: Statement, plan: PrivacyPlan) -> str:
             " Before them one histogram of item popularity, a shopper's row of L2 norm at most 1, "
             f"with noise of standard deviation {plan.popularity_noise_multiplier:.4g}."
         )
+    return text
+
+
+def _season_and_bits(statement: Statement, plan: PrivacyPlan) -> str:
     noise = statement.noise
-    text += _season(statement, plan)
-    return text + (
+    return _season(statement, plan) + (
         f" Random bits: {noise.generator}. Numbers: {noise.arithmetic}, which the clipped sum "
         f"shares; the part of a Gaussian beyond {noise.cut_at} standard deviations is not drawn."
     )
@@ -265,9 +288,10 @@ def _shares(plan: PrivacyPlan) -> str:
     """Say whose sum the noise is on, where merchants share it."""
     if plan.dp_model != "distributed":
         return ""
+    kind: EventKind = "train" if plan.trains else "season"
     return (
         f" over merchants, of which {plan.least_merchants} carry it: each adds discrete Gaussian "
-        f"noise of standard deviation {plan.noise_std('train'):.4g}"
+        f"noise of standard deviation {plan.noise_std(kind):.4g}"
     )
 
 
@@ -275,13 +299,19 @@ def _season(statement: Statement, plan: PrivacyPlan) -> str:
     """Say what the season is, and what it takes of the run's cost."""
     if not plan.takes_season or statement.run is None:
         return ""
+    alone = epsilon_pld((plan.event("season"),), plan.delta)
     share = season_share(plan, statement.run.add_or_remove)
+    cost = (
+        f"It takes {share:.0%} of this run's cost (in mu squared of Gaussian differential "
+        f"privacy), and alone would cost ε = {alone:.3f}."
+        if plan.trains
+        else f"It is all of this run's cost, ε = {alone:.3f}."
+    )
     return (
-        " Once, before the rounds, one season vector: what each shopper bought of late against "
+        f" Once{', before the rounds' if plan.trains else ''}, one season vector: what each "
+        "shopper bought of late against "
         "what it bought before, in the space of item texts, a shopper's row of L2 norm at most 1, "
-        f"with noise of standard deviation {plan.season_noise_multiplier:.4g}. It takes "
-        f"{share:.0%} of this run's cost (in mu squared of Gaussian differential privacy), and "
-        f"alone would cost ε = {epsilon_pld((plan.event('season'),), plan.delta):.3f}. The vectors "
+        f"with noise of standard deviation {plan.season_noise_multiplier:.4g}. {cost} The vectors "
         "of all merchants, added up, are `season.safetensors`."
     )
 

@@ -37,9 +37,10 @@ _AGAIN: Final = "download the release again"
 
 @dataclass(frozen=True, eq=False)
 class VerifiedRelease:
-    """A release whose every byte was covered by a trusted signature.
+    """A release whose every byte was covered by a trusted signature, or a trusted digest.
 
-    Only `verify_release` makes one, so a function that takes it cannot be handed anything less.
+    Only `verify_release` and `verify_by_digest` make one, so a function that takes it cannot be
+    handed anything less.
 
     Attributes:
         manifest: What the operator signed.
@@ -52,7 +53,7 @@ class VerifiedRelease:
 
     def __post_init__(self, seal: object) -> None:
         if seal is not _SEAL:
-            raise TypeError("A VerifiedRelease comes from verify_release only.")
+            raise TypeError("A VerifiedRelease comes from verify_release or verify_by_digest only.")
 
     @property
     def season(self) -> Season | None:
@@ -74,8 +75,9 @@ def verify_release(
     Raises:
         ReleaseError: if the signature is not `trusted`'s; the manifest is not exactly what this
             version reads; a file is missing, extra, a link, or differs in size or digest; the
-            season is not one, or not what the plan says; or the version is older than
-            `not_older_than`. The message names the file and what to do.
+            season is not one, or not what the plan says; a refresh names no parent, or another
+            release does; or the version is older than `not_older_than`. The message names the file
+            and what to do.
     """
     with _opened_folder(folder) as root:
         content = _read(root, MANIFEST_FILE, MAX_MANIFEST_BYTES)
@@ -84,10 +86,35 @@ def verify_release(
         manifest = parse_manifest(content)
         _check_key(manifest, trusted)
         _check_age(manifest, not_older_than)
-        _check_listing(root, manifest)
-        files = {name: _read_exactly(root, name, want) for name, want in manifest.files.items()}
+        return _whole(root, manifest)
+
+
+def verify_by_digest(folder: Path, digest: str) -> VerifiedRelease:
+    """Check a release folder against its digest, where that is what the caller trusts.
+
+    A refresh names its parent so, under its own signature: the parent's key may have changed since.
+
+    Args:
+        folder: The release; its signature is not looked at.
+        digest: `Manifest.digest`, from a release that is trusted.
+
+    Raises:
+        ReleaseError: if it is another release, and as `verify_release`.
+    """
+    with _opened_folder(folder) as root:
+        content = _read(root, MANIFEST_FILE, MAX_MANIFEST_BYTES)
+        if sha256_hex(content) != digest:
+            raise _refused(MANIFEST_FILE, f"is not that of the release {digest[:16]}…")
+        return _whole(root, parse_manifest(content))
+
+
+def _whole(root: int, manifest: Manifest) -> VerifiedRelease:
+    """Read what a trusted manifest names, and hold it together."""
+    _check_listing(root, manifest)
+    files = {name: _read_exactly(root, name, want) for name, want in manifest.files.items()}
     release = VerifiedRelease(manifest, MappingProxyType(files), _SEAL)
     _check_season(release)
+    _check_parent(manifest)
     return release
 
 
@@ -153,6 +180,21 @@ def _check_season(release: VerifiedRelease) -> None:
         _ = release.season
     except InputError as error:
         raise _refused(SEASON_FILE, f"is not a season: {error}") from None
+
+
+def _check_parent(manifest: Manifest) -> None:
+    """Refuse a refresh that does not say of which release, in its settings too, and a false one.
+
+    Each merchant signed for the settings, so it is the parent that they gave a season for.
+    """
+    named = manifest.adapter.settings.get("refresh_of", "")
+    if not manifest.privacy.privacy_plan.trains:
+        if not manifest.parent or named != manifest.parent:
+            raise _refused(
+                MANIFEST_FILE, "takes a season alone, and does not say for which release's adapter"
+            )
+    elif named:
+        raise _refused(MANIFEST_FILE, "has rounds of its own, and settings of a refresh")
 
 
 def _check_listing(root: int, manifest: Manifest) -> None:

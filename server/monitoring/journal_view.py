@@ -199,7 +199,10 @@ def _run(folder: Path | None, entries: list[JournalEntry]) -> RunView:
     }
     return RunView(
         name=f"plan {plan.digest[:12]}" if folder is None else folder.resolve().name,
-        plan=(
+        plan=f"a season, noise {plan.season_noise_multiplier:.3g} ({plan.dp_model}), "
+        f"delta {plan.delta:.0e}"
+        if not plan.trains
+        else (
             f"noise {plan.noise_multiplier:.3g} times {plan.max_grad_norm:g} ({plan.dp_model}), "
             f"{plan.steps_per_round} step(s) a round, rate {plan.sample_rate:g}, "
             f"delta {plan.delta:.0e}"

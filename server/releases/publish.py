@@ -120,6 +120,8 @@ def publish_run(
     checkpoint, outcome, plan = read_checkpoint(run), read_outcome(run), settings.plan()
     if checkpoint is None or checkpoint.round_number < plan.rounds:
         raise FederationError("The run has rounds left.", field="rounds")
+    if not plan.trains and checkpoint.season is None:
+        raise FederationError("The refresh has not taken its season.", field="rounds")
     if checkpoint.plan_digest != plan.digest:
         raise ReleaseError("The checkpoint is of another plan than the settings.", field="plan")
     entries = read_journal(journal.read_bytes())
@@ -224,6 +226,7 @@ def write_release(
         privacy=draft.statement,
         metrics=draft.metrics,
         code_version=draft.code_version,
+        parent=settings.refresh_of or None,
     )
     return build_release(place, files, claims, key, replace=replace)
 

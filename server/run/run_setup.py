@@ -7,10 +7,12 @@ from pathlib import Path
 from common.adapter import AdapterState
 from common.federation.aggregation import Aggregator
 from common.federation.bounds import Part
-from common.federation.optimiser import Optimiser, Schedule
+from common.federation.optimiser import Optimiser, OptimiserState, Schedule
 from common.privacy.accounting.plan import PrivacyPlan
+from common.settings.run import run_digest
 from common.wire import messages
 from server.run.admission_checks import Conditions
+from server.run.checkpoint import Checkpoint, read_matching
 from server.run.cohort import Quorum
 from server.run.exchange import Patience
 from server.run.oversight.run_log import LogFormat
@@ -21,7 +23,7 @@ class RunSetup:
     """All a run needs to start, or to go on after a stop.
 
     Attributes:
-        adapter: The adapter before the first round.
+        adapter: The adapter before the first round; that of the parent, in a refresh.
         basis: A safetensors file of frozen public tensors, sent to each node once.
         plan: The privacy plan; it also says how many rounds there are.
         settings: The run's flat settings, sent to each node once.
@@ -64,6 +66,11 @@ class RunSetup:
     vector_width: int = 0
 
     @property
+    def kept_adapter(self) -> str:
+        """Digest of the adapter that a refresh leaves as it is; empty where there are rounds."""
+        return "" if self.plan.trains else self.adapter.digest
+
+    @property
     def season_size(self) -> int:
         """How many numbers a merchant's season vector has."""
         return len(self.season_ends) * self.vector_width
@@ -72,3 +79,24 @@ class RunSetup:
 def plain_parts(adapter: AdapterState) -> tuple[Part, ...]:
     """Return an adapter's tensors where noise is even in their own coordinates."""
     return tuple(Part(tensor.shape) for tensor in adapter.tensors.values())
+
+
+def restored(setup: RunSetup) -> Checkpoint:
+    """Return the checkpoint to go on from, or the state before the first round.
+
+    Raises:
+        InputError: as `server.run.checkpoint.read_matching`.
+    """
+    settings = run_digest(setup.settings, setup.basis)
+    found = None
+    if setup.folder is not None:
+        found = read_matching(setup.folder, setup.plan.digest, settings)
+    return found or Checkpoint(
+        round_number=0,
+        adapter=setup.adapter,
+        optimiser=OptimiserState.empty(setup.adapter.size),
+        popularity=None,
+        history=(),
+        plan_digest=setup.plan.digest,
+        settings_digest=settings,
+    )

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from common.catalogue import read_catalogue
 from common.encoder.adapted_encoder import AdaptedEncoder
 from common.encoder.catalogue_encoder import bare_encoder, base_model_digest, fit_public_basis
-from common.errors import SettingsError
+from common.encoder.release_files import ReleasedModel, released_model
+from common.errors import ReleaseError, SettingsError
 from common.federation.bounds import Part
 from common.federation.descent import aggregator_of, optimiser_of
+from common.release.parent import check_kept
+from common.release.verify import verify_by_digest
 from common.settings.run import RunSettings
 from common.wire.messages import Scalar
 from server.run.admission_checks import Conditions
@@ -33,9 +36,10 @@ PLACES = (
     "new_ledger_keys",
     "merchants",
     "log_format",
+    "parent",
 )
 _PATHS = frozenset(
-    {"federation", "catalogue", "folder", "journal", "cache", "members", "authority"}
+    {"federation", "catalogue", "folder", "journal", "cache", "members", "authority", "parent"}
 )
 
 
@@ -53,13 +57,16 @@ def open_run(
             `server.run.admission_checks`), `authority` (the file of who signs the nodes'
             certificates), `new_ledger_keys` (names, with commas, of merchants
             whose ledger may come back under another key), and `merchants`, how many share
-            noise that is distributed or central, and `log_format`, json or text. Paths are relative
-            to the folder that `SERVER_FOLDER` in the environment names.
+            noise that is distributed or central, `log_format`, json or text, and `parent`, the
+            folder of the release whose season is taken anew. Paths are relative to the folder that
+            `SERVER_FOLDER` in the environment names.
         progress: Told how many items of how many to encode are done.
 
     Raises:
         SettingsError: if a setting is unknown or out of bounds, or no catalogue is named.
         InputError: if the catalogue cannot be read.
+        ReleaseError: if the run is a refresh, and `parent` is not the release that it names, or
+            was made under other settings.
     """
     named = {name.replace("-", "_"): value for name, value in run_config.items()}
     places = {name: str(named.pop(name)) for name in PLACES if named.get(name)}
@@ -70,13 +77,14 @@ def open_run(
     catalogue_path = _catalogue_path(places)
     cache = Path(places["cache"]) if "cache" in places else catalogue_path.parent / ".cache"
     catalogue = read_catalogue(catalogue_path)
-    basis = fit_public_basis(catalogue, settings, cache, progress)
+    parent = _parent(places, settings)
+    basis = parent.basis if parent else fit_public_basis(catalogue, settings, cache, progress)
     encoder = bare_encoder(basis, settings, cache)
     plan = settings.plan(_merchants(places.get("merchants", str(settings.planned_merchants))))
     # Distributed noise spares some of the merchants; elsewhere the least is what settings say.
     least = plan.least_merchants if plan.dp_model == "distributed" else settings.min_merchants
     return RunSetup(
-        adapter=encoder.adapter(),
+        adapter=parent.adapter if parent else encoder.adapter(),
         basis=basis.to_bytes(),
         plan=plan,
         settings=settings.to_flat(),
@@ -98,6 +106,28 @@ def open_run(
             places, base_model_digest(settings.base_model, cache), catalogue.text_keys
         ),
     )
+
+
+def _parent(places: Mapping[str, str], settings: RunSettings) -> ReleasedModel | None:
+    """Return the model of the release that a refresh keeps; None where the run has rounds.
+
+    Its basis is kept too: in another one the season's numbers would say something else.
+    """
+    if settings.rounds:
+        return None
+    if "parent" not in places:
+        raise SettingsError(
+            "A refresh needs the folder of the release that it refreshes: set `parent`.",
+            field="parent",
+        )
+    release = verify_by_digest(Path(places["parent"]), settings.refresh_of)
+    check_kept(settings.to_flat(), release)
+    if cached_base_model(settings.base_model).digest != release.manifest.base_model.weights_sha256:
+        raise ReleaseError(
+            f"The release that is refreshed was trained on other weights of {settings.base_model}.",
+            field="base_model",
+        )
+    return released_model(release)
 
 
 def _parts(encoder: AdaptedEncoder) -> tuple[Part, ...]:

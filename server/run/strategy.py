@@ -17,17 +17,15 @@ from flwr.serverapp.strategy import Result, Strategy
 from common.errors import FederationError, FedtailError, QuorumError
 from common.federation.bounds import Framing
 from common.federation.descent import Descent, Step
-from common.federation.optimiser import OptimiserState
 from common.privacy.mechanism.canaries import CanaryRecord
 from common.privacy.mechanism.sum_canaries import CanarySums
-from common.settings.run import run_digest
 from common.wire import messages
 from server.run.asking.before_rounds import ask_popularity, ask_season
 from server.run.asking.canaries import reveal_canaries
 from server.run.asking.questions import Questions
 from server.run.asking.secure_rounds import SecureRounds
 from server.run.asking.secure_sum import FailedSumError
-from server.run.checkpoint import Checkpoint, RoundRecord, read_matching, write_checkpoint
+from server.run.checkpoint import Checkpoint, RoundRecord, write_checkpoint
 from server.run.cohort import Cohort
 from server.run.contributions import keep_vectors
 from server.run.countersigning import Countersigning
@@ -35,7 +33,7 @@ from server.run.exchange import Exchange, Take
 from server.run.intake import Intake
 from server.run.journal import Journal
 from server.run.oversight.watch import Oversight
-from server.run.run_setup import RunSetup, plain_parts
+from server.run.run_setup import RunSetup, plain_parts, restored
 
 logger = logging.getLogger(__name__)
 Given = TypeVar("Given")
@@ -65,7 +63,7 @@ class FedtailStrategy(Strategy):
             epsilon: Gives a merchant's epsilon after so many rounds, for the records.
         """
         self.setup = setup
-        self.state = self._restore()
+        self.state = restored(setup)
         self.metrics: dict[str, dict[str, float]] = {}
         self.audits: dict[str, CanaryRecord] = {}
         self._on_round = on_round
@@ -145,6 +143,8 @@ class FedtailStrategy(Strategy):
         try:
             with contextlib.ExitStack() as stack:
                 self._open_journal(stack, exchange)
+                if not self.setup.plan.trains and self.state.season is None:
+                    self._before_rounds(exchange)
                 for number in range(self.state.round_number + 1, last + 1):
                     record = self._round(exchange, number)
                     if self._on_round is not None:
@@ -174,15 +174,7 @@ class FedtailStrategy(Strategy):
     def _round(self, exchange: Exchange, number: int) -> RoundRecord:
         """Run one round; only when it is whole does `self.state` change, and then the disk."""
         began = time.monotonic()
-        if self._secure is None or not self._secure.sums.is_over:
-            self._assemble(exchange)
-        if self.state.popularity is None and self.setup.plan.takes_histogram:
-            ask = ask_popularity if self._secure is None else self._secure.popularity
-            self._keep(replace(self.state, popularity=self._once(exchange, ask)))
-        if self.state.season is None and self.setup.season_ends:
-            take = ask_season if self._secure is None else self._secure.season
-            self._keep(replace(self.state, season=self._once(exchange, take)))
-        questions = self._questions()
+        questions = self._before_rounds(exchange)
         self.standings.state.enter("train", number)
         train = self._plain_train if self._secure is None else self._secure_train
         step, asked = train(questions, exchange, number)
@@ -209,6 +201,18 @@ class FedtailStrategy(Strategy):
         )
         self.log.note("round done", round=number, participants=step.participants)
         return record
+
+    def _before_rounds(self, exchange: Exchange) -> Questions:
+        """Take histogram and season unless a checkpoint has them: all there is of a refresh."""
+        if self._secure is None or not self._secure.sums.is_over:
+            self._assemble(exchange)
+        if self.state.popularity is None and self.setup.plan.takes_histogram:
+            ask = ask_popularity if self._secure is None else self._secure.popularity
+            self._keep(replace(self.state, popularity=self._once(exchange, ask)))
+        if self.state.season is None and self.setup.season_ends:
+            take = ask_season if self._secure is None else self._secure.season
+            self._keep(replace(self.state, season=self._once(exchange, take)))
+        return self._questions()
 
     def _once(self, exchange: Exchange, ask: Callable[[Questions, Exchange], Given]) -> Given:
         """Return what is asked before the first round; a sum that failed is asked for again."""
@@ -368,27 +372,6 @@ class FedtailStrategy(Strategy):
             exchange, {node: name}, wait=False
         )
         self.standings.journal = countersigner.refuse
-
-    def _restore(self) -> Checkpoint:
-        """Return the checkpoint to go on from, or the state before the first round.
-
-        Raises:
-            InputError: as `server.run.checkpoint.read_matching`.
-        """
-        setup = self.setup
-        settings = run_digest(setup.settings, setup.basis)
-        found = None
-        if setup.folder is not None:
-            found = read_matching(setup.folder, setup.plan.digest, settings)
-        return found or Checkpoint(
-            round_number=0,
-            adapter=setup.adapter,
-            optimiser=OptimiserState.empty(setup.adapter.size),
-            popularity=None,
-            history=(),
-            plan_digest=setup.plan.digest,
-            settings_digest=settings,
-        )
 
     def _keep(self, state: Checkpoint) -> None:
         """Write `state` to disk, then make it the current one."""

@@ -124,6 +124,8 @@ def rounds_behind(
 ) -> Iterator[JournalEntry]:
     """Yield the rounds behind an adapter, the one that made it first, then season and histogram.
 
+    Behind an adapter that a refresh kept is the season that names it, and nothing else of its run.
+
     A run that was resumed has several numbers, so they are found by going back: each round is the
     latest of its number, under the same plan, before the one that follows it.
 
@@ -134,7 +136,7 @@ def rounds_behind(
         run_ids: The run's numbers; another run of the same plan may stand between its rounds.
     """
     own = [one for one in journal if one.plan_digest == plan_digest and one.run_id in run_ids]
-    made = [one for one in own if (one.kind, one.adapter) == ("train", adapter)]
+    made = [one for one in own if one.kind in {"train", "season"} and one.adapter == adapter]
     if not made:
         return
     numbers = range(made[-1].round_number, 0, -1)

@@ -66,7 +66,8 @@ def _ask_once(
     )
     intake.missing(answers, kind, questions.forget)
     vectors = {name: intake.vectors[name] for name in sorted(intake.vectors)}
-    questions.countersigner.close(kind, 0, tuple(vectors))
+    kept = setup.kept_adapter if kind == "season" else ""
+    questions.countersigner.close(kind, 0, tuple(vectors), kept)
     questions.check_quorum(len(vectors), len(answers.asked), kind)
     keep_vectors(setup.folder, setup.plan, 0, vectors, kind)
     return vectors

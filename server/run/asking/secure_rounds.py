@@ -175,5 +175,6 @@ class SecureRounds:
         keep_transcript(folder, number, kind, self.sums.transcript)
 
     def _close(self, questions: Questions, kind: EventKind, merchants: tuple[str, ...]) -> None:
-        questions.countersigner.close(kind, 0, merchants)
+        kept = questions.setup.kept_adapter if kind == "season" else ""
+        questions.countersigner.close(kind, 0, merchants, kept)
         self.keep(questions.setup.folder, 0, kind)

@@ -263,7 +263,7 @@ def test_versions_are_compared_number_by_number():
 
 def test_only_verify_release_makes_a_verified_release(release, key):
     verified = verify_release(release, key.public)
-    with pytest.raises(TypeError, match="verify_release only"):
+    with pytest.raises(TypeError, match="verify_release or verify_by_digest only"):
         VerifiedRelease(verified.manifest, verified.files, object())
     with pytest.raises((TypeError, ValueError)):
         dataclasses.replace(verified, files={})
