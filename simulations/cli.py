@@ -18,11 +18,14 @@ With --data it imports a real shop's tables (or a folder that `fedtail client im
 divides them into merchants. Every merchant gets a folder, a privacy ledger and a policy of its
 own; noise, clipping and accounting are those of a deployed node.
 
-A stopped run goes on where it stopped: give the same command again.
+A stopped run goes on where it stopped: give the same command again. With --refresh-of RUN nothing
+is trained: the season of an earlier simulation of the same merchants is taken anew, on their
+ledgers, for a release with RUN's adapter. Give RUN's own options for data and merchants.
 
     fedtail simulate --out out/demo
     fedtail simulate --data shop/ --merchants 8 --rounds 40 --epsilon 4 --out out/shop
     fedtail simulate --data shop/ --out out/shop --set rank=8 --set history_decay=0.8
+    fedtail simulate --data shop/ --refresh-of out/shop --out out/shop-again --epsilon 0.3
 """
 
 
@@ -109,6 +112,10 @@ def simulate(
     history: Annotated[
         list[str] | None, typer.Option(help="Item id or title for the example list; repeatable.")
     ] = None,
+    refresh_of: Annotated[
+        Path | None,
+        typer.Option(help="Take the season of this earlier simulation anew, and train nothing."),
+    ] = None,
     auto: Annotated[
         bool,
         typer.Option(
@@ -174,6 +181,7 @@ def simulate(
         "validation_only": validation_only or None,
         "public_data": public_data or None,
         "auto": auto or None,
+        "refresh_of": refresh_of,
     }
     run: dict[str, Any] = {"rounds": rounds, "epsilon": epsilon, "noise": noise, "seed": seed}
     run["seeded_noise"] = seeded_noise or None
@@ -236,7 +244,7 @@ def _run(
     given = {name: value for name, value in asked.items() if value is not None}
     chosen = {name: value for name, value in settings.items() if value is not None}
     merged = {**options, **given, "settings": {**options.get("settings", {}), **chosen}}
-    if fast:
+    if fast or merged.get("refresh_of"):
         merged |= {"solo": False, "baselines": False}
     if tensorboard:
         merged["tensorboard"] = True
@@ -255,6 +263,7 @@ def show(console: Console, results: Any, out: Path) -> None:
     """Print what a run came to."""
     from client.node.settings import merchant_folders
     from common.audit.layout import PUBLIC_KEY
+    from simulations.federation.refresh import merchants_of
     from simulations.report.terminal import (
         comparison_table,
         gains_table,
@@ -288,7 +297,7 @@ def show(console: Console, results: Any, out: Path) -> None:
     check = f"{program} audit run {out} --key {key}"
     console.print(f"{'check it':<13} {check}", highlight=False, soft_wrap=True)
     if results.release:
-        shop = merchant_folders(out / "merchants")[0]
+        shop = merchant_folders(merchants_of(out))[0]
         page = f"{program} client open --release {out / 'release'} --key {key} --shop {shop}"
         console.print(f"{'look at it':<13} {page}", highlight=False, soft_wrap=True)
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from client.shop.splitting import SplitRule
 from common.errors import InputError, SettingsError
+from common.release.manifest import MeasuredOn
 from common.settings.run import RunSettings, read_toml
 from simulations.data.partition import PartitionKind, Sizes
 
@@ -51,6 +52,8 @@ class SimulationOptions:
         overwrite: Empty `out` first, but for what its ledgers say.
         tensorboard: Also write TensorBoard's event files.
         history: Item titles or ids that a person typed, for the example recommendations.
+        refresh_of: Folder of an earlier simulation of the same merchants: its season is taken anew,
+            on their ledgers, and nothing is trained. None trains.
         auto: Choose what is not set from declared facts, by `common.settings.auto`.
         settings: What was set for the run; the rest has defaults or is declared by size.
 
@@ -78,6 +81,7 @@ class SimulationOptions:
     overwrite: bool = False
     tensorboard: bool = False
     history: tuple[str, ...] = ()
+    refresh_of: Path | None = None
     auto: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -110,7 +114,19 @@ class SimulationOptions:
             raise SettingsError(
                 "epsilon_curve must be distinct numbers above 0, or inf.", field="epsilon_curve"
             )
+        if self.refresh_of is not None and (self.baselines or self.solo or self.epsilon_curve):
+            raise SettingsError(
+                "A refresh trains nothing: no baselines, solo adapters or epsilon_curve.",
+                field="refresh_of",
+            )
         RunSettings.from_flat(self.settings)  # a wrong one is found before the data is read
+
+    @property
+    def measured_on(self) -> MeasuredOn:
+        """On whose shoppers metrics are measured, as far as a release may tell."""
+        if self.data is None:
+            return "simulated"
+        return "public" if self.public_data else "nothing"
 
     def sizes_of(self, how: PartitionKind) -> Sizes:
         """Return the sizes of merchants under the partition that is used."""
@@ -137,6 +153,8 @@ def experiment_options(path: Path) -> dict[str, Any]:
         table[name] = _typed(path, name, table[name])
     if "data" in table:
         table["data"] = (path.parent / table["data"]).resolve()
+    if "refresh_of" in table:
+        table["refresh_of"] = (path.parent / table["refresh_of"]).resolve()
     if table.get("public_holdout", NO_HOLDOUT) != NO_HOLDOUT:
         table["public_holdout"] = str((path.parent / table["public_holdout"]).resolve())
     return table

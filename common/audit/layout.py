@@ -7,4 +7,5 @@ PUBLIC_KEY: Final = "operator.pub"
 JOURNAL: Final = "journal.jsonl"
 LEDGERS: Final = "ledgers"
 CONTRIBUTIONS: Final = "contributions"
+PARENT: Final = "parent"  # of a refresh: the release whose adapter it keeps
 MANIFEST: Final = f"{RELEASE}/manifest.json"

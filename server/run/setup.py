@@ -77,7 +77,7 @@ def open_run(
     catalogue_path = _catalogue_path(places)
     cache = Path(places["cache"]) if "cache" in places else catalogue_path.parent / ".cache"
     catalogue = read_catalogue(catalogue_path)
-    parent = _parent(places, settings)
+    parent = _parent(places, settings, cache)
     basis = parent.basis if parent else fit_public_basis(catalogue, settings, cache, progress)
     encoder = bare_encoder(basis, settings, cache)
     plan = settings.plan(_merchants(places.get("merchants", str(settings.planned_merchants))))
@@ -108,7 +108,7 @@ def open_run(
     )
 
 
-def _parent(places: Mapping[str, str], settings: RunSettings) -> ReleasedModel | None:
+def _parent(places: Mapping[str, str], settings: RunSettings, cache: Path) -> ReleasedModel | None:
     """Return the model of the release that a refresh keeps; None where the run has rounds.
 
     Its basis is kept too: in another one the season's numbers would say something else.
@@ -122,7 +122,8 @@ def _parent(places: Mapping[str, str], settings: RunSettings) -> ReleasedModel |
         )
     release = verify_by_digest(Path(places["parent"]), settings.refresh_of)
     check_kept(settings.to_flat(), release)
-    if cached_base_model(settings.base_model).digest != release.manifest.base_model.weights_sha256:
+    weights = release.manifest.base_model.weights_sha256
+    if base_model_digest(settings.base_model, cache) != weights:
         raise ReleaseError(
             f"The release that is refreshed was trained on other weights of {settings.base_model}.",
             field="base_model",

@@ -21,6 +21,9 @@ from simulations.federation.folders import folder_name, write_federation
 from simulations.federation.parallel_runs import Job, OnRound, train_side_by_side
 from simulations.federation.runner import FinishedRun, Watch, run_federation
 
+MERCHANTS = "merchants"  # in a simulation's folder
+FEDERATED = "checkpoints/federated"  # there: checkpoints and journal of the run that is released
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -50,7 +53,7 @@ class Trainer:
 
     def federated(self, shops: Sequence[Shop], watch: Watch) -> FinishedRun:
         """Train all shops together: the run that is released."""
-        job = self._prepared(shops, self.folder / "merchants", self.settings, "federated")
+        job = self._prepared(shops, self.folder / MERCHANTS, self.settings, "federated")
         return run_federation(job.federation, job.settings, job.folder, job.cache, watch)
 
     def comparisons(

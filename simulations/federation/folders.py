@@ -10,7 +10,7 @@ from client.privacy.policy import POLICY_FILE
 from client.shop.dataset import save_merchant_data
 from common.catalogue import Catalogue, merge_catalogues, write_catalogue
 from common.files import write_atomic
-from common.privacy.accounting.accountants import AccountantReport, ceiling_for
+from common.privacy.accounting.accountants import AccountantReport, Events, ceiling_for
 from common.privacy.accounting.plan import PrivacyPlan
 from server.run.files import CATALOGUE_FILE
 from simulations.data.shop import Shop
@@ -40,11 +40,13 @@ def folder_name(place: int, name: str) -> str:
     return f"{place:02d}-{plain}" if plain else f"{place:02d}"
 
 
-def policy_text(plan: PrivacyPlan) -> bytes:
-    """Return the policy file of a simulated merchant."""
-    repeated = [replace(plan.event("train"), count=REPEATED_ROUNDS * plan.steps_per_round)]
-    repeated += [plan.event("season")] if plan.takes_season else []
-    ceiling = ceiling_for((*plan.events(), *repeated), plan.delta)  # inf without noise: valid TOML
+def policy_text(plan: PrivacyPlan, spent: Events = ()) -> bytes:
+    """Return the policy file of a simulated merchant whose ledger holds `spent` already."""
+    repeated = [plan.event("season")] if plan.takes_season else []
+    if plan.trains:
+        repeated += [replace(plan.event("train"), count=REPEATED_ROUNDS * plan.steps_per_round)]
+    # Infinite without noise: valid TOML
+    ceiling = ceiling_for((*spent, *plan.events(), *repeated), plan.delta)
     lines = [
         f"max_epsilon = {ceiling!r}",
         f"max_run_epsilon = {ceiling!r}",

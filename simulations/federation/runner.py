@@ -37,6 +37,9 @@ class FinishedRun:
         contributions: The folder of the protected vectors; None where none were kept.
         season: The merchants' season; None where the settings name none.
         canary_sums: What secure sums showed of the canaries; None where there were none.
+        federation: The merchants' folder.
+        run_ids: The run's numbers on the journal.
+        parent: The folder of the release whose adapter a refresh keeps; None with rounds.
     """
 
     adapter: AdapterState
@@ -48,6 +51,24 @@ class FinishedRun:
     contributions: Path | None = None
     season: Season | None = None
     canary_sums: CanarySums | None = None
+    federation: Path | None = None
+    run_ids: frozenset[str] = frozenset()
+    parent: Path | None = None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a refresh goes on with.
+
+    Attributes:
+        parent: The folder of the release whose season is taken anew.
+        journal: Of the run that made it, and goes on.
+        run_id: The refresh's number there.
+    """
+
+    parent: Path
+    journal: Path
+    run_id: int
 
 
 @dataclass(frozen=True)
@@ -73,8 +94,13 @@ def run_config(
     }
 
 
-def run_federation(
-    federation: Path, settings: RunSettings, folder: Path, cache: Path, watch: Watch | None = None
+def run_federation(  # noqa: PLR0917 - each is of another type, or named as its caller has it
+    federation: Path,
+    settings: RunSettings,
+    folder: Path,
+    cache: Path,
+    watch: Watch | None = None,
+    beside: Beside | None = None,
 ) -> FinishedRun:
     """Train on a federation's folder, or go on from its last checkpoint.
 
@@ -84,6 +110,7 @@ def run_federation(
         folder: For checkpoints.
         cache: For encodings of public text.
         watch: Told of progress.
+        beside: With settings of a refresh: what it goes on with.
 
     Raises:
         FedtailError: whatever stops a run; the last checkpoint stays.
@@ -91,6 +118,8 @@ def run_federation(
     """
     watch = watch or Watch()
     config = run_config(federation, settings, folder, cache)
+    if beside is not None:
+        config |= {"parent": str(beside.parent), "journal": str(beside.journal)}
     setup = open_run(config, watch.on_encoded)
     basis = PublicBasis.from_bytes(setup.basis)
     if watch.on_basis is not None:
@@ -103,7 +132,9 @@ def run_federation(
     strategy = FedtailStrategy(
         setup, on_round=on_round, epsilon=lambda rounds: epsilon_after(setup.plan, rounds).pld
     )
-    grid = InProcessGrid(app, len(merchant_folders(federation)), config, on_answer=watch.on_answer)
+    number = {} if beside is None else {"run_id": beside.run_id}
+    nodes = len(merchant_folders(federation))
+    grid = InProcessGrid(app, nodes, config, on_answer=watch.on_answer, **number)
     try:
         strategy.start(grid)
     finally:
@@ -120,6 +151,9 @@ def run_federation(
         else None,
         season=strategy.state.season,
         canary_sums=strategy.canary_sums,
+        federation=federation,
+        run_ids=frozenset({str(grid.run.run_id)}),
+        parent=None if beside is None else beside.parent,
     )
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from client.node.settings import merchant_folders
 from client.privacy.budget import LEDGER_FILE, open_ledger
-from common.audit.layout import CONTRIBUTIONS, JOURNAL, LEDGERS
+from common.audit.layout import CONTRIBUTIONS, JOURNAL, LEDGERS, PARENT
 from common.files import write_atomic
 from common.privacy.ledger.export import export_ledger
 from common.privacy.ledger.journal import JournalEntry, read_journal
 from common.release.statement import LedgerRecord
 from common.release.statement_draft import ledger_record
 from simulations.data.shop import Shop
+from simulations.federation.comparisons import MERCHANTS
 from simulations.federation.runner import FinishedRun
 
 
@@ -29,21 +30,19 @@ class Evidence:
     ledgers: dict[str, LedgerRecord]
     journal: tuple[JournalEntry, ...]
 
-    @property
-    def run_ids(self) -> set[str]:
-        """The numbers of the run, which has a journal of its own."""
-        return {entry.run_id for entry in self.journal}
-
 
 def export_evidence(folder: Path, run: FinishedRun, shops: Sequence[Shop]) -> Evidence:
     """Copy the run's journal and contributions, and write each ledger as text, beside the release.
+
+    Of a refresh the release that it keeps the adapter of is copied too.
 
     Raises:
         LedgerError, JournalError: if one of them cannot be read or trusted.
     """
     shutil.rmtree(folder / LEDGERS, ignore_errors=True)
     ledgers = {}
-    for shop, place in zip(shops, merchant_folders(folder / "merchants"), strict=True):
+    merchants = run.federation or folder / MERCHANTS
+    for shop, place in zip(shops, merchant_folders(merchants), strict=True):
         path = place / "node" / LEDGER_FILE
         ledger = open_ledger(path, place.name)
         entries = ledger.entries()
@@ -54,6 +53,9 @@ def export_evidence(folder: Path, run: FinishedRun, shops: Sequence[Shop]) -> Ev
     shutil.rmtree(folder / CONTRIBUTIONS, ignore_errors=True)
     if run.contributions is not None:
         shutil.copytree(run.contributions, folder / CONTRIBUTIONS)
+    shutil.rmtree(folder / PARENT, ignore_errors=True)
+    if run.parent is not None:
+        shutil.copytree(run.parent, folder / PARENT)
     content = b"" if run.journal is None else run.journal.read_bytes()
     write_atomic(folder / JOURNAL, content)
     return Evidence(ledgers, read_journal(content))

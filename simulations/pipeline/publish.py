@@ -24,9 +24,12 @@ RELEASE = "release"
 PUBLISHED = ("own_alone", "frozen_text", "fused_frozen", "adapter", "fused")
 
 
-def operator_key(folder: Path) -> SigningKey:
-    """Return the simulated operator's key, made on first use; its public half lies beside it."""
-    path = folder / KEY_FILE
+def operator_key(folder: Path, kept: Path | None = None) -> SigningKey:
+    """Return the simulated operator's key, made on first use; its public half goes to `folder`.
+
+    The key lies in `kept`, where a refresh finds that of the run it goes on with.
+    """
+    path = (kept or folder) / KEY_FILE
     key = SigningKey.load(path) if path.exists() else SigningKey.create(path)
     key.public.save(folder / PUBLIC_KEY_FILE)
     return key
@@ -53,7 +56,7 @@ def run_statement(
         {name: privacy[name] for name in evidence.ledgers},
         evidence.ledgers,
         evidence.journal,
-        run_ids=evidence.run_ids,
+        run_ids=run.run_ids,
         sizes=sizes,
     )
 
@@ -91,7 +94,8 @@ def publish(
         canary_sums=run.canary_sums,
     )
     now = datetime.now(UTC)
-    return write_release(folder / RELEASE, draft, now, operator_key(folder), replace=True)
+    kept = None if run.federation is None else run.federation.parent
+    return write_release(folder / RELEASE, draft, now, operator_key(folder, kept), replace=True)
 
 
 def told_metrics(

@@ -18,7 +18,6 @@ from client.shop.splitting import require_enough, split_interactions
 from common.adapter import AdapterState
 from common.encoder.public_basis import PublicBasis
 from common.evaluation.scorecard import Scorecard
-from common.release.manifest import MeasuredOn
 from common.release.statement_page import statement_page
 from common.settings.auto import fit_settings
 from common.settings.noise import noise_for
@@ -45,10 +44,11 @@ from simulations.evaluation.scoring import (
     pooled_metrics,
     validation_means,
 )
-from simulations.federation.comparisons import Comparison, Trainer
+from simulations.federation.comparisons import MERCHANTS, Comparison, Trainer
 from simulations.federation.folders import spent_by_merchant
 from simulations.federation.memory import PeakMemory
 from simulations.federation.parallel_runs import SideBySide
+from simulations.federation.refresh import EarlierRun
 from simulations.federation.runner import FinishedRun, Watch
 from simulations.options import SimulationOptions, declared_settings, sizes_declared
 from simulations.pipeline.auto_settings import declared_facts
@@ -132,11 +132,18 @@ class Simulation:
             public = load_holdout(self.options, data, self.cache)
             if not data.catalogue_declared:
                 self.screen.warn(LEARNT)
+            earlier, asked = self._earlier(), self.options.settings
+            if earlier is not None:
+                settings = earlier.settings(settings.season_ends, asked, len(shops))
             self._warn(settings)
         trainer = Trainer(self.options.out, self.cache, settings)
         solo, baselines = self.options.solo, self.options.baselines
         compared = trainer.comparisons(shops, solo=solo, baselines=baselines)
-        run = self._federated(trainer, shops, lambda: trainings.begin(trainer.jobs(compared)))
+
+        def on_encoded() -> None:
+            trainings.begin(trainer.jobs(compared))
+
+        run = self._federated(trainer, shops, earlier, on_encoded)
         evaluators = make_evaluators(shops, run.basis, settings, self.cache)
         scorecards, rankers = self._evaluated(evaluators, run)
         self._evaluate_others(trainings, compared, evaluators, scorecards)
@@ -164,6 +171,11 @@ class Simulation:
                 settings=settings,
                 began=began,
             )
+
+    def _earlier(self) -> EarlierRun | None:
+        """Return the run whose season is taken anew; None where one is trained."""
+        of = self.options.refresh_of
+        return None if of is None else EarlierRun.open(of)
 
     def _warn(self, settings: RunSettings) -> None:
         """Say what a person must know of delta and of the sizes, before anything is charged."""
@@ -228,7 +240,11 @@ class Simulation:
         )
 
     def _federated(
-        self, trainer: Trainer, shops: Sequence[Shop], on_encoded: Callable[[], None]
+        self,
+        trainer: Trainer,
+        shops: Sequence[Shop],
+        earlier: EarlierRun | None,
+        on_encoded: Callable[[], None],
     ) -> FinishedRun:
         evaluators: list[ShopEvaluator] = []
         every = max(1, trainer.settings.rounds // CURVE_POINTS)
@@ -251,6 +267,9 @@ class Simulation:
             self.screen.rounds("federation", trainer.settings),
         ):
             watch = Watch(self.screen.encoded, on_round, on_basis, self.screen.answered)
+            if earlier is not None:
+                out = self.options.out
+                return earlier.refreshed(shops, trainer.settings, out, self.cache, watch)
             return trainer.federated(shops, watch)
 
     def _evaluated(
@@ -324,8 +343,9 @@ class Simulation:
         began: float,
     ) -> Results:
         options, shops = self.options, [evaluator.shop for evaluator in evaluators]
-        spent = spent_by_merchant(shops, options.out / "merchants", run.plan.delta)
-        places = merchant_folders(options.out / "merchants")
+        merchants = run.federation or options.out / MERCHANTS
+        spent = spent_by_merchant(shops, merchants, run.plan.delta)
+        places = merchant_folders(merchants)
         bounds = audited_bounds(run.plan, run.audits, run.canary_sums)
         privacy = {
             name: merchant_privacy(run.plan, one, bounds.get(place.name))
@@ -345,9 +365,9 @@ class Simulation:
                 settings,
                 shops,
                 statement,
-                metrics=told_metrics(_measured_on(options), data.name, metrics),
+                metrics=told_metrics(options.measured_on, data.name, metrics),
                 code_version=environment.fedtail,
-                more_files=beside.files(_measured_on(options)),
+                more_files=beside.files(options.measured_on),
             )
         else:
             withdraw(options.out)
@@ -387,13 +407,6 @@ class Simulation:
         write_results(results, options.out / RESULTS_FILE)
         write_report(results, options.out / REPORT_FILE)
         return results
-
-
-def _measured_on(options: SimulationOptions) -> MeasuredOn:
-    """Return on whose shoppers the metrics were measured, as far as a release may tell."""
-    if options.data is None:
-        return "simulated"
-    return "public" if options.public_data else "nothing"
 
 
 def _has_column(data: MerchantData) -> bool:

@@ -138,8 +138,11 @@ def lede(results: Results) -> str:
     data, merchants = results.dataset, len(results.merchants)
     shops = "One merchant" if merchants == 1 else f"{merchants} merchants"
     rounds = "1 round" if len(results.rounds) == 1 else f"{len(results.rounds)} rounds"
+    did = f"trained one recommender together in {rounds}"
+    if not results.rounds:
+        did = "took the season of an earlier release anew, and trained nothing,"
     return (
-        f"{shops} trained one recommender together in {rounds} on {data.name}: "
+        f"{shops} {did} on {data.name}: "
         f"{data.items:,} items, {data.interactions:,} purchases to train on, and {data.shoppers:,} "
         "shoppers, those of the test included. "
         f"Every model ranked the full catalogue for the same {data.cases:,} test shoppers."
@@ -192,14 +195,8 @@ def tiles(results: Results) -> list[tuple[str, str, str]]:
     )
     sent = sum(one.bytes_up for one in results.rounds)
     heard = max(sum(one.participants for one in results.rounds), 1)
-    shown.append(
-        (
-            "Sent per merchant and round",
-            readable_bytes(sent / heard),
-            f"{readable_bytes(sent)} in all",
-        )
-    )
-    return shown
+    each = ("Sent per merchant and round", readable_bytes(sent / heard))
+    return [*shown, (*each, f"{readable_bytes(sent)} in all")] if results.rounds else shown
 
 
 def flatten(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -89,7 +89,7 @@ class HonestRun:
 
     def export(self, run):
         """Publish the run as `fedtail simulate` does; return the folder and the key to audit by."""
-        plan, merchants = run.plan, self.out / "merchants"
+        plan, merchants = run.plan, run.federation
         spent = spent_by_merchant(self.shops, merchants, plan.delta)
         bounds = audited_bounds(plan, run.audits, run.canary_sums)
         privacy = {

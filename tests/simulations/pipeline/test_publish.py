@@ -10,7 +10,7 @@ from common.settings.run import RunSettings
 from simulations.options import SimulationOptions, sizes_declared
 from simulations.pipeline.publish import told_metrics
 from simulations.pipeline.records import Beside
-from simulations.pipeline.simulate import UNTOLD, Simulation, _measured_on
+from simulations.pipeline.simulate import UNTOLD, Simulation
 from simulations.results.sections import EpsilonCurve
 
 METRICS = {"adapter": {"ndcg@10": 0.123456}, "solo_adapter": {"ndcg@10": 0.1}}
@@ -34,10 +34,10 @@ def test_figures_measured_on_nothing_are_no_record():
 
 
 def test_data_are_a_shops_own_unless_said_to_be_public(tmp_path):
-    assert _measured_on(SimulationOptions(out=tmp_path)) == "simulated"
-    assert _measured_on(SimulationOptions(out=tmp_path, data=tmp_path)) == "nothing"
+    assert SimulationOptions(out=tmp_path).measured_on == "simulated"
+    assert SimulationOptions(out=tmp_path, data=tmp_path).measured_on == "nothing"
     public = SimulationOptions(out=tmp_path, data=tmp_path, public_data=True)
-    assert _measured_on(public) == "public"
+    assert public.measured_on == "public"
 
 
 def test_a_curve_over_a_shops_own_shoppers_stays_behind():
