@@ -45,8 +45,8 @@ from common.audit.evidence import (
 )
 from common.audit.findings import Checklist, Kind, MerchantAudit, Report, Several, Verdict
 from common.audit.journaled_run import JournaledRun, check_merchants, find_run, pinned
-from common.audit.layout import JOURNAL, LEDGERS, PUBLIC_KEY
-from common.audit.season import check_season
+from common.audit.layout import JOURNAL, LEDGERS, PARENT, PUBLIC_KEY
+from common.audit.season import check_parent, check_season
 from common.errors import InputError
 from common.privacy.accounting.accountants import epsilon_pld, epsilon_rdp
 from common.privacy.accounting.second_accountant import (
@@ -65,13 +65,14 @@ from common.release.verify import VerifiedRelease
 FIRST = "PLD by"
 
 
-def audit_run(folder: Path, key: Path | None = None) -> Report:
+def audit_run(folder: Path, key: Path | None = None, parent: Path | None = None) -> Report:
     """Check a run's exported files against each other, and compute every number again.
 
     Args:
         folder: As `common.audit.layout` says: release, operator's key, journal, ledgers.
         key: The operator's public key, got on another way. Without it the one in the folder is
             used, and nothing is more than consistent: the verdict is `not authenticated`.
+        parent: Of a refresh, the release whose adapter it keeps; else the one in the folder.
 
     Raises:
         InputError: if the folder is none.
@@ -90,18 +91,20 @@ def audit_run(folder: Path, key: Path | None = None) -> Report:
         check_run_cost(sheet, statement)
         check_adapter(sheet, found.release)
         check_season(sheet, found.release)
+        check_parent(sheet, found.release, parent or folder / PARENT, demanded=True)
         check_contributions(sheet, found)
         check_code(sheet, found.release.manifest)
         check_app_bundles(sheet, statement, found.journal, found.ledgers)
     return _report("run", folder, sheet, found, merchants, authenticated=key is not None)
 
 
-def audit_release(folder: Path, key: Path | None = None) -> Report:
+def audit_release(folder: Path, key: Path | None = None, parent: Path | None = None) -> Report:
     """Check a release alone: what it says is signed, whole, and what its own canaries prove.
 
     Args:
         folder: The release.
         key: As for `audit_run`; without it `operator.pub` beside the folder is used.
+        parent: Of a refresh, the release whose adapter it keeps; without it that is not checked.
 
     Raises:
         InputError: if the folder is none.
@@ -127,6 +130,7 @@ def audit_release(folder: Path, key: Path | None = None) -> Report:
         check_run_cost(sheet, statement)
         check_adapter(sheet, found.release)
         check_season(sheet, found.release)
+        check_parent(sheet, found.release, parent, demanded=parent is not None)
         check_listed(sheet, found.release, None)
         with sheet.check("Epsilon: the claims against the ledgers", LEDGERS) as marks:
             marks.skip("a release holds no ledger: `fedtail audit run` checks them")

@@ -35,6 +35,12 @@ _STYLES = {"passed": "green", "noted": "yellow", "skipped": "yellow", "failed": 
 _WORDS = {"passed": "passed", "noted": "note", "skipped": "not made", "failed": "FAILED"}
 
 
+_Parent = Annotated[
+    Path | None,
+    typer.Option(help="Of a refresh: the folder of the release whose adapter it keeps."),
+]
+
+
 @app.command()
 def ledger(
     file: Path,
@@ -71,6 +77,7 @@ def release(
             "folder, and exit code 3."
         ),
     ] = None,
+    parent: _Parent = None,
     out: _Out = None,
 ) -> None:
     """Check a release: signature, files, statement, and the lower bounds from its canaries.
@@ -79,7 +86,7 @@ def release(
     """
     from common.audit.audits import audit_release
 
-    _finish(audit_release(folder, key), out or folder.parent)
+    _finish(audit_release(folder, key, parent), out or folder.parent)
 
 
 @app.command()
@@ -92,16 +99,17 @@ def run(
             "folder, and exit code 3."
         ),
     ] = None,
+    parent: _Parent = None,
     out: _Out = None,
 ) -> None:
     """Check a whole run: release, journal and ledgers against each other, every number again.
 
     FOLDER holds release/, operator.pub, journal.jsonl and ledgers/*.jsonl, as `fedtail simulate`
-    leaves them.
+    leaves them; of a refresh also parent/, unless --parent names it.
     """
     from common.audit.audits import audit_run
 
-    _finish(audit_run(folder, key), out or folder)
+    _finish(audit_run(folder, key, parent), out or folder)
 
 
 def _finish(report: "Report", out: Path) -> None:

@@ -20,7 +20,7 @@ from common.audit.layout import CONTRIBUTIONS, JOURNAL, RELEASE
 from common.audit.seals import Place, Signed, Vectors, check_seals
 from common.audit.season import SEASON_PLACE, check_season_sum
 from common.audit.secure_sums.sums import check_sums
-from common.errors import FedtailError, InputError
+from common.errors import FedtailError, InputError, ReleaseError
 from common.federation.contribution_files import read_round, round_file
 from common.federation.descent import Descent
 from common.federation.optimiser import OptimiserState
@@ -62,7 +62,7 @@ def check_contributions(sheet: Checklist, found: Evidence) -> None:
         return
     rounds = _rounds(release, journal, plan)
     with sheet.check("Adapter: where it started from", RELEASE) as marks:
-        start = _initial_adapter(release)
+        start = _initial_adapter(release) if plan.trains else _released_adapter(release)
         marks.says(f"{start.size} numbers, {start.digest[:16]}…")
     if sheet.checks[-1].status == "failed":
         return
@@ -74,7 +74,8 @@ def check_contributions(sheet: Checklist, found: Evidence) -> None:
     vectors = _check_vectors(sheet, found.folder, rounds, signed, start.size)
     check_season_sum(sheet, release, rounds, vectors)
     check_seals(sheet, release, signed, vectors)
-    _rebuild(sheet, release, rounds, vectors, start)
+    if plan.trains:
+        _rebuild(sheet, release, rounds, vectors, start)
 
 
 def check_listed(
@@ -114,7 +115,8 @@ def _rounds(
     """
     adapter = release.manifest.adapter.digest
     if not any(one.adapter == adapter and one.plan_digest == plan.digest for one in journal):
-        ends = [one for one in journal if (one.kind, one.plan_digest) == ("train", plan.digest)]
+        last = "train" if plan.trains else "season"
+        ends = [one for one in journal if (one.kind, one.plan_digest) == (last, plan.digest)]
         adapter = ends[-1].adapter if ends else ""
     runs = release.manifest.privacy.run_ids
     return list(rounds_behind(journal, adapter, plan.digest, runs))[::-1]
@@ -264,6 +266,25 @@ def _rebuild(
             file = f"{RELEASE}/{MANIFEST_FILE}"
             marks.wrong("adapter.digest", "The rounds come to another adapter.", file=file)
         marks.says(f"{len(trained)} rounds, {adapter.size} numbers, {adapter.digest[:16]}…")
+
+
+def _released_adapter(release: VerifiedRelease) -> AdapterState:
+    """Return the adapter that a refresh keeps: it has no other to start from.
+
+    Raises:
+        ReleaseError: if the release's tensors are not those that its manifest names.
+    """
+    names = [name for name in (ADAPTER_FILE, PROJECTION_FILE) if name in release.files]
+    tensors = {
+        name: tensor
+        for file in names
+        for name, tensor in AdapterState.from_bytes(release.files[file]).tensors.items()
+    }
+    only_b = {name: tensor for name, tensor in tensors.items() if ".lora_B." in name}
+    for found in (AdapterState(one) for one in (only_b, tensors) if one):
+        if found.digest == release.manifest.adapter.digest:
+            return found
+    raise ReleaseError("The adapter is not the one that the manifest names.", field="adapter")
 
 
 def _initial_adapter(release: VerifiedRelease) -> AdapterState:

@@ -1,7 +1,8 @@
 """The run that an adapter comes from, as the journal has it: every round that its plan demands.
 
 What a release says of itself only tells where to look. What must be there follows from the plan:
-its histogram, its season, each round from the first to the last, and whoever took part in any.
+its histogram, its season, each round from the first to the last, and whoever took part in any. Of
+a refresh that is its season, and nothing else may be there.
 """
 
 from bisect import bisect_left
@@ -84,8 +85,9 @@ def find_run(
         else:
             _demand_rounds(marks, run)
             _demand_merchants(marks, run)
-            told = f"{len(run.rounds)} of {run.plan.rounds} rounds, {len(run.nodes)} merchants"
-            marks.says(told)
+            rounds = f"{len(run.rounds)} of {run.plan.rounds} rounds"
+            told = rounds if run.plan.trains else "a season and no rounds"
+            marks.says(f"{told}, {len(run.nodes)} merchants")
     return run
 
 
@@ -102,17 +104,22 @@ def _found(
     last = _last_round(marks, plan, manifest.adapter.digest, own)
     if last is None:
         return None
-    marks.says(f"round {last.round_number} of run {last.run_id}")
+    told = f"round {last.round_number}" if plan.trains else "kept as it was by the season"
+    marks.says(f"{told} of run {last.run_id}")
     return _behind(plan, own, last)
 
 
 def _last_round(
     marks: Marks, plan: PrivacyPlan, adapter: str, own: Sequence[JournalEntry]
 ) -> JournalEntry | None:
-    made = [one for one in own if one.kind == "train" and one.adapter == adapter]
+    kind = "train" if plan.trains else "season"
+    made = [one for one in own if one.kind == kind and one.adapter == adapter]
     if not made:
         marks.wrong("adapter", "No round of the statement's plan and run came to this adapter.")
         return None
+    if not plan.trains:
+        _refuse_rounds(marks, own)
+        return made[-1]
     ended = [one for one in made if one.round_number == plan.rounds]
     if not ended:
         marks.wrong(
@@ -124,8 +131,21 @@ def _last_round(
     return (ended or made)[-1]
 
 
+def _refuse_rounds(marks: Marks, own: Sequence[JournalEntry]) -> None:
+    """Find fault with whatever a refresh took of the shoppers beside its season."""
+    for entry in own:
+        if entry.kind in {"train", "popularity"}:
+            marks.wrong(
+                "kind",
+                "The plan takes a season and has no rounds, and something else was taken.",
+                entry=entry.number,
+            )
+
+
 def _behind(plan: PrivacyPlan, own: Sequence[JournalEntry], last: JournalEntry) -> JournaledRun:
     """Return histogram, season and the rounds up to `last`, as far as they are there."""
+    if not plan.trains:
+        return JournaledRun(plan, None, (), last)
     by_round: dict[tuple[str, int], list[JournalEntry]] = {}
     for entry in own:
         by_round.setdefault((entry.kind, entry.round_number), []).append(entry)

@@ -1,18 +1,23 @@
-"""Hold a release's season to its plan, its settings and what each merchant signed of it."""
+"""Hold a release's season to its plan, its settings and what each merchant signed of it.
+
+A refresh has nothing else of its own, so what it has beside its season is held to its parent here.
+"""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from common.audit.findings import Checklist, Marks
-from common.audit.layout import CONTRIBUTIONS, RELEASE
+from common.audit.layout import CONTRIBUTIONS, PARENT, RELEASE
 from common.audit.seals import Vectors
 from common.errors import ReleaseError
 from common.federation.descent import aggregator_of
 from common.federation.season_sum import sum_seasons
 from common.privacy.ledger.journal import JournalEntry
 from common.release.manifest import SEASON_FILE
-from common.release.verify import VerifiedRelease
+from common.release.parent import differences
+from common.release.verify import VerifiedRelease, verify_by_digest
 from common.season import Season
 from common.settings.run import RunSettings
 
@@ -63,6 +68,48 @@ def check_season_sum(
             m.skip("it is missing on the journal" if not taken else "its contributions have faults")
             return
         _compare(m, release, held)
+
+
+def check_parent(
+    sheet: Checklist, release: VerifiedRelease, folder: Path | None, *, demanded: bool
+) -> None:
+    """Check that a refresh keeps all of its parent but the season; nothing to do with rounds.
+
+    Args:
+        sheet: Takes the findings.
+        release: Verified, so its settings name the same parent as its manifest.
+        folder: Where the parent's release may lie.
+        demanded: Whether it must be there: without it nothing says that the adapter is its.
+    """
+    manifest = release.manifest
+    if manifest.privacy.privacy_plan.trains:
+        return
+    with sheet.check("Parent: all but the season is that of the release it names", PARENT) as marks:
+        named = manifest.parent or ""
+        if folder is None or not folder.is_dir():
+            missing = (
+                f"The release keeps the adapter of release {named}, which is not here: give its "
+                "folder with --parent."
+            )
+            if demanded:
+                marks.wrong("parent", missing)
+            else:
+                marks.skip(missing)
+            return
+        parent = verify_by_digest(folder, named)
+        for field, what in differences(release, parent).items():
+            marks.wrong(field, f"{field} {what}.", file=RELEASE)
+        before, now = _last_end(parent), _last_end(release)
+        if before is not None and now is not None and now <= before:
+            marks.wrong("season_ends", "Its season ends no later than its parent's.", file=RELEASE)
+        marks.says(
+            f"version {parent.manifest.version}, {named[:16]}…; how its adapter was made is in its "
+            "own audit"
+        )
+
+
+def _last_end(release: VerifiedRelease) -> int | None:
+    return None if release.season is None else release.season.ends[-1]
 
 
 def _compare(marks: Marks, release: VerifiedRelease, held: dict[str, np.ndarray]) -> None:

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from common.audit.layout import CONTRIBUTIONS, JOURNAL, LEDGERS, PUBLIC_KEY, RELEASE
+from common.audit.layout import CONTRIBUTIONS, JOURNAL, LEDGERS, PARENT, PUBLIC_KEY, RELEASE
 from common.identity.signing_key import SigningKey
 from common.privacy.accounting.accountants import epsilon_pld, epsilon_prv, epsilon_rdp
 from common.privacy.accounting.claim import epsilon_claimed
@@ -27,7 +27,7 @@ EXPORTED = (RELEASE, PUBLIC_KEY, JOURNAL, LEDGERS, CONTRIBUTIONS)
 def export(simulated, to):
     """Copy what an auditor is given into a folder of its own."""
     to.mkdir(parents=True)
-    for name in EXPORTED:
+    for name in (*EXPORTED, *([PARENT] if (simulated / PARENT).exists() else [])):
         here = simulated / name
         (shutil.copytree if here.is_dir() else shutil.copy)(here, to / name)
     return to

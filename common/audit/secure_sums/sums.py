@@ -101,6 +101,8 @@ def check_sums(  # noqa: PLR0917 - each is of another type or named as in `check
     with sheet.check(_REBUILT, JOURNAL) as marks:
         if not whole:
             marks.skip("a sum is missing, or has faults")
+        elif not plan.trains:
+            marks.says("nothing was trained: it is the parent's")
         else:
             framing = read_framing(folder / CONTRIBUTIONS)
             trained = [
