@@ -1,4 +1,4 @@
-"""`fedtail server keys`, `publish`, `withdraw` and `refresh-metadata`: what needs the keys."""
+"""`fedtail server keys`, `refresh`, `publish`, `withdraw` and more: what makes releases."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,18 +145,62 @@ def rotate(
 
 
 @app.command()
+def refresh(
+    folder: Folder,
+    experiment: Annotated[Path, typer.Argument(help="The experiment's file, as for federate.")],
+    epsilon: Annotated[
+        float | None,
+        typer.Option(help="What the refresh may cost a shopper; what it began with on a restart."),
+    ] = None,
+    day: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"],
+            help="At whose start (UTC) the season ends. [default: today, or one that was stopped]",
+        ),
+    ] = None,
+    app_: Annotated[
+        Path | None, typer.Option("--app", help="The checkout whose code nodes run; else this one.")
+    ] = None,
+) -> None:
+    """Take the season of the latest release anew, without training.
+
+    Each node gives one noised vector, and is charged for it once more. The release that
+    `publish --season` then signs has the adapter as it was, and what sells more of late as it is
+    now. Say weekly, or before a season turns; docs/how-to-refresh-the-season.md has what it costs.
+    """
+    from server.operations.experiment import Experiment
+    from server.operations.federate import app_folder
+    from server.operations.federate import federate as run
+    from server.operations.folder import ServerFolder
+    from server.operations.publication.season_refresh import refresh_experiment
+
+    opened = ServerFolder(folder)
+    ends = None if day is None else day.date()
+    asked = refresh_experiment(opened, Experiment.load(experiment), epsilon=epsilon, day=ends)
+    run(opened, asked, app_ or app_folder(), say)
+
+
+@app.command()
 def publish(
     folder: Folder,
     keys: Keys,
     experiment: Annotated[Path, typer.Argument(help="The experiment's file, as for federate.")],
+    season: Annotated[
+        bool, typer.Option("--season", help="Of its last `refresh`, not of its training.")
+    ] = False,
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Sign the release of EXPERIMENT, whose run has ended, and have merchants fetch it."""
     from server.operations.experiment import Experiment
     from server.operations.publication.publishing import publish as run
+    from server.operations.publication.season_refresh import latest_refresh
 
     opened, held = open_folders(folder, keys, passphrase_file)
-    manifest = run(opened, held, Experiment.load(experiment), datetime.now(UTC))
+    asked = Experiment.load(experiment)
+    if season:
+        asked = latest_refresh(opened, asked)
+    manifest = run(opened, held, asked, datetime.now(UTC))
     for name, merchant in manifest.privacy.merchants.items():
         audit = "not audited" if merchant.audit is None else f"audit ≥ {merchant.audit.epsilon:.2f}"
         say(f"{name}: ε {merchant.epsilon:.2f} at δ {merchant.delta:.0e}, {audit}")
@@ -173,11 +217,14 @@ def withdraw(
 ) -> None:
     """Take release VERSION back: merchants go to the one before at their next fetch."""
     from server.operations.publication.publishing import withdraw as take_back
+    from server.operations.publication.season_refresh import refreshes_of
 
     opened, held = open_folders(folder, keys, passphrase_file)
     left = take_back(opened, held, version, reason, datetime.now(UTC))
     used = "There is no other release." if left is None else f"Merchants are told to use {left}."
     say(f"Release {version} is withdrawn. {used}")
+    for kept in refreshes_of(opened, version, datetime.now(UTC)):
+        say(f"Release {kept} is a refresh of it and has its adapter: withdraw it too.")
 
 
 @app.command()

@@ -37,6 +37,7 @@ _AUTO = {"clock": bool, "merchants": int}
 _RUN_IDS = "run-ids.json"
 _RELEASED = "release.json"
 _SEASON = "season.json"
+_REFRESH = "refresh.json"
 
 
 @dataclass(frozen=True)
@@ -190,8 +191,30 @@ class RunFolder:
             "authority": server.authority,
         }
         root = server.root.resolve()
+        if self.refresh is not None:
+            places["parent"] = server.releases / self.refresh[0]
         told = {name: str(path.resolve().relative_to(root)) for name, path in places.items()}
         return {**settings.to_flat(), **told}
+
+    @property
+    def refresh(self) -> tuple[str, dict[str, Scalar]] | None:
+        """The version of the release that the run refreshes, and its settings; None with rounds.
+
+        Raises:
+            InputError: if what is kept cannot be read.
+        """
+        path = self.root / _REFRESH
+        if not path.exists():
+            return None
+        try:
+            version, settings = json.loads(path.read_bytes())
+            return Path(version).name, dict(settings)
+        except (OSError, ValueError, TypeError):
+            raise InputError(f"{path} cannot be read; put back a copy.", field="refresh") from None
+
+    def note_refresh(self, version: str, settings: Mapping[str, Scalar]) -> None:
+        """Remember which release the run refreshes, and with which settings."""
+        write_atomic(self.root / _REFRESH, json.dumps([version, dict(settings)]).encode())
 
     @property
     def run_ids(self) -> frozenset[str]:

@@ -74,7 +74,8 @@ def federate(server: ServerFolder, experiment: Experiment, app: Path, say: Say) 
             field="run",
         )
     _gate(server, run, experiment, say)
-    say(f"Run {run.root.name} has ended. Sign its release: fedtail server publish")
+    season = "" if experiment.settings.rounds else " --season"
+    say(f"Run {run.root.name} has ended. Sign its release: fedtail server publish{season}")
 
 
 def app_folder() -> Path:
@@ -110,7 +111,8 @@ def _start_or_join(
     done = len(read_history(run.root))
     run_id = link.start_run(app, config)
     after = f", going on after round {done}" if done else ""
-    say(f"Run {run_id} of {run.root.name}: {config['rounds']} rounds{after}.")
+    rounds = f"{config['rounds']} rounds" if config["rounds"] else "the season alone"
+    say(f"Run {run_id} of {run.root.name}: {rounds}{after}.")
     say("Preparing: the catalogue is encoded here where it is new, then each node prepares.")
     return run_id
 
@@ -133,7 +135,8 @@ def _follow(link: Control, run_id: int, folder: Path, rounds: int, say: Say) -> 
             told = began
         if time.monotonic() - told > STILL_SECONDS and not state.finished:
             told = time.monotonic()
-            what = f"Round {shown + 1}/{rounds}" if shown else "Preparing, and round 1"
+            first = "Preparing, and round 1" if rounds else "Preparing, and the season"
+            what = f"Round {shown + 1}/{rounds}" if shown else first
             say(f"{what}: {told - began:.0f} s so far.")
         if state.finished:
             return state
@@ -161,6 +164,9 @@ def _gate(server: ServerFolder, run: RunFolder, experiment: Experiment, say: Say
     from server.releases.public_holdout import check_release  # noqa: PLC0415 - torch loads here
 
     holdout = experiment.public_holdout
+    if not experiment.settings.rounds:
+        say("Its adapter is that of the release it refreshes, which was judged or not, as it was.")
+        return
     if holdout is None:
         say("No public shoppers are named: its release is not judged before it is signed.")
         return

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from tuf.api.metadata import Targets
 
 from common.errors import ReleaseError
+from common.files import sha256_hex
 from common.identity.signing_key import SigningKey
 from common.record import first_problem
 from common.release.manifest import MANIFEST_FILE, SIGNATURE_FILE
@@ -127,6 +128,18 @@ class Federation:
         self.repository.publish({self._role: (listed, key)}, self.online)
         shutil.rmtree(self.repository.place / TARGETS / self.name / version, ignore_errors=True)
         return now.version
+
+    def digest_of(self, version: str) -> str:
+        """Return the digest of a release that is listed.
+
+        Raises:
+            ReleaseError: if it is not.
+        """
+        path = release_path(self.name, version, MANIFEST_FILE)
+        content = self.repository.content(self._listed(), path)
+        if content is None:
+            raise ReleaseError(f"No release {version} is published.", field="version")
+        return sha256_hex(content)
 
     def versions(self) -> list[str]:
         """Return the releases that are listed, the newest last."""

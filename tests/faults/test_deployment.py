@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from client.privacy.policy import POLICY_FILE, Policy
 from client.shop.dataset import load_merchant_data
 from common.encoder.base_model import load_base_model
 from common.identity.signing_key import PublicKey
-from common.privacy.accounting.accountants import epsilon_rdp
+from common.privacy.accounting.accountants import ceiling_for, epsilon_rdp
 from common.privacy.ledger.entry import spent_events
 from common.privacy.ledger.ledger import Ledger
 from common.processes import start_child, stopping
 from common.release.app_bundle import app_digest
+from common.release.parent import differences
 from common.release.verify import verify_release
 from common.settings.run import RunSettings
 from server.monitoring.journal_view import read_view
@@ -331,3 +333,47 @@ def test_the_commands_of_the_how_to_pages(deployment, tmp_path):
     keys = [{one.name: one.key for one in seen.merchants}["birch"] for seen in (view, again)]
     assert keys[0] != keys[1]  # the new ledger's key was taken, as the node is enrolled
     assert again.refusals == ()
+
+
+def test_a_season_is_refreshed_between_trainings(deployment, tmp_path):
+    """Train, refresh, fetch: a new release with the old adapter, charged once more on each node."""
+    run, shops = deployment.command, merchant_folders(tmp_path / "shops")
+    for place in shops:  # a policy for the run alone would not cover a refresh
+        allowed = (place / POLICY_FILE).read_text().splitlines()[-1]
+        (place / POLICY_FILE).write_text(f"max_epsilon = 50.0\nmax_run_epsilon = 50.0\n{allowed}\n")
+    run(*federate("first"))
+    run(*publish("first"))
+    run("client", "fetch", "--folder", "ash")
+    later = datetime.now(UTC).date() + timedelta(days=7)
+    refresh = ("server", "refresh", "--folder", "server", "--app", "fedtail", "first.toml")
+    told = run(*refresh, "--day", later.isoformat(), "--epsilon", "0.3")
+    assert "the season alone" in told
+    assert "is signed" in run(*publish("first"), "--season")
+    assert "is published" in publish_again(deployment)
+    run("client", "fetch", "--folder", "ash")
+    key = PublicKey.load(tmp_path / "ash" / "operator.pub")
+    places = sorted(
+        (tmp_path / "server" / "releases").glob("2*"), key=lambda one: one.stat().st_mtime
+    )
+    parent, child = (verify_release(one, key) for one in places)
+    assert (tmp_path / "ash" / "current").resolve().name == child.manifest.version
+    assert child.manifest.parent == parent.manifest.digest
+    assert differences(child, parent) == {}
+    assert child.season.ends[-1] > parent.season.ends[-1]
+    for name, shop in zip(NAMES, shops, strict=True):
+        entries = Ledger.open(shop / "node" / LEDGER_FILE, name).entries()
+        assert Counter(one.kind for one in entries) == {"popularity": 1, "season": 2, "train": 4}
+        told = child.manifest.privacy.merchants[name]
+        assert told.epsilon == pytest.approx(
+            ceiling_for(spent_events(entries), told.delta), rel=2e-3
+        )
+    assert [one.name for one in read_view(tmp_path / "server").runs] == [
+        "first",
+        f"first-season-{later}",
+    ]
+
+
+def publish_again(deployment):
+    with pytest.raises(RuntimeError) as caught:
+        deployment.command(*publish("first"), "--season")
+    return str(caught.value)

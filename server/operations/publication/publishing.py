@@ -11,8 +11,9 @@ from common.files import PRIVATE_MODE
 from common.identity.enrolment import FOLDER_MODE
 from common.identity.signing_key import SigningKey
 from common.release.manifest import SIGNATURE_FILE, Manifest
+from common.release.parent import check_same_adapter
 from common.release.published import FederationTrust, role_of
-from common.release.verify import verify_release
+from common.release.verify import verify_by_digest, verify_release
 from server.operations.experiment import Experiment, RunFolder
 from server.operations.folder import ServerFolder
 from server.operations.key_folder import KeyFolder, KeyPair
@@ -122,9 +123,28 @@ def publish(
         releases=folder.releases,
         key=key,
     )
+    if run.refresh is not None:
+        _check_parent(folder, manifest, run.refresh[0], key, now)
     list_release(folder, key, manifest.version, now)
     run.note_release(manifest.version)
     return manifest
+
+
+def _check_parent(
+    folder: ServerFolder, made: Manifest, version: str, key: SigningKey, now: datetime
+) -> None:
+    """Hold a refresh that was signed to the release it keeps, before anybody is told of it.
+
+    Raises:
+        ReleaseError: if that was withdrawn, or something else than the season is another.
+    """
+    with changing_repository(folder, now) as federation:
+        if version not in federation.versions():
+            raise ReleaseError(
+                f"Release {version}, whose adapter it keeps, was withdrawn.", field="release"
+            )
+    parent = verify_by_digest(folder.releases / version, made.parent or "")
+    check_same_adapter(verify_release(folder.releases / made.version, key.public), parent)
 
 
 def list_release(folder: ServerFolder, key: SigningKey, version: str, now: datetime) -> None:
