@@ -26,6 +26,7 @@ from common.release.manifest import (
     SIGNATURE_FILE,
     parse_manifest,
 )
+from common.release.parent import check_same_adapter
 from common.release.published import METADATA, FederationTrust, Latest, release_path
 from common.release.verify import VerifiedRelease, verify_release, version_order
 
@@ -122,7 +123,7 @@ def _take_latest(
         release = release if same else None
     if release is None:
         release = _fetch(store, config, repository, version)
-    own = check_own_part(release, config.state_folder / LEDGER_FILE, config.merchant)
+    own = _checked(store, config, release)
     if version != current:
         store.use(version)
     held = state.rolled_back if version != latest.version else None
@@ -172,9 +173,21 @@ def _fetch(
         path = release_path(config.federation, version, name)
         repository.download(path, fresh / RELEASE / name, parts)
     release = verify_kept(fresh, version)
-    check_own_part(release, config.state_folder / LEDGER_FILE, config.merchant)
+    _checked(store, config, release)
     store.keep(version)
     return release
+
+
+def _checked(store: ReleaseStore, config: NodeConfig, release: VerifiedRelease) -> OwnPart:
+    """Hold a release to this node's ledger, and a refresh to its parent where that is kept.
+
+    Raises:
+        ReleaseError, LedgerError: as `check_own_part` and `check_same_adapter`.
+    """
+    parent = store.kept_parent(release)
+    if parent is not None and not release.manifest.privacy.privacy_plan.trains:
+        check_same_adapter(release, parent)
+    return check_own_part(release, config.state_folder / LEDGER_FILE, config.merchant)
 
 
 def _drop_others(folder: Path, wanted: set[str]) -> None:
@@ -202,7 +215,7 @@ def _take_folder(store: ReleaseStore, config: NodeConfig, place: Path, say: Say)
     folder = place / RELEASE if (place / RELEASE).is_dir() else place
     key, current = PublicKey.load(store.folder.release_key), store.current
     release = verify_release(folder, key, not_older_than=current)
-    own = check_own_part(release, config.state_folder / LEDGER_FILE, config.merchant)
+    own = _checked(store, config, release)
     version, state = release.manifest.version, store.state()
     if (reason := state.reason(version)) is not None:
         raise ReleaseError(f"The operator has withdrawn {version}: {reason}", field="version")

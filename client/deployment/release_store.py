@@ -102,6 +102,18 @@ class ReleaseStore:
         """
         return verify_kept(self.folder.releases / version, version)
 
+    def kept_parent(self, release: VerifiedRelease) -> VerifiedRelease | None:
+        """Return the release whose adapter a refresh keeps, if it is kept here; else None."""
+        named = release.manifest.parent
+        for version in self.versions() if named else ():
+            try:
+                found = self.verify(version)
+            except ReleaseError:
+                continue  # damaged: nothing to hold anything to
+            if found.manifest.digest == named:
+                return found
+        return None
+
     @property
     def fetching(self) -> Path:
         """Where a release lies until it is whole and verified."""

@@ -33,7 +33,9 @@ def fit(
     """Fit the shop's model once, for `recommend` and `serve` to read.
 
     Whoever reads the model meanwhile keeps the old one: the new one takes its place when it is
-    whole. The last few models are kept, to go back to. Nothing of it leaves this machine.
+    whole. The last few models are kept, to go back to. Nothing of it leaves this machine. Where a
+    release is new in its season alone, and data and code are as they were, the season is all that
+    changes in the model.
     """
     from client.recommending.model_fit import fit_and_keep  # torch loads here, not before
 
@@ -41,6 +43,8 @@ def fit(
     made = fit_and_keep(release, key, shop, folder, cache or shop / "node" / "cache", most=keep)
     print_ = Console().print
     print_(f"{folder}: {made.items} items, release {made.release}.", soft_wrap=True)
+    if made.season_alone:
+        print_("The season is new; all else is as it was fitted.", soft_wrap=True)
     print_(f"Model {made.digest}", soft_wrap=True)
 
 

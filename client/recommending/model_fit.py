@@ -11,14 +11,22 @@ import numpy as np
 
 from client.ranking.purchase_probability import fit_chances, pairs_of
 from client.ranking.released_vectors import ReleasedVectors, released_vectors
+from client.ranking.season import ItemSeason
 from client.ranking.shop_fit import ShopFit
-from client.recommending.model_history import MOST_KEPT, keep_shop_model, source_of
+from client.recommending.model_history import MOST_KEPT, keep_shop_model, release_of, source_of
 from client.recommending.new_items import with_new_items
-from client.recommending.shop_model import ModelSource, ShopModel
+from client.recommending.shop_model import (
+    ModelSource,
+    ShopModel,
+    load_shop_model,
+    read_manifest,
+)
 from client.shop.dataset import MerchantData, load_merchant_data
 from client.shop.splitting import evaluation_cases, split_interactions
 from common.catalogue import Catalogue, Item, popularity_buckets
+from common.errors import InputError, ReleaseError
 from common.identity.signing_key import PublicKey
+from common.release.parent import check_same_adapter
 from common.release.verify import VerifiedRelease, verify_release
 
 BOOSTS = (0.0, 0.5, 1.0, 1.5, 2.0)  # tail boosts that a kept model has click curves for
@@ -73,17 +81,28 @@ def fit_shop_model(
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit left: the model's digest, its release's version, and how many items it ranks."""
+    """What a fit left.
+
+    Attributes:
+        digest: The model's.
+        release: Its release's version.
+        items: How many it ranks.
+        season_alone: Whether the season is all that is new in it.
+    """
 
     digest: str
     release: str
     items: int
+    season_alone: bool = False
 
 
 def fit_and_keep(
     release: Path, key: Path, shop: Path, folder: Path, cache: Path, *, most: int = MOST_KEPT
 ) -> Fitted:
     """Verify a release, fit the shop with it and make the model the one that serves.
+
+    A refresh changes the season and nothing else. So where the model that serves was fitted with
+    the same adapter, data and code, its season is exchanged and it is not fitted anew.
 
     Args:
         release: The release's folder.
@@ -95,14 +114,64 @@ def fit_and_keep(
 
     Raises:
         FedtailError: as `verify_release`, `load_merchant_data`, `fit_shop_model` and
-            `keep_shop_model`.
+            `keep_shop_model`; also if a refresh has something else than the release whose adapter
+            it says it keeps, and that is here.
     """
-    verified = verify_release(release, PublicKey.load(key))
+    trusted = PublicKey.load(key)
+    verified = verify_release(release, trusted)
     source = source_of(verified, shop)
-    data = load_merchant_data(shop)
-    model = fit_shop_model(verified, data, cache, source=source)
+    model = refreshed_model(verified, release, trusted, source, folder)
+    alone = model is not None
+    if model is None:
+        model = fit_shop_model(verified, load_merchant_data(shop), cache, source=source)
     digest = keep_shop_model(model, folder, release, most)
-    return Fitted(digest, source.release, len(data.catalogue))
+    return Fitted(digest, source.release, len(model.catalogue), season_alone=alone)
+
+
+def refreshed_model(
+    release: VerifiedRelease, place: Path, trusted: PublicKey, source: ModelSource, folder: Path
+) -> ShopModel | None:
+    """Return the model in `folder` with the season of `release`; None if that is not enough.
+
+    It is enough if `release` is a refresh, and the model was fitted on the same data by the same
+    code, with the release that this one refreshes, or another refresh of it. Weights and click
+    curves stay: they were fitted on periods of the past, of which a fresh season says nothing.
+
+    Args:
+        release: Verified.
+        place: Where it lies.
+        trusted: The operator's key.
+        source: What a model of it is made of.
+        folder: The models' folder.
+
+    Raises:
+        ReleaseError: if the model's own release, or its parent, is not what `release` keeps.
+        InputError: if a file of the model was altered.
+    """
+    season = release.season
+    if release.manifest.privacy.privacy_plan.trains or season is None:
+        return None
+    try:
+        held = read_manifest(folder)[0].source
+        before = release_of(held, folder, place, trusted)
+    except (OSError, InputError, ReleaseError):
+        return None  # nothing was fitted, or its release is gone
+    same = (held.data_digest, held.code_digest) == (source.data_digest, source.code_digest)
+    if not same or _trained(before) != _trained(release):
+        return None
+    check_same_adapter(release, before)
+    model = load_shop_model(folder)
+    known = model.ranker.season
+    if model.purchases.timed:
+        candidates = model.ranker.text.candidate_vectors
+        known = replace(known, federated=ItemSeason.of(season.vectors[-1], candidates))
+    return replace(model, source=source, ranker=replace(model.ranker, season=known), digest="")
+
+
+def _trained(release: VerifiedRelease) -> str | None:
+    """Return the digest of the release whose training made this one's adapter."""
+    manifest = release.manifest
+    return manifest.digest if manifest.privacy.privacy_plan.trains else manifest.parent
 
 
 def _in_one_order(

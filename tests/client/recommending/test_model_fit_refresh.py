@@ -1,0 +1,131 @@
+"""A shop takes a fresh season into its model without a fit, and nothing that calls itself one."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from client.recommending import model_fit
+from client.recommending.model_fit import fit_and_keep, fit_shop_model
+from client.recommending.model_history import source_of
+from client.recommending.shop_model import load_shop_model, save_shop_model
+from client.shop.dataset import load_merchant_data, save_merchant_data
+from common.adapter import AdapterState
+from common.audit.layout import PUBLIC_KEY, RELEASE
+from common.errors import ReleaseError
+from common.identity.signing_key import PublicKey
+from common.release.manifest import ADAPTER_FILE
+from common.release.verify import verify_release
+from tests.support.forging import Forger, export
+from tests.support.refreshed_runs import RefreshedRun, honest_then_refreshed
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_bert, cache, tmp_path_factory):
+    """A run whose season ends after all that a shop fits by, and a refresh of it."""
+    root = tmp_path_factory.mktemp("runs")
+    ends = {"season_ends": "1971-01-01"}
+    return honest_then_refreshed(
+        root, tiny_bert, cache, asked={"season_ends": "1971-02-01"}, shoppers=40, **ends
+    )
+
+
+@pytest.fixture
+def fitted(runs, cache, tmp_path):
+    """A shop's folder, its models' folder with one of the training's release, and the key."""
+    earlier, _ = runs
+    shop = tmp_path / "shop"
+    save_merchant_data(load_merchant_data(earlier.folders[0]), shop)
+    key, folder = earlier.out / PUBLIC_KEY, tmp_path / "model"
+    made = fit_and_keep(earlier.out / RELEASE, key, shop, folder, cache)
+    assert not made.season_alone
+    return shop, folder, key
+
+
+def refuse_to_fit(monkeypatch):
+    def fitted_anew(*_, **__):
+        raise AssertionError("The shop was fitted anew.")
+
+    monkeypatch.setattr(model_fit, "fit_shop_model", fitted_anew)
+
+
+def test_what_comes_of_it_is_what_a_fit_would_have_come_to(
+    runs, fitted, cache, tmp_path, monkeypatch
+):
+    """To the bit, as no season was known in the periods that the weights were fitted on."""
+    shop, folder, key = fitted
+    before = load_shop_model(folder)
+    place = runs[1].out / RELEASE
+    release = verify_release(place, PublicKey.load(key))
+    whole = fit_shop_model(
+        release, load_merchant_data(shop), cache, source=source_of(release, shop)
+    )
+    expected = save_shop_model(whole, tmp_path / "whole")
+    refuse_to_fit(monkeypatch)
+    made = fit_and_keep(place, key, shop, folder, cache)
+    assert made.season_alone
+    assert made.release == release.manifest.version
+    assert made.digest == expected
+    after = load_shop_model(folder)
+    assert after.source.release_digest == release.manifest.digest
+    old, new = before.ranker.season, after.ranker.season
+    assert not np.array_equal(old.federated.scores, new.federated.scores)
+    np.testing.assert_array_equal(old.own.scores, new.own.scores)
+
+
+def test_a_later_refresh_is_taken_by_a_model_of_an_earlier_one(
+    runs, fitted, cache, tmp_path, monkeypatch
+):
+    """The parent of both is the training; one may be left out."""
+    shop, folder, key = fitted
+    later = RefreshedRun(tmp_path / "later", runs[0], of=runs[1].out, season_ends="1971-03-01")
+    later.export(later.refresh())
+    refuse_to_fit(monkeypatch)
+    for place in (runs[1].out, later.out):
+        assert fit_and_keep(place / RELEASE, key, shop, folder, cache).season_alone
+
+
+def test_new_purchases_are_fitted(runs, fitted, cache):
+    shop, folder, key = fitted
+    data = load_merchant_data(shop)
+    fewer = data.interactions.where(np.arange(len(data.interactions)) > 0)
+    save_merchant_data(replace(data, interactions=fewer), shop)
+    assert not fit_and_keep(runs[1].out / RELEASE, key, shop, folder, cache).season_alone
+
+
+def test_a_shop_that_was_never_fitted_is(runs, cache, tmp_path):
+    earlier, later = runs
+    key, folder = earlier.out / PUBLIC_KEY, tmp_path / "model"
+    made = fit_and_keep(later.out / RELEASE, key, earlier.folders[0], folder, cache)
+    assert not made.season_alone
+
+
+@pytest.mark.attack
+def test_another_adapter_in_a_refresh_is_not_taken(runs, fitted, cache, tmp_path):
+    """Signed by the operator; the model's own release says what the parent's is."""
+    shop, folder, key = fitted
+    forger = Forger(runs[0].out, export(runs[1].out, tmp_path / "forged"))
+    held = AdapterState.from_bytes((forger.folder / RELEASE / ADAPTER_FILE).read_bytes())
+    tensors = {name: one + np.float32(".lora_B." in name) for name, one in held.tensors.items()}
+    only_b = {name: one for name, one in tensors.items() if ".lora_B." in name}
+    forger.release(
+        lambda document: document["adapter"].update(digest=AdapterState(only_b).digest),
+        **{ADAPTER_FILE: AdapterState(tensors).to_bytes()},
+    )
+    before = load_shop_model(folder).digest
+    with pytest.raises(ReleaseError, match="is not the parent's"):
+        fit_and_keep(forger.folder / RELEASE, key, shop, folder, cache)
+    assert load_shop_model(folder).digest == before
+
+
+def test_a_model_whose_release_is_gone_is_fitted(runs, fitted, cache):
+    shop, folder, key = fitted
+    for kept in folder.glob("release-*"):
+        shutil.rmtree(kept)
+    assert not fit_and_keep(runs[1].out / RELEASE, key, shop, folder, cache).season_alone
