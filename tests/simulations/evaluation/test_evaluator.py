@@ -6,44 +6,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.ranking import shop_fit
-from client.ranking.baselines import fit_ease, fit_popularity
-from client.ranking.fusion import FusedRanker
+from client.ranking.baselines import fit_ease
 from client.ranking.fusion_weights import (
-    COLLABORATIVE_ALONE,
-    COLLABORATIVE_AND_TREND,
     default_fusion_weights,
 )
 from client.ranking.sales_trend import sales_trend
-from client.ranking.text_ease import TextEaseModel, fit_text_ease
+from client.ranking.text_ease import fit_text_ease
 from client.ranking.text_scorer import DECAYS, TextScorer
 from client.ranking.validation import past_windows
 from client.shop.dataset import MerchantData
 from client.shop.histories import histories
 from client.shop.splitting import SplitRule, evaluation_cases, split_interactions
 from common.catalogue import Catalogue, Item, popularity_buckets
-from common.encoder.catalogue_encoder import encode_catalogue, fit_public_basis
-from common.evaluation import metrics
-from common.season import Season
+from common.encoder.catalogue_encoder import encode_catalogue
 from simulations.data import shop as shop_module
 from simulations.data.shop import Shop
 from simulations.evaluation.evaluator import ShopEvaluator, make_evaluators, shared_buckets
+from tests.support.judged_shops import ITEMS, RULE, shop_of
 from tests.support.shops import (
     DAY,
     interactions_of,
     make_catalogue,
-    make_interactions,
-    make_settings,
     random_adapter,
 )
-
-ITEMS, SHOPPERS = 40, 40
-RULE = SplitRule("time", valid_from=240 * DAY, test_from=300 * DAY)
-
-
-def shop_of(name, *, seed=0, catalogue=None):
-    catalogue = catalogue or make_catalogue(ITEMS, seed)
-    interactions = make_interactions(len(catalogue), SHOPPERS, seed)
-    return Shop.of(MerchantData(name, catalogue, interactions, RULE))
 
 
 # -------------------------------------------------------------------- periods
@@ -102,21 +87,6 @@ def test_shared_buckets_are_those_of_the_market(data):
 
 
 # --------------------------------------------------------------------- judging
-@pytest.fixture(scope="module")
-def ground(tiny_bert, tmp_path_factory):
-    """Two shops of one catalogue and one of another, judged on one basis."""
-    cache = tmp_path_factory.mktemp("cache")
-    settings = make_settings(base_model=str(tiny_bert))
-    shared = make_catalogue(ITEMS)
-    shops = [
-        shop_of("A", seed=0, catalogue=shared),
-        shop_of("B", seed=1, catalogue=shared),
-        shop_of("C", seed=2),
-    ]
-    basis = fit_public_basis(shared, settings, cache)
-    return settings, cache, basis, shops, make_evaluators(shops, basis, settings, cache)
-
-
 def test_an_evaluator_takes_the_decay_of_training_for_the_usual_one(ground):
     settings, cache, basis, shops, _ = ground
     settings = settings.model_copy(update={"history_decay": 0.7})
@@ -180,71 +150,6 @@ def test_weights_are_fitted_from_those_of_a_shop_with_or_without_a_clock(
     )
     evaluator.fused(evaluator.text(None))
     assert asked == [default_fusion_weights(split_interactions(rows, rule).train)]
-
-
-@pytest.fixture
-def release(ground):
-    """An adapter, and a season that is known from the first period on."""
-    *_, evaluators = ground
-    width = evaluators[0].vectors.candidates.shape[1]
-    vectors = np.random.default_rng(3).normal(size=(2, width)).astype(np.float32)
-    season = Season(vectors, (0, 250 * DAY), 0.0, 3)
-    return random_adapter(evaluators[0].vectors._encoded.encoder, size=0.5), season
-
-
-@pytest.mark.parametrize("chunk", [100, 4_000_000])
-def test_models_that_share_parts_are_judged_as_each_is_by_itself(
-    ground, release, monkeypatch, chunk
-):
-    """Whether all cases are scored at once or a few at a time."""
-    monkeypatch.setattr(metrics, "CHUNK_SCORES", chunk)
-    *_, evaluators = ground
-    evaluator, (adapter, season) = evaluators[0], release
-    frozen, text = evaluator.frozen_fused, evaluator.text(adapter)
-    fused, ease = evaluator.fused(text, season), evaluator.shop.fit_ease()
-    popularity = fit_popularity(evaluator.shop.past.matrix())
-    alone = replace(fused.weights, federated_season=0.0, federated_prior=0.0)
-    trend = FusedRanker.of(frozen.text, ease, COLLABORATIVE_AND_TREND, evaluator.shop.past)
-    expected = {
-        "popularity": lambda some: popularity.score(some.bought()),
-        "local_ease": lambda some: ease.score(some.bought()),
-        "own_alone": frozen.with_weights(COLLABORATIVE_ALONE).score,
-        "ease_trend": trend.score,
-        "frozen_text": frozen.text.score,
-        "fused_frozen": frozen.score,
-        "adapter": text.score,
-        "fused": fused.score,
-        "fused_frozen_boosted": frozen.with_weights(boosted(frozen.weights)).score,
-        "fused_boosted": fused.with_weights(boosted(fused.weights)).score,
-        "fused_adapter": fused.with_weights(alone).score,
-        "fused_season": evaluator.fused(evaluator.text(None), season).score,
-    }
-    ranker, found = evaluator.compared(adapter, season)
-    assert ranker.weights == fused.weights
-    assert list(found) == list(expected)
-    for model, scores in expected.items():
-        itself = evaluator.evaluate(scores)
-        assert np.array_equal(found[model].exposure, itself.exposure)
-        for metric, values in itself.per_shopper.items():
-            np.testing.assert_array_equal(found[model].per_shopper[metric], values, err_msg=model)
-
-
-def boosted(weights):
-    return replace(weights, tail=1.3 * weights.tail, cold_start=1.3 * weights.cold_start)
-
-
-def test_what_models_share_is_computed_once(ground, release, monkeypatch):
-    *_, evaluators = ground
-    evaluator = evaluators[0]
-    evaluator.compared(*release)  # what is fitted is fitted
-    scored = []
-
-    def heard(score):
-        return lambda self, history: scored.append(type(self).__name__) or score(self, history)
-
-    monkeypatch.setattr(TextEaseModel, "score", heard(TextEaseModel.score))
-    evaluator.compared(*release)
-    assert scored == ["TextEaseModel"]
 
 
 def test_a_model_that_knows_the_future_is_perfect_and_its_opposite_finds_nothing(ground):
