@@ -47,7 +47,7 @@ help: ## list the targets
 
 setup: $(STAMP) ## a virtual environment in .venv with pinned packages
 
-demo: $(STAMP) ## simulate eight shops of unlike size into out/demo: about two minutes
+demo: $(STAMP) ## simulate eight shops of unlike size into out/demo: one to two minutes
 	$(BIN)/fedtail simulate --experiment simulations/experiments/demo.toml --out $(OUT) $(ARGS)
 
 # Files are dealt, in their order, to two processes of one thread each: two of two threads would wait
