@@ -38,7 +38,8 @@ class FinishedRun:
         season: The merchants' season; None where the settings name none.
         canary_sums: What secure sums showed of the canaries; None where there were none.
         federation: The merchants' folder.
-        run_ids: The run's numbers on the journal.
+        run_ids: A refresh's number on the journal, which other runs of its plan may be on; empty
+            with rounds, whose plan no other run there has.
         parent: The folder of the release whose adapter a refresh keeps; None with rounds.
     """
 
@@ -152,7 +153,7 @@ def run_federation(  # noqa: PLR0917 - each is of another type, or named as its 
         season=strategy.state.season,
         canary_sums=strategy.canary_sums,
         federation=federation,
-        run_ids=frozenset({str(grid.run.run_id)}),
+        run_ids=frozenset() if beside is None else frozenset({str(beside.run_id)}),
         parent=None if beside is None else beside.parent,
     )
 

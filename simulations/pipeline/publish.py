@@ -50,13 +50,14 @@ def run_statement(
         ReleaseError: if the audit of a merchant disproves its claim.
     """
     evidence = export_evidence(folder, run, shops)
+    own = {one.run_id for one in evidence.journal if one.plan_digest == run.plan.digest}
     return make_statement(
         run.plan,
         settings,
         {name: privacy[name] for name in evidence.ledgers},
         evidence.ledgers,
         evidence.journal,
-        run_ids=run.run_ids,
+        run_ids=run.run_ids or own,
         sizes=sizes,
     )
 

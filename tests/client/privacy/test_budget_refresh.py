@@ -43,6 +43,14 @@ def test_refreshes_are_held_to_the_ceiling_for_life(ceiling, sigma):
     assert budget_share((replace(one, count=count + 1),), 1e-5, ceiling) > 1
 
 
+def test_where_none_fits_it_says_which_would():
+    plan = replace(REFRESH, season_noise_multiplier=2.0)
+    told = advice((), plan, Policy(max_epsilon=0.5))
+    sigma = float(re.search(r"season_noise_multiplier ([0-9.]+)", told)[1])
+    fitting = replace(plan, season_noise_multiplier=sigma)
+    assert budget_share(fitting.events(), 1e-5, 0.5) <= 1 < budget_share(plan.events(), 1e-5, 0.5)
+
+
 def test_a_refresh_is_charged_on_top_of_what_was_trained(tmp_path):
     ledger = Ledger.open(tmp_path / "ledger.db", "shop", "data")
     policy = Policy(max_epsilon=ceiling_for((*PLAN.events(), REFRESH.event("season")), 1e-5) * 1.01)

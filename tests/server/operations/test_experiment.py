@@ -42,7 +42,7 @@ BAD = {
     "no file": ("catalogues = []", "catalogues"),
     "setting outside": ('catalogues = ["a.jsonl"]\nrounds = 3', "rounds"),
     "unknown setting": ('catalogues = ["a.jsonl"]\n[settings]\nround = 3', "round"),
-    "out of bounds": ('catalogues = ["a.jsonl"]\n[settings]\nrounds = 0', "rounds"),
+    "out of bounds": ('catalogues = ["a.jsonl"]\n[settings]\nrounds = -1', "rounds"),
     "trusted noise": ('catalogues = ["a.jsonl"]\n[settings]\nnoise = "central"', "noise"),
     "no table": ('catalogues = ["a.jsonl"]\nsettings = 3', "settings"),
 }
