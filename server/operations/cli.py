@@ -165,9 +165,10 @@ def refresh(
 ) -> None:
     """Take the season of the latest release anew, without training.
 
-    Each node gives one noised vector, and is charged for it once more. The release that
-    `publish --season` then signs has the adapter as it was, and what sells more of late as it is
-    now. Say weekly, or before a season turns; docs/how-to-refresh-the-season.md has what it costs.
+    EXPERIMENT is the file of the training. Each node gives one noised vector, and is charged for
+    it once more. The release that `publish --season` then signs has the adapter as it was, and what
+    sells more of late as it is now. Say weekly, or before a season turns;
+    docs/how-to-refresh-the-season.md has what it costs.
     """
     from server.operations.experiment import Experiment
     from server.operations.federate import app_folder

@@ -65,6 +65,7 @@ from simulations.pipeline.records import (
     settings_record,
 )
 from simulations.pipeline.tensorboard import open_board
+from simulations.pipeline.warning_lines import warnings
 from simulations.report.html import write_report
 from simulations.results.schema import (
     Privacy,
@@ -78,19 +79,6 @@ from simulations.results.sections import EpsilonCurve
 RESULTS_FILE = "results.json"
 REPORT_FILE = "report.html"
 CURVE_POINTS = 8  # how many rounds are evaluated on validation
-LEARNT = (
-    "The items were learnt from purchases, so the catalogue tells what was bought and ε does not "
-    "cover it. Real nodes refuse such an import; give an item list of its own before you show this "
-    "release to anybody."
-)
-COUNTED = (
-    "Size bracket and δ follow counts of shoppers here, which ε does not cover; a merchant "
-    "declares them: --set size_bracket=… --set delta=…"
-)
-UNTOLD = (
-    "The shoppers are taken for real: the release tells no metrics of theirs. Results and report "
-    "do, exactly, so show them to nobody. Of public data say so: --public-data"
-)
 
 
 class Simulation:
@@ -130,12 +118,11 @@ class Simulation:
         with self.phase("data"):
             data, shops, settings, how = self._shops()
             public = load_holdout(self.options, data, self.cache)
-            if not data.catalogue_declared:
-                self.screen.warn(LEARNT)
             earlier, asked = self._earlier(), self.options.settings
             if earlier is not None:
                 settings = earlier.settings(settings.season_ends, asked, len(shops))
-            self._warn(settings)
+            for warning in warnings(self.options, settings, data):
+                self.screen.warn(warning)
         trainer = Trainer(self.options.out, self.cache, settings)
         solo, baselines = self.options.solo, self.options.baselines
         compared = trainer.comparisons(shops, solo=solo, baselines=baselines)
@@ -176,15 +163,6 @@ class Simulation:
         """Return the run whose season is taken anew; None where one is trained."""
         of = self.options.refresh_of
         return None if of is None else EarlierRun.open(of)
-
-    def _warn(self, settings: RunSettings) -> None:
-        """Say what a person must know of delta and of the sizes, before anything is charged."""
-        if warning := settings.plan().delta_warning:
-            self.screen.warn(warning)
-        if self.options.data is not None and not self.options.public_data:
-            if not sizes_declared(self.options.settings):
-                self.screen.warn(COUNTED)
-            self.screen.warn(UNTOLD)
 
     def _shops(self) -> tuple[MerchantData, list[Shop], RunSettings, PartitionKind]:
         options = self.options

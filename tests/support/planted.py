@@ -17,13 +17,13 @@ from common.privacy.ledger.ledger import Charge, Ledger
 from common.privacy.mechanism.canaries import CanaryRecord
 from common.privacy.mechanism.noise import NoiseSource
 from common.wire import messages
+from simulations.options import SimulationOptions
 from tests.client.node.test_participant import ground
 from tests.client.privacy import test_budget
 from tests.common.audit import (
     test_countersignatures,
 )
 from tests.common.privacy.accounting import test_claim
-from tests.simulations.pipeline import test_publish
 from tests.support.privacy_bugs import plant
 
 __all__ = ["ground"]  # a fixture
@@ -321,9 +321,9 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
     ),
     "exact figures in a release": (
         edit(
-            test_publish,
-            "_measured_on",
-            ('"public" if options.public_data else "nothing"', '"public"'),
+            SimulationOptions,
+            "measured_on",
+            ('"public" if self.public_data else "nothing"', '"public"'),
         ),
         REAL_DATA,
     ),

@@ -10,7 +10,7 @@ from common.settings.run import RunSettings
 from simulations.options import SimulationOptions, sizes_declared
 from simulations.pipeline.publish import told_metrics
 from simulations.pipeline.records import Beside
-from simulations.pipeline.simulate import UNTOLD, Simulation
+from simulations.pipeline.warning_lines import LEARNT, UNTOLD, warnings
 from simulations.results.sections import EpsilonCurve
 
 METRICS = {"adapter": {"ndcg@10": 0.123456}, "solo_adapter": {"ndcg@10": 0.1}}
@@ -63,9 +63,8 @@ def test_sizes_are_declared_where_both_were_set():
 
 @pytest.mark.parametrize("public", [True, False])
 def test_a_person_is_told_that_results_of_real_shoppers_are_exact(tmp_path, public):
-    told = []
-    screen = SimpleNamespace(warn=told.append)
     options = SimulationOptions(out=tmp_path, data=tmp_path, public_data=public)
-    Simulation(options, screen, tmp_path)._warn(RunSettings())
+    told = list(warnings(options, RunSettings(), SimpleNamespace(catalogue_declared=True)))
+    assert LEARNT not in told
     assert (UNTOLD in told) is not public
     assert "exactly" in UNTOLD

@@ -231,7 +231,7 @@ def test_a_whole_number_is_the_same_plan_as_its_float():
         ("sample_rate", math.nan),
         ("sample_rate", "0.25"),
         ("sample_rate", True),
-        ("steps", 0),
+        ("steps", -1),
         ("steps", 1.5),
         ("steps", True),
         ("noise_multiplier", 0.0),
