@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from peft import LoraConfig
 from safetensors import SafetensorError
 from safetensors.numpy import save
 
@@ -51,6 +50,9 @@ def peft_config(lora_targets: LoraTargets, model: BaseModel) -> dict[str, object
         for name in lora_targets.module_names(model.depth)
         if name != PROJECTION
     ]
+    # PEFT imports transformers: seconds and 400 MB, and who only reads releases waits for neither.
+    from peft import LoraConfig  # noqa: PLC0415 -- see above
+
     config = LoraConfig(
         r=lora_targets.rank,
         lora_alpha=lora_targets.rank,
