@@ -1,5 +1,9 @@
 """An honest run and a refresh of it: the season of the same merchants taken anew, and exported."""
 
+import time
+from datetime import UTC, datetime
+
+from server.releases.publish import version_at
 from simulations.federation.refresh import EarlierRun
 from simulations.federation.runner import Watch
 from tests.support.honest_runs import HonestRun
@@ -34,6 +38,10 @@ def honest_then_refreshed(
     values = {"audit_canaries": 0, "season_ends": FIRST_END, **settings}
     earlier = HonestRun(root / "earlier", base_model, names, cache=cache, **values)
     earlier.export(earlier.train())
+    published = version_at(datetime.now(UTC))
     later = RefreshedRun(root / "refreshed", earlier, **asked or {})
-    later.export(later.refresh())
+    refreshed = later.refresh()
+    while version_at(datetime.now(UTC)) == published:  # a version is a second of the day
+        time.sleep(0.02)
+    later.export(refreshed)
     return earlier, later
