@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from threadpoolctl import threadpool_limits
+
 from common.adapter import AdapterState
 from common.errors import FederationError
 from common.processes import usable_cores
@@ -100,6 +102,16 @@ class SideBySide:
         if self._most > 1 and jobs:
             self._pool = _Pool(self._most, self._threads, jobs)
             self._pool.widen(max(self._most - 1, 1))
+
+    @contextmanager
+    def leaving_cores(self) -> Iterator[None]:
+        """Do what this process has to do meanwhile on its share of the cores.
+
+        A product over all cores would wait for the one that a training is on, and take twice as
+        long as on one core.
+        """
+        with threadpool_limits(None if self._pool is None else self._threads):
+            yield
 
     def finish(self, on_round: OnRound) -> Iterator[tuple[int, AdapterState]]:
         """Yield each job's place and adapter as it is trained, in any order.

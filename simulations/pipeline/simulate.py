@@ -132,8 +132,9 @@ class Simulation:
 
         run = self._federated(trainer, shops, earlier, on_encoded)
         evaluators = make_evaluators(shops, run.basis, settings, self.cache)
-        scorecards, rankers = self._evaluated(evaluators, run)
-        self._evaluate_others(trainings, compared, evaluators, scorecards)
+        with trainings.leaving_cores():
+            scorecards, rankers = self._evaluated(evaluators, run)
+            self._evaluate_others(trainings, compared, evaluators, scorecards)
         curve = self._epsilon_curve(trainer, evaluators, scorecards)
         with self.phase("evaluation"):
             beside = Beside(

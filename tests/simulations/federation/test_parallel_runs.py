@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from common.errors import FederationError, QuorumError
 from common.processes import usable_cores
@@ -67,6 +68,22 @@ def test_what_has_begun_waits_for_no_caller_and_leaves_it_a_core(monkeypatch, tm
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each process loads its own")
+def threads_of_products():
+    return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+
+def test_beside_trainings_a_caller_keeps_to_its_share_of_the_cores(monkeypatch):
+    monkeypatch.setattr("simulations.federation.parallel_runs._work", make_number)
+    with threadpool_limits(4), SideBySide(usable_cores()) as beside:
+        with beside.leaving_cores():
+            assert threads_of_products() == {4}, "nothing goes on beside it"
+        beside.begin([0])
+        with beside.leaving_cores():
+            assert threads_of_products() == {1}
+            list(beside.finish(lambda *news: None))
+        assert threads_of_products() == {4}
+
+
 def test_what_a_training_needs_is_loaded_once_with_as_many_threads_as_it_may_have(monkeypatch):
     for name in THREADS:
         monkeypatch.delenv(name, raising=False)
