@@ -6,7 +6,7 @@ with noise on it; here they are added up. All of it may be shown.
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,18 @@ from common.arrays import load_arrays
 from common.errors import InputError
 
 MOST_BYTES: Final = 1 << 20
+
+
+class NoisedVector(NamedTuple):
+    """One moment's vector of a season.
+
+    Attributes:
+        numbers: float32 [d].
+        noise_std: Standard deviation of the noise in each number; 0: exact.
+    """
+
+    numbers: NDArray[np.float32]
+    noise_std: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +62,15 @@ class Season:
         if not (math.isfinite(self.noise_std) and self.noise_std >= 0 and self.merchants >= 1):
             raise _bad("has noise below 0, or no merchant")
 
-    def at(self, moment: int) -> NDArray[np.float32] | None:
-        """Return the latest vector [d] that nothing sold after `moment` is in; None if none is."""
+    def at(self, moment: int) -> NoisedVector | None:
+        """Return the latest vector that nothing sold after `moment` is in; None if none is."""
         known = [place for place, end in enumerate(self.ends) if end <= moment]
-        return self.vectors[known[-1]] if known else None
+        return NoisedVector(self.vectors[known[-1]], self.noise_std) if known else None
+
+    @property
+    def latest(self) -> NoisedVector:
+        """The vector of the last end."""
+        return NoisedVector(self.vectors[-1], self.noise_std)
 
     def to_bytes(self) -> bytes:
         """Return a safetensors file: the same bytes exactly when all is the same."""

@@ -3,17 +3,18 @@
     score = (c * z(collaborative) + (text + tail * 3 / (3 + sales)) * z(text))
             + ((trend * growth + cold_start * [sales = 0])
                + (season * min(z(own season), 1.5) * 10 / (10 + sales) + elsewhere))
-    elsewhere = federated_season * min(z(federated season), 1.5) * 40 / (40 + sales)
-                + trend * (what federated_prior * z(federated season) adds to growth)
+    elsewhere = federated_season * reliability * min(z(federated season), 1.5) * 40 / (40 + sales)
+                + trend * (what federated_prior * reliability * z(federated season) adds to growth)
 
 z makes each part's scores over the catalogue mean 0 and deviation 1 for a shopper, so that the two
 can be added. Where an item sells little, the tail weight lets the text count more; `growth` is how
 much more it sells lately than it used to. A season says the same of an item's text: what is like it
 sells more of late, here or in all shops of a federation, and counts less where the item's own sales
-tell more. The latter is added, and may be what a growth is taken to be before the shop has sold the
-item. A cold-start item, which never sold, has no
-purchases and no trend to speak for it, which says nothing against it: a bonus makes up for that. A
-shopper of whom nothing is known gets z(sales), the shop's best sellers, instead.
+tell more; the federation's counts as far as it is not noise (`ItemSeason.reliability`). The latter
+is added, and may be what a growth is taken to be before the shop has sold the item. A cold-start
+item, which never sold, has no purchases and no trend to speak for it, which says nothing against
+it: a bonus makes up for that. A shopper of whom nothing is known gets z(sales), the shop's best
+sellers, instead.
 
 This is the one place where a score is made. All of it is float32, added in the order above, so the
 parts of `FusedRanker.parts` add up to `FusedRanker.score` bit by bit, and a shopper's score is the
@@ -36,6 +37,7 @@ from client.ranking.validation import FloatMatrix
 from client.shop.histories import Histories
 from client.shop.interactions import Interactions
 from common.errors import InputError
+from common.season import NoisedVector
 
 FEW_SALES = 3  # at so many sales half of the tail weight is added to the text's
 ROUNDING = 2.0**-20  # of the largest score: equal scores come out of a float32 product so far apart
@@ -77,7 +79,7 @@ class FusionWeights:
     trend: float = 3.0
     cold_start: float = 2.5
     season: float = 0.5
-    federated_season: float = 0.5
+    federated_season: float = 0.75
     federated_prior: float = 0.0
 
     def boosted(self, tail_boost: float) -> "FusionWeights":
@@ -177,7 +179,7 @@ class FusedRanker:
         collaborative: CollaborativeModel,
         weights: FusionWeights,
         past: Interactions,
-        federated: FloatMatrix | None = None,
+        federated: NoisedVector | None = None,
     ) -> "FusedRanker":
         """Return a ranker whose sales, trend and own season are those of `past`.
 
@@ -186,7 +188,7 @@ class FusedRanker:
             collaborative: The shop's own model.
             weights: How they are added.
             past: The shop's purchases.
-            federated: float32 [d], the season vector of a release, if it has one.
+            federated: The season vector of a release, if it has one.
         """
         season = seasons(past, text.candidate_vectors, federated)
         return cls(text, collaborative, weights, past.item_counts(), sales_trend(past), season)
@@ -250,7 +252,8 @@ class FusedRanker:
         weights = self.weights
         part: FloatMatrix = self._seasons[1] * np.float32(weights.federated_season)
         if weights.federated_prior:
-            prior = self.season.federated.scores * np.float32(weights.federated_prior)
+            season = self.season.federated
+            prior = season.scores * np.float32(weights.federated_prior * season.reliability)
             part = part + self.trend.shifted_by(prior) * np.float32(weights.trend)
         return part
 

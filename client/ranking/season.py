@@ -20,7 +20,8 @@ catalogue. The own season never leaves the node. See docs/adr/0052-the-season.md
 
 What it counts in a score is `SeasonForm`: less the more the shop has sold of an item, whose own
 trend then says it better, and nobody's text can say more than `MOST`. Else a season lifts what
-sells anyway, at the cost of what seldom does. See docs/adr/0065-a-season-by-evidence.md.
+sells anyway, at the cost of what seldom does. See docs/adr/0065-a-season-by-evidence.md. And it
+counts as far as it can be told from the noise on it: see docs/adr/0071-a-season-less-its-noise.md.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ from scipy.sparse import csr_matrix
 from client.ranking.validation import FloatMatrix
 from client.shop.interactions import Interactions
 from common.errors import InputError
+from common.season import NoisedVector
 
 HALF_LIFE_DAYS = 15.0
 BEFORE_DAYS = 180.0
@@ -140,15 +142,27 @@ class ItemSeason:
         direction: float32 [d], the vector over the deviation; zeros if it says nothing.
         offset: What the catalogue's mean item has in that direction.
         scores: float32 [items], mean 0 and deviation 1 over the catalogue it was made for.
+        reliability: Their correlation with the scores of the vector without its noise, 0 to 1, as
+            far as deviations tell: sqrt(1 - noise's variance / theirs). Scores times this are what
+            a season without noise is expected to say.
     """
 
     direction: FloatMatrix
     offset: float
     scores: FloatMatrix
+    reliability: float = 1.0
 
     @classmethod
-    def of(cls, vector: FloatMatrix, candidates: FloatMatrix) -> "ItemSeason":
-        """Return what `vector` [d] says of items whose frozen vectors [items, d] are known."""
+    def of(
+        cls, vector: FloatMatrix, candidates: FloatMatrix, noise_std: float = 0.0
+    ) -> "ItemSeason":
+        """Return what `vector` [d] says of items whose frozen vectors [items, d] are known.
+
+        Args:
+            vector: float32 [d].
+            candidates: float32 [items, d].
+            noise_std: Deviation of the independent noise in each number of `vector`.
+        """
         along = candidates.astype(np.float64) @ vector.astype(np.float64)
         deviation = float(along.std())
         if not deviation > _ROUNDING * float(np.abs(along).max(initial=0.0)):
@@ -156,7 +170,9 @@ class ItemSeason:
             return cls(nothing, 0.0, np.zeros(len(candidates), np.float32))
         direction = (vector / deviation).astype(np.float32)
         offset = float(np.float32(along.mean() / deviation))
-        return cls(direction, offset, _along(candidates, direction, offset))
+        noise = noise_std**2 * float(candidates.var(axis=0, dtype=np.float64).sum())
+        reliability = float(np.float32(np.sqrt(max(0.0, 1 - noise / deviation**2))))
+        return cls(direction, offset, _along(candidates, direction, offset), reliability)
 
     def with_items(self, candidates: FloatMatrix, placed: Sequence[int]) -> "ItemSeason":
         """Return what it says of a catalogue that grew, as `Seasons.with_items`."""
@@ -169,7 +185,7 @@ class ItemSeason:
 class SeasonForm(NamedTuple):
     """How much of a season counts for an item.
 
-        min(z, most) * sales / (sales + what the shop sold of the item)
+        reliability * min(z, most) * sales / (sales + what the shop sold of the item)
 
     Attributes:
         most: As above.
@@ -207,9 +223,8 @@ class Seasons:
             sales: int [items], what the shop has sold of each item.
         """
         most, own, federated = self.form
-        return (
-            _counted(self.own.scores, most, own, sales),
-            _counted(self.federated.scores, most, federated, sales),
+        return _counted(self.own, most, own, sales), _counted(
+            self.federated, most, federated, sales
         )
 
     def with_items(self, candidates: FloatMatrix, placed: Sequence[int]) -> "Seasons":
@@ -240,9 +255,9 @@ def own_season(past: Interactions, candidates: FloatMatrix) -> FloatMatrix:
 
 
 def seasons(
-    past: Interactions, candidates: FloatMatrix, federated: FloatMatrix | None = None
+    past: Interactions, candidates: FloatMatrix, federated: NoisedVector | None = None
 ) -> Seasons:
-    """Return what the shop's own sales, and a release's vector [d], say of its items.
+    """Return what the shop's own sales, and a release's vector, say of its items.
 
     Nothing where the shop's data has an order and no clock: nobody knows when it is there.
     """
@@ -250,7 +265,7 @@ def seasons(
     own = ItemSeason.of(own_season(past, candidates), candidates)
     if federated is None or not past.timed:
         return Seasons(own, known.federated)
-    return Seasons(own, ItemSeason.of(federated, candidates))
+    return Seasons(own, ItemSeason.of(federated.numbers, candidates, federated.noise_std))
 
 
 def no_season(items: int, width: int) -> Seasons:
@@ -260,10 +275,10 @@ def no_season(items: int, width: int) -> Seasons:
 
 
 def _counted(
-    scores: FloatMatrix, most: float, half: float, sales: NDArray[np.integer]
+    season: ItemSeason, most: float, half: float, sales: NDArray[np.integer]
 ) -> FloatMatrix:
-    share = 1 / (1 + sales / half)
-    return np.asarray(np.minimum(scores, most) * share, dtype=np.float32)
+    share = season.reliability / (1 + sales / half)
+    return np.asarray(np.minimum(season.scores, most) * share, dtype=np.float32)
 
 
 def _along(candidates: FloatMatrix, direction: FloatMatrix, offset: float) -> FloatMatrix:

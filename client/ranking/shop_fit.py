@@ -36,7 +36,7 @@ from client.ranking.validation import (
 )
 from client.shop.interactions import Interactions
 from client.shop.splitting import Cases
-from common.season import Season
+from common.season import NoisedVector, Season
 
 DECAY_CASES = 300  # on which a large shop fits its decay
 
@@ -109,12 +109,12 @@ class ShopFit:
         early = FusedRanker.of(text, self._early_model, weights, self.train, known)
         if self.past is self.train:
             return FittedRanker(early, early)
-        latest = None if season is None else season.vectors[-1]
+        latest = None if season is None else season.latest
         ranker = FusedRanker.of(text, self._model, weights, self.past, latest)
         return FittedRanker(early, ranker)
 
-    def _season_at(self, before: Interactions, season: Season | None) -> FloatMatrix | None:
-        """Return the season [d] as it was known when the shop had sold `before` and no more."""
+    def _season_at(self, before: Interactions, season: Season | None) -> NoisedVector | None:
+        """Return the season as it was known when the shop had sold `before` and no more."""
         if season is None or not len(before):
             return None
         last = int(before.time.max())

@@ -164,7 +164,8 @@ def refreshed_model(
     known = model.ranker.season
     if model.purchases.timed:
         candidates = model.ranker.text.candidate_vectors
-        known = replace(known, federated=ItemSeason.of(season.vectors[-1], candidates))
+        vector, noise_std = season.latest
+        known = replace(known, federated=ItemSeason.of(vector, candidates, noise_std))
     return replace(model, source=source, ranker=replace(model.ranker, season=known), digest="")
 
 

@@ -38,9 +38,9 @@ from common.files import PRIVATE_MODE, sha256_hex, write_atomic
 from common.record import FrozenMap, Record, Sha256, first_problem
 
 MANIFEST = "manifest.json"
-FORMAT = 5  # 1 had the factors the other way round
+FORMAT = 6  # 1 had the factors the other way round, 5 no season's reliability
 _PLAIN_FORMAT = 4  # all of a season counts for every item
-_READ = (2, 3, _PLAIN_FORMAT, FORMAT)  # 2 had no season, 3 no pairs
+_READ = (2, 3, _PLAIN_FORMAT, 5, FORMAT)  # 2 had no season, 3 no pairs
 _FOLDER_MODE = 0o700
 _FILES = ("arrays", "catalogue", "shoppers")
 _NO_SEASON = {"season": 0.0, "federated_season": 0.0, "federated_prior": 0.0}  # of format 2
@@ -277,7 +277,7 @@ def _load(folder: Path, name: str) -> ShopModel:
         manifest.strength,
     )
     weights = FusionWeights(**{**_NO_SEASON, **manifest.weights})
-    form = BY_EVIDENCE if manifest.format == FORMAT else PLAIN
+    form = BY_EVIDENCE if manifest.format > _PLAIN_FORMAT else PLAIN
     columns = {name: arrays[f"purchases.{name}"] for name in _COLUMNS}
     return ShopModel(
         manifest.shop,
@@ -330,7 +330,7 @@ def _arrays(model: ShopModel, own: TextEaseModel) -> dict[str, NDArray[Any]]:
         | {
             f"season.{name}.{field}": np.atleast_1d(np.asarray(getattr(one, field), np.float32))
             for name, one in (("own", ranker.season.own), ("federated", ranker.season.federated))
-            for field in ("direction", "offset", "scores")
+            for field in ("direction", "offset", "scores", "reliability")
         }
     )
 
@@ -351,8 +351,12 @@ def _seasonal(arrays: Mapping[str, NDArray[Any]], form: SeasonForm) -> tuple[Sal
 
     def of(name: str) -> ItemSeason:
         start = f"season.{name}"
-        offset = float(arrays[f"{start}.offset"][0])
-        return ItemSeason(arrays[f"{start}.direction"], offset, arrays[f"{start}.scores"])
+        offset, reliability = (
+            float(arrays[name][0]) if name in arrays else 1.0
+            for name in (f"{start}.offset", f"{start}.reliability")
+        )
+        direction, scores = (arrays[f"{start}.{field}"] for field in ("direction", "scores"))
+        return ItemSeason(direction, offset, scores, reliability)
 
     return SalesTrend(trend, arrays["recent"]), Seasons(of("own"), of("federated"), form)
 

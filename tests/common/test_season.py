@@ -60,5 +60,6 @@ def test_the_latest_vector_that_looks_at_nothing_later():
     vectors = np.arange(4, dtype=np.float32).reshape(2, 2)
     season = Season(vectors, (10, 20), 1.0, 1)
     assert season.at(9) is None
-    assert season.at(10).tolist() == season.at(19).tolist() == [0, 1]
-    assert season.at(20).tolist() == [2, 3]
+    assert season.at(10).numbers.tolist() == season.at(19).numbers.tolist() == [0, 1]
+    assert season.at(20).numbers.tolist() == season.latest.numbers.tolist() == [2, 3]
+    assert season.at(10).noise_std == season.latest.noise_std == season.noise_std > 0

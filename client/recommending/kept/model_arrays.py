@@ -48,6 +48,8 @@ class ModelArrays:
                 self._array(f"{name}.direction", "f", width)
                 self._array(f"{name}.offset", "f", 1)
                 self._array(f"{name}.scores", "f", items)
+                if f"{name}.reliability" in self._arrays:  # nor in one of before it was told
+                    self._array(f"{name}.reliability", "f", 1, least=0, most=1)
         if f"{PAIRS}indptr" in self._arrays:
             self._require_pairs(items)
         self._require_purchases(items, shoppers)

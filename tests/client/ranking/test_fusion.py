@@ -18,6 +18,7 @@ from client.shop.histories import histories, typed_history
 from client.shop.splitting import evaluation_cases
 from common.errors import InputError
 from common.evaluation.metrics import ndcg, rank_scores
+from common.season import NoisedVector
 from tests.support.served import made_model
 from tests.support.shops import interactions_of, make_interactions
 
@@ -115,7 +116,7 @@ def ranker_of(shop, weights, decay=0.8):
         fit_ease(interactions.matrix(), 50.0),
         weights,
         interactions,
-        elsewhere,
+        NoisedVector(elsewhere, 0.3),
     )
 
 
@@ -168,6 +169,16 @@ def test_the_parts_are_the_formula(shop):
     z = seasons(interactions, shop[3]).own.scores.astype(float)
     assert np.allclose(season, 0.5 * np.minimum(z, 1.5) * 10 / (10 + sales))
     assert not federated.any()
+    ranker = ranker.with_weights(
+        FusionWeights(trend=2.0, federated_season=0.5, federated_prior=0.2)
+    )
+    held, trend = ranker.season.federated, sales_trend(interactions)
+    z, share = held.scores.astype(float), held.reliability
+    shifted = trend.recent + 3 * np.exp(0.2 * share * z)
+    expected = 0.5 * share * np.minimum(z, 1.5) * 40 / (40 + sales)
+    expected += 2 * np.log(shifted / (trend.recent + 3))
+    assert 0 < share < 1
+    assert np.allclose(ranker.parts(history).federated_season, expected, atol=1e-5)
     assert bonus.tolist() == [(0.25 * (sales == 0)).tolist()]
 
 

@@ -18,7 +18,7 @@ from client.ranking.season import (
     seasons,
 )
 from common.errors import InputError
-from common.season import Season
+from common.season import NoisedVector, Season
 from tests.support.shops import DAY, interactions_of, make_interactions
 
 ITEMS, SHOPPERS, WIDTH = 20, 15, 6
@@ -121,7 +121,7 @@ def test_items_that_do_not_differ_have_no_season(vectors):
 def test_without_a_clock_or_a_sale_there_is_no_season():
     untimed = replace(shop(), timed=False)
     for past in (untimed, interactions_of([], ITEMS, 2)):
-        known = seasons(past, VECTORS, np.ones(WIDTH, np.float32))
+        known = seasons(past, VECTORS, NoisedVector(np.ones(WIDTH, np.float32), 0.0))
         assert not known.own.scores.any()
         assert known.federated.scores.any() == past.timed
     with pytest.raises(InputError) as caught:
@@ -138,6 +138,45 @@ def test_a_release_of_one_shop_without_noise_says_what_its_rows_say():
     assert known.federated.scores == pytest.approx(
         (expected - expected.mean()) / expected.std(), abs=1e-4
     )
+
+
+# ------------------------------------------------------------------ noise on a season
+@pytest.mark.parametrize("ratio", [0.2, 1.0, 3.0])
+def test_reliability_is_how_far_noised_scores_go_with_those_of_the_sum_itself(ratio):
+    """Items that vary most along the first of 40 directions; noise of so many times the signal."""
+    random = np.random.default_rng(3)
+    items = random.normal(size=(300, 40)) * np.linspace(3, 0.2, 40)
+    signal = random.normal(size=40)
+    noise_std = ratio * np.std(items @ signal) / np.sqrt(items.var(axis=0).sum())
+    exact = ItemSeason.of(signal.astype(np.float32), items.astype(np.float32)).scores
+    told, true = [], []
+    for _ in range(400):
+        noised = (signal + random.normal(0, noise_std, 40)).astype(np.float32)
+        season = ItemSeason.of(noised, items.astype(np.float32), noise_std)
+        told.append(season.reliability)
+        true.append(np.corrcoef(season.scores, exact)[0, 1])
+    assert np.mean(true) == pytest.approx(1 / np.sqrt(1 + ratio**2), abs=0.02)
+    # A root is below the root of a mean: it errs towards less.
+    assert -0.08 < np.mean(told) - np.mean(true) < 0.005
+
+
+def test_a_season_without_noise_counts_whole_and_one_of_noise_alone_not_at_all():
+    vector = np.random.default_rng(1).normal(size=WIDTH).astype(np.float32)
+    assert ItemSeason.of(vector, VECTORS).reliability == 1
+    drowned = ItemSeason.of(vector, VECTORS, 100.0)
+    assert drowned.reliability == 0
+    assert not any(one.any() for one in Seasons(drowned, drowned).counted(np.arange(ITEMS)))
+
+
+def test_a_releases_noise_takes_from_what_its_season_counts():
+    vector = np.random.default_rng(1).normal(size=WIDTH).astype(np.float32)
+    exact, noised = (seasons(shop(), VECTORS, NoisedVector(vector, std)) for std in (0.0, 0.5))
+    share, sales = noised.federated.reliability, shop().item_counts()
+    assert 0 < share < 1
+    assert noised.own.reliability == 1
+    assert noised.counted(sales)[1] == pytest.approx(share * exact.counted(sales)[1], rel=1e-6)
+    grown = noised.with_items(np.vstack([VECTORS, VECTORS[3:4]]), [ITEMS])
+    assert grown.federated.reliability == share
 
 
 # ------------------------------------------------------------- what of it counts

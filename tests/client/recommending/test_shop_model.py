@@ -263,6 +263,27 @@ def test_a_model_of_before_there_was_a_season_ranks_as_it_did(tmp_path):
     assert not np.array_equal(model.ranker.score(history), before.score(history))
 
 
+def test_a_seasons_reliability_is_kept_and_a_model_of_before_it_counts_all(tmp_path):
+    model = made_model()
+    shaky = replace(model.ranker.season.own, reliability=0.25)
+    season = replace(model.ranker.season, own=shaky)
+    model = replace(model, ranker=replace(model.ranker, season=season))
+    save_shop_model(model, tmp_path)
+    history = typed_history([3, 8], len(model.catalogue))
+    kept = load_shop_model(tmp_path).ranker.parts(history).season
+    assert np.array_equal(kept, model.ranker.parts(history).season)
+    manifest = json.loads((tmp_path / MANIFEST).read_bytes())
+    named = manifest["files"]["arrays"]
+    path = tmp_path / named["name"]
+    arrays = {name: np.array(one) for name, one in map_arrays(path).items()}
+    write_arrays(path, {name: one for name, one in arrays.items() if "reliability" not in name})
+    named |= {"size": path.stat().st_size, "sha256": sha256_hex(path.read_bytes())}
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest | {"format": 5}))
+    before = load_shop_model(tmp_path).ranker.parts(history).season
+    assert kept.any()
+    assert np.allclose(before, 4 * kept)
+
+
 @pytest.mark.parametrize("number", [3, 4])
 def test_a_model_of_before_seasons_counted_by_evidence_ranks_as_it_did(number, tmp_path):
     """Formats 3 and 4 add all of a season, whatever sold; so they do when kept again."""

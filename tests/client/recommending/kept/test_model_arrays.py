@@ -92,6 +92,7 @@ WRONG = {
     "a tail of other items": ("tail", lambda array: array[:-1]),
     "a season of another width": ("season.own.direction", lambda array: array[1:]),
     "a season without an offset": ("season.federated.offset", lambda array: array[:0]),
+    "a season surer than sure": ("season.own.reliability", lambda array: array + 0.5),
     "an infinite season": ("season.own.scores", INFINITE),
     "what sold of late is no number": ("recent", NAN),
     "a row of pairs too few": ("pairs.indptr", lambda array: array[:-1]),
@@ -134,7 +135,8 @@ def test_an_array_that_is_not_what_it_must_be_is_named(forged, arrays, name, cha
 
 def test_each_array_must_be_there(forged, arrays, kept):
     held, content = arrays
-    for name in [one for one in held if not one.startswith(("pairs.indptr", "recent"))]:
+    optional = ("pairs.indptr", "recent", "season.own.reliability", "season.federated.reliability")
+    for name in [one for one in held if not one.startswith(optional)]:
         one = held.pop(name)
         with pytest.raises(InputError, match="is missing") as said:
             load_shop_model(forged("arrays", content()))
