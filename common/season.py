@@ -25,10 +25,12 @@ class NoisedVector(NamedTuple):
     Attributes:
         numbers: float32 [d].
         noise_std: Standard deviation of the noise in each number; 0: exact.
+        end: The moment, microseconds since 1970 UTC: nothing bought then or later is in it.
     """
 
     numbers: NDArray[np.float32]
     noise_std: float
+    end: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +67,15 @@ class Season:
     def at(self, moment: int) -> NoisedVector | None:
         """Return the latest vector that nothing sold after `moment` is in; None if none is."""
         known = [place for place, end in enumerate(self.ends) if end <= moment]
-        return NoisedVector(self.vectors[known[-1]], self.noise_std) if known else None
+        return self._vector(known[-1]) if known else None
 
     @property
     def latest(self) -> NoisedVector:
         """The vector of the last end."""
-        return NoisedVector(self.vectors[-1], self.noise_std)
+        return self._vector(-1)
+
+    def _vector(self, place: int) -> NoisedVector:
+        return NoisedVector(self.vectors[place], self.noise_std, self.ends[place])
 
     def to_bytes(self) -> bytes:
         """Return a safetensors file: the same bytes exactly when all is the same."""

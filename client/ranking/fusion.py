@@ -10,11 +10,11 @@ z makes each part's scores over the catalogue mean 0 and deviation 1 for a shopp
 can be added. Where an item sells little, the tail weight lets the text count more; `growth` is how
 much more it sells lately than it used to. A season says the same of an item's text: what is like it
 sells more of late, here or in all shops of a federation, and counts less where the item's own sales
-tell more; the federation's counts as far as it is not noise (`ItemSeason.reliability`). The latter
-is added, and may be what a growth is taken to be before the shop has sold the item. A cold-start
-item, which never sold, has no purchases and no trend to speak for it, which says nothing against
-it: a bonus makes up for that. A shopper of whom nothing is known gets z(sales), the shop's best
-sellers, instead.
+tell more; the federation's counts as far as it is neither noise nor stale
+(`ItemSeason.reliability`). The latter is added, and may be what a growth is taken to be before the
+shop has sold the item. A cold-start item, which never sold, has no purchases and no trend to speak
+for it, which says nothing against it: a bonus makes up for that. A shopper of whom nothing is known
+gets z(sales), the shop's best sellers, instead.
 
 This is the one place where a score is made. All of it is float32, added in the order above, so the
 parts of `FusedRanker.parts` add up to `FusedRanker.score` bit by bit, and a shopper's score is the

@@ -20,8 +20,9 @@ catalogue. The own season never leaves the node. See docs/adr/0052-the-season.md
 
 What it counts in a score is `SeasonForm`: less the more the shop has sold of an item, whose own
 trend then says it better, and nobody's text can say more than `MOST`. Else a season lifts what
-sells anyway, at the cost of what seldom does. See docs/adr/0065-a-season-by-evidence.md. And it
-counts as far as it can be told from the noise on it: see docs/adr/0071-a-season-less-its-noise.md.
+sells anyway, at the cost of what seldom does. See docs/adr/0065-a-season-by-evidence.md. That of a
+release counts as far as it can be told from its noise, and half for each HALF_LIFE_DAYS since it
+was taken: see docs/adr/0071-a-season-less-its-noise.md.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -142,9 +143,10 @@ class ItemSeason:
         direction: float32 [d], the vector over the deviation; zeros if it says nothing.
         offset: What the catalogue's mean item has in that direction.
         scores: float32 [items], mean 0 and deviation 1 over the catalogue it was made for.
-        reliability: Their correlation with the scores of the vector without its noise, 0 to 1, as
-            far as deviations tell: sqrt(1 - noise's variance / theirs). Scores times this are what
-            a season without noise is expected to say.
+        reliability: How much of them counts, 0 to 1. Just after its end it is their correlation
+            with the scores of the vector without its noise, as far as deviations tell:
+            sqrt(1 - noise's variance / theirs). So they are what a season without noise is expected
+            to say.
     """
 
     direction: FloatMatrix
@@ -265,7 +267,21 @@ def seasons(
     own = ItemSeason.of(own_season(past, candidates), candidates)
     if federated is None or not past.timed:
         return Seasons(own, known.federated)
-    return Seasons(own, ItemSeason.of(federated.numbers, candidates, federated.noise_std))
+    return Seasons(own, released_season(past, candidates, federated))
+
+
+def released_season(
+    past: Interactions, candidates: FloatMatrix, federated: NoisedVector
+) -> ItemSeason:
+    """Return what a release's vector says of items when the shop has sold `past` and no more.
+
+    What sells of late is soon other things: at so many days as a purchase's half-life it counts
+    half. The shop's last sale is what tells the day, not the machine's clock.
+    """
+    season = ItemSeason.of(federated.numbers, candidates, federated.noise_std)
+    age = max(0.0, (int(past.time.max(initial=0)) - federated.end) / _DAY)
+    fresh = season.reliability * 2.0 ** (-age / HALF_LIFE_DAYS)
+    return replace(season, reliability=float(np.float32(fresh)))
 
 
 def no_season(items: int, width: int) -> Seasons:

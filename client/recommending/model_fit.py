@@ -11,7 +11,7 @@ import numpy as np
 
 from client.ranking.purchase_probability import fit_chances, pairs_of
 from client.ranking.released_vectors import ReleasedVectors, released_vectors
-from client.ranking.season import ItemSeason
+from client.ranking.season import released_season
 from client.ranking.shop_fit import ShopFit
 from client.recommending.model_history import MOST_KEPT, keep_shop_model, release_of, source_of
 from client.recommending.new_items import with_new_items
@@ -164,8 +164,8 @@ def refreshed_model(
     known = model.ranker.season
     if model.purchases.timed:
         candidates = model.ranker.text.candidate_vectors
-        vector, noise_std = season.latest
-        known = replace(known, federated=ItemSeason.of(vector, candidates, noise_std))
+        fresh = released_season(model.purchases, candidates, season.latest)
+        known = replace(known, federated=fresh)
     return replace(model, source=source, ranker=replace(model.ranker, season=known), digest="")
 
 

@@ -62,4 +62,5 @@ def test_the_latest_vector_that_looks_at_nothing_later():
     assert season.at(9) is None
     assert season.at(10).numbers.tolist() == season.at(19).numbers.tolist() == [0, 1]
     assert season.at(20).numbers.tolist() == season.latest.numbers.tolist() == [2, 3]
+    assert (season.at(19).end, season.at(20).end, season.latest.end) == (10, 20, 20)
     assert season.at(10).noise_std == season.latest.noise_std == season.noise_std > 0

@@ -116,7 +116,7 @@ def ranker_of(shop, weights, decay=0.8):
         fit_ease(interactions.matrix(), 50.0),
         weights,
         interactions,
-        NoisedVector(elsewhere, 0.3),
+        NoisedVector(elsewhere, 0.3, 2**60),
     )
 
 

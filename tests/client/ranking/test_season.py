@@ -121,7 +121,7 @@ def test_items_that_do_not_differ_have_no_season(vectors):
 def test_without_a_clock_or_a_sale_there_is_no_season():
     untimed = replace(shop(), timed=False)
     for past in (untimed, interactions_of([], ITEMS, 2)):
-        known = seasons(past, VECTORS, NoisedVector(np.ones(WIDTH, np.float32), 0.0))
+        known = seasons(past, VECTORS, NoisedVector(np.ones(WIDTH, np.float32), 0.0, 0))
         assert not known.own.scores.any()
         assert known.federated.scores.any() == past.timed
     with pytest.raises(InputError) as caught:
@@ -170,13 +170,26 @@ def test_a_season_without_noise_counts_whole_and_one_of_noise_alone_not_at_all()
 
 def test_a_releases_noise_takes_from_what_its_season_counts():
     vector = np.random.default_rng(1).normal(size=WIDTH).astype(np.float32)
-    exact, noised = (seasons(shop(), VECTORS, NoisedVector(vector, std)) for std in (0.0, 0.5))
+    end = int(shop().time.max()) + 1
+    exact, noised = (seasons(shop(), VECTORS, NoisedVector(vector, std, end)) for std in (0.0, 0.5))
     share, sales = noised.federated.reliability, shop().item_counts()
     assert 0 < share < 1
     assert noised.own.reliability == 1
     assert noised.counted(sales)[1] == pytest.approx(share * exact.counted(sales)[1], rel=1e-6)
     grown = noised.with_items(np.vstack([VECTORS, VECTORS[3:4]]), [ITEMS])
     assert grown.federated.reliability == share
+
+
+@pytest.mark.parametrize(("days", "share"), [(-40, 1), (0, 1), (15, 0.5), (45, 0.125)])
+def test_a_release_counts_half_for_each_half_life_since_its_season_was_taken(days, share):
+    vector = np.random.default_rng(1).normal(size=WIDTH).astype(np.float32)
+    last = int(shop().time.max())
+    of_today, stale = (
+        seasons(shop(), VECTORS, NoisedVector(vector, 0.4, end)).federated
+        for end in (last, last - days * DAY)
+    )
+    assert stale.reliability == pytest.approx(share * of_today.reliability)
+    assert np.array_equal(stale.scores, of_today.scores)
 
 
 # ------------------------------------------------------------- what of it counts
