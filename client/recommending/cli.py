@@ -45,6 +45,12 @@ def fit(
     print_(f"{folder}: {made.items} items, release {made.release}.", soft_wrap=True)
     if made.season_alone:
         print_("The season is new; all else is as it was fitted.", soft_wrap=True)
+    if made.season_counts is not None:
+        print_(
+            f"The release's season counts {made.season_counts:.0%}: the rest is noise, or the days "
+            "since it was taken.",
+            soft_wrap=True,
+        )
     print_(f"Model {made.digest}", soft_wrap=True)
 
 

@@ -88,12 +88,15 @@ class Fitted:
         release: Its release's version.
         items: How many it ranks.
         season_alone: Whether the season is all that is new in it.
+        season_counts: How much of its release's season counts, by noise and age, 0 to 1; None where
+            the release has none, or the shop no clock.
     """
 
     digest: str
     release: str
     items: int
     season_alone: bool = False
+    season_counts: float | None = None
 
 
 def fit_and_keep(
@@ -125,7 +128,11 @@ def fit_and_keep(
     if model is None:
         model = fit_shop_model(verified, load_merchant_data(shop), cache, source=source)
     digest = keep_shop_model(model, folder, release, most)
-    return Fitted(digest, source.release, len(model.catalogue), season_alone=alone)
+    known = verified.season is not None and model.purchases.timed
+    counts = model.ranker.season.federated.reliability if known else None
+    return Fitted(
+        digest, source.release, len(model.catalogue), season_alone=alone, season_counts=counts
+    )
 
 
 def refreshed_model(

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from client.recommending import model_fit
+from client.recommending.cli import app
 from client.recommending.model_fit import fit_and_keep, fit_shop_model
 from client.recommending.model_history import source_of
 from client.recommending.shop_model import load_shop_model, save_shop_model
@@ -77,6 +79,16 @@ def test_what_comes_of_it_is_what_a_fit_would_have_come_to(
     old, new = before.ranker.season, after.ranker.season
     assert not np.array_equal(old.federated.scores, new.federated.scores)
     np.testing.assert_array_equal(old.own.scores, new.own.scores)
+    assert made.season_counts == new.federated.reliability
+
+
+def test_somebody_who_fits_is_told_how_much_of_the_season_counts(runs, fitted, cache):
+    shop, folder, key = fitted
+    made = fit_and_keep(runs[0].out / RELEASE, key, shop, folder, cache)
+    asked = ["--release", runs[0].out / RELEASE, "--key", key, "--shop", shop, "--model", folder]
+    told = CliRunner().invoke(app, ["fit", *map(str, asked), "--cache", str(cache)])
+    assert told.exit_code == 0
+    assert f"The release's season counts {made.season_counts:.0%}:" in told.stdout
 
 
 def test_a_later_refresh_is_taken_by_a_model_of_an_earlier_one(
