@@ -16,7 +16,7 @@ from common.catalogue import Catalogue, Item, popularity_buckets
 from simulations.benchmarks.clocks import by_turns, processor
 from simulations.benchmarks.rows import Row, ratio_row
 
-LIMIT = 1.5  # times the bare product at 100,000 items
+LIMIT = 1.3  # times the bare product at 100,000 items
 WIDTH = 384  # of the item vectors
 FACTORS = 384  # columns of the collaborative factors: a shop whose titles say most of it
 HISTORY = 20

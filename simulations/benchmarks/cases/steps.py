@@ -25,7 +25,7 @@ REPEATS = 15
 SHOPPERS = 100
 
 
-LIMIT = 1.15  # times the plain step
+LIMIT = 1.1  # times the plain step
 
 
 def rows() -> Iterator[Row]:
