@@ -219,7 +219,8 @@ def _blocks(
         elif isinstance(part, csr_matrix):
             yield part.astype(np.float64).toarray()
         else:
-            yield part.double().to(device="cpu", copy=True).numpy()
+            # First off its device: not every one has float64.
+            yield part.to(device="cpu", copy=True).double().numpy()
 
 
 def _clip_rows(
