@@ -40,6 +40,24 @@ def tiny_model(tiny_bert):
     return load_base_model(str(tiny_bert))
 
 
+@pytest.fixture(params=["elsewhere", "cuda", "mps"])
+def device(request):
+    """A device that is not the processor: one that is made up, and those that are there."""
+    import torch
+
+    from tests.support.elsewhere import elsewhere
+
+    if request.param == "elsewhere":
+        with elsewhere() as made_up:
+            yield made_up
+        return
+    if not getattr(torch, request.param).is_available():
+        pytest.skip(f"this machine has no {request.param} device")
+    torch.use_deterministic_algorithms(mode=True)
+    yield torch.device(request.param)
+    torch.use_deterministic_algorithms(mode=False)
+
+
 @pytest.fixture(scope="session")
 def simulated(tiny_bert, tmp_path_factory):
     """The folder of a finished simulation: `fedtail simulate` on a small shop, two merchants."""

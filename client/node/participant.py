@@ -110,7 +110,7 @@ class MerchantWork:
             examples=ShopperExamples(made_up_shoppers(len(self._data.catalogue)), asked),
             tokens=encoded.tokens,
             vectors=candidate_tensor(encoded),
-            log_popularity=torch.zeros(len(self._data.catalogue)),
+            log_popularity=torch.zeros(len(self._data.catalogue), device=encoded.encoder.device),
         )
         self._trainer = PrivateTrainer(encoded.encoder, merchant, asked)
         return Prepared(

@@ -39,8 +39,8 @@ class Merchant:
     Attributes:
         examples: Its shoppers.
         tokens: Its catalogue as the adapted encoder reads it.
-        vectors: float32 [items, d], frozen candidate vectors of the catalogue.
-        log_popularity: float32 [items], zeros for uniform.
+        vectors: float32 [items, d], frozen candidate vectors, where the encoder is.
+        log_popularity: float32 [items], zeros for uniform, in the same place.
     """
 
     examples: ShopperExamples
@@ -77,12 +77,17 @@ class PrivateTrainer:
         items = len(self._merchant.vectors)
         self._merchant.log_popularity = (
             torch.zeros(items) if popularity is None else torch.from_numpy(np.log(popularity))
-        )
+        ).to(self.device)
 
     def start_at(self, adapter: AdapterState) -> None:
         """Put the adapted encoder at `adapter`."""
         # A copy: arrays that came in a message are read-only, which torch warns of.
         self._encoder.load_adapter(adapter.with_vector(adapter.flatten()))
+
+    @property
+    def device(self) -> torch.device:
+        """Where gradients are taken. They are clipped, added up and noised on the processor."""
+        return self._encoder.device
 
     @property
     def items(self) -> int:
@@ -248,8 +253,9 @@ class PrivateTrainer:
         """Return the catalogue's items, or as many of them as settings say: int64 [k]."""
         items = len(self._merchant.vectors)
         if items <= self._settings.negatives:
-            return torch.arange(items)
-        return torch.from_numpy(rng.choice(items, self._settings.negatives, replace=False))
+            return torch.arange(items, device=self.device)
+        drawn = rng.choice(items, self._settings.negatives, replace=False)
+        return torch.from_numpy(drawn).to(self.device)
 
     def candidates(self, negatives: Tensor) -> Candidates:
         """Return what a step ranks a target against: the catalogue's items at `negatives` [k]."""
@@ -307,7 +313,7 @@ def _framed(gradients: Tensor, frame: Tensor) -> Tensor:
     """
     shoppers, width, columns = gradients.shape
     framed = padded(frame.shape[1], VECTOR_WIDTH)
-    each = pad(frame.to(gradients.dtype), (0, framed - frame.shape[1])).T
+    each = pad(frame.to(gradients.dtype).to(gradients.device), (0, framed - frame.shape[1])).T
     behind = pad(gradients, (0, padded(columns, VECTOR_WIDTH) - columns))
     found = torch.bmm(each.expand(shoppers, framed, width), behind)
     return found[:, : frame.shape[1], :columns].flatten(start_dim=1)

@@ -28,7 +28,7 @@ class Candidates:
     """The public items a loss ranks against.
 
     Attributes:
-        vectors: float32 [items, d], frozen, of the whole catalogue.
+        vectors: float32 [items, d], frozen, of the whole catalogue; the rest is where they are.
         log_popularity: float32 [items], from the private histogram, or zeros for uniform.
         negatives: int64 [k], drawn from the catalogue with public randomness, the same for all
             shoppers of a step.
@@ -50,8 +50,9 @@ class Candidates:
     @cached_property
     def place(self) -> Tensor:
         """Each item's column, -1 where it is no negative: int64 [items]."""
-        places = torch.full((len(self.vectors),), -1)
-        places[self.negatives] = torch.arange(len(self.negatives))
+        there = self.vectors.device
+        places = torch.full((len(self.vectors),), -1, device=there)
+        places[self.negatives] = torch.arange(len(self.negatives), device=there)
         return places
 
     def added(self, strength: float) -> Tensor:
@@ -77,12 +78,12 @@ class _Targets:
     weight: Tensor
 
     @classmethod
-    def of(cls, batch: ExampleBatch) -> "_Targets":
+    def of(cls, batch: ExampleBatch, device: torch.device) -> "_Targets":
         counts = np.bincount(batch.target_shopper, minlength=batch.shoppers)
         weight = (1 / counts[batch.target_shopper]).astype(np.float32)
         behind = (0, padded(len(weight), _TARGETS) - len(weight))
         columns = (batch.target_shopper, batch.target_item, batch.target_value, weight)
-        return cls(*(pad(torch.from_numpy(one), behind) for one in columns))
+        return cls(*(pad(torch.from_numpy(one), behind).to(device) for one in columns))
 
 
 def shopper_losses(
@@ -105,7 +106,7 @@ def shopper_losses(
     if not batch.shoppers:
         return embedding.sum(dim=1)
     embedding = pad(embedding, (0, 0, 0, padded(len(embedding), TOGETHER) - len(embedding)))
-    targets = _Targets.of(batch)
+    targets = _Targets.of(batch, embedding.device)
     mine = embedding.index_select(0, targets.shopper)
     similarity = (mine * candidates.vectors.index_select(0, targets.item)).sum(dim=1)
     if settings.objective == "mse":

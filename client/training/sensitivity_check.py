@@ -23,6 +23,7 @@ from client.shop.interactions import Interactions
 from client.training.dp_trainer import PrivateTrainer
 from client.training.examples import ShopperExamples
 from common.adapter import AdapterState
+from common.encoder.device import hardware
 from common.errors import PrivacyError
 from common.files import PRIVATE_MODE, sha256_hex, write_atomic
 from common.privacy.accounting.plan import PrivacyPlan
@@ -69,7 +70,7 @@ def keeps_bits(trainer: PrivateTrainer, adapter: AdapterState) -> bool:
     candidates = trainer.candidates(trainer.negatives(np.random.default_rng(0)))
 
     def rows(shoppers: NDArray[np.integer]) -> torch.Tensor:
-        return trainer.rows(examples.draw(shoppers, 0), candidates)
+        return trainer.rows(examples.draw(shoppers, 0), candidates).cpu()
 
     whole = rows(np.arange(SHOPPERS))
     companies = [rng.permutation(SHOPPERS)[number:] for number in range(_ORDERS)]
@@ -165,8 +166,8 @@ def check_once(
 
     Args:
         state: The node's folder.
-        key: Names model, settings and catalogue; another key, library, machine or number of
-            threads is checked anew.
+        key: Names model, settings and catalogue; another key, library, machine, device or number
+            of threads is checked anew.
         trainer: As in `check_trainer`, like the arguments after it.
         adapter: See there.
         plan: See there.
@@ -176,8 +177,8 @@ def check_once(
             again.
     """
     machine = (torch.__version__, np.__version__, torch.get_num_threads(), platform.machine())
-    cpu = torch.backends.cpu.get_cpu_capability()
-    mark = sha256_hex(repr((key, plan.max_grad_norm, machine, cpu)).encode()).encode()
+    there = hardware(trainer.device)
+    mark = sha256_hex(repr((key, plan.max_grad_norm, machine, there)).encode()).encode()
     path = state / PREFLIGHT_FILE
     if mark in _passed or (path.is_file() and path.read_bytes() == mark):
         return

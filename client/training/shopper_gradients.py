@@ -66,7 +66,7 @@ class PackedGradients:
         [(_, b)] = self._encoder.trained()
         gradients = b.detach().new_zeros(batch.shoppers, *b.shape)
         if len(batch.target_item) and len(batch.history_item):
-            tokens = self._tokens.packed(batch.history_item)
+            tokens = self._tokens.packed(batch.history_item, b.device)
             seen = self._encoder.before_norm(tokens).requires_grad_()
             embedding = pool_rows(self._encoder.from_norm(seen, tokens), batch)
             losses = shopper_losses(embedding, batch, candidates, self._settings)
@@ -120,7 +120,7 @@ class HookedGradients:
         """Return one shopper's u [1, d]; `hidden` stands for its tokens' where it is given."""
         if not len(batch.history_item):
             return self._parameters[0].new_zeros(1, self._encoder.basis.vector_width)
-        arguments = self._tokens.rows(batch.history_item)
+        arguments = self._tokens.rows(batch.history_item, self._encoder.device)
         return pool_rows(
             encoder(*(arguments if hidden is None else (hidden, *arguments[1:]))), batch
         )
@@ -129,7 +129,8 @@ class HookedGradients:
         """Return one shopper's gradient [d] from that of its embedding [1, d]."""
         try:
             # Opacus hooks the way back through a module's input; torch warns where that needs none.
-            hidden = self._tokens.rows(batch.history_item)[0].requires_grad_()
+            rows = self._tokens.rows(batch.history_item, self._encoder.device)
+            hidden = rows[0].requires_grad_()
             embedding = self._embedding(self._hooked, batch, hidden)
             # The hooks need the way back to the input. The sum that autograd would leave in each
             # parameter is never read, so it is not asked for.
@@ -164,7 +165,7 @@ def pool_rows(rows: Tensor, batch: ExampleBatch) -> Tensor:
     Rows behind the history's last are padding.
     """
     counts = np.bincount(batch.history_shopper, minlength=batch.shoppers)
-    weight = torch.from_numpy(batch.history_weight).to(rows.dtype)
+    weight = torch.from_numpy(batch.history_weight).to(rows.dtype).to(rows.device)
     return normalize(weighted_sums(rows, weight, counts), dim=1)
 
 

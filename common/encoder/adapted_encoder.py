@@ -24,26 +24,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from common.adapter import AdapterState
-from common.encoder.base_model import BaseModel, added_to_scores
-from common.encoder.last_layer import FEW, LastLayer, TopNorm
+from common.encoder.base_model import CPU, BaseModel, added_to_scores
+from common.encoder.last_layer import FEW, LastLayer, OnlyB, TopNorm
 from common.encoder.packed_tokens import PackedTokens, pack, through_b, through_projection
-from common.encoder.public_basis import PublicBasis, mean_of_tokens
+from common.encoder.public_basis import PublicBasis, mean_of_texts, mean_of_tokens
 from common.encoder.token_states import TokenStates, batches, pad, token_mask
 from common.encoder.whitening import noise_basis
 from common.errors import InputError
 from common.settings.lora_targets import LoraTargets, state_name
-
-
-class _OnlyB(nn.Module):
-    """LoRA's part of a linear layer without the layer and without A, under PEFT's names."""
-
-    def __init__(self, rank: int, width: int) -> None:
-        super().__init__()
-        self.scaling = {"default": 1.0}  # alpha / r, as in `AdaptedEncoder._inject`
-        self.lora_B = nn.ModuleDict({"default": nn.Linear(rank, width, bias=False)})
-        with torch.no_grad():
-            for weights in self.lora_B.parameters():
-                weights.zero_()
 
 
 class AdaptedEncoder(nn.Module):
@@ -54,7 +42,7 @@ class AdaptedEncoder(nn.Module):
     """
 
     def __init__(self, model: BaseModel, basis: PublicBasis, lora_targets: LoraTargets) -> None:
-        """Build it from copies of the upper layers; `model` itself is left as it is.
+        """Build it where `model` is, from copies of the upper layers; that is left as it is.
 
         Raises:
             SettingsError: if the LoRA targets adapt more layers than the model has.
@@ -72,9 +60,16 @@ class AdaptedEncoder(nn.Module):
         }
         self._assemble(upper, model.depth, basis, lora_targets)
         self._inject(model.depth, basis)
+        self.to(model.device)
 
     @classmethod
-    def without_bert(cls, top: TopNorm, basis: PublicBasis, lora_targets: LoraTargets) -> Self:
+    def without_bert(
+        cls,
+        top: TopNorm,
+        basis: PublicBasis,
+        lora_targets: LoraTargets,
+        device: torch.device = CPU,
+    ) -> Self:
         """Build what `forward` needs where all before B is computed: B, LayerNorm, projection.
 
         It computes what the whole adapted encoder computes, to the last bit, with a hundredth of
@@ -83,7 +78,7 @@ class AdaptedEncoder(nn.Module):
         """
         encoder = cls.__new__(cls)
         nn.Module.__init__(encoder)
-        dense = _OnlyB(lora_targets.rank, len(top.scale))
+        dense = OnlyB(lora_targets.rank, len(top.scale))
         output, layer = nn.Module(), nn.Module()
         norm = nn.LayerNorm(len(top.scale), eps=top.eps)
         with torch.no_grad():
@@ -93,12 +88,12 @@ class AdaptedEncoder(nn.Module):
         layers = {str(top.depth - 1): layer}
         encoder._assemble(layers, top.depth, basis, lora_targets)  # noqa: SLF001 - its own class
         dense.requires_grad_()
-        return encoder
+        return encoder.to(device)
 
     def top_norm(self) -> TopNorm:
         """Return what `without_bert` needs of this adapted encoder's base model."""
         norm = self.layers[-1].output.LayerNorm
-        scale, shift = (one.detach().numpy().copy() for one in (norm.weight, norm.bias))
+        scale, shift = (one.detach().cpu().numpy().copy() for one in (norm.weight, norm.bias))
         return TopNorm(self.depth, scale, shift, float(norm.eps))
 
     def _assemble(
@@ -147,6 +142,11 @@ class AdaptedEncoder(nn.Module):
                 module.lora_B["default"].weight.zero_()
             module.lora_A["default"].requires_grad_(self.lora_targets.variant == "lora")
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is, and where what it reads has to be."""
+        return self.projection.weight.device
+
     # ------------------------------------------------------------- the adapter
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the trained parameters with the names they travel under, in order of names."""
@@ -159,7 +159,8 @@ class AdaptedEncoder(nn.Module):
 
     def adapter(self) -> AdapterState:
         """Return the trained parameters."""
-        return AdapterState({name: one.detach().numpy().copy() for name, one in self.trained()})
+        state = {name: one.detach().cpu().numpy().copy() for name, one in self.trained()}
+        return AdapterState(state)
 
     def load_adapter(self, adapter: AdapterState) -> None:
         """Put an adapter's numbers into the adapted encoder.
@@ -187,13 +188,14 @@ class AdaptedEncoder(nn.Module):
         where vectors are compared. S has norm sqrt(d) where it has all d columns; of its columns
         the first `output_rank` stay, those along which public text varies most: the
         shoppers' common signal lies there, and each direction less is noise less
-        (docs/adr/0012-few-output-directions.md). S is public, as the whitening is.
+        (docs/adr/0012-few-output-directions.md). S is public, as the whitening is. It is computed
+        on the processor wherever the encoder is: server and nodes have the same.
         """
         last = f"bert.encoder.layer.{self.depth - 1}.output.dense.lora_B.default.weight"
         if name != state_name(last):
             return None
-        scale = self.layers[-1].output.LayerNorm.weight.detach().double().numpy()
-        projection = self.projection.weight.detach().double().numpy()
+        scale = self.layers[-1].output.LayerNorm.weight.detach().cpu().double().numpy()
+        projection = self.projection.weight.detach().cpu().double().numpy()
         return noise_basis(scale.tobytes(), projection.tobytes(), self.lora_targets.output_rank)
 
     # -------------------------------------------------------------- the function
@@ -286,7 +288,7 @@ class ItemTokens:
         if encoder.lora_targets.output_only:
             return cls(token_states.offsets, *_before_b(encoder, token_states), weight, words)
         if not encoder.layers:  # the projection reads one vector an item, the mean of its tokens
-            pooled = _pooled(token_states, weight)
+            pooled = mean_of_texts(token_states, weight)
             ones = np.ones(len(token_states), np.float32)
             return cls(np.arange(len(token_states) + 1), pooled, None, ones, words)
         return cls(token_states.offsets, token_states.hidden, None, weight, words)
@@ -299,6 +301,8 @@ class ItemTokens:
         rank: int,
         token_states: TokenStates,
         words: NDArray[np.float32] | None,
+        *,
+        device: torch.device = CPU,
     ) -> "ItemTokens":
         """Compute the same without an adapted encoder, where `LoraTargets.needs_no_bert` holds.
 
@@ -307,7 +311,7 @@ class ItemTokens:
         Raises:
             InputError: if the basis is of other LoRA targets or another base model.
         """
-        before = last.before_b(basis, rank, token_states)
+        before = last.before_b(basis, rank, token_states, device)
         return cls(token_states.offsets, *before, basis.weights(token_states.ids), words)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -330,23 +334,32 @@ class ItemTokens:
         return len(self.lengths)
 
     def rows(
-        self, items: NDArray[np.integer]
+        self, items: NDArray[np.integer], device: torch.device = CPU
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        """Return the encoder's arguments for `items`, one row each, also where one repeats."""
-        summed = None if self._summed is None else pad(self._summed, self.offsets, items)
-        weight = pad(self._weight[:, None], self.offsets, items)[:, :, 0]
-        words = None if self._words is None else torch.from_numpy(self._words[items])
-        return pad(self._hidden, self.offsets, items), summed, weight, words
+        """Return the encoder's arguments for `items`, one row each, also where one repeats.
 
-    def packed(self, items: NDArray[np.integer]) -> PackedTokens:
-        """Return what a step reads of `items`, one row each.
+        Args:
+            items: int64 [rows].
+            device: Where the encoder is.
+        """
+
+        def there(rows: NDArray[np.float32]) -> Tensor:
+            return pad(rows, self.offsets, items).to(device)
+
+        summed = None if self._summed is None else there(self._summed)
+        weight = there(self._weight[:, None])[:, :, 0]
+        words = None if self._words is None else torch.from_numpy(self._words[items]).to(device)
+        return there(self._hidden), summed, weight, words
+
+    def packed(self, items: NDArray[np.integer], device: torch.device = CPU) -> PackedTokens:
+        """Return what a step reads of `items`, one row each; arguments as in `rows`.
 
         Raises:
             InputError: if more is adapted than the last layer's second product.
         """
         if self._summed is None:
             raise InputError("Only what is computed up to B can be packed.", field="lora_modules")
-        return pack(self.arrays() | {"weight": self._share}, items)
+        return pack(self.arrays() | {"weight": self._share}, items, device)
 
     @cached_property
     def _share(self) -> NDArray[np.float32]:
@@ -360,18 +373,8 @@ class ItemTokens:
         out = np.empty((len(self), encoder.basis.vector_width), np.float32)
         with torch.inference_mode():
             for items in batches(self.lengths):
-                out[items] = encoder(*self.rows(items)).numpy()
+                out[items] = encoder(*self.rows(items, encoder.device)).cpu().numpy()
         return out
-
-
-def _pooled(token_states: TokenStates, weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the mean of each item's tokens, each of its `weight` [tokens]: float32 [items, d]."""
-    pooled = np.empty((len(token_states), token_states.hidden.shape[1]), np.float32)
-    for items in batches(token_states.lengths):
-        hidden = pad(token_states.hidden, token_states.offsets, items)
-        of_tokens = pad(weight[:, None], token_states.offsets, items)[:, :, 0]
-        pooled[items] = mean_of_tokens(hidden, of_tokens).numpy()
-    return pooled
 
 
 def _before_b(
@@ -384,11 +387,11 @@ def _before_b(
     summed = np.empty_like(token_states.hidden)
     with torch.inference_mode():
         for items in batches(token_states.lengths, FEW):
-            mask = token_mask(token_states.lengths[items])
-            hidden = pad(token_states.hidden, token_states.offsets, items)
+            mask = token_mask(token_states.lengths[items]).to(encoder.device)
+            hidden = pad(token_states.hidden, token_states.offsets, items).to(encoder.device)
             residual, _ = layer.attention(hidden, added_to_scores(mask, hidden.dtype))
             z = layer.intermediate(residual)
             inside, places = mask.bool(), token_states.tokens_of(items)
-            reduced[places] = dense.lora_A["default"](z)[inside].numpy()
-            summed[places] = (dense.base_layer(z) + residual)[inside].numpy()
+            reduced[places] = dense.lora_A["default"](z)[inside].cpu().numpy()
+            summed[places] = (dense.base_layer(z) + residual)[inside].cpu().numpy()
     return reduced, summed

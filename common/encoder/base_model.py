@@ -23,6 +23,7 @@ from common.errors import SettingsError
 if TYPE_CHECKING:
     from transformers import BertModel, PreTrainedTokenizerFast
 
+CPU = torch.device("cpu")
 DEFAULT_BASE_MODEL = "all-MiniLM-L6-v2"
 _HUB_IDS = {DEFAULT_BASE_MODEL: "sentence-transformers/all-MiniLM-L6-v2"}
 
@@ -55,14 +56,19 @@ class BaseModel:
         return int(self.bert.config.num_hidden_layers)
 
     @property
+    def device(self) -> torch.device:
+        """Where it is, and where what goes through it has to be."""
+        return self.bert.device
+
+    @property
     def layers(self) -> nn.ModuleList:
         """The transformer layers."""
         return self.bert.encoder.layer
 
     @property
     def token_embeddings(self) -> NDArray[np.float32]:
-        """The vectors that words start from: float32 [vocabulary, d], a view."""
-        table: NDArray[np.float32] = self.bert.embeddings.word_embeddings.weight.numpy()
+        """The vectors that words start from: float32 [vocabulary, d], a view on the processor."""
+        table: NDArray[np.float32] = self.bert.embeddings.word_embeddings.weight.cpu().numpy()
         return table
 
     def tokenise(self, texts: list[str], max_tokens: int) -> tuple[Tensor, Tensor]:
@@ -95,12 +101,13 @@ def hub_id(name: str) -> str:
     return _HUB_IDS.get(name, name)
 
 
-def load_base_model(name: str = DEFAULT_BASE_MODEL) -> BaseModel:
+def load_base_model(name: str = DEFAULT_BASE_MODEL, device: torch.device = CPU) -> BaseModel:
     """Load a BERT-architecture model.
 
     Args:
         name: `all-MiniLM-L6-v2` for the packaged one, the path of a folder that
             `save_pretrained` wrote, or a name on the model hub.
+        device: Where it goes; its digest is the same everywhere.
 
     Raises:
         SettingsError: if the model cannot be found, is not a BERT, or has no whole safetensors
@@ -122,7 +129,9 @@ def load_base_model(name: str = DEFAULT_BASE_MODEL) -> BaseModel:
             field="base_model",
         ) from error
     bert.eval().requires_grad_(requires_grad=False)
-    return BaseModel(name, bert, tokeniser, _digest(bert, tokeniser))
+    digest = _digest(bert, tokeniser)
+    nn.Module.to(bert, device)  # in place; transformers' own has lost its types
+    return BaseModel(name, bert, tokeniser, digest)
 
 
 def files_digest(name: str) -> str | None:

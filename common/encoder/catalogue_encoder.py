@@ -14,6 +14,7 @@ from common.arrays import map_arrays, write_arrays
 from common.catalogue import Catalogue
 from common.encoder.adapted_encoder import AdaptedEncoder, ItemTokens
 from common.encoder.base_model import BaseModel, files_digest, load_base_model
+from common.encoder.device import cache_mark, chosen_device
 from common.encoder.last_layer import LastLayer, TopNorm
 from common.encoder.public_basis import PublicBasis, fit_basis
 from common.encoder.token_states import (
@@ -34,15 +35,19 @@ _LAYOUT = 5  # of what is cached for a catalogue; a file of another is not found
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(name: str) -> tuple[BaseModel, str | None]:
+def _loaded(name: str, device: torch.device) -> tuple[BaseModel, str | None]:
     """Return a base model, loaded once in a process, and the digest of the files it came from."""
     files = files_digest(name)
-    return load_base_model(name), files
+    return load_base_model(name, device), files
 
 
 def cached_base_model(name: str) -> BaseModel:
-    """Return a base model, loaded once in a process; errors as `load_base_model`."""
-    return _loaded(name)[0]
+    """Return a base model, loaded once in a process, on the process's device.
+
+    Raises:
+        SettingsError: as `load_base_model`; field `device`, as `chosen_device`.
+    """
+    return _loaded(name, chosen_device())[0]
 
 
 def forget_base_models() -> None:
@@ -103,7 +108,7 @@ def base_model_digest(name: str, cache: Path) -> str:
     known = _known_model(name, cache)
     if known is not None:
         return known
-    model, files = _loaded(name)
+    model, files = _loaded(name, chosen_device())
     if files is not None:  # of the files as they were when it was loaded
         write_atomic(cache / f"model-{files[:32]}", model.digest.encode())
     return model.digest
@@ -121,7 +126,8 @@ def encode_ahead(catalogue: Catalogue, settings: RunSettings, cache: Path) -> No
     last, tokens = _last_layer(digest, cache), settings.max_tokens
     if last is not None:
         layer = settings.lora_targets.first_layer(last.depth)
-        keys = stored_keys(digest, layer=layer, max_tokens=tokens, cache=cache)
+        device = chosen_device()
+        keys = stored_keys(digest, layer=layer, max_tokens=tokens, cache=cache, device=device)
         if np.isin(catalogue.text_keys, keys).all():
             return
     model = cached_base_model(settings.base_model)
@@ -144,18 +150,21 @@ def encode_catalogue(
     """
     digest = base_model_digest(settings.base_model, cache)
     path = cache / f"items-{_key(digest, catalogue, basis, settings)}.safetensors"
-    stored = _read(path)
+    stored, device = _read(path), chosen_device()
     if stored is not None and _SCALE in stored:
-        encoder = AdaptedEncoder.without_bert(_top(stored), basis, settings.lora_targets)
+        encoder = AdaptedEncoder.without_bert(_top(stored), basis, settings.lora_targets, device)
         return EncodedCatalogue(encoder, ItemTokens.from_arrays(stored), stored["vectors"], digest)
     if settings.lora_targets.needs_no_bert:
         last, token_states = _frozen(catalogue, settings, cache)
         if last is not None:
-            encoder = AdaptedEncoder.without_bert(last.norm(), basis, settings.lora_targets)
+            targets, rank = settings.lora_targets, settings.rank
+            encoder = AdaptedEncoder.without_bert(last.norm(), basis, targets, device)
             words = None
             if basis.words is not None:
                 words = basis.token_embeddings(_word_table(settings, digest, cache), token_states)
-            tokens = ItemTokens.from_last_layer(last, basis, settings.rank, token_states, words)
+            tokens = ItemTokens.from_last_layer(
+                last, basis, rank, token_states, words, device=device
+            )
             del token_states  # large, and read
             return _kept(path, EncodedCatalogue(encoder, tokens, tokens.vectors(encoder), digest))
     encoder = AdaptedEncoder(cached_base_model(settings.base_model), basis, settings.lora_targets)
@@ -225,7 +234,14 @@ def _frozen(
     if last is not None:
         layer = settings.lora_targets.first_layer(last.depth)
         tokens = settings.max_tokens
-        stored = stored_token_states(digest, catalogue, layer=layer, max_tokens=tokens, cache=cache)
+        stored = stored_token_states(
+            digest,
+            catalogue,
+            layer=layer,
+            max_tokens=tokens,
+            cache=cache,
+            device=chosen_device(),
+        )
         if stored is not None:
             return last, stored
     last = _keep_last_layer(cached_base_model(settings.base_model), cache)
@@ -272,8 +288,8 @@ def _layer_file(model: str, cache: Path) -> Path:
 
 
 def candidate_tensor(encoded: EncodedCatalogue) -> torch.Tensor:
-    """Return the candidate vectors as a tensor [items, d] that shares their memory."""
-    return torch.from_numpy(encoded.vectors)
+    """Return the candidate vectors [items, d] where the encoder is; a processor's share memory."""
+    return torch.from_numpy(encoded.vectors).to(encoded.encoder.device)
 
 
 def _basis_key(model: str, catalogue: Catalogue, settings: RunSettings) -> str:
@@ -281,7 +297,7 @@ def _basis_key(model: str, catalogue: Catalogue, settings: RunSettings) -> str:
     texts = sha256_hex(catalogue.text_keys.tobytes())
     fit = (settings.whitening_power, settings.sif_smoothing, settings.lexical_weight)
     parts = (_code_digest(), model, texts, settings.max_tokens, settings.lora_targets, fit)
-    return sha256_hex(repr(parts).encode())[:32]
+    return sha256_hex(repr(parts).encode())[:32] + cache_mark(chosen_device())
 
 
 @functools.cache
@@ -314,7 +330,7 @@ def _known_model(name: str, cache: Path) -> str | None:
 def _key(model: str, catalogue: Catalogue, basis: PublicBasis, settings: RunSettings) -> str:
     lora_targets = settings.lora_targets
     parts = (_LAYOUT, model, catalogue.digest, basis.digest, settings.max_tokens, lora_targets)
-    return sha256_hex(repr(parts).encode())[:32]
+    return sha256_hex(repr(parts).encode())[:32] + cache_mark(chosen_device())
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]] | None:

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
 from common.arrays import load_arrays
-from common.encoder.base_model import BaseModel, added_to_scores
+from common.encoder.base_model import CPU, BaseModel, added_to_scores
 from common.encoder.public_basis import PublicBasis
 from common.encoder.token_states import TokenStates, batches, pad, token_mask
 from common.errors import InputError
@@ -46,6 +46,18 @@ class TopNorm:
     eps: float
 
 
+class OnlyB(nn.Module):
+    """LoRA's part of a linear layer without the layer and without A, under PEFT's names."""
+
+    def __init__(self, rank: int, width: int) -> None:
+        super().__init__()
+        self.scaling = {"default": 1.0}  # alpha / r, as in `AdaptedEncoder._inject`
+        self.lora_B = nn.ModuleDict({"default": nn.Linear(rank, width, bias=False)})
+        with torch.no_grad():
+            for weights in self.lora_B.parameters():
+                weights.zero_()
+
+
 @dataclass(frozen=True, eq=False)
 class LastLayer:
     """A base model's last layer.
@@ -68,7 +80,8 @@ class LastLayer:
         config = model.bert.config
         if config.hidden_act != _ACTIVATION:
             return None
-        tensors = {name: one.numpy().copy() for name, one in model.layers[-1].state_dict().items()}
+        state = model.layers[-1].state_dict()
+        tensors = {name: one.cpu().numpy().copy() for name, one in state.items()}
         return cls(model.depth, config.num_attention_heads, config.layer_norm_eps, tensors)
 
     def to_bytes(self) -> bytes:
@@ -114,7 +127,7 @@ class LastLayer:
         return directions
 
     def before_b(
-        self, basis: PublicBasis, rank: int, token_states: TokenStates
+        self, basis: PublicBasis, rank: int, token_states: TokenStates, device: torch.device = CPU
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return A @ z [tokens, r] and dense(z) + residual [tokens, d] of a token states's tokens.
 
@@ -122,26 +135,25 @@ class LastLayer:
             basis: Whose directions are A.
             rank: r, as many as the LoRA targets have.
             token_states: What enters the layer.
+            device: Where it is computed.
 
         Raises:
             InputError: if the basis is of other LoRA targets or another base model.
         """
         directions = self.directions_of(basis, rank)
-        weight, bias = (self.tensors[f"output.dense.{name}"] for name in ("weight", "bias"))
         reduced = np.empty((len(token_states.hidden), len(directions)), np.float32)
         summed = np.empty_like(token_states.hidden)
-        tensors = {name: torch.from_numpy(one) for name, one in self.tensors.items()}
-        a = torch.from_numpy(directions)
+        tensors = {name: torch.from_numpy(one).to(device) for name, one in self.tensors.items()}
+        weight, bias = (tensors[f"output.dense.{name}"] for name in ("weight", "bias"))
+        a = torch.from_numpy(directions).to(device)
         with torch.inference_mode():
             for items in batches(token_states.lengths, FEW):
-                mask = token_mask(token_states.lengths[items])
-                residual, z = self._run(
-                    tensors, pad(token_states.hidden, token_states.offsets, items), mask
-                )
+                mask = token_mask(token_states.lengths[items]).to(device)
+                hidden = pad(token_states.hidden, token_states.offsets, items).to(device)
+                residual, z = self._run(tensors, hidden, mask)
                 inside, places = mask.bool(), token_states.tokens_of(items)
-                reduced[places] = linear(z, a)[inside].numpy()
-                after = linear(z, torch.from_numpy(weight), torch.from_numpy(bias))
-                summed[places] = (after + residual)[inside].numpy()
+                reduced[places] = linear(z, a)[inside].cpu().numpy()
+                summed[places] = (linear(z, weight, bias) + residual)[inside].cpu().numpy()
         return reduced, summed
 
     def _run(

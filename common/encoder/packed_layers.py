@@ -58,7 +58,7 @@ def run_packed(
             hidden = _embedded(model, ids[tokens], inside)
             for one in layers:
                 hidden = _run(one, hidden, counts, model)
-            found[tokens] = hidden[: len(tokens)].numpy()
+            found[tokens] = hidden[: len(tokens)].cpu().numpy()
             done += len(items)
             tell(done)
     return found
@@ -116,7 +116,9 @@ def _embedded(model: BaseModel, ids: NDArray[np.int64], places: NDArray[np.int64
     """
     behind = -len(ids) % BLOCK
     parts = model.bert.embeddings
-    words, at = (torch.from_numpy(np.pad(one, (0, behind))) for one in (ids, places))
+    words, at = (
+        torch.from_numpy(np.pad(one, (0, behind))).to(model.device) for one in (ids, places)
+    )
     kind = parts.token_type_embeddings.weight[0]
     summed = parts.word_embeddings.weight[words] + kind + parts.position_embeddings.weight[at]
     return _normed(summed, (parts.LayerNorm.weight, parts.LayerNorm.bias), model)

@@ -50,12 +50,15 @@ class PackedTokens:
         return weighted_sums(hidden, self.weight, counts, padded(self.rows, ROW_BLOCK))
 
 
-def pack(arrays: Mapping[str, NDArray[Any]], items: NDArray[np.integer]) -> PackedTokens:
+def pack(
+    arrays: Mapping[str, NDArray[Any]], items: NDArray[np.integer], device: torch.device
+) -> PackedTokens:
     """Return the packed tokens of `items`, one row each.
 
     Args:
         arrays: `ItemTokens.arrays`, `summed` among them; `weight` sums to 1 over each item.
         items: int64 [rows].
+        device: Where the step is taken.
     """
     offsets, hidden, summed = (arrays[name] for name in ("offsets", "hidden", "summed"))
     counts = np.diff(offsets)[items]
@@ -65,14 +68,15 @@ def pack(arrays: Mapping[str, NDArray[Any]], items: NDArray[np.integer]) -> Pack
         (padded(len(places), TOKEN_BLOCK), padded(hidden.shape[1], VECTOR_WIDTH)), hidden.dtype
     )
     reduced[: len(places), : hidden.shape[1]] = hidden[places]
+    words = None
+    if "words" in arrays:
+        words = _gathered(arrays["words"], items, padded(len(items), ROW_BLOCK)).to(device)
     return PackedTokens(
-        torch.from_numpy(reduced),
-        _gathered(summed, places, len(reduced)),
-        torch.from_numpy(arrays["weight"][places]),
+        torch.from_numpy(reduced).to(device),
+        _gathered(summed, places, len(reduced)).to(device),
+        torch.from_numpy(arrays["weight"][places]).to(device),
         ends,
-        _gathered(arrays["words"], items, padded(len(items), ROW_BLOCK))
-        if "words" in arrays
-        else None,
+        words,
     )
 
 
@@ -134,10 +138,11 @@ class _WeightedSums(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bags: NDArray[np.int64]) -> Tensor:
-        starts = torch.from_numpy(np.cumsum(bags) - bags)
-        ctx.save_for_backward(weight, torch.from_numpy(np.repeat(np.arange(len(bags)), bags)))
+        starts = torch.from_numpy(np.cumsum(bags) - bags).to(rows.device)
+        bag = torch.from_numpy(np.repeat(np.arange(len(bags)), bags)).to(rows.device)
+        ctx.save_for_backward(weight, bag)
         ctx.rows = len(rows)
-        places = torch.arange(len(weight))
+        places = torch.arange(len(weight), device=rows.device)
         return torch.nn.functional.embedding_bag(
             places, rows, starts, mode="sum", per_sample_weights=weight
         )

@@ -208,12 +208,11 @@ def fit_basis(
     packed = token_weight[token_states.ids]
     with _Moments(watched) as watch, torch.inference_mode():
         for items in batches(token_states.lengths):
-            weight = pad(packed[:, None], token_states.offsets, items)[:, :, 0]
+            weight = pad(packed[:, None], token_states.offsets, items)[:, :, 0].to(model.device)
             watch.weight = weight / weight.sum(dim=1, keepdim=True)
-            hidden = model.run_layers(
-                pad(token_states.hidden, token_states.offsets, items), weight > 0, first
-            )
-            pooled[items] = mean_of_tokens(hidden, weight)
+            entering = pad(token_states.hidden, token_states.offsets, items).to(model.device)
+            hidden = model.run_layers(entering, weight > 0, first)
+            pooled[items] = mean_of_tokens(hidden, weight).cpu()
     mean = pooled.mean(dim=0)
     covariance = torch.cov(pooled.T.double(), correction=0)
     directions = {name: watch.directions(name, lora_targets.rank) for name in names}
@@ -236,6 +235,16 @@ def mean_of_tokens(hidden: Tensor, weight: Tensor) -> Tensor:
     """Return the mean of `hidden` [n, t, d] over tokens, weighted by `weight` [n, t]: [n, d]."""
     weights = weight[:, :, None]
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def mean_of_texts(token_states: TokenStates, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean of each item's tokens, each of its `weight` [tokens]: float32 [items, d]."""
+    pooled = np.empty((len(token_states), token_states.hidden.shape[1]), np.float32)
+    for items in batches(token_states.lengths):
+        hidden = pad(token_states.hidden, token_states.offsets, items)
+        of_tokens = pad(weight[:, None], token_states.offsets, items)[:, :, 0]
+        pooled[items] = mean_of_tokens(hidden, of_tokens).numpy()
+    return pooled
 
 
 class _Moments:
@@ -264,7 +273,8 @@ class _Moments:
         inside = self.weight > 0
         tokens = inputs[0][inside]
         weighted = tokens * self.weight[inside][:, None]
-        product, total = (weighted.T @ tokens).double(), weighted.double().sum(dim=0)
+        # On the processor: not every device has float64.
+        product, total = (weighted.T @ tokens).cpu().double(), weighted.cpu().double().sum(dim=0)
         self._products[name] = self._products.get(name, torch.zeros_like(product)) + product
         self._sums[name] = self._sums.get(name, torch.zeros_like(total)) + total
 

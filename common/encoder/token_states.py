@@ -20,7 +20,8 @@ from torch import Tensor
 
 from common.arrays import write_arrays
 from common.catalogue import Catalogue
-from common.encoder.base_model import BaseModel
+from common.encoder.base_model import CPU, BaseModel
+from common.encoder.device import cache_mark
 from common.encoder.packed_layers import can_pack, run_packed
 from common.errors import SettingsError
 from common.files import sha256_hex
@@ -99,10 +100,16 @@ def token_mask(lengths: NDArray[np.int64]) -> Tensor:
 
 
 def stored_token_states(
-    model: str, catalogue: Catalogue, *, layer: int, max_tokens: int, cache: Path
+    model: str,
+    catalogue: Catalogue,
+    *,
+    layer: int,
+    max_tokens: int,
+    cache: Path,
+    device: torch.device = CPU,
 ) -> TokenStates | None:
     """Return what `encode_token_states` cached for the model of that digest, if all is there."""
-    known_keys, known = _read_parts(_folder(cache, model, layer, max_tokens))
+    known_keys, known = _read_parts(_folder(cache, model, device, layer, max_tokens))
     keys = catalogue.text_keys
     return together(known, known_keys, keys) if np.isin(keys, known_keys).all() else None
 
@@ -136,7 +143,7 @@ def encode_token_states(
             field="max_tokens",
         )
     keys = catalogue.text_keys
-    folder = _folder(cache, model.digest, layer, max_tokens) if cache else None
+    folder = _folder(cache, model.digest, model.device, layer, max_tokens) if cache else None
     known_keys, known = _read_parts(folder) if folder else (np.empty(0, np.uint64), [])
     fresh = _fresh(keys, known_keys)
     known += _encode_parts(
@@ -155,8 +162,12 @@ def store_token_states(
     model: BaseModel, catalogue: Catalogue, *, layer: int, max_tokens: int, cache: Path
 ) -> None:
     """Cache what `encode_token_states` returns, a part at a time, so that memory is bounded."""
-    folder, keys = _folder(cache, model.digest, layer, max_tokens), catalogue.text_keys
-    fresh = _fresh(keys, stored_keys(model.digest, layer=layer, max_tokens=max_tokens, cache=cache))
+    device, keys = model.device, catalogue.text_keys
+    folder = _folder(cache, model.digest, device, layer, max_tokens)
+    known = stored_keys(
+        model.digest, layer=layer, max_tokens=max_tokens, cache=cache, device=device
+    )
+    fresh = _fresh(keys, known)
     parts = _encode_parts(
         model, catalogue, fresh, layer=layer, max_tokens=max_tokens, folder=folder
     )
@@ -191,10 +202,12 @@ def _tell(progress: Progress | None, before: int, of: int, done: int) -> None:
         progress(before + done, of)
 
 
-def stored_keys(model: str, *, layer: int, max_tokens: int, cache: Path) -> NDArray[np.uint64]:
+def stored_keys(
+    model: str, *, layer: int, max_tokens: int, cache: Path, device: torch.device = CPU
+) -> NDArray[np.uint64]:
     """Return the keys of the texts that `cache` holds for the model of that digest."""
     keys = [np.empty(0, np.uint64)]
-    for path in _folder(cache, model, layer, max_tokens).glob(_PARTS):
+    for path in _folder(cache, model, device, layer, max_tokens).glob(_PARTS):
         with contextlib.suppress(SafetensorError, OSError), safe_open(path, "numpy") as part:
             keys.append(part.get_tensor("keys"))
     return np.concatenate(keys)
@@ -207,8 +220,9 @@ def _fresh(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.in
     return np.sort(fresh[first])
 
 
-def _folder(cache: Path, model: str, layer: int, max_tokens: int) -> Path:
-    return cache / f"{model[:16]}-layer{layer}-tokens{max_tokens}-{_PART_LAYOUT}"
+def _folder(cache: Path, model: str, device: torch.device, layer: int, max_tokens: int) -> Path:
+    name = f"{model[:16]}-layer{layer}-tokens{max_tokens}-{_PART_LAYOUT}{cache_mark(device)}"
+    return cache / name
 
 
 def together(
@@ -269,10 +283,10 @@ def _run_padded(
     try:
         for items in batches(into.lengths):
             longest = int(into.lengths[items].max())
-            batch, marked = ids[items, :longest], mask[items, :longest]
+            batch, marked = (one[items, :longest].to(model.device) for one in (ids, mask))
             with torch.inference_mode():
                 hidden = model.bert(input_ids=batch, attention_mask=marked).last_hidden_state
-            into.hidden[into.tokens_of(items)] = hidden[marked.bool()].numpy()
+            into.hidden[into.tokens_of(items)] = hidden[marked.bool()].cpu().numpy()
             done += len(items)
             tell(done)
     finally:

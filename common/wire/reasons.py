@@ -32,7 +32,7 @@ _OTHER_FIELDS: Final = """
     settings shares shop shoppers signature signer signing_key size spent split state survivors
     text text_keys threshold title token_weight unmask update update_subspace updates
     valid_from variance vector version views yes allow_season season min_spared_share setup
-    sharing parent allow_refresh
+    sharing parent allow_refresh device
     transcript index asked framing
 """
 FIELDS: Final = frozenset(

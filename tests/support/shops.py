@@ -184,7 +184,8 @@ def make_workshop(model, catalogue, interactions, settings, *, adapter_seed=1):
         encoder.load_adapter(random_adapter(encoder, adapter_seed))
     examples = ShopperExamples(interactions, settings)
     popularity = np.random.default_rng(5).normal(size=len(catalogue)).astype(np.float32)
-    merchant = Merchant(examples, tokens, torch.from_numpy(vectors), torch.from_numpy(popularity))
+    there = (torch.from_numpy(one).to(encoder.device) for one in (vectors, popularity))
+    merchant = Merchant(examples, tokens, *there)
     trainer = PrivateTrainer(encoder, merchant, settings)
     return Workshop(model, catalogue, basis, encoder, tokens, examples, trainer, merchant, settings)
 
