@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from client.options import Shop
+from client.options import Device, Shop
 from client.privacy.cli import app as ledger_app
 from client.recommending.cli import app as recommending
 from client.serving.cli import app as serving
@@ -109,7 +109,7 @@ def init(
 
 
 @app.command()
-def start(folder: Node) -> None:
+def start(folder: Node, _: Device = None) -> None:
     """Run the node until Ctrl-C: connect to the server, and train when it asks."""
     from client.deployment.provisioning import NodeFolder
     from client.deployment.shop_check import require_shop

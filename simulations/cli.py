@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from client.options import Device
+
 HELP = """
 Simulate a federation of merchants on this machine, from data to signed release and report.
 
@@ -131,6 +133,7 @@ def simulate(
             help="How many of these extra trainings go on at once. [default: one a core, to 4]"
         ),
     ] = None,
+    _: Device = None,
     validation_only: Annotated[
         bool,
         typer.Option(

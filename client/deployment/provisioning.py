@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from common.encoder.device import check_device
 from common.errors import EnrolmentError, SettingsError
 from common.files import PRIVATE_MODE, write_atomic
 from common.identity.enrolment import (
@@ -164,6 +165,7 @@ class NodeConfig:
         federation: The federation's name in the repository of releases.
         releases: Where that repository is: an address, http or https, or a folder; empty is
             the server.
+        device: Where the node encodes and trains: auto, cpu, cuda, cuda:N or mps; empty is cpu.
     """
 
     server: str
@@ -173,8 +175,11 @@ class NodeConfig:
     address: str = DEFAULT_ADDRESS
     federation: str = DEFAULT_FEDERATION
     releases: str = ""
+    device: str = ""
 
     def __post_init__(self) -> None:
+        if self.device:
+            check_device(self.device)
         for name, value in (("server", self.server), ("address", self.address)):
             host, _, port = value.rpartition(":")
             if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
@@ -212,6 +217,8 @@ class NodeConfig:
             f"federation = {_quoted(self.federation)}\n"
             "# Where that repository is: an address or a folder; empty: the server.\n"
             f"releases = {_quoted(self.releases)}\n"
+            "# Where the node encodes and trains: auto, cpu, cuda, cuda:N or mps; empty: cpu.\n"
+            f"device = {_quoted(self.device)}\n"
         ).encode()
 
 

@@ -14,6 +14,7 @@ from client.deployment.connection_wait import RETRY_SECONDS, connection_wait_com
 from client.deployment.encode_ahead import encode_ahead_command
 from client.deployment.provisioning import NodeFolder
 from client.privacy.app_guard_command import GuardLines, guarded_environment
+from common.encoder.device import device_environment
 from common.errors import EnrolmentError, FederationError, SettingsError
 from common.processes import (
     POLL_SECONDS,
@@ -66,7 +67,7 @@ def run_node(folder: NodeFolder, say: Callable[[str], None]) -> None:
 def _run_until_one_ends(folder: NodeFolder, say: Callable[[str], None]) -> Child:
     config = folder.config()
     flower = _ALLOCATOR | flower_environment(folder.flower_home)  # whose environment has the word
-    environment = flower | guarded_environment(config.data)
+    environment = flower | guarded_environment(config.data) | device_environment(config.device)
     children: list[Child] = []
     _apart(folder, "client.node.introduction", say)
     with stopping(children):
@@ -93,7 +94,8 @@ def _encode_ahead(folder: NodeFolder, say: Callable[[str], None]) -> None:
     say("Encoding what is new in the catalogue, which takes a while the first time.")
     config = folder.config()
     line = encode_ahead_command(config.data.resolve(), (config.state_folder / "cache").resolve())
-    child = start_child("encoder", line, folder.logs.resolve() / "encoder.log")
+    environment = os.environ | device_environment(config.device)
+    child = start_child("encoder", line, folder.logs.resolve() / "encoder.log", environment)
     with stopping([child]):
         wait_for_end([child])
     if child.ended:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from client.options import Cache, Key, Model, Release, Shop
+from client.options import Cache, Device, Key, Model, Release, Shop
 from common.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def fit(
         int, typer.Option(min=1, max=50, help="How many models stay, this one with them.")
     ] = 5,
     cache: Cache = None,
+    _: Device = None,
 ) -> None:
     """Fit the shop's model once, for `recommend` and `serve` to read.
 
@@ -124,6 +125,7 @@ def recommend(
     ] = None,
     model: Model = None,
     cache: Cache = None,
+    _: Device = None,
 ) -> None:
     """Verify a release, then rank the shop's catalogue for a shopper or a history.
 
@@ -196,6 +198,7 @@ def benefit(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every metric.")] = False,
     model: Model = None,
     cache: Cache = None,
+    _: Device = None,
 ) -> None:
     """Join or stay solo: what a release brings to this shop, on the shop's own shoppers.
 

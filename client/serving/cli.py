@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from client.options import Cache, Key, Model, Release, Shop
+from client.options import Cache, Device, Key, Model, Release, Shop
 from common.errors import FedtailError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def serve(
         list[Path] | None, typer.Option(help="Another release, for an experiment; repeat it.")
     ] = None,
     cache: Cache = None,
+    _: Device = None,
 ) -> None:
     """Serve recommendations and the page over HTTP, and take events, until Ctrl-C.
 
@@ -81,6 +82,7 @@ def open_(
     ] = 8080,
     browser: Annotated[bool, typer.Option(help="Open a browser, where there is a screen.")] = True,
     cache: Cache = None,
+    _: Device = None,
 ) -> None:
     """Open the page of a shop: fit the model if that is due, serve on this machine, sign in.
 

@@ -16,6 +16,7 @@ from client.ranking.fusion import FusedRanker
 from client.shop.dataset import MerchantData
 from client.shop.splitting import require_enough, split_interactions
 from common.adapter import AdapterState
+from common.encoder.device import chosen_device
 from common.encoder.public_basis import PublicBasis
 from common.evaluation.scorecard import Scorecard
 from common.release.statement_page import statement_page
@@ -112,6 +113,7 @@ class Simulation:
 
     def _run_beside(self, trainings: SideBySide) -> Results:
         began = time.monotonic()
+        chosen_device()  # that there is none such is said before anything is emptied or read
         prepare_out(self.options)
         if self.options.baselines or self.options.solo:
             trainings.warm_up()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from common.catalogue import popularity_buckets
+from common.encoder.device import chosen_device
 from common.errors import InputError
 from common.files import write_atomic
 from common.processes import usable_cores
@@ -142,6 +143,7 @@ class Environment(Part):
     opacus: str = Field(description="Version")
     platform: str = Field(description="Operating system and processor")
     cores: int = Field(ge=1, description="Processor cores that the run could use")
+    device: str = Field(default="cpu", description="Where the language model ran")
 
 
 class Recommendation(Part):
@@ -275,6 +277,7 @@ def read_environment(commit: str = "") -> Environment:
         opacus=_version("opacus"),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         cores=usable_cores(),
+        device=str(chosen_device()),
     )
 
 

@@ -10,6 +10,7 @@ from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode, parse
 from client.deployment.supernode import _apart, _encode_ahead, run_node, supernode_command
 from client.node.settings import node_settings
 from client.privacy.app_guard_command import GUARDED, guarded_command
+from common.encoder.device import DEVICE
 from common.errors import EnrolmentError, FederationError, FedtailError, SettingsError
 from common.files import write_atomic
 from tests.support.doors import node_of, operator
@@ -175,6 +176,35 @@ def test_a_node_gives_large_blocks_back_unless_its_environment_says_otherwise(
 def test_a_node_tells_the_app_which_shops_policy_its_bundle_was_checked_for(short_lived, node):
     error = short_lived(None, None, code=f"import os; print('for', os.environ[{GUARDED!r}])")
     assert f"for {node.config().data.resolve()}" in str(error)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("", "", "cpu"), ("", "mps", "mps"), ("cuda", "mps", "cuda"), ("cuda", "", "cuda")],
+)
+def test_what_a_node_starts_is_told_the_device(short_lived, node, monkeypatch, words):
+    asked, configured, found = words
+    monkeypatch.setenv(DEVICE, asked)
+    lines = node.settings_file.read_text()
+    assert 'device = ""\n' in lines
+    node.settings_file.write_text(lines.replace('device = ""', f'device = "{configured}"'))
+    code = f"import os; print('on', os.environ[{DEVICE!r}])"
+    assert f"on {found}" in str(short_lived(None, None, code=code))
+    monkeypatch.setattr(
+        "client.deployment.supernode.encode_ahead_command",
+        lambda *_: [sys.executable, "-c", code + "; raise SystemExit(1)"],
+    )
+    said = []
+    _encode_ahead(node, said.append)
+    assert f"on {found}" in said[1]
+
+
+def test_a_node_whose_file_names_no_device_says_so(node):
+    lines = node.settings_file.read_text().replace('device = ""', 'device = "gpu"')
+    node.settings_file.write_text(lines)
+    with pytest.raises(SettingsError, match="device is 'gpu'") as caught:
+        run_node(node, print)
+    assert caught.value.field == "device"
 
 
 def test_a_supernode_that_ended_with_the_server_is_started_again(short_lived, said):
