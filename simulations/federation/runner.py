@@ -1,7 +1,7 @@
 """Run a federation's folder in this process: the deployed app, without Flower's processes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.app import app
@@ -122,6 +122,8 @@ def run_federation(  # noqa: PLR0917 - each is of another type, or named as its 
     if beside is not None:
         config |= {"parent": str(beside.parent), "journal": str(beside.journal)}
     setup = open_run(config, watch.on_encoded)
+    # All nodes are in this process: for one that is refused nobody comes in its place.
+    setup = replace(setup, quorum=replace(setup.quorum, wait_seconds=0.0))
     basis = PublicBasis.from_bytes(setup.basis)
     if watch.on_basis is not None:
         watch.on_basis(basis)

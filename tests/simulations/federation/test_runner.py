@@ -245,6 +245,17 @@ def test_a_second_run_on_the_same_shoppers_is_refused(place):
         assert report.pld < 2 * one.settings.epsilon
 
 
+def test_a_merchant_that_refuses_the_run_ends_it_at_once(place, monkeypatch):
+    """Nobody else can come: a server would wait ten minutes."""
+    one = place(seeded_noise=True)
+    for folder in merchant_folders(one.folder):
+        policy = folder / POLICY_FILE
+        policy.write_text(policy.read_text().replace("allow_seeded_noise = true", ""))
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
+    with pytest.raises(QuorumError, match="0 nodes are ready .* 2 refused"):
+        one.run()
+
+
 def test_a_finished_run_is_not_run_again(place, monkeypatch):
     one = place()
     first = one.run()
