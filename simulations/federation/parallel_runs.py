@@ -185,27 +185,42 @@ class _Pool:
         self._room = room
         self._fill()
 
-    def _fill(self, _: object = None) -> None:
-        """Begin tasks while there is room; called again as each of them ends, by its thread."""
-        with self._lock, suppress(RuntimeError):  # the pool is broken, or closed
+    def _ended(self, _: object) -> None:
+        """Begin what waits for the task that has ended; called by a thread of the executor's."""
+        with suppress(RuntimeError, OSError):  # `results` meets it again, and tells the caller
+            self._fill()
+
+    def _fill(self) -> None:
+        """Begin tasks while there is room.
+
+        Raises:
+            BrokenProcessPool: if a process was killed.
+            OSError: if none can be made.
+        """
+        with self._lock:
             while self._waiting and self._going_on() < self._room:
                 place, job = self._waiting[0]
                 task = self._executor.submit(_work, job, place)
                 self._waiting.popleft()
                 self._running[task] = place
-                task.add_done_callback(self._fill)
+                task.add_done_callback(self._ended)
 
     def _going_on(self) -> int:
         return sum(not one.done() for one in self._running)
 
     def results(self, on_round: OnRound) -> Iterator[tuple[int, bytes]]:
-        """Yield places and results as they come; tell of rounds meanwhile."""
+        """Yield places and results as they come; tell of rounds meanwhile.
+
+        Raises:
+            Exception: whatever stopped a task, or keeps one from being begun.
+        """
         taken: set[Future[bytes]] = set()
         while True:
             with self._lock:
+                if not self._running.keys() - taken:
+                    self._fill()  # nothing goes on, so nothing that ends would begin the rest
                 left = self._running.keys() - taken
-                over = not left and not self._waiting
-            if over:
+            if not left:
                 break
             done, _ = wait(left, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
             self._drain()

@@ -1,11 +1,13 @@
 """Trainings in processes of their own: the same adapters, clear errors, a stop that can go on."""
 
+import errno
 import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -47,6 +49,23 @@ def test_processes_tell_of_rounds_and_give_what_they_made_in_the_jobs_order(monk
     made = train_side_by_side([5, 3, 2, 1, 0], lambda place, news: told.append((place, news)), 2)
     assert [adapter.flatten().tolist() for adapter in made] == [[5], [3], [2], [1], [0]]
     assert sorted(told) == [(0, 5), (1, 3), (2, 2), (3, 1), (4, 0)]
+
+
+def test_a_process_that_cannot_be_made_later_is_told_of(monkeypatch):
+    """One that a task's end should begin: nobody else does, and nobody would wait for it."""
+    monkeypatch.setattr("simulations.federation.parallel_runs._work", make_number)
+    submit, begun = ProcessPoolExecutor.submit, []
+
+    def scarce(self, *task):
+        begun.append(task)
+        if len(begun) > 2:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return submit(self, *task)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", scarce)
+    with SideBySide(2) as beside, pytest.raises(OSError, match="allocate"):  # noqa: PT012 - any of these
+        beside.begin([5, 5, 0])
+        list(beside.finish(lambda *news: None))
 
 
 def test_what_has_begun_waits_for_no_caller_and_leaves_it_a_core(monkeypatch, tmp_path):
@@ -128,7 +147,7 @@ def test_what_stops_one_is_raised_as_it_was_raised_there(trainer, shops):
     other = trainer._prepared(shops[1:], trainer.folder / "two", trainer.settings, "two")
     [policy] = job.federation.glob("*/policy.toml")
     policy.write_text(policy.read_text().replace("allow_seeded_noise = true", ""))
-    with pytest.raises(QuorumError, match="0 nodes are ready .* 1 refused"):
+    with pytest.raises(QuorumError, match=r"0 nodes are ready .* 1 refused"):
         train_side_by_side([job, other], lambda *_: None, 2)
 
 

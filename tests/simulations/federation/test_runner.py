@@ -252,7 +252,7 @@ def test_a_merchant_that_refuses_the_run_ends_it_at_once(place, monkeypatch):
         policy = folder / POLICY_FILE
         policy.write_text(policy.read_text().replace("allow_seeded_noise = true", ""))
     monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
-    with pytest.raises(QuorumError, match="0 nodes are ready .* 2 refused"):
+    with pytest.raises(QuorumError, match=r"0 nodes are ready .* 2 refused"):
         one.run()
 
 
