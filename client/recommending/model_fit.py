@@ -26,7 +26,7 @@ from client.shop.splitting import evaluation_cases, split_interactions
 from common.catalogue import Catalogue, Item, popularity_buckets
 from common.errors import InputError, ReleaseError
 from common.identity.signing_key import PublicKey
-from common.release.parent import check_same_adapter
+from common.release.parent import check_same_adapter, trained_digest
 from common.release.verify import VerifiedRelease, verify_release
 
 BOOSTS = (0.0, 0.5, 1.0, 1.5, 2.0)  # tail boosts that a kept model has click curves for
@@ -164,7 +164,7 @@ def refreshed_model(
     except (OSError, InputError, ReleaseError):
         return None  # nothing was fitted, or its release is gone
     same = (held.data_digest, held.code_digest) == (source.data_digest, source.code_digest)
-    if not same or _trained(before) != _trained(release):
+    if not same or trained_digest(before.manifest) != trained_digest(release.manifest):
         return None
     check_same_adapter(release, before)
     model = load_shop_model(folder)
@@ -174,12 +174,6 @@ def refreshed_model(
         fresh = released_season(model.purchases, candidates, season.latest)
         known = replace(known, federated=fresh)
     return replace(model, source=source, ranker=replace(model.ranker, season=known), digest="")
-
-
-def _trained(release: VerifiedRelease) -> str | None:
-    """Return the digest of the release whose training made this one's adapter."""
-    manifest = release.manifest
-    return manifest.digest if manifest.privacy.privacy_plan.trains else manifest.parent
 
 
 def _in_one_order(

@@ -7,13 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.errors import ReleaseError
-from common.release.manifest import ADAPTER_CONFIG_FILE, ADAPTER_FILE, BASIS_FILE
+from common.release.manifest import ADAPTER_CONFIG_FILE, ADAPTER_FILE, BASIS_FILE, Manifest
 from common.release.verify import VerifiedRelease
 from common.settings.lora_targets import PROJECTION_FILE
 from common.settings.refresh import kept_settings
 
 _FILES = (ADAPTER_FILE, ADAPTER_CONFIG_FILE, PROJECTION_FILE, BASIS_FILE)  # of the model
 _FACTS = ("method", "lora_targets", "rank", "alpha", "trained_numbers", "digest")
+
+
+def trained_digest(manifest: Manifest) -> str:
+    """Return the digest of the release whose training made this one's adapter, of a verified one.
+
+    It is its own digest, or a refresh's parent: that always is a release that was trained.
+    """
+    trains = manifest.privacy.privacy_plan.trains
+    return manifest.digest if trains else manifest.parent or ""
 
 
 def differences(child: VerifiedRelease, parent: VerifiedRelease) -> dict[str, str]:

@@ -18,6 +18,7 @@ from common.files import sha256_hex, write_atomic
 from common.identity.signing_key import PublicKey
 from common.privacy.accounting.plan import PrivacyPlan
 from common.privacy.ledger.entry import spent_events
+from common.release.parent import trained_digest
 from common.release.verify import VerifiedRelease, verify_by_digest, verify_release
 from common.settings.refresh import refreshed_settings
 from common.settings.run import RunSettings
@@ -58,10 +59,10 @@ class EarlierRun:
         if not place.is_dir() or not (run / PUBLIC_KEY).is_file():
             raise InputError(f"{run} holds no release of a simulation.", field="refresh_of")
         latest = verify_release(place, PublicKey.load(run / PUBLIC_KEY))
-        parent, release = latest.manifest.parent, latest
-        if parent is not None:
+        trained, release = trained_digest(latest.manifest), latest
+        if trained != latest.manifest.digest:
             place = run / PARENT
-            release = verify_by_digest(place, parent)
+            release = verify_by_digest(place, trained)
         return cls(_first(run), place.resolve(), release, latest)
 
     def settings(self, ends: str, named: Mapping[str, Any], merchants: int) -> RunSettings:

@@ -341,10 +341,12 @@ def test_a_season_is_refreshed_between_trainings(deployment, tmp_path):
     for place in shops:  # a policy for the run alone would not cover a refresh
         allowed = (place / POLICY_FILE).read_text().splitlines()[-1]
         (place / POLICY_FILE).write_text(f"max_epsilon = 50.0\nmax_run_epsilon = 50.0\n{allowed}\n")
+    later = datetime.now(UTC).date()
+    with (tmp_path / "first.toml").open("a") as file:
+        file.write(f'season_ends = "{later - timedelta(days=7)}"\n')
     run(*federate("first"))
     run(*publish("first"))
     run("client", "fetch", "--folder", "ash")
-    later = datetime.now(UTC).date() + timedelta(days=7)
     refresh = ("server", "refresh", "--folder", "server", "--app", "fedtail", "first.toml")
     told = run(*refresh, "--day", later.isoformat(), "--epsilon", "0.3")
     assert "the season alone" in told

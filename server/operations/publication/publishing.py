@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -124,7 +125,11 @@ def publish(
         key=key,
     )
     if run.refresh is not None:
-        _check_parent(folder, manifest, run.refresh[0], key, now)
+        try:
+            _check_parent(folder, manifest, run.refresh[0], key, now)
+        except ReleaseError:
+            shutil.rmtree(folder.releases / manifest.version)  # it is signed: nobody is to find it
+            raise
     list_release(folder, key, manifest.version, now)
     run.note_release(manifest.version)
     return manifest

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from common.errors import FederationError, ReleaseError, SettingsError
 from common.files import sha256_hex
 from common.release.manifest import MANIFEST_FILE
+from common.release.parent import trained_digest
 from common.release.verify import VerifiedRelease, verify_by_digest
 from common.settings.refresh import OWN, refreshed_settings
 from common.settings.run import RunSettings
@@ -45,19 +46,30 @@ def refresh_experiment(
 
     Raises:
         FederationError: if nothing is published, or the release is not in the server's folder.
-        ReleaseError: if the release whose training made the adapter was withdrawn.
-        SettingsError: as `refreshed_settings`, or for another epsilon than it began with.
+        ReleaseError: if the release whose training made the adapter was withdrawn; or if it was
+            begun for another adapter than members use by now, whom it would take back to that.
+        SettingsError: as `refreshed_settings`, or for a day that has not begun, or another epsilon
+            than it began with.
         InputError: if what it began with cannot be read.
     """
     now = now or datetime.now(UTC)
+    latest, parent = _kept(server, now)
+    version = parent.manifest.version
     if day is None:
-        day = next(_unfinished(server, experiment), now.date())
+        day = next(_unfinished(server, experiment, version), now.date())
     run = RunFolder(server.runs.resolve() / f"{experiment.name}{_MARK}{day.isoformat()}")
     began = run.refresh
     if began is None:
-        version, settings = _settled(server, experiment, day, epsilon, now)
+        _check_begun(day, now)
+        settings = _settled(experiment, day, epsilon, latest, parent)
         run.note_refresh(version, settings.to_flat())
     else:
+        if began[0] != version:
+            raise ReleaseError(
+                f"The refresh of {day} keeps the adapter of release {began[0]}; by now members use "
+                f"that of {version}, and would go back. Refresh that one, with a later --day.",
+                field="refresh",
+            )
         settings = RunSettings.from_flat(began[1])
         if epsilon not in {None, settings.epsilon}:
             raise SettingsError(
@@ -104,27 +116,50 @@ def _parent_of(server: ServerFolder, version: str, digest: str) -> str | None:
         return None  # it is not here any more, or damaged
 
 
-def _settled(
-    server: ServerFolder, experiment: Experiment, day: date, epsilon: float | None, now: datetime
-) -> tuple[str, RunSettings]:
-    """Return the version of the parent, and the refresh's settings."""
+def _check_begun(day: date, now: datetime) -> None:
+    """Refuse a season that ends in the future: it lacks what is sold until then.
+
+    Raises:
+        SettingsError: if it does.
+    """
+    if day > now.date():
+        raise SettingsError(
+            f"{day} has not begun (UTC): a season that ends then lacks what is sold until then, "
+            "and no other could be taken before.",
+            field="season_ends",
+        )
+
+
+def _kept(server: ServerFolder, now: datetime) -> tuple[VerifiedRelease, VerifiedRelease]:
+    """Return the release that members use, and the one whose training made its adapter."""
     with changing_repository(server, now) as federation:
         latest = _published(server, federation, federation.latest().version)
-        parent = latest
-        if latest.manifest.parent is not None:
-            parent = _published(server, federation, _version_of(server, latest.manifest.parent))
+        trained = trained_digest(latest.manifest)
+        if trained == latest.manifest.digest:
+            return latest, latest
+        version = _version_of(server, trained)
+        return latest, _published(server, federation, version)
+
+
+def _settled(
+    experiment: Experiment,
+    day: date,
+    epsilon: float | None,
+    latest: VerifiedRelease,
+    parent: VerifiedRelease,
+) -> RunSettings:
+    """Return the refresh's settings."""
     season, settings = latest.season, experiment.settings
     asked = {name: getattr(settings, name) for name in settings.model_fields_set & _GIVEN}
     asked |= {"season_ends": day.isoformat()}
     asked |= {} if epsilon is None else {"epsilon": epsilon}
     manifest = parent.manifest
-    made = refreshed_settings(
+    return refreshed_settings(
         dict(manifest.adapter.settings),
         manifest.digest,
         asked,
         after=0 if season is None else season.ends[-1],
     )
-    return manifest.version, made
 
 
 def _published(
@@ -165,10 +200,11 @@ def _days(server: ServerFolder, experiment: Experiment) -> Iterator[date]:
             yield day
 
 
-def _unfinished(server: ServerFolder, experiment: Experiment) -> Iterator[date]:
-    """Yield the days of refreshes that have not taken their season, the last first."""
+def _unfinished(server: ServerFolder, experiment: Experiment, version: str) -> Iterator[date]:
+    """Yield the days of refreshes of a release that have not taken their season, the last first."""
     for day in sorted(_days(server, experiment), reverse=True):
-        place = server.runs / f"{experiment.name}{_MARK}{day.isoformat()}"
-        held = read_checkpoint(place)
-        if not RunFolder(place).released and (held is None or held.season is None):
+        run = RunFolder(server.runs / f"{experiment.name}{_MARK}{day.isoformat()}")
+        held = read_checkpoint(run.root)
+        of = run.refresh or ("", {})
+        if of[0] == version and not run.released and (held is None or held.season is None):
             yield day

@@ -142,6 +142,30 @@ def test_given_again_it_goes_on_with_what_it_began_with(operator, experiment):
     assert latest_refresh(operator.server, experiment) == other
 
 
+def test_a_season_is_not_taken_before_its_end(operator, experiment):
+    """A slip of the hand: nodes would be charged, and no other season could be taken until then."""
+    at = now()
+    with pytest.raises(SettingsError, match="has not begun") as caught:
+        begun(operator, experiment, day=at.date() + timedelta(days=1), now=at)
+    assert caught.value.field == "season_ends"
+    begun(operator, experiment, day=at.date(), now=at)
+
+
+def test_one_begun_before_a_newer_training_is_not_gone_on_with(operator, experiment):
+    """Its release would be the newest, with the older adapter."""
+    old = begun(operator, experiment)
+    newer = "2999.01.01.1"
+    operator.publish(newer)
+    with pytest.raises(ReleaseError, match=f"by now members use that of {newer}"):
+        begun(operator, experiment)
+    with pytest.raises(ReleaseError, match="would go back"):
+        latest_refresh(operator.server, experiment)
+    with pytest.raises(SettingsError):  # what it settles on is the newer release, as it is
+        refresh_experiment(operator.server, experiment, epsilon=None, now=now())
+    withdraw(operator.server, operator.keys, newer, "wrong", now())
+    assert begun(operator, experiment) == old
+
+
 def test_a_season_that_is_not_later_is_refused_and_leaves_no_run(operator, experiment):
     with pytest.raises(SettingsError) as caught:
         begun(operator, experiment, day=date.fromisoformat(FIRST_END))
@@ -213,6 +237,7 @@ def test_a_refresh_with_another_basis_than_its_parents_is_not_listed(
     with pytest.raises(ReleaseError, match="is not the parent's"):
         publish(operator.server, operator.keys, asked, now())
     assert not folder_of(operator, asked).released
+    assert parent_of(operator), "and no signed folder of it is left"
 
 
 def test_a_parent_that_was_withdrawn_meanwhile_stops_the_signature(
