@@ -7,7 +7,7 @@ and the journal countersigned.
 import importlib.metadata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -148,6 +148,8 @@ def publish_run(
         season=checkpoint.season,
         canary_sums=outcome.canary_sums,
     )
+    taken = {one.name for one in releases.iterdir()} if releases.is_dir() else set()
+    now = free_moment(now, taken)
     return write_release(releases / version_at(now), draft, now, key)
 
 
@@ -244,6 +246,16 @@ def participants(entries: tuple[JournalEntry, ...], run_ids: frozenset[str]) -> 
 def version_at(now: datetime) -> str:
     """Return the version of a release made now: the day and the second of it."""
     return now.strftime("%Y.%m.%d.") + str(now.hour * 3600 + now.minute * 60 + now.second)
+
+
+def free_moment(now: datetime, taken: Collection[str]) -> datetime:
+    """Return the first moment from `now` on, in steps of a second, whose version is not `taken`.
+
+    So two releases of one second have a version each, and the one made later has the later.
+    """
+    while version_at(now) in taken:
+        now += timedelta(seconds=1)
+    return now
 
 
 def merchant_privacy(

@@ -106,7 +106,9 @@ class EarlierRun:
         check_same_merchants(shops, merchants)
         write_atomic(out / POINTER, json.dumps(str(self.folder.resolve())).encode())
         allow_refresh(merchants, plan)
-        beside = Beside(self.place, self.folder / FEDERATED / JOURNAL_FILE, _run_id(settings))
+        journal = self.folder / FEDERATED / JOURNAL_FILE
+        versions = frozenset(one.manifest.version for one in (self.release, self.latest))
+        beside = Beside(self.place, journal, _run_id(settings), versions)
         return run_federation(merchants, settings, out / FEDERATED, cache, watch, beside)
 
 

@@ -41,6 +41,7 @@ class FinishedRun:
         run_ids: A refresh's number on the journal, which other runs of its plan may be on; empty
             with rounds, whose plan no other run there has.
         parent: The folder of the release whose adapter a refresh keeps; None with rounds.
+        versions: Of the releases that a refresh goes on from: its own is another.
     """
 
     adapter: AdapterState
@@ -55,6 +56,7 @@ class FinishedRun:
     federation: Path | None = None
     run_ids: frozenset[str] = frozenset()
     parent: Path | None = None
+    versions: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,13 @@ class Beside:
         parent: The folder of the release whose season is taken anew.
         journal: Of the run that made it, and goes on.
         run_id: The refresh's number there.
+        versions: As in `FinishedRun`.
     """
 
     parent: Path
     journal: Path
     run_id: int
+    versions: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ def run_federation(  # noqa: PLR0917 - each is of another type, or named as its 
         federation=federation,
         run_ids=frozenset() if beside is None else frozenset({str(beside.run_id)}),
         parent=None if beside is None else beside.parent,
+        versions=frozenset() if beside is None else beside.versions,
     )
 
 

@@ -13,7 +13,7 @@ from common.privacy.ledger.journal import read_journal
 from common.release.manifest import Manifest, MeasuredOn, MetricsRecord
 from common.release.statement import MerchantPrivacy, Statement
 from common.settings.run import RunSettings
-from server.releases.publish import ReleaseDraft, make_statement, write_release
+from server.releases.publish import ReleaseDraft, free_moment, make_statement, write_release
 from simulations.data.shop import Shop
 from simulations.federation.runner import FinishedRun
 from simulations.pipeline.audit_files import export_evidence
@@ -94,7 +94,7 @@ def publish(
         season=run.season,
         canary_sums=run.canary_sums,
     )
-    now = datetime.now(UTC)
+    now = free_moment(datetime.now(UTC), run.versions)
     kept = None if run.federation is None else run.federation.parent
     return write_release(folder / RELEASE, draft, now, operator_key(folder, kept), replace=True)
 

@@ -1,9 +1,8 @@
 """An honest run and a refresh of it: the season of the same merchants taken anew, and exported."""
 
-import time
 from datetime import UTC, datetime
+from unittest.mock import patch
 
-from server.releases.publish import version_at
 from simulations.federation.refresh import EarlierRun
 from simulations.federation.runner import Watch
 from tests.support.honest_runs import HonestRun
@@ -34,14 +33,12 @@ class RefreshedRun(HonestRun):
 def honest_then_refreshed(
     root, base_model, cache, *, names=("ash", "birch"), asked=None, **settings
 ):
-    """Return a run of `names` and a refresh of it, both exported."""
-    values = {"audit_canaries": 0, "season_ends": FIRST_END, **settings}
-    earlier = HonestRun(root / "earlier", base_model, names, cache=cache, **values)
-    earlier.export(earlier.train())
-    published = version_at(datetime.now(UTC))
-    later = RefreshedRun(root / "refreshed", earlier, **asked or {})
-    refreshed = later.refresh()
-    while version_at(datetime.now(UTC)) == published:  # a version is a second of the day
-        time.sleep(0.02)
-    later.export(refreshed)
+    """Return a run of `names` and a refresh of it, both exported, in the same second."""
+    with patch("simulations.pipeline.publish.datetime") as clock:
+        clock.now.return_value = datetime.now(UTC)
+        values = {"audit_canaries": 0, "season_ends": FIRST_END, **settings}
+        earlier = HonestRun(root / "earlier", base_model, names, cache=cache, **values)
+        earlier.export(earlier.train())
+        later = RefreshedRun(root / "refreshed", earlier, **asked or {})
+        later.export(later.refresh())
     return earlier, later

@@ -10,6 +10,7 @@ from common.audit.layout import PUBLIC_KEY, RELEASE
 from common.errors import ReleaseError
 from common.identity.signing_key import PublicKey
 from common.release.manifest import ADAPTER_FILE
+from common.release.verify import version_order
 from tests.support.forging import Forger, export
 from tests.support.refreshed_runs import honest_then_refreshed
 
@@ -36,6 +37,7 @@ def test_a_refresh_takes_the_place_of_its_parent(node, runs):
     first = fetched(node, earlier.out / RELEASE).release
     second = fetched(node, later.out / RELEASE).release
     assert node.current == second.manifest.version
+    assert version_order(second.manifest.version) > version_order(first.manifest.version)
     store = ReleaseStore(node.node)
     assert store.kept_parent(second).manifest == first.manifest
     assert store.kept_parent(first) is None

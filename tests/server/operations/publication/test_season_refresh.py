@@ -2,7 +2,7 @@
 
 import shutil
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -20,6 +20,7 @@ from server.operations.publication.season_refresh import (
     refresh_experiment,
     refreshes_of,
 )
+from server.releases.publish import version_at
 from server.run.files import CATALOGUE_FILE, SERVER_FOLDER
 from server.run.outcome import BASIS_FILE, write_outcome
 from server.run.setup import open_run
@@ -76,6 +77,12 @@ def begun(operator, experiment, **asked):
 
 def folder_of(operator, asked):
     return RunFolder(operator.server.runs.resolve() / asked.name)
+
+
+def moment_of(version):
+    day, second = version.rsplit(".", 1)
+    start = datetime.strptime(day, "%Y.%m.%d").replace(tzinfo=UTC)
+    return start + timedelta(seconds=int(second))
 
 
 def parent_of(operator):
@@ -203,9 +210,9 @@ def test_its_release_is_signed_and_listed(operator, experiment, trained, monkeyp
     with pytest.raises((InputError, FederationError)):  # nobody was asked yet
         publish(operator.server, operator.keys, asked, now())
     run_it(operator, asked, trained, monkeypatch)
-    made = publish(
-        operator.server, operator.keys, latest_refresh(operator.server, experiment), now()
-    )
+    at = moment_of(place.name)  # the second of its parent
+    made = publish(operator.server, operator.keys, latest_refresh(operator.server, experiment), at)
+    assert made.version == version_at(at + timedelta(seconds=1))
     public = operator.keys.load("release").public
     child = verify_release(operator.server.releases / made.version, public)
     parent = verify_release(place, public)
