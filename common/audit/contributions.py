@@ -17,8 +17,18 @@ from common.arrays import load_arrays
 from common.audit.evidence import Evidence
 from common.audit.findings import Checklist, Marks
 from common.audit.layout import CONTRIBUTIONS, JOURNAL, RELEASE
-from common.audit.seals import Place, Signed, Vectors, check_seals
-from common.audit.season import SEASON_PLACE, check_season_sum
+from common.audit.rebuilt import (
+    Descended,
+    Place,
+    compare_adapter,
+    demand_places,
+    place_of,
+    settings_of,
+    setup_of,
+    told_of,
+)
+from common.audit.seals import Signed, Vectors, check_seals
+from common.audit.season import check_season_sum
 from common.audit.secure_sums.sums import check_sums
 from common.errors import FedtailError, InputError, ReleaseError
 from common.federation.contribution_files import read_round, round_file
@@ -38,7 +48,6 @@ from common.privacy.ledger.journal import JournalEntry
 from common.release.manifest import ADAPTER_FILE, BASIS_FILE, CONTRIBUTIONS_FILE, MANIFEST_FILE
 from common.release.verify import VerifiedRelease
 from common.settings.lora_targets import LORA_A, PROJECTION_FILE, state_name
-from common.settings.run import RunSettings, run_digest
 
 _SIGNED = "Contributions: signed by each merchant of each round"
 _VECTORS = "Contributions: the vectors are those that were signed"
@@ -131,18 +140,15 @@ def _check_signed(
 ) -> Signed:
     """Return what was signed, by round and merchant, and find fault with what is missing or not."""
     signed: Signed = {}
-    setup = run_digest(_scalars(release), release.files[BASIS_FILE])
     with sheet.check(_SIGNED, JOURNAL) as marks:
-        there = {(one.kind, one.round_number) for one in rounds}
-        for place in _needed(plan):
-            if place not in there:
-                marks.wrong("round_number", f"{_told(place)} is not behind the adapter.")
+        setup = setup_of(release)
+        demand_places(marks, plan, rounds)
         if rounds and not any(one.contributions for one in rounds):
             marks.wrong("contributions", "No merchant signed what it sent, in any round.")
             return signed
         before = start.digest
         for entry in rounds:
-            signed[_place(entry)] = _signed_in(marks, entry, before)
+            signed[place_of(entry)] = _signed_in(marks, entry, before)
             before = entry.adapter or before
         every = [one for row in signed.values() for one in row.values()]
         others = [one for one in every if one.purpose.setup != setup]
@@ -174,13 +180,13 @@ def _signed_in(marks: Marks, entry: JournalEntry, before: str) -> dict[str, Cont
         if fault := one.fault(expected):
             marks.wrong(
                 f"contributions.{fault}",
-                f"{one.merchant!r}, {_told(_place(entry))}: not of this {fault}.",
+                f"{one.merchant!r}, {_lower(place_of(entry))}: not of this {fault}.",
                 entry=entry.number,
             )
         if one.merchant in found or one.merchant not in entry.participants:
             marks.wrong(
                 "contributions",
-                f"{one.merchant!r}, {_told(_place(entry))}: it took no part, or is named twice.",
+                f"{one.merchant!r}, {_lower(place_of(entry))}: it took no part, or is named twice.",
                 entry=entry.number,
             )
         found[one.merchant] = one
@@ -188,7 +194,7 @@ def _signed_in(marks: Marks, entry: JournalEntry, before: str) -> dict[str, Cont
         if name not in found:
             marks.wrong(
                 "contributions",
-                f"{name!r}, {_told(_place(entry))}: it took part and nothing is signed by it.",
+                f"{name!r}, {_lower(place_of(entry))}: it took part and nothing is signed by it.",
                 entry=entry.number,
             )
     return found
@@ -202,7 +208,7 @@ def _check_vectors(
     with sheet.check(_VECTORS, CONTRIBUTIONS) as marks:
         count = 0
         for entry in rounds:
-            number, place = entry.round_number, _place(entry)
+            number, place = entry.round_number, place_of(entry)
             kind: EventKind | None = "season" if entry.kind == "season" else None
             file = f"{CONTRIBUTIONS}/{round_file(number, kind)}"
             try:
@@ -212,7 +218,7 @@ def _check_vectors(
                 continue
             wrong = list(_faults(vectors, signed.get(place, {}), size if number else None))
             for field, name, what in wrong:
-                marks.wrong(field, f"{name!r}, {_told(place)}: {what}", file=file)
+                marks.wrong(field, f"{name!r}, {_lower(place)}: {what}", file=file)
             if not wrong:
                 whole[place] = vectors
             count += len(vectors)
@@ -243,29 +249,20 @@ def _rebuild(
     start: AdapterState,
 ) -> None:
     """Take every round's step again and compare what it comes to."""
-    manifest = release.manifest
     with sheet.check(_REBUILT, JOURNAL) as marks:
         trained = [one for one in rounds if one.round_number]
-        missing = [_place(one) for one in trained if _place(one) not in vectors]
+        missing = [place_of(one) for one in trained if place_of(one) not in vectors]
         if not trained or missing:
-            marks.skip("a round is missing" if not missing else f"{_told(missing[0])} has faults")
+            marks.skip("a round is missing" if not missing else f"{_lower(missing[0])} has faults")
             return
-        descent = Descent.of(RunSettings.from_flat(_scalars(release)))
-        adapter, state = start, OptimiserState.empty(start.size)
-        for entry in trained:
-            step = descent.step(adapter, state, entry.round_number, vectors[_place(entry)])
-            adapter, state = step.adapter, step.optimiser
-            if adapter.digest != entry.adapter:
-                marks.wrong(
-                    "adapter",
-                    f"{_told(_place(entry))}: its contributions come to another adapter.",
-                    entry=entry.number,
-                )
-                break
-        if adapter.digest != manifest.adapter.digest:
-            file = f"{RELEASE}/{MANIFEST_FILE}"
-            marks.wrong("adapter.digest", "The rounds come to another adapter.", file=file)
-        marks.says(f"{len(trained)} rounds, {adapter.size} numbers, {adapter.digest[:16]}…")
+        descent = Descent.of(settings_of(release))
+
+        def step_of(entry: JournalEntry, adapter: AdapterState, state: OptimiserState) -> Descended:
+            sent = vectors[place_of(entry)]
+            step = descent.step(adapter, state, entry.round_number, sent)
+            return step.adapter, step.optimiser
+
+        compare_adapter(marks, release, trained, start, step_of)
 
 
 def _released_adapter(release: VerifiedRelease) -> AdapterState:
@@ -292,9 +289,9 @@ def _initial_adapter(release: VerifiedRelease) -> AdapterState:
 
     Raises:
         InputError: if a file of the release is not one of float32 tensors.
-        SettingsError: if the manifest's settings are none.
+        SettingsError: as `settings_of`.
     """
-    settings = RunSettings.from_flat(_scalars(release))
+    settings = settings_of(release)
     names = [name for name in (ADAPTER_FILE, PROJECTION_FILE) if name in release.files]
     tensors = {
         name: tensor
@@ -323,35 +320,11 @@ def _initial_adapter(release: VerifiedRelease) -> AdapterState:
     return AdapterState(started)
 
 
-def _scalars(release: VerifiedRelease) -> dict[str, bool | int | float | str]:
-    """Return the manifest's settings.
-
-    Raises:
-        InputError: if one is not a scalar.
-    """
-    settings = {}
-    for name, value in release.manifest.adapter.settings.items():
-        if not isinstance(value, bool | int | float | str):
-            raise InputError("A setting in the manifest is not a scalar.", field="settings")
-        settings[name] = value
-    return settings
-
-
 def _named(one: Contribution) -> str:
-    return f"{one.merchant!r}, {_told((one.purpose.kind, one.purpose.round_number))}"
+    return f"{one.merchant!r}, {_lower((one.purpose.kind, one.purpose.round_number))}"
 
 
-def _needed(plan: PrivacyPlan) -> list[Place]:
-    """Return what must be behind the last round's adapter."""
-    once: list[Place] = [("popularity", 0)] if plan.takes_histogram else []
-    once += [SEASON_PLACE] if plan.takes_season else []
-    return [*once, *(("train", number) for number in range(1, plan.rounds + 1))]
-
-
-def _place(entry: JournalEntry) -> Place:
-    return entry.kind, entry.round_number
-
-
-def _told(place: Place) -> str:
-    kind, number = place
-    return f"round {number}" if number else "the season" if kind == "season" else "the histogram"
+def _lower(place: Place) -> str:
+    """Return what a round is called within a sentence."""
+    told = told_of(place)
+    return told[0].lower() + told[1:]

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from common.audit.findings import Checklist, Marks
 from common.audit.layout import RELEASE
+from common.audit.rebuilt import Place
 from common.errors import PrivacyError
 from common.privacy.ledger.contributions import Contribution
 from common.privacy.mechanism.canaries import CanaryRecord, unpack_records
 from common.release.manifest import CANARIES_FILE
 from common.release.verify import VerifiedRelease
 
-Place = tuple[str, int]  # a kind of round, and its number
 Signed = dict[Place, dict[str, Contribution]]  # and by merchant
 Vectors = dict[Place, dict[str, NDArray[np.float32]]]
 

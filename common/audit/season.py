@@ -10,6 +10,7 @@ import numpy as np
 
 from common.audit.findings import Checklist, Marks
 from common.audit.layout import CONTRIBUTIONS, PARENT, RELEASE
+from common.audit.rebuilt import settings_of
 from common.audit.seals import Vectors
 from common.errors import ReleaseError
 from common.federation.descent import aggregator_of
@@ -19,7 +20,6 @@ from common.release.manifest import SEASON_FILE
 from common.release.parent import differences
 from common.release.verify import VerifiedRelease, verify_by_digest
 from common.season import Season
-from common.settings.run import RunSettings
 
 SEASON_PLACE = ("season", 0)
 _FILE = f"{RELEASE}/{SEASON_FILE}"
@@ -35,7 +35,7 @@ def check_season(sheet: Checklist, release: VerifiedRelease) -> None:
         return
     with sheet.check("Season: taken when the settings say, with the plan's noise", _FILE) as marks:
         season = _season(release)
-        ends = _settings(release).season_moments
+        ends = settings_of(release).season_moments
         if season.ends != ends:
             marks.wrong("season_ends", "It ends at other moments than the settings say.")
         noise_std = plan.noise_std("season") * float(np.sqrt(season.merchants))
@@ -67,7 +67,9 @@ def check_season_sum(
         if not taken or not held:
             m.skip("it is missing on the journal" if not taken else "its contributions have faults")
             return
-        _compare(m, release, held)
+        settings, noise_std = settings_of(release), plan.noise_std("season")
+        ends, how = settings.season_moments, aggregator_of(settings)
+        compare_season(m, _season(release), sum_seasons(held, ends, noise_std, how))
 
 
 def check_parent(
@@ -112,19 +114,17 @@ def _last_end(release: VerifiedRelease) -> int | None:
     return None if release.season is None else release.season.ends[-1]
 
 
-def _compare(marks: Marks, release: VerifiedRelease, held: dict[str, np.ndarray]) -> None:
-    season, settings = _season(release), _settings(release)
-    noise_std = release.manifest.privacy.privacy_plan.noise_std("season")
-    again = sum_seasons(held, settings.season_moments, noise_std, aggregator_of(settings))
+def compare_season(marks: Marks, season: Season, again: Season) -> None:
+    """Compare a release's season with what vectors or a sum come to, to the bit."""
     if again.merchants != season.merchants:
         marks.wrong(
             "merchants",
-            f"It says {season.merchants} merchants; {again.merchants} gave a vector.",
+            f"It says {season.merchants} merchants; it is of {again.merchants}.",
             file=_FILE,
         )
     if again.vectors.tobytes() != season.vectors.tobytes():
-        marks.wrong("vectors", "The contributions come to another season.", file=_FILE)
-    marks.says(f"{len(held)} vectors of {again.vectors.size} numbers")
+        marks.wrong("vectors", "What was sent comes to another season.", file=_FILE)
+    marks.says(f"{again.vectors.size} numbers of {again.merchants} merchants")
 
 
 def _season(release: VerifiedRelease) -> Season:
@@ -132,7 +132,3 @@ def _season(release: VerifiedRelease) -> Season:
     if season is None:
         raise ReleaseError("The release has no season.", field="season")
     return season
-
-
-def _settings(release: VerifiedRelease) -> RunSettings:
-    return RunSettings.from_flat(dict(release.manifest.adapter.settings))

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from common.audit.findings import Marks
 from common.audit.layout import CONTRIBUTIONS
+from common.audit.rebuilt import told_of
 from common.errors import FedtailError, InputError
 from common.federation.contribution_files import MOST_BYTES
 from common.identity.signing_key import PublicKey
@@ -16,9 +16,6 @@ from common.privacy.secagg.replay import sum_again
 from common.privacy.secagg.server import SecureSum
 from common.privacy.secagg.slots import slot_of
 from common.privacy.secagg.transcript import Transcript
-from common.release.manifest import BASIS_FILE
-from common.release.verify import VerifiedRelease
-from common.settings.run import RunSettings, Scalar, run_digest
 
 KINDS: Mapping[str, EventKind] = {
     "train": "train",
@@ -57,7 +54,7 @@ def take_again(  # noqa: PLR0917 - each is of another type or named as its calle
         signers: See `signers_at`.
     """
     kind, number = KINDS[entry.kind], entry.round_number
-    file, told = f"{CONTRIBUTIONS}/{path.name}", told_of(kind, number)
+    file, told = f"{CONTRIBUTIONS}/{path.name}", told_of((kind, number))
     try:
         transcript = Transcript.from_bytes(_read(path))
         total = sum_again(transcript, signers)
@@ -106,19 +103,3 @@ def signers_at(journal: Sequence[JournalEntry], entry: JournalEntry) -> dict[str
         for receipt in one.read_receipts():
             known[receipt.head.merchant] = PublicKey(bytes.fromhex(receipt.head.signer))
     return known
-
-
-def told_of(kind: str, number: int) -> str:
-    """Return what a sum is called in a finding."""
-    return f"Round {number}" if number else "The season" if kind == "season" else "The histogram"
-
-
-def setup_of(release: VerifiedRelease) -> str:
-    """Return the digest of the release's settings and basis, which every party signed for."""
-    settings = cast("dict[str, Scalar]", dict(release.manifest.adapter.settings))
-    return run_digest(settings, release.files[BASIS_FILE])
-
-
-def settings_of(release: VerifiedRelease) -> RunSettings:
-    """Return a release's settings."""
-    return RunSettings.from_flat(dict(release.manifest.adapter.settings))

@@ -11,14 +11,8 @@ from pathlib import Path
 
 from common.audit.findings import Checklist, Marks
 from common.audit.layout import CONTRIBUTIONS, JOURNAL
-from common.audit.secure_sums.evidence import (
-    KINDS,
-    settings_of,
-    setup_of,
-    signers_at,
-    take_again,
-    told_of,
-)
+from common.audit.rebuilt import place_of, settings_of, setup_of, told_of
+from common.audit.secure_sums.evidence import KINDS, signers_at, take_again
 from common.errors import FederationError
 from common.federation.failed_sums import ENDED, MOST_FAILED, failed_file, is_beyond
 from common.federation.secure_step import decoded
@@ -54,7 +48,7 @@ def check_failed(
         ]
         count, shown = Counter[str](), 0
         for entry in found:
-            told = told_of(entry.kind, entry.round_number)
+            told = told_of(place_of(entry))
             if entry.participants:
                 text = f"{told}: it failed, and merchants took part."
                 marks.wrong("participants", text, entry=entry.number)
@@ -94,7 +88,7 @@ def _check_beyond(
     taken = take_again(marks, path, entry, plan, setup_of(release), signers)
     if taken is None:
         return
-    told, file = told_of(entry.kind, entry.round_number), f"{CONTRIBUTIONS}/{path.name}"
+    told, file = told_of(place_of(entry)), f"{CONTRIBUTIONS}/{path.name}"
     if kind == "train" and taken.asked != entry.adapter:
         marks.wrong("asked", f"{told}: it was taken at another adapter.", file=file)
     columns = settings_of(release).audit_canaries if kind == "train" else 0

@@ -16,16 +16,18 @@ from common.adapter import AdapterState
 from common.audit.canaries import read_canary_sums
 from common.audit.findings import Checklist, Marks
 from common.audit.layout import CONTRIBUTIONS, JOURNAL, RELEASE
-from common.audit.seals import Place
-from common.audit.secure_sums.evidence import (
-    KINDS,
-    Taken,
+from common.audit.rebuilt import (
+    Descended,
+    Place,
+    compare_adapter,
+    demand_places,
+    needed,
     settings_of,
     setup_of,
-    signers_at,
-    take_again,
     told_of,
 )
+from common.audit.season import SEASON_PLACE, compare_season
+from common.audit.secure_sums.evidence import KINDS, Taken, signers_at, take_again
 from common.audit.secure_sums.failed import check_failed
 from common.errors import InputError, PrivacyError
 from common.federation.bounds import Framing
@@ -45,8 +47,6 @@ from common.privacy.secagg.server import SecureSum
 from common.release.manifest import (
     CANARIES_FILE,
     CANARY_SUMS_FILE,
-    MANIFEST_FILE,
-    SEASON_FILE,
 )
 from common.release.verify import VerifiedRelease
 
@@ -75,12 +75,9 @@ def check_sums(  # noqa: PLR0917 - each is of another type or named as in `check
     """
     plan = release.manifest.privacy.privacy_plan
     taken: dict[Place, Taken] = {}
-    setup = setup_of(release)
     with sheet.check(_AGAIN, CONTRIBUTIONS) as marks:
-        there = {(one.kind, one.round_number) for one in rounds}
-        for kind, number in _needed(plan):
-            if (kind, number) not in there:
-                marks.wrong("round_number", f"{told_of(kind, number)} is not behind the adapter.")
+        setup = setup_of(release)
+        demand_places(marks, plan, rounds)
         for entry in rounds:
             if entry.given_up:
                 continue  # `common.audit.secure_sums.failed` has it
@@ -97,7 +94,7 @@ def check_sums(  # noqa: PLR0917 - each is of another type or named as in `check
                 f"{min(counts) - plan.least_merchants} in them may be with the server"
             )
     given_up = sum(entry.given_up for entry in rounds)
-    whole = len(taken) + given_up == len(rounds) == len(_needed(plan))
+    whole = len(taken) + given_up == len(rounds) == len(needed(plan))
     with sheet.check(_REBUILT, JOURNAL) as marks:
         if not whole:
             marks.skip("a sum is missing, or has faults")
@@ -128,36 +125,25 @@ def _rebuild(
         marks.wrong("framing", "It is for an adapter of another size.", file=file)
         return
     descent = Descent.of(settings)
-    adapter, state = start, OptimiserState.empty(start.size)
-    for entry, taken in trained:
+    sums = {entry.round_number: one for entry, one in trained}
+
+    def step_of(
+        entry: JournalEntry, adapter: AdapterState, state: OptimiserState
+    ) -> Descended | None:
         number = entry.round_number
+        taken, told = sums[number], told_of(("train", number))
         if taken is None:
-            if entry.adapter != adapter.digest:
-                told = f"Round {number}: it was given up, and another adapter follows."
-                marks.wrong("adapter", told, entry=entry.number)
-                break
-            continue
-        total = taken.total
+            return adapter, state  # given up: no step
         if taken.asked != adapter.digest:
-            told = f"Round {number}: it was taken at another adapter."
-            marks.wrong("asked", told, entry=entry.number)
-            break
-        gradient, columns = _gradient(total, plan, framing)
+            marks.wrong("asked", f"{told}: it was taken at another adapter.", entry=entry.number)
+            return None
+        gradient, columns = _gradient(taken.total, plan, framing)
         if columns.size != settings.audit_canaries:
-            marks.wrong("canaries", f"Round {number}: it has another count of canaries.")
-        step = descent.step_on(adapter, state, number, gradient, total.survivors)
-        adapter, state = step.adapter, step.optimiser
-        if adapter.digest != entry.adapter:
-            marks.wrong(
-                "adapter",
-                f"Round {number}: its sum comes to another adapter.",
-                entry=entry.number,
-            )
-            break
-    if adapter.digest != release.manifest.adapter.digest:
-        file = f"{RELEASE}/{MANIFEST_FILE}"
-        marks.wrong("adapter.digest", "The sums come to another adapter.", file=file)
-    marks.says(f"{len(trained)} rounds, {adapter.size} numbers, {adapter.digest[:16]}…")
+            marks.wrong("canaries", f"{told}: it has another count of canaries.")
+        step = descent.step_on(adapter, state, number, gradient, taken.total.survivors)
+        return step.adapter, step.optimiser
+
+    compare_adapter(marks, release, [entry for entry, _ in trained], start, step_of)
 
 
 def _gradient(
@@ -174,23 +160,15 @@ def _check_season(
     plan = release.manifest.privacy.privacy_plan
     if not plan.takes_season:
         return
-    file = f"{RELEASE}/{SEASON_FILE}"
     with sheet.check("Season: made again from the sum, to the bit", CONTRIBUTIONS) as marks:
         season = release.season
         if not whole or season is None:
             marks.skip("a sum is missing, or has faults")
             return
-        total = taken["season", 0].total
-        again = summed_season(total, plan, settings_of(release).season_moments)
-        if again.merchants != season.merchants:
-            marks.wrong(
-                "merchants",
-                f"It says {season.merchants} merchants; the sum is of {again.merchants}.",
-                file=file,
-            )
-        if again.vectors.tobytes() != season.vectors.tobytes():
-            marks.wrong("vectors", "The sum comes to another season.", file=file)
-        marks.says(f"{again.vectors.size} numbers of {again.merchants} merchants")
+        total = taken[SEASON_PLACE].total
+        compare_season(
+            marks, season, summed_season(total, plan, settings_of(release).season_moments)
+        )
 
 
 def _check_canaries(
@@ -260,9 +238,3 @@ def _tell_noise(marks: Marks, release: VerifiedRelease, sums: CanarySums) -> Non
             "the sums hold less noise than all their merchants should have added: epsilon is that "
             "for as many absent as are spared, and no better"
         )
-
-
-def _needed(plan: PrivacyPlan) -> list[tuple[str, int]]:
-    once = [("popularity", 0)] if plan.takes_histogram else []
-    once += [("season", 0)] if plan.takes_season else []
-    return [*once, *(("train", number) for number in range(1, plan.rounds + 1))]

@@ -89,7 +89,7 @@ def test_an_honest_season_is_made_again_to_the_bit(forger):
     assert found(report) == []
     assert report.passed
     (rebuilt,) = by_name(report, REBUILT)
-    assert (rebuilt.status, rebuilt.detail) == ("passed", "2 vectors of 128 numbers")
+    assert (rebuilt.status, rebuilt.detail) == ("passed", "128 numbers of 2 merchants")
     held = read_round(forger.folder / CONTRIBUTIONS, 0, "season")
     total = np.sum([held[name].astype(np.float64) for name in sorted(held)], axis=0)
     np.testing.assert_array_equal(season_of(forger).vectors.ravel(), total.astype(np.float32))

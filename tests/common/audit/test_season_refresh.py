@@ -104,6 +104,15 @@ def test_an_honest_refresh_passes_and_so_does_its_parent(runs, forger):
     assert new.season.ends > old.season.ends
 
 
+@pytest.mark.parametrize("value", [{"a": [1]}, [1], None])
+def test_a_setting_that_is_none_is_a_finding_and_no_crash(forger, value):
+    """A signed manifest may hold any JSON there; what an auditor runs must come to its end."""
+    forger.release(lambda document: document["adapter"]["settings"].update(odd=value))
+    report = audited(forger)
+    assert report.verdict == "failed"
+    assert "settings" in {one.field for check in report.checks for one in check.findings}
+
+
 def test_each_shopper_of_both_pays_both(forger):
     """The claim is the filter's over all of the ledger: above either run alone, by PLD too."""
     statement = forger.manifest.privacy

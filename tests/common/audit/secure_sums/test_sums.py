@@ -88,10 +88,20 @@ def test_a_transcript_that_is_missing_or_of_another_round_is_found(copy):
 
 def test_sums_under_other_settings_than_the_release_names_are_found(exported, monkeypatch):
     """Every party signed for settings and basis: an operator cannot put others beside its sums."""
-    from common.audit.secure_sums import evidence as module
+    from common.audit import rebuilt as module
 
     monkeypatch.setattr(module, "run_digest", lambda *_: "f" * 64)
     assert (AGAIN, "setup") in fields(*exported)
+
+
+def test_a_sum_with_another_count_of_canaries_is_found(exported, monkeypatch):
+    from common.audit.secure_sums import sums as module
+
+    gradient = module._gradient
+    monkeypatch.setattr(
+        module, "_gradient", lambda *given: (gradient(*given)[0], gradient(*given)[1][1:])
+    )
+    assert (REBUILT, "canaries") in fields(*exported)
 
 
 def few(_transcript, total):
