@@ -7,6 +7,7 @@ from client.privacy.budget import LEDGER_FILE
 from common.errors import InputError
 from common.files import sha256_hex, write_atomic
 from common.privacy.ledger.export import export_ledger
+from simulations.federation.refresh import merchants_of
 from simulations.options import SimulationOptions
 
 MARKER = ".fedtail-simulation"
@@ -17,13 +18,20 @@ def prepare_out(options: SimulationOptions) -> None:
     """Make the output folder, or take one that holds a simulation of ours.
 
     Raises:
-        InputError: if the folder holds something else; nothing of it is touched.
+        InputError: if the folder holds something else, or the run whose season is taken anew, or
+            its merchants; nothing of it is touched.
         LedgerError: as `_keep_ledgers`.
     """
     out = options.out
     if out.exists() and not (out / MARKER).exists() and any(out.iterdir()):
         raise InputError(
             f"--out {out} holds files that are not a simulation's; choose another folder.",
+            field="out",
+        )
+    of = options.refresh_of
+    if of is not None and out.resolve() in {of.resolve(), merchants_of(of).parent.resolve()}:
+        raise InputError(
+            f"--out {out} is a run that the refresh goes on with; choose another folder.",
             field="out",
         )
     if options.overwrite and (out / MARKER).exists():

@@ -11,6 +11,7 @@ from common.errors import InputError, SettingsError
 from common.identity.signing_key import PublicKey
 from common.release.parent import differences
 from common.release.verify import verify_release
+from simulations.federation.refresh import POINTER
 from simulations.results.schema import load_results
 from tests.support.shops import command, make_shop, small_options
 
@@ -91,6 +92,21 @@ def test_what_a_refresh_cannot_be_is_said_and_nothing_is_charged(
     assert isinstance(done.exception, InputError | SettingsError), done.output
     assert done.exception.field == field
     assert charged(simulated) == before
+
+
+def test_a_refresh_does_not_take_the_place_of_what_it_goes_on_with(simulated, tiny_bert, tmp_path):
+    """With --overwrite the run would be emptied, and with it the ledgers, before it is read."""
+    before = sorted(simulated.rglob("*"))
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / POINTER).write_text(json.dumps(str(simulated)))
+    for run in (simulated, again):
+        options = small_options(simulated, tiny_bert, data=simulated.parent / "shop")
+        asked = ["--refresh-of", str(run), "--epsilon", "0.3", "--overwrite"]
+        done = command([*options, *asked], simulated.parent / "cache")
+        assert isinstance(done.exception, InputError), done.output
+        assert done.exception.field == "out"
+    assert sorted(simulated.rglob("*")) == before
 
 
 def test_a_run_without_a_release_has_no_season_to_take_anew(tiny_bert, tmp_path):
