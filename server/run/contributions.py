@@ -60,31 +60,31 @@ def keep_transcript(folder: Path | None, number: int, kind: EventKind, transcrip
     Raises:
         FederationError: as `keep_vectors`.
     """
-    if folder is None:
-        return
-    try:
-        write_atomic(folder / FOLDER / sum_file(number, kind), transcript)
-    except OSError as error:
-        raise _unwritten(number, error) from error
+    _keep_sum(folder, sum_file(number, kind), number, transcript)
 
 
-def keep_failed(folder: Path | None, entry: int, transcript: bytes) -> None:
+def keep_failed(folder: Path | None, entry: int, number: int, transcript: bytes) -> None:
     """Put the transcript of a sum that was refused on disk, before the journal's entry of it.
 
     Args:
         folder: The run's; None keeps none.
         entry: The journal's entry that will say so.
+        number: The training round; 0 is what comes before the first.
         transcript: See `common.privacy.secagg.transcript`.
 
     Raises:
         FederationError: as `keep_vectors`.
     """
+    _keep_sum(folder, failed_file(entry), number, transcript)
+
+
+def _keep_sum(folder: Path | None, name: str, number: int, transcript: bytes) -> None:
     if folder is None:
         return
     try:
-        write_atomic(folder / FOLDER / failed_file(entry), transcript)
+        write_atomic(folder / FOLDER / name, transcript)
     except OSError as error:
-        raise _unwritten(0, error) from error
+        raise _unwritten(number, error) from error
 
 
 def keep_framing(folder: Path | None, framing: Framing) -> None:

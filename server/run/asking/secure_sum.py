@@ -216,7 +216,7 @@ class SecureSums:
         if total is not None and is_beyond(reason, wanted.kind):
             left_out.beyond(total.survivors)
             entry = questions.countersigner.next_entry
-            keep_failed(questions.setup.folder, entry, self.transcript)
+            keep_failed(questions.setup.folder, entry, wanted.number, self.transcript)
         adapter = wanted.asked if wanted.kind == "train" else ""
         questions.countersigner.close(wanted.kind, wanted.number, (), adapter, reason)
 

@@ -99,14 +99,18 @@ def shop(ground, tmp_path):
     close_nodes()
 
 
+def opened_work(ground, folder):
+    """A node with a shop and a policy, before it is prepared."""
+    node = NodeSettings("ash", folder / "w", folder / "w/node", folder / "c", simulated=True)
+    save_merchant_data(ground[1], node.data)
+    (node.data / POLICY_FILE).write_text(POLICY)
+    return MerchantWork(node)
+
+
 @pytest.fixture
 def work(ground, tmp_path):
-    settings, data, basis, _ = ground
-    node = NodeSettings("ash", tmp_path / "w", tmp_path / "w/node", tmp_path / "c", simulated=True)
-    save_merchant_data(data, node.data)
-    (node.data / POLICY_FILE).write_text(POLICY)
-    opened = MerchantWork(node)
-    assert isinstance(opened, MerchantWork)
+    settings, _, basis, _ = ground
+    opened = opened_work(ground, tmp_path)
     opened.prepare(basis.to_bytes(), settings.to_flat())
     return opened
 

@@ -5,17 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from client.node.participant import MerchantWork
-from client.node.settings import NodeSettings
-from client.privacy.policy import POLICY_FILE
-from client.shop.dataset import save_merchant_data
 from common.errors import FedtailError
 from common.wire import canaries, messages
 from tests.client.node.test_participant import (
-    POLICY,
     Shop,
     entries,
     ground,
+    opened_work,
     plan_of,
     without_last_shopper,
 )
@@ -37,11 +33,8 @@ class Unread:
 
 def unread_work(ground, folder):
     """A node whose shoppers may be read from its first charge on; an import is none."""
-    settings, data, basis, _ = ground
-    node = NodeSettings("ash", folder / "w", folder / "w/node", folder / "c", simulated=True)
-    save_merchant_data(data, node.data)
-    (node.data / POLICY_FILE).write_text(POLICY)
-    work = MerchantWork(node)
+    settings, _, basis, _ = ground
+    work = opened_work(ground, folder)
     work._data = Unread(work._data, lambda: bool(entries(work)))
     return work, basis.to_bytes(), settings.to_flat()
 

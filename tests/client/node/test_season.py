@@ -5,18 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from client.node.participant import MerchantWork
 from client.node.season import season_sum
-from client.node.settings import NodeSettings
-from client.privacy.policy import POLICY_FILE, Policy
+from client.privacy.policy import Policy
 from client.ranking.season import SeasonWindows, season_rows
-from client.shop.dataset import save_merchant_data
 from common.encoder.catalogue_encoder import encode_catalogue
 from common.errors import BudgetError, FederationError, PolicyError
 from common.settings.run import RunSettings
 from common.wire.messages import encode_plan_request
 from common.wire.season import SEASON, decode_season
-from tests.client.node.test_participant import POLICY, Shop, entries, ground, plan_of
+from tests.client.node.test_participant import Shop, entries, ground, opened_work, plan_of
 from tests.client.node.test_participant_before_charge import unread_work
 from tests.support.shops import DAY, make_interactions
 
@@ -32,11 +29,8 @@ def seasonal(settings):
 
 @pytest.fixture
 def work(ground, tmp_path):
-    settings, data, basis, _ = ground
-    node = NodeSettings("ash", tmp_path / "w", tmp_path / "w/node", tmp_path / "c", simulated=True)
-    save_merchant_data(data, node.data)
-    (node.data / POLICY_FILE).write_text(POLICY)
-    opened = MerchantWork(node)
+    settings, _, basis, _ = ground
+    opened = opened_work(ground, tmp_path)
     opened.prepare(basis.to_bytes(), seasonal(settings).to_flat())
     return opened
 

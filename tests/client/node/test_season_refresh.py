@@ -5,13 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from client.node.participant import MerchantWork
-from client.node.settings import NodeSettings, check_refresh
-from client.privacy.policy import POLICY_FILE
-from client.shop.dataset import save_merchant_data
+from client.node.settings import check_refresh
 from common.errors import FederationError, PolicyError, SettingsError
 from common.settings.refresh import refreshed_settings
-from tests.client.node.test_participant import POLICY, entries, ground, plan_of
+from tests.client.node.test_participant import entries, ground, opened_work, plan_of
 
 __all__ = ["ground"]  # a fixture
 
@@ -32,11 +29,8 @@ def refreshed(settings):
 
 @pytest.fixture
 def work(ground, tmp_path):
-    settings, data, basis, _ = ground
-    node = NodeSettings("ash", tmp_path / "w", tmp_path / "w/node", tmp_path / "c", simulated=True)
-    save_merchant_data(data, node.data)
-    (node.data / POLICY_FILE).write_text(POLICY)
-    opened = MerchantWork(node)
+    settings, _, basis, _ = ground
+    opened = opened_work(ground, tmp_path)
     opened.prepare(basis.to_bytes(), refreshed(settings))
     return opened
 
