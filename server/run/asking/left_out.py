@@ -48,10 +48,8 @@ class LeftOut:
             if one in there and len(there) > least:
                 there.remove(one)
         there = there[:most]
-        for one in self._sitting_out(len(there) - least):
-            if one in there and len(there) > least:
-                there.remove(one)
-        return tuple(there)
+        out = self._sitting_out(len(there) - least)  # not more than can be spared
+        return tuple(one for one in there if one not in out)
 
     def beyond(self, survivors: Iterable[str]) -> None:
         """Note a sum beyond bounds: of these parties one put more in than honest ones do."""
