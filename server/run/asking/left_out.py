@@ -1,8 +1,8 @@
 """Whom the next setup of the secure sums leaves out: from what came over the wire, from no summand.
 
     sent a message that is none          named: out until the run is started again
-    says that another's shares do not    one of the two lies: the fewest parties that explain all
-      open, or is said so of             such words are out
+    says that another's shares do not    one of the two lies: few parties that explain all such
+      open, or is said so of             words are out, of whom half lie (`.disputes`)
     its secret did not open              out: it dealt false shares, or enough others gave some
     did not see a setup through          out of the setups until the next sum
     a sum was beyond bounds              nobody can be named: a group sits out, and another after
@@ -12,9 +12,10 @@ Only the first and the fourth may leave too few. For the rest the parties of the
 least as many as carry the plan's noise, which every node demands for itself whatever is said here.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+
+from server.run.asking.disputes import liars
 
 
 @dataclass(eq=False)
@@ -44,7 +45,7 @@ class LeftOut:
             most: The plan's merchants.
         """
         there = [name for name in present if name not in self.named | self.absent]
-        for one in (*self._lying(), *sorted(self.unopened)):
+        for one in (*liars(self.disputes), *sorted(self.unopened)):
             if one in there and len(there) > least:
                 there.remove(one)
         there = there[:most]
@@ -55,21 +56,6 @@ class LeftOut:
         """Note a sum beyond bounds: of these parties one put more in than honest ones do."""
         self._order = self._order or tuple(sorted(survivors))
         self._turns += 1
-
-    def _lying(self) -> tuple[str, ...]:
-        """Return the fewest parties that explain all disputes, as far as a greedy choice finds.
-
-        Two honest parties have none. A party that deals nonsense to many is in most of them, and
-        so is one that accuses many; of a pair that knows no third, the accused goes first.
-        """
-        left, found = set(self.disputes), list[str]()
-        while left:
-            accused = Counter(other for _, other in left)
-            count = accused + Counter(one for one, _ in left)
-            worst = max(sorted(count), key=lambda name: (count[name], accused[name]))
-            found.append(worst)
-            left = {pair for pair in left if worst not in pair}
-        return tuple(found)
 
     def _sitting_out(self, spare: int) -> tuple[str, ...]:
         """Return the group whose turn it is to sit out."""
