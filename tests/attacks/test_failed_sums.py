@@ -208,6 +208,15 @@ def test_a_message_that_is_none_is_out_of_the_next_setup(secure_town, acts):
     assert secure_town.sum_of("round-00003.sum").survivors == NAMES[2:]
 
 
+def test_one_that_was_absent_from_a_setup_is_asked_again_after_a_sum_that_failed(
+    secure_town, acts
+):
+    acts("mask", garbage(("train", 1)))
+    run = secure_town.run(plan=BARE, season_ends=(), loses={("share", 5, 1): "after"})
+    assert counts(run) == [0, 6]
+    assert secure_town.sum_of("round-00002.sum").survivors == NAMES[2:]
+
+
 # --------------------------------------------------------------- setups that fail
 def sealed_nonsense(*places):
     """Seal shares to some that do not open."""

@@ -109,9 +109,8 @@ class SecureSums:
     def _chosen(self, questions: Questions) -> dict[int, Prepared]:
         """Return the nodes that are asked to take part: not more than the plan has merchants."""
         plan = questions.setup.plan
-        least = max(plan.least_merchants, questions.setup.quorum.minimum)
         present = [one.merchant for one in questions.present.values()]
-        names = self.left_out.choose(present, least, plan.merchants)
+        names = self.left_out.choose(present, plan.least_merchants, plan.merchants)
         return {node: one for node, one in questions.present.items() if one.merchant in names}
 
     def _set_up(
