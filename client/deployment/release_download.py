@@ -123,7 +123,7 @@ def _take_latest(
         release = release if same else None
     if release is None:
         release = _fetch(store, config, repository, version)
-    own = _checked(store, config, release)
+    own = check_own_part(release, config.state_folder / LEDGER_FILE, config.merchant)
     if version != current:
         store.use(version)
     held = state.rolled_back if version != latest.version else None

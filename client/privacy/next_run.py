@@ -78,8 +78,13 @@ def next_run(entries: Sequence[Entry], policy: Policy, plan: PrivacyPlan) -> Nex
         run_share=whole - share,
         fits=fits,
         refused=_refusal(policy, plan),
-        noise_that_fits=None if quieter is None else quieter.noise_multiplier,
+        noise_that_fits=None if quieter is None else _noise(quieter),
     )
+
+
+def _noise(plan: PrivacyPlan) -> float:
+    """Return the noise multiplier of a plan's training, or of all that a refresh takes."""
+    return plan.noise_multiplier if plan.trains else plan.season_noise_multiplier
 
 
 def _refusal(policy: Policy, plan: PrivacyPlan) -> str:

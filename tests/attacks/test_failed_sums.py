@@ -208,9 +208,7 @@ def test_a_message_that_is_none_is_out_of_the_next_setup(secure_town, acts):
     assert secure_town.sum_of("round-00003.sum").survivors == NAMES[2:]
 
 
-def test_one_that_was_absent_from_a_setup_is_asked_again_after_a_sum_that_failed(
-    secure_town, acts
-):
+def test_one_that_was_absent_from_a_setup_is_asked_again_after_a_sum_that_failed(secure_town, acts):
     acts("mask", garbage(("train", 1)))
     run = secure_town.run(plan=BARE, season_ends=(), loses={("share", 5, 1): "after"})
     assert counts(run) == [0, 6]
@@ -243,6 +241,8 @@ def test_one_that_deals_nonsense_to_one_is_out_and_that_one_is_not(secure_town, 
     run = secure_town.run(plan=BARE, season_ends=())
     assert counts(run) == [7, 7]
     assert NAMES[0] in run._secure.sums.sitting.names
+    told = [(one.participants, one.reason) for one in secure_town.journal("refusal")]
+    assert ((NAMES[0],), "secure_sum:shares") in told, "an operator sees who says so"
 
 
 def test_one_that_accuses_one_after_the_other_is_out_and_they_are_back(secure_town, acts):

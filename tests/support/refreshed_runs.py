@@ -3,6 +3,11 @@
 from datetime import UTC, datetime
 from unittest.mock import patch
 
+import numpy as np
+
+from common.adapter import AdapterState
+from common.audit.layout import RELEASE
+from common.release.manifest import ADAPTER_FILE
 from simulations.federation.refresh import EarlierRun
 from simulations.federation.runner import Watch
 from tests.support.honest_runs import HonestRun
@@ -42,3 +47,15 @@ def honest_then_refreshed(
         later = RefreshedRun(root / "refreshed", earlier, **asked or {})
         later.export(later.refresh())
     return earlier, later
+
+
+def give_another_adapter(forger, key=None):
+    """Sign another adapter into a release, with a digest that fits it."""
+    held = AdapterState.from_bytes((forger.folder / RELEASE / ADAPTER_FILE).read_bytes())
+    tensors = {name: one + np.float32(".lora_B." in name) for name, one in held.tensors.items()}
+    only_b = {name: one for name, one in tensors.items() if ".lora_B." in name}
+    forger.release(
+        lambda document: document["adapter"].update(digest=AdapterState(only_b).digest),
+        key=key,
+        **{ADAPTER_FILE: AdapterState(tensors).to_bytes()},
+    )

@@ -157,8 +157,6 @@ class PrivacyPlan:
                 "A plan without steps takes a season: season_noise_multiplier must be above 0.",
                 field="season_noise_multiplier",
             )
-        if self.steps_per_round != 1:
-            raise SettingsError("Without steps steps_per_round must be 1.", field="steps_per_round")
 
     def _check_sharing(self) -> None:
         shared = self.dp_model == "distributed"

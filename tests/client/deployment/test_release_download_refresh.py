@@ -1,18 +1,20 @@
 """A merchant that keeps the release of a training holds its refreshes to it as they come."""
 
-import numpy as np
+import shutil
+
 import pytest
 
 from client.deployment.release_download import fetch_release
 from client.deployment.release_store import ReleaseStore
-from common.adapter import AdapterState
 from common.audit.layout import PUBLIC_KEY, RELEASE
 from common.errors import ReleaseError
 from common.identity.signing_key import PublicKey
-from common.release.manifest import ADAPTER_FILE
+from common.release.manifest import ADAPTER_FILE, BASIS_FILE
 from common.release.verify import version_order
+from server.operations.publication.publishing import list_release
 from tests.support.forging import Forger, export
-from tests.support.refreshed_runs import honest_then_refreshed
+from tests.support.refreshed_runs import give_another_adapter, honest_then_refreshed
+from tests.support.repositories import now
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +56,43 @@ def test_another_adapter_as_the_kept_parents_is_refused_and_the_parent_stays(nod
     """The operator signed it, and the merchant has what the operator signed before."""
     earlier, later = runs
     forger = Forger(earlier.out, export(later.out, tmp_path / "forged"))
-    held = AdapterState.from_bytes((forger.folder / RELEASE / ADAPTER_FILE).read_bytes())
-    tensors = {name: one + np.float32(".lora_B." in name) for name, one in held.tensors.items()}
-    only_b = {name: one for name, one in tensors.items() if ".lora_B." in name}
-    forger.release(
-        lambda document: document["adapter"].update(digest=AdapterState(only_b).digest),
-        **{ADAPTER_FILE: AdapterState(tensors).to_bytes()},
-    )
+    give_another_adapter(forger)
     fetched(node, earlier.out / RELEASE)
     before = node.current
     with pytest.raises(ReleaseError, match="is not the parent's"):
         fetched(node, forger.folder / RELEASE)
     assert node.current == before
+
+
+def test_a_parent_that_was_damaged_on_disk_stops_no_refresh(node, runs):
+    """There is nothing to hold it to, as where the parent is not kept."""
+    parent = fetched(node, runs[0].out / RELEASE)
+    (parent.place / BASIS_FILE).write_bytes(b"damaged")
+    release = fetched(node, runs[1].out / RELEASE).release
+    assert node.current == release.manifest.version
+
+
+@pytest.mark.attack
+def test_it_is_refused_from_the_operators_repository_too_and_is_not_kept(town, runs, tmp_path):
+    operator = town.operator
+    key = operator.keys.load("release")
+    forgers = [Forger(run.out, export(run.out, tmp_path / run.out.name)) for run in runs]
+    parent, child = forgers
+    parent.release(key=key)
+    publish(operator, key, parent)
+    town.fetch()
+
+    def refreshes(document):
+        document["parent"] = document["adapter"]["settings"]["refresh_of"] = parent.manifest.digest
+
+    child.release(refreshes, key=key)
+    give_another_adapter(child, key)
+    publish(operator, key, child)
+    town.refused(ADAPTER_FILE)
+    assert child.manifest.version not in ReleaseStore(town.node).versions()
+
+
+def publish(operator, key, forger):
+    version = forger.manifest.version
+    shutil.copytree(forger.folder / RELEASE, operator.server.releases / version)
+    list_release(operator.server, key, version, now())

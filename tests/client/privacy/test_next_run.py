@@ -11,6 +11,14 @@ from common.errors import BudgetError
 from common.privacy.ledger.ledger import Ledger
 from tests.support.ledgers import PLAN
 
+REFRESH = replace(
+    PLAN,
+    steps=0,
+    steps_per_round=1,
+    noise_multiplier=0.0,
+    popularity_noise_multiplier=0.0,
+    season_noise_multiplier=5.0,
+)
 POLICY = Policy(max_epsilon=8.0, max_run_epsilon=100.0)
 
 
@@ -62,6 +70,19 @@ def test_noise_that_fits_does_fit(ledger):
         popularity_noise_multiplier=1.001 * factor * PLAN.popularity_noise_multiplier,
     )
     assert next_run(ledger.entries(), policy, louder).fits
+
+
+def test_of_a_refresh_it_tells_what_its_season_costs(ledger):
+    """The plan of the release in use, which may be a refresh, stands for the next run's."""
+    told = next_run(ledger.entries(), POLICY, REFRESH)
+    assert (told.rounds, told.fits) == (0, True)
+    assert told.round_share == told.run_share > 0
+    strict = replace(POLICY, max_epsilon=0.1)
+    told = next_run(ledger.entries(), strict, REFRESH)
+    assert not told.fits
+    assert told.noise_that_fits > REFRESH.season_noise_multiplier
+    louder = replace(REFRESH, season_noise_multiplier=told.noise_that_fits)
+    assert next_run(ledger.entries(), strict, louder).fits
 
 
 def test_a_policy_that_refuses_says_why_and_a_cohort_is_no_reason():

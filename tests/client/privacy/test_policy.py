@@ -189,6 +189,7 @@ def test_a_file_sets_what_it_names_and_leaves_the_rest(tmp_path):
         ("dp_models = [1]", "dp_models"),
         ("dp_models = [[]]", "dp_models"),
         ('allow_seeded_noise = "no"', "allow_seeded_noise"),
+        ("allow_refresh = 1", "allow_refresh"),
         ("min_spared_share = 0.6", "min_spared_share"),
         ("min_spared_share = -0.1", "min_spared_share"),
         ("min_cohort = 0", "min_cohort"),

@@ -13,14 +13,12 @@ from client.recommending.model_fit import fit_and_keep, fit_shop_model
 from client.recommending.model_history import source_of
 from client.recommending.shop_model import load_shop_model, save_shop_model
 from client.shop.dataset import load_merchant_data, save_merchant_data
-from common.adapter import AdapterState
 from common.audit.layout import PUBLIC_KEY, RELEASE
 from common.errors import ReleaseError
 from common.identity.signing_key import PublicKey
-from common.release.manifest import ADAPTER_FILE
 from common.release.verify import verify_release
 from tests.support.forging import Forger, export
-from tests.support.refreshed_runs import RefreshedRun, honest_then_refreshed
+from tests.support.refreshed_runs import RefreshedRun, give_another_adapter, honest_then_refreshed
 
 
 @pytest.fixture(scope="module")
@@ -123,17 +121,20 @@ def test_another_adapter_in_a_refresh_is_not_taken(runs, fitted, cache, tmp_path
     """Signed by the operator; the model's own release says what the parent's is."""
     shop, folder, key = fitted
     forger = Forger(runs[0].out, export(runs[1].out, tmp_path / "forged"))
-    held = AdapterState.from_bytes((forger.folder / RELEASE / ADAPTER_FILE).read_bytes())
-    tensors = {name: one + np.float32(".lora_B." in name) for name, one in held.tensors.items()}
-    only_b = {name: one for name, one in tensors.items() if ".lora_B." in name}
-    forger.release(
-        lambda document: document["adapter"].update(digest=AdapterState(only_b).digest),
-        **{ADAPTER_FILE: AdapterState(tensors).to_bytes()},
-    )
+    give_another_adapter(forger)
     before = load_shop_model(folder).digest
     with pytest.raises(ReleaseError, match="is not the parent's"):
         fit_and_keep(forger.folder / RELEASE, key, shop, folder, cache)
     assert load_shop_model(folder).digest == before
+
+
+def test_a_model_of_another_training_is_fitted_anew(runs, fitted, cache, tmp_path):
+    """An operator has trained twice, and refreshes the other: that is no fraud."""
+    shop, folder, key = fitted
+    forger = Forger(runs[0].out, export(runs[0].out, tmp_path / "other"))
+    give_another_adapter(forger)
+    fit_and_keep(forger.folder / RELEASE, key, shop, folder, cache)
+    assert not fit_and_keep(runs[1].out / RELEASE, key, shop, folder, cache).season_alone
 
 
 def test_a_model_whose_release_is_gone_is_fitted(runs, fitted, cache):

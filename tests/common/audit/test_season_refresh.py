@@ -296,6 +296,11 @@ def test_a_round_under_a_refreshs_plan_is_found_on_the_journal(forger, kind):
 
 
 # --------------------------------------------------------------------------- another's season
+def test_a_season_that_ends_when_its_parents_does(forger, monkeypatch):
+    monkeypatch.setattr("common.audit.season._last_end", lambda _: 7)
+    assert named(audited(forger), RELEASE, "season_ends")
+
+
 def test_the_parents_season_in_the_refreshs_place(runs, forger):
     old = season_of(runs[0].out)
     forger.release(**{SEASON_FILE: old.to_bytes()})

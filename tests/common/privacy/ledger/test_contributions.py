@@ -96,6 +96,14 @@ def test_the_rounds_behind_an_adapter_are_the_latest_before_what_follows_them():
     assert list(rounds_behind(journal, "nothing", "p", runs)) == []
 
 
+def test_behind_an_adapter_that_a_refresh_kept_is_the_season_that_names_it():
+    journal = (
+        entry(1, "season", 0, "a"),
+        entry(2, "popularity", 0, "a"),
+    )
+    assert [one.number for one in rounds_behind(journal, "a", "p", ("1",))] == [1]
+
+
 def test_another_run_of_the_same_plan_between_the_rounds_is_passed_over():
     journal = (
         entry(1, "popularity", 0),
