@@ -17,6 +17,7 @@ from common.federation.bounds import Framing
 from common.federation.contribution_files import FOLDER
 from common.federation.failed_sums import ENDED, MOST_FAILED, failed_file
 from common.federation.secure_step import mean_gradient
+from common.identity.signing_key import SigningKey
 from common.privacy.secagg.messages import UnmaskRequest
 from common.privacy.secagg.replay import sum_again
 from common.privacy.secagg.shamir import PRIME, SHARE_BYTES
@@ -215,7 +216,66 @@ def test_one_that_was_absent_from_a_setup_is_asked_again_after_a_sum_that_failed
     assert secure_town.sum_of("round-00002.sum").survivors == NAMES[2:]
 
 
+def test_where_all_rounds_fail_before_the_start_bears_no_more_there_is_no_release(
+    secure_town, acts
+):
+    """Of two rounds: an adapter that nothing was learnt for is nobody's to sign."""
+    acts("mask", garbage(), (0, 7))
+    with pytest.raises(FedtailError) as caught:
+        secure_town.run(plan=BARE, season_ends=())
+    assert caught.value.public() == "federation:update_norm"
+    assert [one.given_up for one in secure_town.journal("train")] == [True, True]
+
+
 # --------------------------------------------------------------- setups that fail
+def test_one_that_says_it_is_another_is_out(secure_town, acts):
+    """Else its words go to all nodes, who see two of one name, and no setup comes to an end."""
+
+    def another(_party, honest, histogram):
+        told = honest(histogram)
+        return replace(told, introduction=replace(told.introduction, name=NAMES[0]))
+
+    acts("advertise", another)
+    run = secure_town.run(plan=BARE, season_ends=())
+    assert counts(run) == [7, 7]
+    assert named(secure_town) == {NAMES[HOSTILE]}
+
+
+def test_one_that_speaks_for_another_which_lends_it_its_key_is_out(secure_town, acts):
+    """Else its vector is the other's, under masks that do not cancel: a sum of nonsense."""
+    keys = {}
+
+    def lends(party, honest, histogram):
+        keys["other"] = party._ledger.signing_key
+        return honest(histogram)
+
+    def speaks(_party, honest, *told):
+        return replace(honest(*told), name=NAMES[HOSTILE + 1]).signed(keys["other"])
+
+    acts("advertise", lends, (HOSTILE + 1,))
+    acts("mask", speaks)
+    run = secure_town.run(plan=BARE, season_ends=())
+    assert counts(run) == [7, 7]
+    assert named(secure_town) == {NAMES[HOSTILE]}
+
+
+def test_one_that_signs_with_another_key_than_its_ledgers_is_out(secure_town, acts):
+    """An audit knows a party by the key of its charges: a sum with another could not be shown."""
+
+    key = SigningKey.in_memory()
+
+    def stranger(_party, honest, histogram):
+        told = honest(histogram)
+        return replace(told, introduction=replace(told.introduction, key=key.public.raw))
+
+    acts("_party", lambda _party, honest, identities: replace(honest(identities), key=key))
+    acts("advertise", stranger)
+    run = secure_town.run(plan=BARE, season_ends=())
+    assert counts(run) == [7, 7]
+    assert named(secure_town) == {NAMES[HOSTILE]}
+    assert not secure_town.charged(NAMES[HOSTILE])
+
+
 def sealed_nonsense(*places):
     """Seal shares to some that do not open."""
 

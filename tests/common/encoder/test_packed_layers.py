@@ -91,3 +91,8 @@ def test_another_activation_is_left_to_the_models_own_layers(model, monkeypatch)
     assert can_pack(model)
     monkeypatch.setattr(model.bert.config, "hidden_act", "relu")
     assert not can_pack(model)
+
+
+def test_a_decoder_which_looks_back_alone_is_left_to_its_own_layers(model, monkeypatch):
+    monkeypatch.setattr(model.bert.config, "is_decoder", True)
+    assert not can_pack(model)

@@ -57,6 +57,14 @@ def test_another_release_or_other_settings_as_the_parents_open_nothing(config, c
     assert caught.value.field == field
 
 
+def test_other_weights_of_the_base_model_open_nothing(config, monkeypatch):
+    """The adapter is for those of its training, whatever lies under the model's name by now."""
+    monkeypatch.setattr("server.run.setup.base_model_digest", lambda *_: "ab" * 32)
+    with pytest.raises(ReleaseError) as caught:
+        open_run(config)
+    assert caught.value.field == "base_model"
+
+
 @pytest.mark.attack
 def test_a_parent_that_was_altered_opens_nothing(config, simulated, tmp_path):
     place = shutil.copytree(simulated / RELEASE, tmp_path / "altered")

@@ -21,6 +21,7 @@ from server.operations.publication.season_refresh import (
     refreshes_of,
 )
 from server.releases.publish import version_at
+from server.run.checkpoint import read_checkpoint, write_checkpoint
 from server.run.files import CATALOGUE_FILE, SERVER_FOLDER
 from server.run.outcome import BASIS_FILE, write_outcome
 from server.run.setup import open_run
@@ -210,6 +211,11 @@ def test_its_release_is_signed_and_listed(operator, experiment, trained, monkeyp
     with pytest.raises((InputError, FederationError)):  # nobody was asked yet
         publish(operator.server, operator.keys, asked, now())
     run_it(operator, asked, trained, monkeypatch)
+    held = read_checkpoint(folder_of(operator, asked).root)
+    write_checkpoint(folder_of(operator, asked).root, replace(held, season=None))
+    with pytest.raises(FederationError, match="has not taken its season"):
+        publish(operator.server, operator.keys, asked, now())
+    write_checkpoint(folder_of(operator, asked).root, held)
     at = moment_of(place.name)  # the second of its parent
     made = publish(operator.server, operator.keys, latest_refresh(operator.server, experiment), at)
     assert made.version == version_at(at + timedelta(seconds=1))
