@@ -12,7 +12,7 @@ import pytest
 from flwr.app import Message
 
 from client.node.secure_party import SecureParty
-from common.errors import FedtailError, SecureSumError
+from common.errors import FedtailError, QuorumError, SecureSumError
 from common.federation.bounds import Framing
 from common.federation.contribution_files import FOLDER
 from common.federation.failed_sums import ENDED, MOST_FAILED, failed_file
@@ -30,6 +30,7 @@ from server.run.asking.secure_sum import FailedSumError
 from server.run.countersigning import Countersigning
 from server.run.exchange import Exchange
 from server.run.run_setup import plain_parts
+from server.run.strategy import FedtailStrategy
 from tests.attacks.test_secure_sum import MOST, violations
 from tests.support.fake_node import shops
 from tests.support.secure_town import BARE, NAMES, secure_town
@@ -121,6 +122,21 @@ def test_two_that_spoil_each_sum_end_the_start_after_a_stated_number(secure_town
         paid = secure_town.charged(name)
         assert paid["train", LONG.rounds] == 0
         assert max(paid.values()) == 1
+
+
+def test_once_no_sum_is_asked_for_any_more_nobody_is_waited_for(secure_town, acts, monkeypatch):
+    """The nodes may have gone: what the run came to is its outcome."""
+    assemble = FedtailStrategy._assemble
+
+    def all_gone(strategy, exchange):
+        if strategy._secure.sums.is_over:
+            raise QuorumError("They are gone.", field="nodes")
+        return assemble(strategy, exchange)
+
+    monkeypatch.setattr(FedtailStrategy, "_assemble", all_gone)
+    later = [("train", number) for number in range(3, LONG.rounds + 1)]
+    acts("mask", garbage(*later), (0, 7))
+    assert counts(secure_town.run(plan=LONG, season_ends=()))[:3] == [8, 8, 0]
 
 
 def test_where_nothing_came_of_a_start_it_ends_with_the_error_and_may_be_started_again(

@@ -13,6 +13,7 @@ from client.recommending.model_fit import fit_and_keep, fit_shop_model
 from client.recommending.model_history import source_of
 from client.recommending.shop_model import load_shop_model, save_shop_model
 from client.shop.dataset import load_merchant_data, save_merchant_data
+from client.shop.splitting import SplitRule
 from common.audit.layout import PUBLIC_KEY, RELEASE
 from common.errors import ReleaseError
 from common.identity.signing_key import PublicKey
@@ -87,6 +88,19 @@ def test_somebody_who_fits_is_told_how_much_of_the_season_counts(runs, fitted, c
     told = CliRunner().invoke(app, ["fit", *map(str, asked), "--cache", str(cache)])
     assert told.exit_code == 0
     assert f"The release's season counts {made.season_counts:.0%}:" in told.stdout
+
+
+def test_a_shop_without_a_clock_takes_no_season_of_anybody(runs, cache, tmp_path):
+    earlier, later = runs
+    shop, key, folder = tmp_path / "shop", earlier.out / PUBLIC_KEY, tmp_path / "model"
+    data = load_merchant_data(earlier.folders[0])
+    untimed = replace(data.interactions, timed=False)
+    save_merchant_data(
+        replace(data, interactions=untimed, split_rule=SplitRule("leave_last_out")), shop
+    )
+    fit_and_keep(earlier.out / RELEASE, key, shop, folder, cache)
+    assert fit_and_keep(later.out / RELEASE, key, shop, folder, cache).season_alone
+    assert not load_shop_model(folder).ranker.season.federated.scores.any()
 
 
 def test_a_later_refresh_is_taken_by_a_model_of_an_earlier_one(

@@ -85,6 +85,9 @@ def test_what_is_done_is_not_asked_again(shops, federation, tmp_path):
     again, _ = run(federation, refreshing(tmp_path))
     assert again.state.season.to_bytes() == first.state.season.to_bytes()
     assert all(Counter(kinds)["season"] == 1 for kinds in asked(shops).values())
+    # and nobody need be there: nodes may have gone
+    alone, _ = run(federation, refreshing(tmp_path, quorum=Quorum(4, 1.0, 0.0)))
+    assert alone.state.season.to_bytes() == first.state.season.to_bytes()
 
 
 @pytest.mark.faults

@@ -130,6 +130,19 @@ def test_a_failure_of_another_kind_than_the_journal_says_is_found(exported, monk
     assert fields(*exported[1:]) == {(FAILED, "reason")}
 
 
+def test_a_sum_is_held_to_the_bound_without_its_columns_of_canaries(exported, monkeypatch):
+    """As the server did: their numbers are no part of an update's norm."""
+    honest, asked = module.decoded, []
+
+    def decoded(total, plan, kind, columns):
+        asked.append((kind, columns))
+        return honest(total, plan, kind, columns)
+
+    monkeypatch.setattr(module, "decoded", decoded)
+    assert fields(*exported[1:]) == set()
+    assert asked == [("train", exported[0].canary_sums.columns.shape[1])]
+
+
 def test_a_failed_sum_of_merchants_without_a_charge_is_found(exported, monkeypatch):
     """Whoever is in a sum that the server saw has a head in its entry, behind the charge."""
     honest = JournalEntry.read_receipts

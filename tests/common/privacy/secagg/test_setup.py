@@ -144,7 +144,8 @@ def test_shares_of_its_own_or_not_its_neighbours(change):
 
 
 @pytest.mark.parametrize(
-    ("change", "whose"), [("altered", [1]), ("short", [1]), ("swapped", [1, 2])]
+    ("change", "whose"),
+    [("altered", [1]), ("short", [1]), ("fewer", [1]), ("swapped", [1, 2])],
 )
 def test_whose_shares_do_not_open_is_told_and_the_party_takes_no_part(change, whose):
     """Who lies is open: the neighbour, the server, or this party. It costs this setup alone."""
@@ -156,6 +157,9 @@ def test_whose_shares_do_not_open_is_told_and_the_party_takes_no_part(change, wh
         sealed[one] = sealed[one][:-1] + bytes([sealed[one][-1] ^ 1])
     elif change == "short":
         sealed[one] = b""
+    elif change == "fewer":  # by that neighbour itself: they open, and are of no such run
+        setup = town.clients[one].setup
+        sealed[one] = seal(setup._key_with(me, one, me), bytes(SHARE_BYTES), setup._about(one, me))
     else:
         sealed[one], sealed[other] = sealed[other], sealed[one]
     told = client.accept(sealed)

@@ -61,7 +61,7 @@ def test_a_ring_fails_with_the_chance_that_is_stated(parties):
         assert log / math.log(2) + math.log2(times) <= -(FAILURE + GRINDING + 1) + 1e-6
 
 
-@pytest.mark.parametrize("parties", [2500, 10_000, 100_000])
+@pytest.mark.parametrize("parties", [2500, 3500, 10_000, 100_000])
 def test_a_large_ring_has_few_neighbours_and_fails_with_the_chance_that_is_stated(parties):
     from scipy.stats import hypergeom
 
