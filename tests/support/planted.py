@@ -200,7 +200,7 @@ BUGS = {  # by the name it has on the page: what plants it, and what must catch 
         edit(
             PackedGradients,
             "of",
-            ("packed(batch.history_item)", f"packed(batch.history_item[{FIRST_USE}])"),
+            ("packed(batch.history_item, b", f"packed(batch.history_item[{FIRST_USE}], b"),
             ("from_norm(seen, tokens), batch)", f"from_norm(seen, tokens)[{SHARED}], batch)"),
             (
                 "searchsorted(batch.history_shopper,",
