@@ -10,6 +10,7 @@ Everything after `node_settings` sees a folder and a name.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from common.errors import FederationError, PolicyError, SettingsError
@@ -63,7 +64,8 @@ def node_settings(
 
 def _simulated(node_config: Mapping[str, Scalar], run_config: Mapping[str, Scalar]) -> NodeSettings:
     federation = _folder(run_config.get("federation", ""), "federation")
-    shops = merchant_folders(federation)
+    folder = federation.stat()  # its links are its sub-folders; a moment alone may be two's
+    shops = _listed(federation, (folder.st_mtime_ns, folder.st_nlink))
     place, count = int(node_config["partition-id"]), int(node_config.get("num-partitions", 0))
     if count != len(shops):
         raise SettingsError(
@@ -74,6 +76,12 @@ def _simulated(node_config: Mapping[str, Scalar], run_config: Mapping[str, Scala
     data = shops[place]
     cache = Path(str(run_config.get("cache") or federation / ".cache"))
     return NodeSettings(data.name, data, data / "node", cache, simulated=True)
+
+
+@lru_cache(maxsize=1)
+def _listed(federation: Path, changed: tuple[int, int]) -> tuple[Path, ...]:  # noqa: ARG001 - another list
+    """Return `merchant_folders`, once for all messages of a run: there may be thousands."""
+    return tuple(merchant_folders(federation))
 
 
 def merchant_folders(federation: Path) -> list[Path]:

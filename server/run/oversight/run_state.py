@@ -14,6 +14,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 STATE_FILE = "state.json"
+SHORT_SECONDS = 0.005  # a file of some hundred nodes takes as long to write, and is written at once
+PAUSES = 20.0  # times what a longer one took to write, until it is written again
 Phase = Literal[
     "starting", "preparing", "popularity", "season", "train", "audit", "paused", "ended"
 ]
@@ -89,14 +91,21 @@ class RunState:
 
 @dataclass(eq=False)
 class StateFile:
-    """Keeps a run's state in its folder; None keeps it in memory only."""
+    """Keeps a run's state in its folder; None keeps it in memory only.
+
+    All of it is written at each change. That of thousands of nodes is written with pauses, or the
+    server would do little else; a change that waits is written by the next call after the pause.
+    """
 
     folder: Path | None = None
     state: RunState = field(default_factory=RunState)
+    _due: float = field(default=0.0, init=False)  # of the monotonic clock
+    _waits: bool = field(default=False, init=False)
 
     def enter(self, phase: Phase, round_number: int) -> None:
         """Begin a phase: nothing is waited for yet."""
-        self._set(
+        self.state = replace(
+            self.state,
             phase=phase,
             round_number=round_number,
             since=time.time(),
@@ -105,6 +114,7 @@ class StateFile:
             needed=0,
             waits_for=(),
         )
+        self._write()
 
     def wait(self, names: list[str], *, answered: int, needed: int, seconds: float) -> None:
         """Say who is waited for, and for how many seconds more at most."""
@@ -115,6 +125,8 @@ class StateFile:
         before = self.state
         if now != (before.waits_for, before.answered, before.needed, before.until):
             self._set(waits_for=now[0], answered=answered, needed=needed, until=until)
+        elif self._waits:
+            self._write_when_due()
 
     def node(self, note: NodeNote) -> None:
         """Say how a node stands; when it came to stand so is kept."""
@@ -138,11 +150,17 @@ class StateFile:
 
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)
-        self._write()
+        self._write_when_due()
+
+    def _write_when_due(self) -> None:
+        self._waits = time.monotonic() < self._due
+        if not self._waits:
+            self._write()
 
     def _write(self) -> None:
         if self.folder is None:
             return
+        began, self._waits = time.monotonic(), False
         content = json.dumps(asdict(replace(self.state, written=time.time())), indent=1)
         path = self.folder / STATE_FILE
         fresh = path.with_name(f".{STATE_FILE}.{os.getpid()}")
@@ -152,6 +170,9 @@ class StateFile:
             fresh.replace(path)
         except OSError:  # a full disk: the run has more important things to write
             fresh.unlink(missing_ok=True)
+        ended = time.monotonic()
+        if ended - began > SHORT_SECONDS:
+            self._due = ended + PAUSES * (ended - began)
 
 
 def read_state(folder: Path) -> RunState | None:

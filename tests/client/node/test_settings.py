@@ -68,6 +68,15 @@ def test_another_number_of_nodes_than_merchants_is_refused(federation):
     assert "num-supernodes to 3" in str(caught.value)
 
 
+def test_a_merchant_that_joins_between_two_runs_is_seen(federation):
+    run = {"federation": str(federation)}
+    before = node_settings(partition(0), run)
+    new = federation / "willow"
+    new.mkdir()
+    assert node_settings(partition(3, 4), run).data == new
+    assert node_settings(partition(0, 4), run) == before
+
+
 @pytest.mark.parametrize("dp_model", ["central", "none"])
 def test_only_a_simulation_may_send_unprotected_updates(federation, dp_model):
     noise = (
