@@ -172,8 +172,10 @@ class ItemSeason:
             return cls(nothing, 0.0, np.zeros(len(candidates), np.float32))
         direction = (vector / deviation).astype(np.float32)
         offset = float(np.float32(along.mean() / deviation))
-        noise = noise_std**2 * float(candidates.var(axis=0, dtype=np.float64).sum())
-        reliability = float(np.float32(np.sqrt(max(0.0, 1 - noise / deviation**2))))
+        # A product, which may be infinite; a power of what a release says may raise.
+        noise = noise_std * float(np.sqrt(candidates.var(axis=0, dtype=np.float64).sum()))
+        share = noise / deviation
+        reliability = float(np.float32(np.sqrt(max(0.0, 1 - share * share))))
         return cls(direction, offset, _along(candidates, direction, offset), reliability)
 
     def with_items(self, candidates: FloatMatrix, placed: Sequence[int]) -> "ItemSeason":

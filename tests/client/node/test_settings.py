@@ -5,7 +5,12 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client.node.session import close_nodes, open_node
-from client.node.settings import NodeSettings, check_dp_model, node_settings
+from client.node.settings import (
+    NodeSettings,
+    check_dp_model,
+    merchant_folders,
+    node_settings,
+)
 from common.errors import PolicyError, SettingsError
 from tests.support.fake_node import LOCAL, federation, shops
 
@@ -66,6 +71,19 @@ def test_another_number_of_nodes_than_merchants_is_refused(federation):
     with pytest.raises(SettingsError) as caught:
         node_settings(partition(0, 2), {"federation": str(federation)})
     assert "num-supernodes to 3" in str(caught.value)
+
+
+def test_folders_are_listed_once_for_all_messages_of_a_run(federation, monkeypatch):
+    listed = []
+
+    def counting(folder):
+        listed.append(folder)
+        return merchant_folders(folder)
+
+    monkeypatch.setattr("client.node.settings.merchant_folders", counting)
+    for place in (0, 1, 2, 0):
+        node_settings(partition(place), {"federation": str(federation)})
+    assert len(listed) == 1
 
 
 def test_a_merchant_that_joins_between_two_runs_is_seen(federation):

@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -163,9 +164,10 @@ def test_reliability_is_how_far_noised_scores_go_with_those_of_the_sum_itself(ra
 def test_a_season_without_noise_counts_whole_and_one_of_noise_alone_not_at_all():
     vector = np.random.default_rng(1).normal(size=WIDTH).astype(np.float32)
     assert ItemSeason.of(vector, VECTORS).reliability == 1
-    drowned = ItemSeason.of(vector, VECTORS, 100.0)
-    assert drowned.reliability == 0
-    assert not any(one.any() for one in Seasons(drowned, drowned).counted(np.arange(ITEMS)))
+    for noise_std in (100.0, 1e200, sys.float_info.max):  # a release may say any finite number
+        drowned = ItemSeason.of(vector, VECTORS, noise_std)
+        assert drowned.reliability == 0
+        assert not any(one.any() for one in Seasons(drowned, drowned).counted(np.arange(ITEMS)))
 
 
 def test_a_releases_noise_takes_from_what_its_season_counts():

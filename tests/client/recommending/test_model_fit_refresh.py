@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from client.recommending import model_fit
 from client.recommending.cli import app
-from client.recommending.model_fit import fit_and_keep, fit_shop_model
+from client.recommending.model_fit import fit_and_keep, fit_shop_model, refreshed_model
 from client.recommending.model_history import source_of
 from client.recommending.shop_model import load_shop_model, save_shop_model
 from client.shop.dataset import load_merchant_data, save_merchant_data
@@ -20,6 +20,7 @@ from common.identity.signing_key import PublicKey
 from common.release.verify import verify_release
 from tests.support.forging import Forger, export
 from tests.support.refreshed_runs import RefreshedRun, give_another_adapter, honest_then_refreshed
+from tests.support.shops import DAY
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,21 @@ def test_a_shop_without_a_clock_takes_no_season_of_anybody(runs, cache, tmp_path
     fit_and_keep(earlier.out / RELEASE, key, shop, folder, cache)
     assert fit_and_keep(later.out / RELEASE, key, shop, folder, cache).season_alone
     assert not load_shop_model(folder).ranker.season.federated.scores.any()
+
+
+def test_a_refresh_that_is_stale_by_the_shops_last_sale_counts_less(runs, fitted, monkeypatch):
+    """The season ends a half-life before the shop's last sale."""
+    _, folder, key = fitted
+    place, trusted = runs[1].out / RELEASE, PublicKey.load(key)
+    release, model = verify_release(place, trusted), load_shop_model(folder)
+    last = int(model.purchases.time.max())
+    counts = {}
+    for days in (0, 15):
+        season = replace(release.season, ends=(last - days * DAY,), noise_std=0.0)
+        monkeypatch.setattr(type(release), "season", property(lambda _, it=season: it))
+        found = refreshed_model(release, place, trusted, model.source, folder)
+        counts[days] = found.ranker.season.federated.reliability
+    assert counts == {0: 1.0, 15: pytest.approx(0.5)}
 
 
 def test_a_later_refresh_is_taken_by_a_model_of_an_earlier_one(
